@@ -1,0 +1,169 @@
+"""Batches of one source each, drawn by a pure function of (seed, step)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from subspace.labels import Ints, Labels
+
+
+class Batch(NamedTuple):
+    """Texts of one source.
+
+    Attributes:
+        source: Position of the source in the order of the training data.
+        x: Raw embeddings (N, D).
+        groups: Group of each text (N,), -1 for none.
+        codes: Class of each text (N,) by factor, -1 for none; the source's own factors only.
+        values: Number of each text (N,) for the ordered factors, NaN for none.
+    """
+
+    source: int
+    x: Tensor
+    groups: Tensor
+    codes: dict[str, Tensor]
+    values: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Which texts are in the batch of a step: depends on nothing but `seed` and the step.
+
+    A step draws a factor, then a source that labels it, so that a factor with few sources is
+    seen as often as one with many. Inside the source it draws whole groups where these hold the
+    content and change the factor, equal numbers per class for categories, and texts at random
+    for numbers.
+
+    Attributes:
+        sources: Labels of the training texts by source.
+        factors: Factors to learn; each is labelled in one source at least.
+        size: Texts per batch; a smaller source gives what it has.
+        seed: Together with the step, decides everything.
+    """
+
+    sources: tuple[Labels, ...]
+    factors: tuple[str, ...]
+    size: int
+    seed: int
+
+    def draw(self, step: int) -> tuple[int, Ints]:
+        """The source's position and the texts' positions in it."""
+        rng = np.random.default_rng((self.seed, step))
+        factor = self.factors[rng.integers(len(self.factors))]
+        candidates = self._sources_by_factor[factor]
+        source = candidates[int(rng.integers(len(candidates)))]
+        column = self.sources[source].columns[factor]
+        members = self._groups_by_source[source]
+        if members and self._crosses_groups[source, factor]:
+            return source, _draw_groups(members, size=self.size, rng=rng)
+        if column.ordered:
+            labelled = column.labelled
+            return source, rng.permutation(labelled)[: self.size]
+        members_by_class = self._members_by_class[source, factor]
+        return source, _draw_classes(members_by_class, size=self.size, rng=rng)
+
+    @cached_property
+    def _sources_by_factor(self) -> Mapping[str, Sequence[int]]:
+        return {
+            factor: [
+                position
+                for position, labels in enumerate(self.sources)
+                if factor in labels.columns and len(labels.columns[factor].labelled) > 1
+            ]
+            for factor in self.factors
+        }
+
+    @cached_property
+    def _groups_by_source(self) -> Sequence[Sequence[Ints]]:
+        """Positions of the texts of each group of two or more, by source."""
+        return [
+            [members for members in _members(labels.groups) if len(members) > 1]
+            for labels in self.sources
+        ]
+
+    @cached_property
+    def _crosses_groups(self) -> Mapping[tuple[int, str], bool]:
+        """Whether the factor differs inside the groups of the source."""
+        return {
+            (position, factor): any(
+                len(np.unique(column.codes[members][column.codes[members] >= 0])) > 1
+                for members in self._groups_by_source[position]
+            )
+            for position, labels in enumerate(self.sources)
+            for factor, column in labels.columns.items()
+        }
+
+    @cached_property
+    def _members_by_class(self) -> Mapping[tuple[int, str], Sequence[Ints]]:
+        """Positions of the texts of each class, by source and factor of categories."""
+        return {
+            (position, factor): _members(column.codes)
+            for position, labels in enumerate(self.sources)
+            for factor, column in labels.columns.items()
+            if not column.ordered
+        }
+
+
+def _members(codes: Ints) -> list[Ints]:
+    """Positions that share a code, one array per code; -1 is no code."""
+    order = np.argsort(codes, kind="stable")
+    order = order[codes[order] >= 0]
+    cuts = np.flatnonzero(np.diff(codes[order])) + 1
+    return [part for part in np.split(order, cuts) if len(part)]
+
+
+def _draw_groups(members: Sequence[Ints], *, size: int, rng: np.random.Generator) -> Ints:
+    """Whole groups in random order until the batch is full."""
+    drawn: list[Ints] = []
+    count = 0
+    for group in rng.permutation(len(members)):
+        drawn.append(members[group])
+        count += len(members[group])
+        if count >= size:
+            break
+    return np.concatenate(drawn)[:size]
+
+
+# At least so many texts per class: a class of one has no positive pair.
+_PER_CLASS = 8
+
+
+def _draw_classes(members: Sequence[Ints], *, size: int, rng: np.random.Generator) -> Ints:
+    """Equal numbers of texts of as many classes as have room for `_PER_CLASS` each."""
+    places = max(2, min(len(members), size // _PER_CLASS))
+    per_class = max(2, size // places)
+    drawn = [
+        rng.permutation(members[code])[:per_class]
+        for code in rng.permutation(len(members))[:places]
+    ]
+    return np.concatenate(drawn)[:size]
+
+
+def make_batch(
+    vectors: npt.NDArray[np.float32], *, source: int, labels: Labels, rows: Ints
+) -> Batch:
+    """Gathers one batch from the stored vectors.
+
+    Args:
+        vectors: All stored embeddings (rows, D), for instance memory-mapped.
+        source: Position of the source.
+        labels: Labels of the batch's texts.
+        rows: Their rows in `vectors`.
+    """
+    return Batch(
+        source=source,
+        x=torch.from_numpy(np.asarray(vectors[rows])),
+        groups=torch.from_numpy(labels.groups),
+        codes={f: torch.from_numpy(c.codes) for f, c in labels.columns.items()},
+        values={
+            f: torch.from_numpy(c.values.astype(np.float32))
+            for f, c in labels.columns.items()
+            if c.values is not None
+        },
+    )

@@ -1,0 +1,126 @@
+"""BlockLayout: named, contiguous ranges of the output dimensions, one per factor."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from subspace.errors import LayoutError
+
+if TYPE_CHECKING:
+    import torch
+
+Array = TypeVar("Array", npt.NDArray[np.floating], "torch.Tensor")
+
+
+@dataclass(frozen=True)
+class BlockLayout:
+    """The ordered blocks of an output vector and their widths.
+
+    Attributes:
+        names: Block names in order; each block is named after its factor.
+        widths: Number of dimensions of each block, same order.
+
+    Raises:
+        LayoutError: A name is empty or used twice, or a width is not a positive integer.
+    """
+
+    names: tuple[str, ...]
+    widths: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Checks names and widths once, so that every layout in use is sound."""
+        if not self.names or len(self.names) != len(self.widths):
+            raise LayoutError(
+                f"a layout needs one width per block, got names {list(self.names)} "
+                f"and widths {list(self.widths)}"
+            )
+        for name, width in zip(self.names, self.widths, strict=True):
+            if not isinstance(name, str) or not name.strip() or set(name) & set("=,"):
+                raise LayoutError(f"block name {name!r} must be a text without '=' and ','")
+            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+                raise LayoutError(f"width of block '{name}' must be 1 or more, got {width!r}")
+        if len(set(self.names)) != len(self.names):
+            raise LayoutError(f"block names must differ, got {list(self.names)}")
+
+    @classmethod
+    def from_widths(cls, widths: Mapping[str, int]) -> "BlockLayout":
+        """Builds a layout from `{"topic": 96, "style": 96}`, keeping the mapping's order."""
+        return cls(names=tuple(widths), widths=tuple(widths.values()))
+
+    def to_widths(self) -> dict[str, int]:
+        """The inverse of `from_widths`; JSON-ready."""
+        return dict(zip(self.names, self.widths, strict=True))
+
+    @property
+    def dim(self) -> int:
+        """Total number of output dimensions."""
+        return sum(self.widths)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """First dimension of each block."""
+        return (0, *accumulate(self.widths[:-1]))
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterates over the block names in order."""
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        """Number of blocks."""
+        return len(self.names)
+
+    def slice(self, name: str) -> slice:
+        """The dimensions of block `name`.
+
+        Raises:
+            LayoutError: There is no such block.
+        """
+        if name not in self.names:
+            raise LayoutError(f"no block '{name}'; the layout has {', '.join(self.names)}")
+        position = self.names.index(name)
+        start = self.starts[position]
+        return slice(start, start + self.widths[position])
+
+    def split(self, z: Array) -> dict[str, Array]:
+        """Views of the last axis of `z` (..., dim), one per block.
+
+        Raises:
+            LayoutError: The last axis of `z` is not `dim` long.
+        """
+        if z.shape[-1] != self.dim:
+            raise LayoutError(
+                f"vectors have {z.shape[-1]} dimensions, the layout needs {self.dim} "
+                f"({', '.join(f'{n}={w}' for n, w in self.to_widths().items())})"
+            )
+        return {name: z[..., self.slice(name)] for name in self.names}
+
+    def join(self, parts: Mapping[str, npt.NDArray[np.floating]]) -> npt.NDArray[np.floating]:
+        """The inverse of `split`, whatever the order of `parts`.
+
+        Raises:
+            LayoutError: A block is missing, unknown, or not as wide as the layout says.
+        """
+        if set(parts) != set(self.names):
+            raise LayoutError(f"parts are {sorted(parts)}, the layout has {list(self.names)}")
+        for name, width in self.to_widths().items():
+            if parts[name].shape[-1] != width:
+                raise LayoutError(
+                    f"block '{name}' has {parts[name].shape[-1]} dimensions, "
+                    f"the layout needs {width}"
+                )
+        return np.concatenate([parts[name] for name in self.names], axis=-1)
+
+
+def unit(x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Scales the last axis to unit length; a zero vector stays zero (never NaN)."""
+    norms = np.linalg.norm(x, axis=-1, keepdims=True)
+    return np.asarray(np.divide(x, norms, out=np.zeros_like(x), where=norms > 0))
+
+
+def unit_blocks(z: npt.NDArray[np.floating], *, layout: BlockLayout) -> npt.NDArray[np.floating]:
+    """Scales every block of `z` (..., dim) to unit length; zero blocks stay zero."""
+    return np.concatenate([unit(block) for block in layout.split(z).values()], axis=-1)

@@ -1,0 +1,51 @@
+"""Arguments that several commands share, and what they open."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from subspace.cached_encoder import CachedEncoder
+    from subspace.checkpoint import Checkpoint
+
+Commands = argparse._SubParsersAction  # argparse has no public name for it
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Adds `--checkpoint` and `--encoder`."""
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        metavar="K",
+        help="a folder with config.json and model.safetensors, or a .ckpt file",
+    )
+    parser.add_argument(
+        "--encoder",
+        metavar="MODEL",
+        help="where the text encoder lies (folder or hub id), if not where the checkpoint says",
+    )
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Adds `--store`."""
+    parser.add_argument(
+        "--store",
+        default="runs/embeddings",
+        metavar="DIR",
+        help="folder of computed embeddings; what is there is not computed again "
+        "(default: %(default)s)",
+    )
+
+
+def open_encoder(checkpoint: "Checkpoint", *, encoder: str | None, store: str) -> "CachedEncoder":
+    """The checkpoint's encoder with its store.
+
+    Raises:
+        EncoderError: It cannot be had.
+        CheckpointError: `encoder` is not the one the checkpoint was trained on.
+        StoreError: The store cannot be used.
+    """
+    from subspace.cached_encoder import CachedEncoder
+
+    opened = CachedEncoder.open(checkpoint.encoder_spec(model=encoder), root=store)
+    checkpoint.check_encoder(opened.encoder.fingerprint)
+    return opened

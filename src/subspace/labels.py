@@ -1,0 +1,132 @@
+"""Labels: what the texts of one source are labelled with, as arrays."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from subspace.records import SPLITS, Record, Split
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+# An ordered factor is cut at its quantiles into so many levels wherever classes are needed
+# (between-class scatter, indicators of the guard); more levels would be noisier, fewer blind to
+# what is not monotone.
+LEVELS = 8
+
+
+@dataclass(frozen=True)
+class Column:
+    """One factor's labels over N texts.
+
+    Attributes:
+        codes: Class of each text (N,), -1 where it has no label. An ordered factor's classes are
+            its levels between quantiles, in order.
+        class_count: Number of classes.
+        values: The numbers (N,), NaN where there is no label; None for categories.
+    """
+
+    codes: Ints
+    class_count: int
+    values: Floats | None = None
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the labels are numbers."""
+        return self.values is not None
+
+    @property
+    def labelled(self) -> Ints:
+        """Positions of the texts that have a label."""
+        return np.flatnonzero(self.codes >= 0)
+
+    def take(self, positions: Ints) -> "Column":
+        """The labels of some texts; classes keep their codes."""
+        values = None if self.values is None else self.values[positions]
+        return Column(codes=self.codes[positions], class_count=self.class_count, values=values)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """All labels of one source's texts.
+
+    Attributes:
+        source: The source's name.
+        columns: Labels by factor.
+        groups: Group of each text (N,), -1 where it has none.
+        splits: Position in `SPLITS` of each text's split (N,).
+    """
+
+    source: str
+    columns: Mapping[str, Column]
+    groups: Ints
+    splits: Ints
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        return len(self.groups)
+
+    def take(self, positions: Ints) -> "Labels":
+        """The labels of some texts, in the order of `positions`."""
+        return Labels(
+            source=self.source,
+            columns={name: column.take(positions) for name, column in self.columns.items()},
+            groups=self.groups[positions],
+            splits=self.splits[positions],
+        )
+
+    def positions(self, split: Split) -> Ints:
+        """Positions of the texts of one split."""
+        return np.flatnonzero(self.splits == SPLITS.index(split))
+
+
+def label_source(source: str, records: Sequence[Record]) -> Labels:
+    """Turns the labels of one source's records into arrays.
+
+    Quantiles of ordered factors come from the training part alone (from all if that is empty).
+    """
+    splits = np.array([SPLITS.index(record.split) for record in records], dtype=np.int64)
+    names = dict.fromkeys(name for record in records for name in record.factors)
+    labels = {name: [record.factors.get(name) for record in records] for name in names}
+    return Labels(
+        source=source,
+        columns={
+            name: _make_column(column, in_train=splits == SPLITS.index("train"))
+            for name, column in labels.items()
+        },
+        groups=_encode([record.group for record in records]),
+        splits=splits,
+    )
+
+
+def _make_column(
+    labels: Sequence[str | float | None], *, in_train: npt.NDArray[np.bool_]
+) -> Column:
+    if any(isinstance(label, str) for label in labels):
+        codes = _encode(labels)
+        return Column(codes=codes, class_count=int(codes.max()) + 1)
+    values = np.array([np.nan if label is None else label for label in labels], dtype=np.float64)
+    known = ~np.isnan(values)
+    reference = values[known & in_train] if (known & in_train).any() else values[known]
+    edges = _level_edges(reference)
+    codes = np.where(known, np.searchsorted(edges, values, side="left"), -1)
+    return Column(codes=codes, class_count=len(edges) + 1, values=values)
+
+
+def _level_edges(values: Floats) -> Floats:
+    """Inner edges of the levels: one level per value if there are few, quantiles otherwise."""
+    distinct = np.unique(values)
+    if len(distinct) <= LEVELS:
+        return (distinct[:-1] + distinct[1:]) / 2
+    return np.unique(np.quantile(values, np.linspace(0, 1, LEVELS + 1)[1:-1]))
+
+
+def _encode(labels: Sequence[str | float | None]) -> Ints:
+    """Numbers texts in the order of their first occurrence; None becomes -1."""
+    codes: dict[str | float, int] = {}
+    return np.array(
+        [-1 if label is None else codes.setdefault(label, len(codes)) for label in labels],
+        dtype=np.int64,
+    )

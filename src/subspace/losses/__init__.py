@@ -1,0 +1,8 @@
+"""The terms of the training loss; each is a function of tensors, weighted in `objective`."""
+
+from subspace.losses.contrastive import class_contrastive, ordered_contrastive
+from subspace.losses.guard import guard_penalty
+from subspace.losses.keep import keep_loss
+from subspace.losses.probe import ProbeHead
+
+__all__ = ["ProbeHead", "class_contrastive", "guard_penalty", "keep_loss", "ordered_contrastive"]
