@@ -8,7 +8,7 @@ demo: .venv/demo
 	@sh demo.sh $(BIN)/subspace
 
 test: check
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered
 
 check: .venv/dev
 	$(BIN)/ruff format --check .

@@ -153,7 +153,7 @@ class FactorData(pl.LightningDataModule):
         batches = _PlannedBatches(
             plan, vectors=self._vectors, rows=[rows for _, rows in parts.values()]
         )
-        return DataLoader(
+        return _StepLoader(
             batches, batch_size=None, sampler=_StepSampler(self.trainer, self._steps_per_epoch)
         )
 
@@ -235,6 +235,19 @@ class _Batches(Dataset[Batch], Sized):
 
     def __getitem__(self, position: int) -> Batch:
         return self._batches[position]
+
+
+class _StepLoader(DataLoader[Batch]):
+    """A loader whose place in the data is the trainer's step: it has no state of its own.
+
+    The two methods tell Lightning that resuming in the middle of an epoch is safe.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
 
 
 class _StepSampler(Sampler[int]):

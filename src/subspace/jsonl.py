@@ -29,6 +29,10 @@ class Problems:
         """Notes one problem at `where` (`file:line`, or a file or folder)."""
         self._messages.append(f"{where}: {message}")
 
+    def __len__(self) -> int:
+        """Number of problems noted so far."""
+        return len(self._messages)
+
     def raise_if_any(self) -> None:
         """Raises `RecordError` with every problem noted, or returns."""
         if self._messages:

@@ -73,7 +73,7 @@ def read_records(
         name: _read_source(name, source_files, problems=problems)
         for name, source_files in files.items()
     }
-    if not any(sources.values()):
+    if not any(sources.values()) and not len(problems):
         problems.add(", ".join(map(str, paths)), "no records at all")
     _check_kinds(sources, problems=problems)
     problems.raise_if_any()
@@ -118,9 +118,9 @@ def _find_sources(path: Path) -> dict[str, list[Path]]:
 def _read_source(name: str, files: Sequence[Path], *, problems: Problems) -> tuple[Record, ...]:
     lines: list[Line] = []
     for path in files:
-        before = len(lines)
+        before = len(lines), len(problems)
         lines.extend(read_lines(path, problems=problems))
-        if len(lines) == before:
+        if (len(lines), len(problems)) == before:
             problems.add(str(path), "holds no records")
     file_has_splits = any("split" in line.value for line in lines)
     records: list[Record] = []

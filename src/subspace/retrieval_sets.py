@@ -46,7 +46,7 @@ def read_documents(path: Path | str) -> tuple[Document, ...]:
     """
     problems = Problems()
     documents = _read_documents(Path(path), problems=problems)
-    if not documents:
+    if not documents and not len(problems):
         problems.add(str(path), "holds no texts")
     problems.raise_if_any()
     return tuple(documents.values())

@@ -41,7 +41,7 @@ class LossWeights:
     contrastive: float = 1.0
     probe: float = 0.5
     guard: float = 10.0
-    keep: float = 1.0
+    keep: float = 5.0
 
     def __post_init__(self) -> None:
         """Checks that every weight is finite and not negative."""
@@ -170,11 +170,15 @@ class SeparationModule(pl.LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Steps, then puts W back onto the constraint of the guard."""
         super().optimizer_step(*args, **kwargs)
-        with torch.no_grad():
-            for name, directions in self._guards.items():
-                rows = self.weight[self.layout.slice(name)]
-                directions = directions.to(rows.device)
-                rows -= (rows @ directions) @ directions.T
+        self.apply_guard()
+
+    @torch.no_grad()
+    def apply_guard(self) -> None:
+        """Takes from each block's rows what lies along the other factors' class means."""
+        for name, directions in self._guards.items():
+            rows = self.weight[self.layout.slice(name)]
+            closed = directions.to(rows.device)
+            rows -= (rows @ closed) @ closed.T
 
     def validation_step(self, batch: Batch) -> None:
         """Logs the same terms on one source's validation texts."""

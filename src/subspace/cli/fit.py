@@ -1,5 +1,6 @@
 """`subspace fit | validate | test`: training runs through LightningCLI."""
 
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +9,26 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
+    MisconfigurationException,
+)
 
 from subspace.checkpoint import load_checkpoint
 from subspace.datamodule import FactorData
+from subspace.errors import ConfigError
 from subspace.training import SeparationModule
+
+# Lightning's warnings about what is meant to be so.
+_EXPECTED = (
+    # Batches are slices of a memory-mapped file: worker processes would only add copying.
+    ".*does not have many workers.*",
+    # They are the command line's own, or a caller's in Python; Lightning cannot tell.
+    "LightningCLI's args parameter",
+    # A run may be repeated, or resumed, into its own folder.
+    "Checkpoint directory .* exists and is not empty",
+    # Lightning uses a name that torch is about to drop.
+    ".*isinstance.treespec, LeafSpec.*",
+)
 
 
 class _SaveSettings(SaveConfigCallback):
@@ -64,8 +81,22 @@ class _SubspaceCLI(LightningCLI):
         }
 
     def before_fit(self) -> None:
+        self._check_resuming()
         if self.model.solver == "closed_form":
             self.trainer.fit_loop.max_epochs = 0
+
+    def before_validate(self) -> None:
+        self._check_resuming()
+
+    def before_test(self) -> None:
+        self._check_resuming()
+
+    def _check_resuming(self) -> None:
+        settings = self.config_init[self.subcommand]
+        settings["weights_only"] = True  # no pickle
+        path = settings["ckpt_path"]
+        if path not in (None, "best", "last") and not Path(path).is_file():
+            raise ConfigError(f"--ckpt_path: there is no file {path}")
 
     def after_fit(self) -> None:
         output = Path(self.config["fit"]["output"])
@@ -81,20 +112,27 @@ class _SubspaceCLI(LightningCLI):
 
 def run_training(arguments: Sequence[str]) -> None:
     """Runs `fit`, `validate` or `test` with LightningCLI's arguments."""
-    # Batches are slices of a memory-mapped file: worker processes would only add copying.
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # Ours are the command line's own, or a caller's in Python; Lightning cannot tell and warns.
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-    _SubspaceCLI(
-        SeparationModule,
-        FactorData,
-        args=list(arguments),
-        seed_everything_default=0,
-        save_config_callback=_SaveSettings,
-        save_config_kwargs={"save_to_log_dir": False},
-        trainer_defaults={"logger": False, "accelerator": "auto", "devices": 1},
-        parser_kwargs={"prog": "subspace"},
-    )
+    for message in _EXPECTED:
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    try:
+        _SubspaceCLI(
+            SeparationModule,
+            FactorData,
+            args=list(arguments),
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            save_config_callback=_SaveSettings,
+            save_config_kwargs={"save_to_log_dir": False},
+            trainer_defaults={"logger": False, "devices": 1, "enable_model_summary": False},
+            parser_kwargs={"prog": "subspace"},
+        )
+    except SystemExit as stop:
+        if stop.code == 1:  # how Lightning ends after Ctrl-C, once its files are written
+            raise KeyboardInterrupt from None
+        raise
+    except MisconfigurationException as error:
+        raise ConfigError(str(error)) from error
 
 
 def _block_names(blocks: dict[str, int] | None) -> list[str] | None:

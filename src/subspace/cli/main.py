@@ -46,7 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"subspace: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("subspace: interrupted; what was stored stays stored", file=sys.stderr)
+        print(
+            "subspace: interrupted; vectors stay stored, and a fit goes on from its last epoch "
+            "with --ckpt_path OUTPUT/last.ckpt",
+            file=sys.stderr,
+        )
         return 130
     except BrokenPipeError:  # `subspace search ... | head`
         sys.stderr.close()

@@ -1,0 +1,99 @@
+"""Training from stored vectors against a bare PyTorch loop: same mathematics, batches, tensors.
+
+    python benchmarks/training_throughput.py --data data/factorial
+
+Both train the same number of steps in one process, in turn. The bare loop gets its batches made
+beforehand, in memory, and calls nothing but the loss, the backward pass, Adam and the guard's
+projection. Prints the steps per second of each, the median of their ratios, and the peak resident
+memory beside the size of the mapped file.
+"""
+
+import argparse
+import resource
+import statistics
+import time
+import warnings
+
+import pytorch_lightning as pl
+import torch
+
+from subspace.batches import Batch
+from subspace.datamodule import FactorData
+from subspace.encoder import EncoderSpec
+from subspace.training import SeparationModule
+
+
+class StepClock(pl.Callback):
+    """Times the steps alone, without set-up."""
+
+    seconds = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Starts the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Stops it."""
+        self.seconds = time.perf_counter() - self._start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", nargs="+", required=True)
+    parser.add_argument("--exclude", nargs="*", default=[])
+    parser.add_argument("--store", default="runs/embeddings")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+    data = FactorData(
+        sources=arguments.data,
+        exclude=arguments.exclude,
+        encoder=EncoderSpec(layers=(1, 3, 6)),
+        store=arguments.store,
+        steps_per_epoch=arguments.steps,
+    )
+    ratios = []
+    for _ in range(arguments.rounds):
+        module, ours = fit_with_lightning(data, steps=arguments.steps)
+        batches = list(data.train_dataloader())  # the trainer has ended: the steps that follow
+        bare = fit_bare(module, batches[: arguments.steps])
+        ratios.append(ours / bare)
+        print(f"bare {bare:.1f} steps/s, subspace fit {ours:.1f} steps/s, ratio {ratios[-1]:.2f}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"median ratio {statistics.median(ratios):.2f}; peak resident memory {peak:.0f} MiB")
+
+
+def fit_with_lightning(data: FactorData, *, steps: int) -> tuple[SeparationModule, float]:
+    """The trained module and its steps per second."""
+    clock = StepClock()
+    module = SeparationModule({"topic": 192, "style": 64, "complexity": 64, "specificity": 64})
+    trainer = pl.Trainer(
+        max_steps=steps,
+        logger=False,
+        enable_checkpointing=False,
+        limit_val_batches=0,
+        enable_model_summary=False,
+        accelerator="cpu",
+        callbacks=[clock],
+    )
+    trainer.fit(module, datamodule=data)
+    return module, steps / clock.seconds
+
+
+def fit_bare(module: SeparationModule, batches: list[Batch]) -> float:
+    """Steps per second of the same steps without any trainer."""
+    module.train()
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
+    start = time.perf_counter()
+    for batch in batches:
+        optimizer.zero_grad()
+        module.total(module.loss_terms(batch)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        module.apply_guard()
+    return len(batches) / (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Shared real parts: a tiny Qwen3 as its authors lay it out, and a small labelled folder."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+QUERY_PROMPT = (
+    "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen(tmp_path_factory) -> Path:
+    """A folder with a real Qwen3 (random weights, 32 dims, 2 layers) and a real tokenizer."""
+    import torch
+    from transformers import Qwen3Config, Qwen3Model
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-qwen3"
+    tokenizer = _train_tokenizer()
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=128,
+    )
+    Qwen3Model(config).save_pretrained(folder)
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    _write_json(
+        folder / "modules.json",
+        [
+            {
+                "idx": index,
+                "name": str(index),
+                "path": path,
+                "type": f"sentence_transformers.models.{kind}",
+            }
+            for index, (path, kind) in enumerate(modules)
+        ],
+    )
+    _write_json(
+        folder / "1_Pooling" / "config.json",
+        {"word_embedding_dimension": 32, "pooling_mode_lasttoken": True, "include_prompt": True},
+    )
+    _write_json(
+        folder / "config_sentence_transformers.json",
+        {
+            "prompts": {"query": QUERY_PROMPT, "document": ""},
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
+        },
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def labelled_folder(tmp_path_factory) -> Path:
+    """Three sources: topic and style in parallel groups, complexity, specificity."""
+    folder = tmp_path_factory.mktemp("labelled")
+    rng = random.Random(0)
+    things = {
+        "cooking": ("stew", "bread", "soup"),
+        "sport": ("ball", "goal", "race"),
+        "music": ("song", "drum", "choir"),
+    }
+    styles = {
+        "plain": "I saw a {} today near the {} {}",
+        "loud": "WOW what a {} !!! look at the {} {}",
+    }
+    parallel, graded, detailed = [], [], []
+    for number in range(120):
+        topic = rng.choice(list(things))
+        words = rng.choice(things[topic]), rng.choice(things[topic]), number
+        for style, frame in styles.items():
+            factors = {"topic": topic, "style": style}
+            parallel.append(
+                _record(f"{number}-{style}", frame.format(*words), factors, number, group=True)
+            )
+    for number in range(240):
+        topic, level = rng.choice(list(things)), rng.randrange(1, 4)
+        part = f"the {rng.choice(things[topic])}{' notwithstanding' if level > 2 else ''} "
+        factors = {"topic": topic, "complexity": float(level)}
+        graded.append(_record(str(number), part * level + str(number), factors, number))
+    for number in range(240):
+        detail = 3 * rng.random()
+        text = "somebody did something" if detail < 1.5 else "Anna Bell bought 7 pears"
+        place = "again" if detail < 0.7 else "in Rome at 5 pm"
+        factors = {"specificity": detail}
+        detailed.append(_record(str(number), f"{text} {place} {number}", factors, number))
+    for name, records in {"parallel": parallel, "graded": graded, "detailed": detailed}.items():
+        path = folder / name / "records.jsonl"
+        path.parent.mkdir()
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+def _record(name: str, text: str, factors: dict, number: int, *, group: bool = False) -> dict:
+    return {
+        "id": name,
+        "text": text,
+        "group": f"group-{number}" if group else None,
+        "factors": factors,
+        "split": ("train", "train", "validation", "test")[number % 4],
+    }
+
+
+def _train_tokenizer():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    end = "<|endoftext|>"
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=[end],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["the quick brown fox jumps over the lazy dog"] * 4, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {end}", special_tokens=[(end, tokenizer.token_to_id(end))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=end,
+        eos_token=end,
+        padding_side="left",
+        model_max_length=128,
+    )
+
+
+def _write_json(path: Path, value) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(value))

@@ -1,0 +1,200 @@
+"""Training: the same seed gives the same weights, resuming is exact, the guard holds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from subspace.checkpoint import load_checkpoint
+from subspace.closed_form import ClosedForm, solve_closed_form
+from subspace.datamodule import FactorData
+from subspace.encoder import EncoderSpec
+from subspace.errors import ConfigError, LayoutError
+from subspace.training import LossWeights, SeparationModule
+
+pytestmark = pytest.mark.filterwarnings(
+    # Batches are slices of a mapped file; workers would only add copying.
+    "ignore:.*does not have many workers",
+    # Lightning's own use of a torch name that torch has deprecated.
+    "ignore:.*isinstance.treespec, LeafSpec.*",
+)
+
+BLOCKS = {"topic": 6, "style": 4, "complexity": 4}
+STEPS_PER_EPOCH = 5
+
+
+@pytest.fixture(scope="session")
+def stored(labelled_folder: Path, tiny_qwen: Path, tmp_path_factory) -> dict:
+    """Arguments of a data module whose vectors are stored."""
+    arguments = {
+        "sources": [str(labelled_folder)],
+        "encoder": EncoderSpec(model=str(tiny_qwen), layers=(1, 2)),
+        "store": str(tmp_path_factory.mktemp("store")),
+        "batch_size": 32,
+        "steps_per_epoch": STEPS_PER_EPOCH,
+    }
+    FactorData(**arguments).prepare_data()
+    return arguments
+
+
+def make_trainer(**arguments) -> pl.Trainer:
+    quiet = {
+        "logger": False,
+        "accelerator": "cpu",
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    return pl.Trainer(**{**quiet, **arguments})
+
+
+def fit(stored: dict, *, steps: int, seed: int = 0, **settings) -> SeparationModule:
+    module = SeparationModule(BLOCKS, **settings)
+    data = FactorData(**stored, seed=seed)
+    make_trainer(max_steps=steps).fit(module, datamodule=data)
+    return module
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(stored):
+    first, again = fit(stored, steps=7), fit(stored, steps=7)
+    assert torch.equal(first.weight, again.weight)
+
+
+def test_another_seed_gives_other_weights(stored):
+    assert not torch.equal(fit(stored, steps=7).weight, fit(stored, steps=7, seed=1).weight)
+
+
+@pytest.mark.parametrize("interrupted_at", [3, STEPS_PER_EPOCH, 8])
+def test_resumed_training_equals_uninterrupted_training_bit_for_bit(
+    stored, tmp_path, interrupted_at
+):
+    """In the middle of an epoch, at its end, and in a later epoch."""
+    whole = fit(stored, steps=12)
+
+    trainer = make_trainer(max_steps=interrupted_at, enable_checkpointing=False)
+    trainer.fit(SeparationModule(BLOCKS), datamodule=FactorData(**stored))
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    resumed = SeparationModule(BLOCKS)
+    make_trainer(max_steps=12).fit(
+        resumed,
+        datamodule=FactorData(**stored),
+        ckpt_path=tmp_path / "half.ckpt",
+        weights_only=True,
+    )
+
+    assert resumed.trainer.global_step == 12
+    assert torch.equal(whole.weight, resumed.weight)
+    for mine, theirs in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_training_starts_at_the_closed_form_and_closed_form_stays_there(stored):
+    data = FactorData(**stored)
+    data.prepare_data()
+    described = data.training_data
+    module = SeparationModule(BLOCKS, solver="closed_form")
+    make_trainer(max_epochs=0).fit(module, datamodule=data)
+    start = solve_closed_form(
+        described.statistics,
+        layout=module.layout,
+        settings=ClosedForm(),
+        raw=described.fingerprint.last_layer,
+    )
+    np.testing.assert_array_equal(module.weight.detach().numpy(), start.projection.weight)
+
+
+def test_training_lowers_the_loss_that_it_minimises(stored):
+    data = FactorData(**stored)
+    start, trained = SeparationModule(BLOCKS), SeparationModule(BLOCKS)
+    make_trainer(max_epochs=0).fit(start, datamodule=data)
+    trainer = make_trainer(max_steps=60)
+    trainer.fit(trained, datamodule=data)
+    before = make_trainer().validate(start, datamodule=data, verbose=False)[0]
+    after = make_trainer().validate(trained, datamodule=data, verbose=False)[0]
+    assert after["val/loss"] < before["val/loss"]
+
+
+def test_the_guard_holds_exactly_after_training_and_only_with_the_guard(stored):
+    def leak(module: SeparationModule) -> float:
+        shares = [
+            (rows @ module._classes[name]).norm() / rows.norm()
+            for name, rows in module.layout.split(module.weight.detach().T).items()
+            for rows in [rows.T]
+        ]
+        return float(max(shares))
+
+    # The sources are made of few classes, so that the guard can close all their directions.
+    guarded = fit(stored, steps=20, closed_form=ClosedForm(guard=1.0))
+    unguarded = fit(
+        stored, steps=20, closed_form=ClosedForm(guard=0.0), losses=LossWeights(guard=0)
+    )
+    assert leak(guarded) < 1e-4
+    assert leak(unguarded) > 1e-2
+
+
+def test_every_term_is_logged_by_name_and_a_term_of_weight_zero_is_left_out(stored):
+    module = SeparationModule(BLOCKS, losses=LossWeights(keep=0))
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(module, datamodule=FactorData(**stored))
+    named = {key.removeprefix("val/") for key in trainer.callback_metrics if key.startswith("val/")}
+    expected = {f"{kind}/{b}" for kind in ("contrastive", "probe", "guard") for b in BLOCKS}
+    assert expected <= named
+    assert not any("keep" in name for name in named)
+
+
+def test_a_lightning_file_is_read_without_pickle_and_equals_the_module(stored, tmp_path):
+    module = SeparationModule(BLOCKS)
+    trainer = make_trainer(max_steps=2)
+    trainer.fit(module, datamodule=FactorData(**stored))
+    trainer.save_checkpoint(tmp_path / "run.ckpt")
+    read, held = load_checkpoint(tmp_path / "run.ckpt"), module.to_checkpoint()
+    np.testing.assert_array_equal(read.projection.weight, held.projection.weight)
+    assert read.manifest() == held.manifest()
+    assert read.training == {"solver": "sgd", "step": 2}
+
+
+def test_without_data_the_message_names_the_key_and_the_variable(monkeypatch):
+    monkeypatch.delenv("SUBSPACE_DATA", raising=False)
+    with pytest.raises(ConfigError, match=r"data\.sources.*SUBSPACE_DATA"):
+        FactorData().prepare_data()
+
+
+def test_the_environment_variable_names_the_folder(monkeypatch, stored):
+    monkeypatch.setenv("SUBSPACE_DATA", stored["sources"][0])
+    data = FactorData(**{**stored, "sources": None})
+    data.prepare_data()
+    assert data.training_data.data_sha256
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"blocks": {"topic": 0}}, LayoutError, "topic"),
+        ({"learning_rate": 0.0}, ConfigError, "learning_rate"),
+        ({"temperature": -1.0}, ConfigError, "temperature"),
+        ({"hard_weight": 0.5}, ConfigError, "hard_weight"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(settings, error, message):
+    with pytest.raises(error, match=message):
+        SeparationModule(**settings)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_wrong_loss_weights_are_refused_by_name(weight):
+    with pytest.raises(ConfigError, match="keep"):
+        LossWeights(keep=weight)
+
+
+def test_a_block_too_wide_for_the_encoder_says_what_to_change(stored):
+    module = SeparationModule({"topic": 6, "style": 100, "complexity": 4})
+    with pytest.raises(ConfigError, match=r"style.*100 wide.*narrower"):
+        make_trainer(max_steps=1).fit(module, datamodule=FactorData(**stored))
+
+
+def test_a_block_without_labels_names_the_factors_there_are(stored):
+    module = SeparationModule({"topic": 4, "mood": 4})
+    with pytest.raises(ConfigError, match=r"mood.*complexity, .*topic"):
+        make_trainer(max_steps=1).fit(module, datamodule=FactorData(**stored))
