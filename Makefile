@@ -8,7 +8,7 @@ demo: .venv/demo
 	@sh demo.sh $(BIN)/subspace
 
 test: check
-	$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 check: .venv/dev
 	$(BIN)/ruff format --check .

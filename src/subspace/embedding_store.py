@@ -96,7 +96,8 @@ class EmbeddingStore:
 
     @property
     def vectors(self) -> Vectors:
-        """All rows (rows, dim), memory-mapped and read-only."""
+        """All rows by now (rows, dim), memory-mapped and read-only."""
+        self._refresh()
         return self._vectors
 
     def find(self, texts: Sequence[str]) -> Rows:
@@ -140,7 +141,7 @@ class EmbeddingStore:
 
     def read(self, rows: Rows) -> Vectors:
         """Copies rows (as `find` gives them) into memory."""
-        return np.asarray(self._vectors[rows])
+        return np.asarray(self.vectors[rows])
 
     def _write(self, vectors: bytes, entries: bytes) -> None:
         """Appends after the last row that is whole in both files, over what a kill left."""

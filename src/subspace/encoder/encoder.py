@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from subspace.encoder.fingerprint import Fingerprint
 from subspace.encoder.model_files import ModelFiles, ModelRecipe, locate_model, read_recipe
+from subspace.encoder.pooling import POOLINGS
 from subspace.errors import EncoderError
 
 Kind = Literal["document", "query"]
@@ -141,6 +142,8 @@ class Encoder:
                 f"the files of '{spec.model}' do not say how it pools; set pooling to mean, cls, "
                 "lasttoken or max, as its authors do"
             )
+        if pooling not in POOLINGS:
+            raise EncoderError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}")
         depth = config.num_hidden_layers
         if not spec.layers or len(set(spec.layers)) != len(spec.layers):
             raise EncoderError(f"layers must name each layer once, got {list(spec.layers)}")
@@ -241,8 +244,6 @@ class Encoder:
     def _forward(self, tokens: Any) -> Vectors:
         import torch
         from torch.nn.functional import normalize
-
-        from subspace.encoder.pooling import POOLINGS
 
         pool = POOLINGS[self.fingerprint.pooling]
         layers, last = self.fingerprint.layers, self._config.num_hidden_layers

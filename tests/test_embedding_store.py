@@ -1,0 +1,213 @@
+"""What is stored is never computed again, never lost, and never used if damaged."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from subspace.cached_encoder import CachedEncoder
+from subspace.embedding_store import EmbeddingStore
+from subspace.encoder import EncoderSpec
+from subspace.errors import StoreError
+
+DIM = 5
+
+
+def open_store(root: Path, dim: int = DIM) -> EmbeddingStore:
+    return EmbeddingStore.open(root, digest="d" * 64, fingerprint={"model": "test"}, dim=dim)
+
+
+def vectors_for(texts: list[str]) -> np.ndarray:
+    """A vector that says which text it belongs to."""
+    rows = [np.random.default_rng(list(text.encode())).normal(size=DIM) for text in texts]
+    return np.array(rows, dtype=np.float32).reshape(-1, DIM)
+
+
+def numbered(start: int, stop: int) -> list[str]:
+    return [f"text {number}" for number in range(start, stop)]
+
+
+def test_what_is_stored_is_found_and_what_is_not_is_minus_one(tmp_path):
+    store = open_store(tmp_path)
+    texts = numbered(0, 50)
+    store.append(texts, vectors_for(texts))
+    rows = open_store(tmp_path).find([*reversed(texts), "other"])
+    assert rows[-1] == -1
+    np.testing.assert_array_equal(store.read(rows[:-1]), vectors_for(texts)[::-1])
+
+
+def test_reading_is_memory_mapped_and_read_only(tmp_path):
+    store = open_store(tmp_path)
+    store.append(["a"], vectors_for(["a"]))
+    store.find(["a"])
+    assert isinstance(store.vectors, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        store.vectors[0] = 0
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=st.lists(st.lists(st.text(max_size=3), max_size=5), max_size=6))
+def test_a_store_is_a_dictionary(batches, tmp_path_factory):
+    root = tmp_path_factory.mktemp("store")
+    known: dict[str, np.ndarray] = {}
+    for texts in batches:
+        fresh = vectors_for(texts) + len(known)
+        open_store(root).append(texts, fresh)
+        known.update(zip(texts, fresh, strict=True))
+    store = open_store(root)
+    rows = store.find([*known, "not stored"])
+    assert rows[-1] == -1
+    for row, vector in zip(rows, known.values(), strict=False):
+        np.testing.assert_array_equal(store.read(np.array([row]))[0], vector)
+
+
+@pytest.mark.parametrize("name", ["vectors.f32", "rows.bin"])
+@pytest.mark.parametrize("lost", [1, 7, 25])
+def test_a_torn_tail_loses_the_last_batch_alone(tmp_path, name, lost):
+    store = open_store(tmp_path)
+    first, last = numbered(0, 10), numbered(10, 11)
+    store.append(first, vectors_for(first))
+    kept = {file.name: file.stat().st_size for file in store.folder.glob("*.*")}
+    store.append(last, vectors_for(last))
+    file = store.folder / name
+    os.truncate(file, max(kept[name], file.stat().st_size - lost))
+
+    again = open_store(tmp_path)
+    assert again.find(last)[0] == -1
+    assert (again.find(first) >= 0).all()
+    again.append(last, vectors_for(last))
+    assert np.array_equal(again.read(again.find(first + last)), vectors_for(first + last))
+
+
+def test_a_flipped_bit_is_noticed_named_and_not_used(tmp_path, caplog):
+    store = open_store(tmp_path)
+    texts = numbered(0, 10)
+    store.append(texts, vectors_for(texts))
+    path = store.folder / "vectors.f32"
+    data = bytearray(path.read_bytes())
+    data[3 * 4 * DIM] ^= 1
+    path.write_bytes(data)
+
+    damaged = open_store(tmp_path)
+    rows = damaged.find(texts)
+    assert np.flatnonzero(rows < 0).tolist() == [3]
+    assert str(path) in caplog.text
+    assert "row 3" in caplog.text
+    damaged.append(texts[3:4], vectors_for(texts[3:4]))
+    np.testing.assert_array_equal(damaged.read(damaged.find(texts)), vectors_for(texts))
+
+
+def test_another_dimension_or_fingerprint_is_refused(tmp_path):
+    open_store(tmp_path)
+    with pytest.raises(StoreError, match="describes other vectors"):
+        open_store(tmp_path, dim=DIM + 1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vectors_that_are_not_finite_are_refused_and_nothing_is_written(tmp_path, value):
+    store = open_store(tmp_path)
+    with pytest.raises(StoreError, match="finite"):
+        store.append(["a"], np.full((1, DIM), value, dtype=np.float32))
+    assert len(store) == 0
+
+
+def test_a_place_that_cannot_be_a_folder_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be opened"):
+        open_store(tmp_path / "file")
+
+
+def test_a_manifest_that_is_no_json_is_named(tmp_path):
+    folder = open_store(tmp_path).folder
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(StoreError, match="cannot be opened"):
+        open_store(tmp_path)
+
+
+def append_many(root: Path, start: int) -> None:
+    store = open_store(root)
+    for batch in range(start, start + 60, 3):
+        texts = numbered(batch, batch + 3)
+        store.append(texts, vectors_for(texts))
+
+
+def test_two_processes_may_append_to_one_store(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=append_many, args=(tmp_path, start)) for start in (0, 60)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    store = open_store(tmp_path)
+    texts = numbered(0, 120)
+    np.testing.assert_array_equal(store.read(store.find(texts)), vectors_for(texts))
+
+
+ENCODE = """
+import sys
+from pathlib import Path
+from subspace.cached_encoder import CachedEncoder
+from subspace.encoder import EncoderSpec
+texts = [f"a text with the number {number}" for number in range(400)]
+spec = EncoderSpec(model=sys.argv[1], batch_tokens=200)
+print("ready", flush=True)
+CachedEncoder.open(spec, root=sys.argv[2]).rows(texts)
+"""
+
+
+def test_a_run_killed_at_any_moment_goes_on_and_ends_like_an_uninterrupted_one(tiny_qwen, tmp_path):
+    texts = [f"a text with the number {number}" for number in range(400)]
+    rng = np.random.default_rng(0)
+    sizes = []
+    for _ in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", ENCODE, tiny_qwen, tmp_path / "killed"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        with process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            path = next((tmp_path / "killed").glob("*/rows.bin"), None)
+            before = path.stat().st_size if path else 0
+            deadline = time.monotonic() + 60
+            while process.poll() is None and time.monotonic() < deadline:
+                path = next((tmp_path / "killed").glob("*/rows.bin"), None)
+                if path and path.stat().st_size > before:  # in the middle of its work
+                    time.sleep(0.05 * rng.random())
+                    process.send_signal(signal.SIGKILL)
+                    break
+                time.sleep(0.002)
+        sizes.append(next((tmp_path / "killed").glob("*/rows.bin")).stat().st_size)
+    assert sizes == sorted(sizes), "nothing that was stored is lost"
+
+    spec = EncoderSpec(model=str(tiny_qwen), batch_tokens=200)
+    resumed = CachedEncoder.open(spec, root=tmp_path / "killed")
+    whole = CachedEncoder.open(spec, root=tmp_path / "whole")
+    np.testing.assert_allclose(resumed.encode(texts), whole.encode(texts), atol=1e-5)
+    assert len(resumed.store) == len(texts), "every vector is there once"
+
+
+def test_what_is_stored_never_loads_the_model(tiny_qwen, tmp_path):
+    spec = EncoderSpec(model=str(tiny_qwen))
+    first = CachedEncoder.open(spec, root=tmp_path)
+    vectors = first.encode(["a", "b", "a"])
+    again = CachedEncoder.open(spec, root=tmp_path)
+    np.testing.assert_array_equal(again.encode(["b", "a", "a"]), vectors[[1, 0, 0]])
+    assert "_model" in vars(first.encoder)
+    assert "_model" not in vars(again.encoder)
+    assert len(again.store) == 2, "equal texts are stored once"
+
+
+def test_a_query_and_a_document_with_the_same_text_are_two_entries(tiny_qwen, tmp_path):
+    encoder = CachedEncoder.open(EncoderSpec(model=str(tiny_qwen)), root=tmp_path)
+    assert encoder.rows(["a dog"]) != encoder.rows(["a dog"], kind="query")

@@ -1,0 +1,66 @@
+"""Documents, queries and judgements are read whole or refused line by line."""
+
+import pytest
+
+from subspace.errors import RecordError
+from subspace.retrieval_sets import read_documents, read_retrieval_set
+
+
+def write_set(folder, *, qrels: str):
+    (folder / "corpus.jsonl").write_text(
+        '{"_id": "d1", "title": "Title", "text": "body"}\n{"_id": "d2", "text": "other"}\n'
+    )
+    (folder / "queries.jsonl").write_text('{"_id": "q1", "text": "query"}\n')
+    (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + qrels)
+    return folder
+
+
+def test_a_title_is_put_before_its_text(tmp_path):
+    data = read_retrieval_set(write_set(tmp_path, qrels="q1\td1\t2\nq1\td2\t0\n"))
+    assert [document.text for document in data.documents] == ["Title. body", "other"]
+    assert data.queries == {"q1": "query"}
+    assert data.relevance == {"q1": {"d1": 2.0, "d2": 0.0}}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("q1\td1", "a grade"),
+        ("q1\td1\tbest", "a grade"),
+        ("q1\td1\tnan", "a grade"),
+        ("q9\td1\t1", "unknown query"),
+        ("q1\td9\t1", "unknown query or document"),
+    ],
+)
+def test_a_wrong_judgement_is_named_by_line(tmp_path, line, message):
+    with pytest.raises(RecordError, match=rf"qrels\.tsv:3: .*{message}"):
+        read_retrieval_set(write_set(tmp_path, qrels=f"q1\td1\t1\n{line}\n"))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    folder = write_set(tmp_path, qrels="")
+    (folder / "qrels.tsv").unlink()
+    with pytest.raises(RecordError, match=r"qrels\.tsv: cannot be read"):
+        read_retrieval_set(folder)
+
+
+def test_records_and_beir_documents_are_both_documents(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"id": "a", "text": "one", "factors": {}}\n{"_id": "b", "text": "two"}\n')
+    assert [(d.id, d.text) for d in read_documents(path)] == [("a", "one"), ("b", "two")]
+
+
+def test_wrong_documents_are_all_named(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"id": "a", "text": ""}\n{"text": "x"}\n{"id": "b", "text": "y"}\n' * 2)
+    with pytest.raises(RecordError) as caught:
+        read_documents(path)
+    assert [problem.split(": ")[0].split(":")[-1] for problem in caught.value.problems] == [
+        *("1", "2", "4", "5", "6")
+    ]
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "texts.jsonl").write_text("")
+    with pytest.raises(RecordError, match="holds no texts"):
+        read_documents(tmp_path / "texts.jsonl")
