@@ -1,158 +1,306 @@
-"""The guard makes a probe useless, and it was useful before."""
+"""Each block holds its own factor and nothing linear of the others: Belrose et al. 2023."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from subspace.blocks import BlockLayout
-from subspace.closed_form import ClosedForm, guard_directions, solve_closed_form
+from subspace.closed_form import ClosedForm, Solution, guard_directions, solve_closed_form
 from subspace.errors import ConfigError
-from subspace.labels import label_source
-from subspace.records import Record
-from subspace.statistics import collect_statistics
+from subspace.labels import Column, Labels
+from subspace.statistics import SourceStatistics, collect_statistics
 
 DIM = 24
-LAYOUT = BlockLayout.from_widths({"topic": 6, "style": 4})
-WHOLE = slice(0, DIM)
+TOPICS, STYLES = 4, 3
+WIDTHS = {"topic": 6, "style": 4}
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts of one source: embeddings and the class of each by factor."""
+
+    x: np.ndarray
+    codes: dict[str, np.ndarray]
+
+    def statistics(self) -> SourceStatistics:
+        labels = Labels(
+            source="test",
+            columns={
+                name: Column(codes=codes, class_count=int(codes.max()) + 1)
+                for name, codes in self.codes.items()
+            },
+            groups=np.full(len(self.x), -1),
+            splits=np.zeros(len(self.x), dtype=np.int64),
+        )
+        return collect_statistics(self.x, rows=np.arange(len(self.x)), labels=labels)
+
+
+class World:
+    """Two sources: x = rotation of (topic part, style part, noise), plus the source's own place."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.rotation = np.linalg.qr(self.rng.normal(size=(DIM, DIM)))[0]
+        self.places = {"one": self.rng.normal(size=DIM), "two": self.rng.normal(size=DIM)}
+        # Topic moves the first five dimensions, style the next four; style is the weaker one.
+        self.topics = np.zeros((TOPICS, DIM))
+        self.topics[:, :5] = 3 * self.rng.normal(size=(TOPICS, 5))
+        self.styles = np.zeros((STYLES, DIM))
+        self.styles[:, 5:9] = 2 * self.rng.normal(size=(STYLES, 4))
+
+    def draw(self, source: str, count: int = 1200) -> Texts:
+        topic, style = (self.rng.integers(0, classes, count) for classes in (TOPICS, STYLES))
+        noise = self.rng.normal(size=(count, DIM))
+        x = (self.topics[topic] + self.styles[style] + noise) @ self.rotation
+        return Texts(
+            x=(x + self.places[source]).astype(np.float32), codes={"topic": topic, "style": style}
+        )
 
 
 @pytest.fixture(scope="module")
-def world():
-    """Two sources in a rotated space, where topic and style move vectors in planes of their own."""
-    rng = np.random.default_rng(0)
-    rotation = np.linalg.qr(rng.normal(size=(DIM, DIM)))[0]
-    x, codes, statistics = {}, {}, {}
-    for source in ("one", "two"):
-        topics, styles = rng.integers(4, size=1500), rng.integers(3, size=1500)
-        planted = rng.normal(size=(1500, DIM)) * 0.3
-        planted[np.arange(1500), topics] += 2
-        planted[np.arange(1500), 10 + styles] += 1
-        x[source] = (planted @ rotation + rng.normal(size=DIM)).astype(np.float32)
-        codes[source] = {"topic": topics, "style": styles}
-        records = [
-            Record(str(n), "t", source, {"topic": f"t{t}", "style": f"s{s}"}, "train")
-            for n, (t, s) in enumerate(zip(topics, styles, strict=True))
-        ]
-        labels = label_source(source, records)
-        statistics[source] = collect_statistics(x[source], rows=np.arange(1500), labels=labels)
-    return x, codes, statistics
+def world() -> World:
+    return World()
 
 
-def solve(statistics, layout=LAYOUT, **settings):
-    return solve_closed_form(statistics, layout=layout, settings=ClosedForm(**settings), raw=WHOLE)
+@pytest.fixture(scope="module")
+def train(world: World) -> dict[str, Texts]:
+    return {source: world.draw(source) for source in world.places}
 
 
-def accuracy(z: np.ndarray, codes: np.ndarray) -> float:
-    """Of a logistic probe trained on the first two thirds."""
-    probe = LogisticRegression(max_iter=1000).fit(z[:1000], codes[:1000])
-    return probe.score(z[1000:], codes[1000:])
+@pytest.fixture(scope="module")
+def fresh(world: World) -> dict[str, Texts]:
+    return {source: world.draw(source) for source in world.places}
 
 
-def test_a_block_keeps_its_factor_and_nothing_linear_reads_the_other(world):
-    x, codes, statistics = world
-    projection = solve(statistics).projection
-    for source in x:
-        z = LAYOUT.split(projection(x[source]))
-        for own, other, chance in (("topic", "style", 1 / 3), ("style", "topic", 1 / 4)):
-            assert accuracy(x[source], codes[source][other]) > 0.8, "it was readable before"
-            assert accuracy(z[own], codes[source][own]) > 0.8
-            assert accuracy(z[own], codes[source][other]) < chance + 0.08
+@pytest.fixture(scope="module")
+def statistics(train: dict[str, Texts]) -> dict[str, SourceStatistics]:
+    return {source: texts.statistics() for source, texts in train.items()}
 
 
-def test_the_rows_are_orthogonal_to_the_guard_and_to_all_class_means(world):
-    _, _, statistics = world
-    solution = solve(statistics, guard=1.0)
-    for block in LAYOUT:
-        rows = solution.projection.weight[LAYOUT.slice(block)]
-        assert np.abs(rows @ solution.guards[block]).max() < 1e-4
-        assert np.abs(rows @ guard_directions(statistics, block=block)).max() < 1e-4
-
-
-def test_without_guard_the_other_factor_stays_readable(world):
-    x, codes, statistics = world
-    wide = BlockLayout.from_widths({"topic": 12, "style": 12})
-    z = wide.split(
-        solve(statistics, layout=wide, guard=0.0, energy=0.0, content="").projection(x["one"])
+def solve(statistics, *, widths=WIDTHS, raw=slice(0, DIM), **settings) -> Solution:
+    return solve_closed_form(
+        statistics,
+        layout=BlockLayout.from_widths(widths),
+        settings=ClosedForm(**settings),
+        raw=raw,
     )
-    assert accuracy(z["style"], codes["one"]["topic"]) > 0.6, "chance is 0.25"
 
 
-def test_the_guards_penalty_equals_a_slow_loop(world):
-    _, _, statistics = world
-    weight = np.random.default_rng(3).normal(size=(5, DIM))
-    expected = 0.0
-    for source in statistics.values():
-        style = source.factors["style"]
-        for mean, count in zip(style.means, style.counts, strict=True):
-            share = count / style.counts.sum()
-            expected += share * ((weight @ mean) ** 2).sum() / np.trace(source.covariance) / 2
-    directions = guard_directions(statistics, block="topic")
-    np.testing.assert_allclose(((weight @ directions) ** 2).sum(), expected)
+def rows(solution: Solution, block: str) -> np.ndarray:
+    projection = solution.projection
+    return projection.weight[projection.layout.slice(block)].astype(np.float64)
 
 
-def test_more_classes_than_dimensions_give_the_same_penalty_in_fewer_columns():
-    rng = np.random.default_rng(4)
-    records = [
-        Record(str(n), "t", "s", {"a": f"a{n % 30}", "b": f"b{n % 2}"}, "train") for n in range(600)
-    ]
-    x = rng.normal(size=(600, 8)).astype(np.float32)
-    statistics = {
-        "s": collect_statistics(x, rows=np.arange(600), labels=label_source("s", records))
-    }
-    directions = guard_directions(statistics, block="b")
-    a = statistics["s"].factors["a"]
-    expected = a.between / np.trace(statistics["s"].covariance)
-    assert directions.shape[1] <= 8
-    np.testing.assert_allclose(directions @ directions.T, expected, atol=1e-9)
+def read(train_x: np.ndarray, test_x: np.ndarray, *, train: Texts, test: Texts, factor: str):
+    """Test accuracy of a probe trained on the training texts."""
+    probe = LogisticRegression(max_iter=1000).fit(train_x, train.codes[factor])
+    return probe.score(test_x, test.codes[factor])
 
 
-def test_rows_come_in_order_of_what_they_hold(world):
-    _, _, statistics = world
-    rows = solve(statistics, content="").projection.weight[LAYOUT.slice("style")]
-    between = statistics["one"].factors["style"].between
-    held = np.einsum("id,de,ie->i", rows, between, rows)
-    assert (np.diff(held) <= 1e-6).all()
+@pytest.mark.parametrize("source", ["one", "two"])
+@pytest.mark.parametrize(("block", "other"), [("topic", "style"), ("style", "topic")])
+def test_a_block_keeps_its_factor_and_loses_the_other_that_was_readable_before(
+    source, block, other, train, fresh, statistics
+):
+    before = {"train": train[source].x, "test": fresh[source].x}
+    project = solve(statistics).projection
+    after = {split: project.layout.split(project(x))[block] for split, x in before.items()}
+    parts = {"train": train[source], "test": fresh[source]}
+    chance = 1 / (STYLES if other == "style" else TOPICS)
+    assert read(*before.values(), **parts, factor=other) > chance + 0.4
+    assert read(*after.values(), **parts, factor=other) < chance + 0.06
+    own_before = read(*before.values(), **parts, factor=block)
+    assert read(*after.values(), **parts, factor=block) > own_before - 0.05
 
 
-def test_the_content_block_ranks_like_the_raw_embedding(world):
-    x, _, statistics = world
-    wide = BlockLayout.from_widths({"topic": 18, "style": 4})
-    centred = x["one"][:200] - x["one"][:200].mean(axis=0)
-    raw = centred @ centred.T
-
-    def agreement(**settings) -> float:
-        z = solve(statistics, layout=wide, **settings).projection(x["one"][:200])
-        topic = wide.split(z)["topic"]
-        return float(np.corrcoef((topic @ topic.T).ravel(), raw.ravel())[0, 1])
-
-    assert agreement(content_share=1.0) > agreement(content="")
+def test_no_block_lies_along_its_guards_and_without_guard_every_block_does(statistics):
+    guarded, free = solve(statistics), solve(statistics, guard=0)
+    for block in WIDTHS:
+        closed = guarded.guards[block]
+        assert closed.shape[1] > 0
+        assert free.guards[block].shape == (DIM, 0)
+        scale = np.linalg.norm(rows(guarded, block))
+        assert np.abs(rows(guarded, block) @ closed).max() < 1e-5 * scale
+        assert np.abs(rows(free, block) @ closed).max() > 1e-3 * np.linalg.norm(rows(free, block))
 
 
-def test_the_same_statistics_give_the_same_solution(world):
-    _, _, statistics = world
-    first, again = solve(statistics).projection, solve(statistics).projection
-    np.testing.assert_array_equal(first.weight, again.weight)
+def test_the_guards_hold_what_tells_the_other_factors_classes_apart(statistics):
+    """So what a block shows of another factor's class means is gone, not only its direction."""
+    guarded, free = solve(statistics, guard=1), solve(statistics, guard=0)
+    for block in WIDTHS:
+        classes = guard_directions(statistics, block=block)
+        held = []
+        for solution in (guarded, free):
+            w = rows(solution, block)
+            held.append(np.square(w @ classes).sum() / np.square(w).sum())
+        assert held[0] < 1e-10
+        assert held[1] > 1e-5
 
 
-def test_a_block_without_labels_or_without_room_says_what_to_change(world):
-    _, _, statistics = world
-    with pytest.raises(ConfigError, match=r"'mood'.*style, topic"):
-        solve(statistics, layout=BlockLayout.from_widths({"mood": 2}))
-    with pytest.raises(ConfigError, match=r"'style' is 23 wide.*narrower"):
-        solve(statistics, layout=BlockLayout.from_widths({"style": 23}))
+def test_guards_are_orthonormal_and_no_wider_than_the_other_factors_classes(statistics):
+    for block, classes in (("topic", STYLES), ("style", TOPICS)):
+        closed = solve(statistics).guards[block]
+        np.testing.assert_allclose(closed.T @ closed, np.eye(closed.shape[1]), atol=1e-10)
+        assert closed.shape[1] <= len(statistics) * (classes - 1)
+
+
+def test_a_full_guard_closes_the_directions_between_classes_and_no_other():
+    """Rounding must not add directions: there are classes - 1 of them per source."""
+    for seed in range(10):
+        world = World(seed)
+        statistics = {source: world.draw(source, 300).statistics() for source in world.places}
+        guards = solve(statistics, widths={"topic": 3, "style": 2}, guard=1).guards
+        assert guards["topic"].shape[1] == len(statistics) * (STYLES - 1)
+        assert guards["style"].shape[1] == len(statistics) * (TOPICS - 1)
+
+
+def test_a_factor_with_one_class_closes_no_direction_to_the_others(train):
+    """Nothing can be read that does not vary: the same as if it were not labelled at all."""
+    one_class = np.zeros(len(train["one"].x), dtype=np.int64)
+    topic = train["one"].codes["topic"]
+    with_it = Texts(x=train["one"].x, codes={"topic": topic, "style": one_class})
+    without = Texts(x=train["one"].x, codes={"topic": topic})
+    solution = solve({"one": with_it.statistics()}, widths={"topic": 6})
+    alone = solve({"one": without.statistics()}, widths={"topic": 6})
+    assert solution.guards["topic"].shape == alone.guards["topic"].shape == (DIM, 0)
+    np.testing.assert_array_equal(solution.projection.weight, alone.projection.weight)
+
+
+def test_a_source_does_not_place_its_texts(train, statistics):
+    """Shifting one source moves mu and not W: what tells sources apart counts nowhere."""
+    moved = Texts(x=train["one"].x + np.float32(64), codes=train["one"].codes)
+    first = solve(statistics).projection
+    other = solve({"one": moved.statistics(), "two": statistics["two"]}).projection
+    np.testing.assert_allclose(np.abs(other.weight), np.abs(first.weight), atol=1e-3)
+    np.testing.assert_allclose(other.mean - first.mean, 32, rtol=1e-5)
+
+
+@pytest.mark.parametrize("energy", [0.0, 0.5, 1.0])
+def test_rows_stand_in_the_order_of_what_they_tell_about_the_factor(energy, statistics):
+    """Between-class over total variance falls from row to row; its power is the row's size."""
+    shrinkage = 0.05
+    w = rows(solve(statistics, shrinkage=shrinkage, energy=energy), "style")[: STYLES - 1]
+    total = np.mean([source.covariance for source in statistics.values()], axis=0)
+    shrunk = (1 - shrinkage) * total + shrinkage * np.trace(total) / DIM * np.eye(DIM)
+    between = np.mean(
+        [s.factors["style"].between / np.trace(s.covariance) for s in statistics.values()], axis=0
+    )
+    size = np.einsum("id,de,ie->i", w, shrunk, w)
+    strength = np.einsum("id,de,ie->i", w, between, w) / size
+    assert (np.diff(strength) < 0).all()
+    np.testing.assert_allclose(size, (strength / strength[0]) ** (2 * energy), rtol=1e-4)
+
+
+@pytest.mark.parametrize("energy", [0.0, 0.5])
+def test_rows_without_information_are_zero(energy, statistics):
+    """Two sources of three styles have four directions between classes at most."""
+    w = rows(solve(statistics, widths={"topic": 4, "style": 8}, energy=energy), "style")
+    assert np.linalg.norm(w[:4], axis=1).min() > 0
+    assert not w[4:].any()
+
+
+def test_the_content_blocks_rows_are_orthonormal(statistics):
+    w = rows(solve(statistics), "topic")
+    np.testing.assert_allclose(w @ w.T, np.eye(len(w)), atol=1e-6)
+
+
+def test_the_content_block_keeps_the_raw_embedding_alone(statistics):
+    """Of two layers side by side only the raw one decides; with share 0 the factor does."""
+    half = slice(DIM // 2, DIM)
+    by_raw = rows(solve(statistics, raw=half, content_share=1.0, guard=0), "topic")
+    assert np.abs(by_raw[:, : DIM // 2]).max() < 1e-6
+    by_factor = rows(solve(statistics, raw=half, content_share=0.0, guard=0), "topic")
+    assert np.abs(by_factor[:, : DIM // 2]).max() > 0.1
+
+
+def test_mu_is_the_mean_of_all_training_texts(train, statistics):
+    everything = np.concatenate([texts.x for texts in train.values()]).astype(np.float64)
+    mean = solve(statistics).projection.mean
+    np.testing.assert_allclose(mean, everything.mean(axis=0), rtol=1e-5)
+
+
+def test_solving_twice_gives_the_same_bits(statistics):
+    first, again = solve(statistics), solve(statistics)
+    np.testing.assert_array_equal(first.projection.weight, again.projection.weight)
+    np.testing.assert_array_equal(first.projection.mean, again.projection.mean)
+    for block in WIDTHS:
+        np.testing.assert_array_equal(first.guards[block], again.guards[block])
+
+
+@pytest.mark.parametrize("classes", [3, 40], ids=["few classes", "more classes than dimensions"])
+@pytest.mark.parametrize("block", ["topic", "style"])
+def test_guard_directions_measure_the_between_class_variance_of_the_other_factors(classes, block):
+    rng = np.random.default_rng(0)
+    sources = {}
+    for source in ("one", "two"):
+        codes = {name: rng.integers(0, classes, 400) for name in ("topic", "style", "tone")}
+        if source == "two":
+            del codes["tone"]
+        sources[source] = Texts(x=rng.normal(size=(400, DIM)).astype(np.float32), codes=codes)
+    statistics = {source: texts.statistics() for source, texts in sources.items()}
+    w = rng.normal(size=(5, DIM))
+
+    shares = []
+    for texts in sources.values():
+        x = texts.x.astype(np.float64)
+        spread = np.square(x - x.mean(axis=0)).sum(axis=1).mean()
+        for factor, codes in texts.codes.items():
+            if factor != block:
+                between = 0.0
+                for code in np.unique(codes):
+                    distance = w @ (x[codes == code].mean(axis=0) - x.mean(axis=0))
+                    between += (codes == code).mean() * distance @ distance
+                shares.append(between / spread)
+    directions = guard_directions(statistics, block=block)
+    assert directions.shape[1] <= DIM
+    np.testing.assert_allclose(np.square(w @ directions).sum(), np.mean(shares), rtol=1e-6)
+
+
+def test_without_another_factor_there_is_nothing_to_guard(train):
+    alone = Texts(x=train["one"].x, codes={"topic": train["one"].codes["topic"]})
+    statistics = {"one": alone.statistics()}
+    assert not guard_directions(statistics, block="topic").any()
+    assert guard_directions(statistics, block="style").any()
+
+
+def test_a_block_without_labels_is_refused_with_the_factors_there_are(statistics):
+    with pytest.raises(ConfigError, match=r"'tone'.*name blocks after the factors style, topic"):
+        solve(statistics, widths={"topic": 4, "tone": 2})
+
+
+def test_a_block_wider_than_the_guard_leaves_is_refused_with_what_to_change(statistics):
+    widths = {"topic": 4, "style": DIM - 1}
+    with pytest.raises(ConfigError, match=r"'style' is 23 wide.*narrower, or lower `guard`"):
+        solve(statistics, widths=widths)
+    solve(statistics, widths=widths, guard=0)
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("name", "value"),
     [
-        {"shrinkage": 0.0},
-        {"shrinkage": 1.1},
-        {"guard": -0.1},
-        {"guard": 1.1},
-        {"energy": -1.0},
-        {"content_share": 2.0},
+        ("shrinkage", 0.0),
+        ("shrinkage", 1.1),
+        ("shrinkage", float("nan")),
+        ("guard", -0.1),
+        ("guard", 1.1),
+        ("guard", float("nan")),
+        ("content_share", -0.1),
+        ("content_share", 1.1),
+        ("content_share", float("nan")),
+        ("energy", -0.1),
+        ("energy", float("nan")),
+        ("energy", float("inf")),
     ],
 )
-def test_settings_out_of_range_are_refused_by_name(settings):
-    with pytest.raises(ConfigError, match=next(iter(settings))):
-        ClosedForm(**settings)
+def test_a_setting_out_of_range_is_refused_by_name_and_value(name, value):
+    with pytest.raises(ConfigError, match=rf"{name} must be .* got {value}"):
+        ClosedForm(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("shrinkage", 1), ("guard", 0), ("guard", 1), ("content_share", 1)]
+)
+def test_the_ends_of_the_ranges_can_be_used(name, value, statistics):
+    assert np.isfinite(solve(statistics, **{name: value}).projection.weight).all()

@@ -1,137 +1,204 @@
-"""Streamed statistics equal what a slow, direct computation gives."""
+"""Streamed class statistics equal their definition; pairing takes the content away."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from subspace import statistics
-from subspace.labels import label_source
-from subspace.records import Record
-from subspace.statistics import collect_statistics
+from subspace.labels import Column, Labels
+from subspace.statistics import SourceStatistics, collect_statistics
 
 DIM = 6
+CHUNKS = [1, 7, 64, 10_000]
 
 
-@pytest.fixture
-def world():
-    """Groups of uneven size, a class that is missing in some, and a large common offset."""
-    rng = np.random.default_rng(0)
-    records, rows = [], []
-    for group in range(70):
-        content = rng.normal(size=DIM) * 3
-        for style in rng.permutation(["a", "b", "c"])[: rng.integers(1, 4)]:
-            for _ in range(rng.integers(1, 3)):
-                records.append(
-                    Record(
-                        id=str(len(records)),
-                        text="t",
-                        source="s",
-                        factors={"style": str(style), "c": float(rng.normal())},
-                        split="train",
-                        group=f"g{group}" if group % 7 else None,
-                    )
-                )
-                rows.append(1000 + content + {"a": 0, "b": 1, "c": -1}[style])
-    vectors = np.array(rows, dtype=np.float32)
-    order = rng.permutation(len(records))
-    return vectors, order, label_source("s", [records[position] for position in order])
-
-
-@pytest.mark.parametrize("chunk", [1, 7, 64, 10_000])
-def test_streaming_equals_a_direct_computation(world, monkeypatch, chunk):
-    monkeypatch.setattr(statistics, "_CHUNK", chunk)
-    vectors, rows, labels = world
-    found = collect_statistics(vectors, rows=rows, labels=labels)
-
-    x = vectors[rows].astype(np.float64)
-    np.testing.assert_allclose(found.mean, x.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(found.covariance, np.cov(x.T, bias=True), atol=1e-6)
-    codes = labels.columns["style"].codes
-    means = np.array([x[codes == code].mean(axis=0) for code in range(3)])
-    counts = np.bincount(codes)
-    np.testing.assert_allclose(found.factors["style"].means, means - x.mean(axis=0), atol=1e-9)
-    np.testing.assert_array_equal(found.factors["style"].counts, counts)
-    expected = sum(
-        n / len(x) * np.outer(m - x.mean(axis=0), m - x.mean(axis=0))
-        for n, m in zip(counts, means, strict=True)
+def make_labels(*, groups: np.ndarray | None = None, **codes: np.ndarray) -> Labels:
+    count = len(next(iter(codes.values())))
+    return Labels(
+        source="test",
+        columns={
+            name: Column(codes=np.asarray(c, dtype=np.int64), class_count=int(max(c)) + 1)
+            for name, c in codes.items()
+        },
+        groups=np.full(count, -1) if groups is None else np.asarray(groups, dtype=np.int64),
+        splits=np.zeros(count, dtype=np.int64),
     )
-    np.testing.assert_allclose(found.factors["style"].between, expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("chunk", [1, 10_000])
-def test_paired_means_equal_a_slow_loop_over_groups(world, monkeypatch, chunk):
-    monkeypatch.setattr(statistics, "_CHUNK", chunk)
-    vectors, rows, labels = world
-    x, codes = vectors[rows].astype(np.float64), labels.columns["style"].codes
-    sums, counts = np.zeros((3, DIM)), np.zeros(3)
-    for group in set(labels.groups) - {-1}:
-        members = np.flatnonzero(labels.groups == group)
-        present = sorted(set(codes[members]))
-        if len(present) < 2:
+def collect(x: np.ndarray, labels: Labels) -> SourceStatistics:
+    return collect_statistics(x, rows=np.arange(len(x)), labels=labels)
+
+
+def random_world(*, count: int, offset: float, seed: int = 0) -> tuple[np.ndarray, Labels]:
+    """Groups of one to four texts, some texts without group, some without label."""
+    rng = np.random.default_rng(seed)
+    groups = rng.permutation(np.repeat(np.arange(count), rng.integers(1, 5, count))[:count])
+    groups[rng.random(count) < 0.2] = -1
+    topic, style = rng.integers(0, 5, count), rng.integers(-1, 3, count)
+    x = rng.normal(size=(count, DIM)) + rng.normal(size=(5, DIM))[topic] + offset
+    labels = make_labels(groups=groups, topic=topic, style=style)
+    return x.astype(np.float32), labels
+
+
+def slow_paired(x: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> Mapping[int, list]:
+    """Per class the texts of groups that hold several classes, minus the mean over classes."""
+    centred: dict[int, list] = {}
+    for group in set(groups[groups >= 0]):
+        members = [i for i in range(len(x)) if groups[i] == group and codes[i] >= 0]
+        classes = sorted({codes[i] for i in members})
+        if len(classes) < 2:
             continue
-        centre = np.mean(
-            [x[members[codes[members] == code]].mean(axis=0) for code in present], axis=0
-        )
-        for member in members:
-            sums[codes[member]] += x[member] - centre
-            counts[codes[member]] += 1
-    found = collect_statistics(vectors, rows=rows, labels=labels).factors["style"]
-    np.testing.assert_array_equal(found.paired_counts, counts)
-    np.testing.assert_allclose(found.paired_means, sums / counts[:, None], atol=1e-6)
+        class_means = [np.mean([x[i] for i in members if codes[i] == c], axis=0) for c in classes]
+        for i in members:
+            centred.setdefault(codes[i], []).append(x[i] - np.mean(class_means, axis=0))
+    return centred
 
 
-def test_pairs_hold_content_constant_where_plain_means_do_not():
-    """Content that goes with the style misleads the plain means and not the paired ones."""
-    rng = np.random.default_rng(1)
-    effect = np.eye(DIM)[0]
-    records, rows = [], []
-    for group in range(300):
-        content = rng.normal(size=DIM) * 5
-        for style in ("a", "b"):
-            copies = 1 + 3 * ((content[1] > 0) == (style == "b"))
-            for _ in range(copies):
-                rows.append(content + effect * (style == "b"))
-                records.append(
-                    Record(str(len(records)), "t", "s", {"style": style}, "train", str(group))
-                )
-    vectors = np.array(rows, dtype=np.float32)
-    labels = label_source("s", records)
-    found = collect_statistics(vectors, rows=np.arange(len(rows)), labels=labels).factors["style"]
-    paired = found.paired_means[1] / found.counts[1] - found.paired_means[0] / found.counts[0]
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_streamed_moments_equal_a_direct_computation_in_spite_of_a_large_offset(chunk, monkeypatch):
+    monkeypatch.setattr(statistics, "_CHUNK", chunk)
+    x, labels = random_world(count=300, offset=1e6)
+    found = collect(x, labels)
+    exact = x.astype(np.float64)
+    assert found.count == 300
+    np.testing.assert_allclose(found.mean, exact.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found.covariance, np.cov(exact.T, bias=True), atol=1e-6)
+    # Counter-check: squares that are summed without an origin lose these digits.
+    naive = exact.T @ exact / 300 - np.outer(exact.mean(axis=0), exact.mean(axis=0))
+    assert np.abs(naive - np.cov(exact.T, bias=True)).max() > 1e-5
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_class_means_and_between_class_covariance_follow_their_definition(chunk, monkeypatch):
+    monkeypatch.setattr(statistics, "_CHUNK", chunk)
+    x, labels = random_world(count=300, offset=1e3)
+    exact = x.astype(np.float64)
+    for name, found in collect(x, labels).factors.items():
+        codes = labels.columns[name].codes
+        centre = exact[codes >= 0].mean(axis=0)
+        between = np.zeros((DIM, DIM))
+        for code in range(labels.columns[name].class_count):
+            members = exact[codes == code]
+            assert found.counts[code] == len(members)
+            distance = members.mean(axis=0) - centre
+            np.testing.assert_allclose(found.means[code], distance, atol=1e-6)
+            between += np.outer(distance, distance) * len(members) / (codes >= 0).sum()
+        np.testing.assert_allclose(found.between, between, atol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_paired_means_follow_their_definition(chunk, monkeypatch):
+    monkeypatch.setattr(statistics, "_CHUNK", chunk)
+    x, labels = random_world(count=200, offset=1e3)
+    codes = labels.columns["style"].codes
+    found = collect(x, labels).factors["style"]
+    slow = slow_paired(x.astype(np.float64), codes, labels.groups)
+    total = sum(map(len, slow.values()))
+    between = np.zeros((DIM, DIM))
+    for code, members in slow.items():
+        assert found.paired_counts[code] == len(members)
+        mean = np.mean(members, axis=0)
+        np.testing.assert_allclose(found.paired_means[code], mean, atol=1e-6)
+        between += np.outer(mean, mean) * len(members) / total
+    np.testing.assert_allclose(found.paired_between, between, atol=1e-6)
+
+
+@settings(max_examples=50)
+@given(groups=st.lists(st.integers(-1, 6), max_size=40), chunk=st.integers(1, 12))
+def test_chunks_hold_every_text_once_and_never_cut_a_group(groups, chunk):
+    groups = np.array(groups, dtype=np.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "_CHUNK", chunk)
+        chunks = list(statistics._group_chunks(groups))
+    assert sorted(position for part in chunks for position in part) == list(range(len(groups)))
+    for group in set(groups[groups >= 0]):
+        assert sum(group in groups[part] for part in chunks) == 1
+    # A chunk is longer than asked for by the rest of its last group at most.
+    largest = max([int((groups == group).sum()) for group in set(groups[groups >= 0])], default=1)
+    assert all(len(part) < chunk + largest for part in chunks)
+
+
+def test_content_vanishes_from_paired_means_while_plain_class_means_see_it():
+    """Style moves every text by the same step; class 1 is rarer in groups far from zero."""
+    step = np.zeros(DIM)
+    step[0] = 2
+    groups = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5])
+    style = np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, 0, 0])  # two groups do not cross the classes
+    content = np.random.default_rng(0).integers(-99, 99, size=(6, DIM))
+    x = (content[groups] + np.outer(style, step)).astype(np.float32)
+    found = collect(x, make_labels(groups=groups, style=style)).factors["style"]
+    np.testing.assert_allclose(found.paired_means, [-step / 2, step / 2], atol=1e-12)
+    assert found.paired_counts.tolist() == [4, 4]
     plain = found.means[1] - found.means[0]
-    assert abs(plain[1]) > 1, "the content leaks into the plain difference"
-    difference = found.paired_means[1] - found.paired_means[0]
-    np.testing.assert_allclose(difference, effect, atol=1e-5)
-    assert np.isfinite(paired).all()
+    assert np.abs(plain - step).max() > 1
 
 
-def test_the_order_of_the_texts_does_not_matter(world):
-    vectors, rows, labels = world
-    order = np.random.default_rng(2).permutation(len(rows))
-    first = collect_statistics(vectors, rows=rows, labels=labels)
-    again = collect_statistics(vectors, rows=rows[order], labels=labels.take(order))
-    np.testing.assert_allclose(first.covariance, again.covariance, atol=1e-9)
-    np.testing.assert_allclose(
-        first.factors["c"].paired_means, again.factors["c"].paired_means, atol=1e-9
-    )
+def test_a_class_with_two_versions_in_a_group_does_not_pull_the_groups_mean():
+    groups, style = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 0, 1])
+    step = np.eye(DIM)[0] * 2
+    x = (10 * groups[:, None] + np.outer(style, step)).astype(np.float32)
+    found = collect(x, make_labels(groups=groups, style=style)).factors["style"]
+    np.testing.assert_allclose(found.paired_means, [-step / 2, step / 2], atol=1e-12)
 
 
-def test_a_class_without_texts_counts_nothing(world):
-    vectors, rows, labels = world
-    kept = np.flatnonzero(labels.columns["style"].codes != 1)
-    found = collect_statistics(vectors, rows=rows[kept], labels=labels.take(kept))
-    assert found.factors["style"].counts[1] == 0
-    assert not found.factors["style"].means[1].any()
-    assert np.isfinite(found.factors["style"].between).all()
+@pytest.mark.parametrize("groups", [[-1] * 6, [0, 0, 0, 1, 1, 1], [0, 1, 2, 3, 4, 5]])
+def test_without_groups_that_cross_classes_there_is_no_paired_covariance(groups):
+    x = np.random.default_rng(0).normal(size=(6, DIM)).astype(np.float32)
+    style = np.array([0, 0, 0, 1, 1, 1])
+    found = collect(x, make_labels(groups=np.array(groups), style=style)).factors["style"]
+    assert found.paired_between is None
+    assert not found.paired_means.any()
+    assert found.between.any()
 
 
-def test_without_groups_there_are_no_pairs(world):
-    vectors, rows, labels = world
-    kept = np.flatnonzero(labels.groups < 0)
-    found = collect_statistics(vectors, rows=rows[kept], labels=labels.take(kept))
+def test_a_class_without_texts_has_zeros_and_adds_nothing():
+    x = np.random.default_rng(0).normal(size=(9, DIM)).astype(np.float32) + 5
+    codes = np.tile([0, 1, 3], 3)  # nothing has class 2
+    with_gap = collect(x, make_labels(style=codes)).factors["style"]
+    without = collect(x, make_labels(style=np.tile([0, 1, 2], 3))).factors["style"]
+    assert with_gap.counts[2] == 0
+    assert not with_gap.means[2].any()
+    np.testing.assert_allclose(with_gap.between, without.between, atol=1e-12)
+
+
+def test_a_factor_that_no_text_is_labelled_with_is_all_zeros():
+    x = np.random.default_rng(0).normal(size=(9, DIM)).astype(np.float32)
+    found = collect(x, make_labels(topic=np.arange(9) % 3, style=np.full(9, -1)))
+    assert not found.factors["style"].between.any()
     assert found.factors["style"].paired_between is None
+    assert found.factors["topic"].between.any()
 
 
-def test_an_empty_source_is_refused(world):
-    vectors, rows, labels = world
-    with pytest.raises(ValueError, match="no texts"):
-        collect_statistics(vectors, rows=rows[:0], labels=labels.take(rows[:0]))
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=10)
+def test_nothing_depends_on_the_order_of_the_texts(seed):
+    x, labels = random_world(count=120, offset=100)
+    order = np.random.default_rng(seed).permutation(120)
+    first, other = collect(x, labels), collect(x[order], labels.take(order))
+    np.testing.assert_allclose(first.mean, other.mean, atol=1e-9)
+    np.testing.assert_allclose(first.covariance, other.covariance, atol=1e-9)
+    for name in labels.columns:
+        for field in ("counts", "means", "paired_counts", "paired_means"):
+            np.testing.assert_allclose(
+                getattr(first.factors[name], field),
+                getattr(other.factors[name], field),
+                atol=1e-9,
+            )
+
+
+def test_rows_say_where_the_texts_vectors_lie():
+    x, labels = random_world(count=50, offset=0)
+    rows = np.random.default_rng(1).permutation(80)[:50]
+    stored = np.full((80, DIM), np.nan, dtype=np.float32)  # other rows must not be read
+    stored[rows] = x
+    found = collect_statistics(stored, rows=rows, labels=labels)
+    np.testing.assert_array_equal(found.covariance, collect(x, labels).covariance)
+
+
+def test_a_source_without_texts_is_refused_by_name():
+    empty = make_labels(style=np.array([0])).take(np.array([], dtype=np.int64))
+    with pytest.raises(ValueError, match="'test' has no texts"):
+        collect_statistics(np.zeros((3, DIM), np.float32), rows=np.arange(0), labels=empty)

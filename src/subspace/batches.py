@@ -36,9 +36,9 @@ class BatchPlan:
     """Which texts are in the batch of a step: depends on nothing but `seed` and the step.
 
     A step draws a factor, then a source that labels it, so that a factor with few sources is
-    seen as often as one with many. Inside the source it draws whole groups where these hold the
-    content and change the factor, equal numbers per class for categories, and texts at random
-    for numbers.
+    seen as often as one with many. Inside the source it draws whole groups that hold the content
+    and change the factor, as often as the source's texts are in such groups; otherwise equal
+    numbers per class for categories, and texts at random for numbers.
 
     Attributes:
         sources: Labels of the training texts by source.
@@ -59,9 +59,10 @@ class BatchPlan:
         candidates = self._sources_by_factor[factor]
         source = candidates[int(rng.integers(len(candidates)))]
         column = self.sources[source].columns[factor]
-        members = self._groups_by_source[source]
-        if members and self._crosses_groups[source, factor]:
-            return source, _draw_groups(members, size=self.size, rng=rng)
+        crossing = self._crossing_groups[source, factor]
+        grouped = sum(map(len, crossing))
+        if rng.random() * len(column.labelled) < grouped:
+            return source, _draw_groups(crossing, size=self.size, rng=rng)
         if column.ordered:
             labelled = column.labelled
             return source, rng.permutation(labelled)[: self.size]
@@ -80,24 +81,18 @@ class BatchPlan:
         }
 
     @cached_property
-    def _groups_by_source(self) -> Sequence[Sequence[Ints]]:
-        """Positions of the texts of each group of two or more, by source."""
-        return [
-            [members for members in _members(labels.groups) if len(members) > 1]
-            for labels in self.sources
-        ]
-
-    @cached_property
-    def _crosses_groups(self) -> Mapping[tuple[int, str], bool]:
-        """Whether the factor differs inside the groups of the source."""
-        return {
-            (position, factor): any(
-                len(np.unique(column.codes[members][column.codes[members] >= 0])) > 1
-                for members in self._groups_by_source[position]
-            )
-            for position, labels in enumerate(self.sources)
-            for factor, column in labels.columns.items()
-        }
+    def _crossing_groups(self) -> Mapping[tuple[int, str], Sequence[Ints]]:
+        """Labelled texts of the groups in which the factor differs, by source and factor."""
+        crossing: dict[tuple[int, str], Sequence[Ints]] = {}
+        for position, labels in enumerate(self.sources):
+            for factor, column in labels.columns.items():
+                groups = np.where(column.codes >= 0, labels.groups, -1)
+                crossing[position, factor] = [
+                    members
+                    for members in _members(groups)
+                    if len(np.unique(column.codes[members])) > 1
+                ]
+        return crossing
 
     @cached_property
     def _members_by_class(self) -> Mapping[tuple[int, str], Sequence[Ints]]:
@@ -121,13 +116,13 @@ def _members(codes: Ints) -> list[Ints]:
 def _draw_groups(members: Sequence[Ints], *, size: int, rng: np.random.Generator) -> Ints:
     """Whole groups in random order until the batch is full."""
     drawn: list[Ints] = []
-    count = 0
+    room = size
     for group in rng.permutation(len(members)):
-        drawn.append(members[group])
-        count += len(members[group])
-        if count >= size:
+        if len(members[group]) > room and drawn:
             break
-    return np.concatenate(drawn)[:size]
+        drawn.append(members[group][:size])  # a group larger than a batch cannot come whole
+        room -= len(drawn[-1])
+    return np.concatenate(drawn)
 
 
 # At least so many texts per class: a class of one has no positive pair.
@@ -135,7 +130,11 @@ _PER_CLASS = 8
 
 
 def _draw_classes(members: Sequence[Ints], *, size: int, rng: np.random.Generator) -> Ints:
-    """Equal numbers of texts of as many classes as have room for `_PER_CLASS` each."""
+    """Equal numbers of texts of as many classes as have room for `_PER_CLASS` each.
+
+    Classes of a single text have no positive pair and come only if there are no others.
+    """
+    members = [part for part in members if len(part) > 1] or members
     places = max(2, min(len(members), size // _PER_CLASS))
     per_class = max(2, size // places)
     drawn = [

@@ -13,6 +13,9 @@ from subspace.errors import LayoutError
 if TYPE_CHECKING:
     import torch
 
+# The raw embedding in reports, and all blocks together in the names of losses.
+_RESERVED = ("raw", "all")
+
 Array = TypeVar("Array", npt.NDArray[np.floating], "torch.Tensor")
 
 
@@ -39,10 +42,19 @@ class BlockLayout:
                 f"and widths {list(self.widths)}"
             )
         for name, width in zip(self.names, self.widths, strict=True):
-            if not isinstance(name, str) or not name.strip() or set(name) & set("=,"):
-                raise LayoutError(f"block name {name!r} must be a text without '=' and ','")
+            if (
+                not isinstance(name, str)
+                or name != name.strip()
+                or not name
+                or set(name) & set("=,")
+            ):
+                raise LayoutError(
+                    f"block name {name!r} must be a text without '=' and ',' or blanks at its ends"
+                )
             if isinstance(width, bool) or not isinstance(width, int) or width < 1:
                 raise LayoutError(f"width of block '{name}' must be 1 or more, got {width!r}")
+            if name in _RESERVED:
+                raise LayoutError(f"no block can be called '{name}': reports use that word")
         if len(set(self.names)) != len(self.names):
             raise LayoutError(f"block names must differ, got {list(self.names)}")
 

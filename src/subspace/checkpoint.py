@@ -105,10 +105,17 @@ class Checkpoint:
         Raises:
             CheckpointError: The folder holds something else, or the disk refuses.
         """
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
         folder = Path(folder)
-        tensors = {WEIGHT_KEY: self.projection.weight, MEAN_KEY: self.projection.mean}
+        # safetensors writes memory as it lies: a transposed or strided array would be scrambled.
+        tensors = {
+            WEIGHT_KEY: np.ascontiguousarray(self.projection.weight),
+            MEAN_KEY: np.ascontiguousarray(self.projection.mean),
+        }
+        if (folder / _TENSORS).exists() and not _is_ours(folder / _CONFIG):
+            raise CheckpointError(f"{folder} holds another model; choose another folder")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
@@ -123,7 +130,7 @@ class Checkpoint:
                     os.replace(partial / name, folder / name)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise CheckpointError(f"cannot write the checkpoint {folder}: {error}") from error
 
 
@@ -152,6 +159,14 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     )
 
 
+def _is_ours(config: Path) -> bool:
+    """Whether a `config.json` is a manifest of this package; a damaged one may be replaced."""
+    try:
+        return "format_version" in json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return config.exists()
+
+
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -166,13 +181,11 @@ def _read_folder(folder: Path) -> tuple[Any, Mapping[str, npt.NDArray[Any]]]:
     try:
         manifest = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         return manifest, load_file(folder / _TENSORS)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"the checkpoint {folder} is damaged: {error}") from error
 
 
 def _read_lightning(path: Path) -> tuple[Any, Mapping[str, npt.NDArray[Any]]]:
-    import pickle
-
     import torch
 
     try:
@@ -180,7 +193,7 @@ def _read_lightning(path: Path) -> tuple[Any, Mapping[str, npt.NDArray[Any]]]:
             # torch doubts other pickle protocols than its own; what it cannot read, it refuses.
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # unpickling rubbish can raise anything; nothing else is tried
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} is no checkpoint that can be read safely: {reason}"
@@ -188,9 +201,10 @@ def _read_lightning(path: Path) -> tuple[Any, Mapping[str, npt.NDArray[Any]]]:
     if not isinstance(state, dict) or MANIFEST_KEY not in state:
         raise CheckpointError(f"{path} was not written by subspace: it has no manifest")
     weights = state.get("state_dict", {})
-    return state[MANIFEST_KEY], {
-        key: weights[key].numpy() for key in (WEIGHT_KEY, MEAN_KEY) if key in weights
-    }
+    tensors = {key: weights[key] for key in (WEIGHT_KEY, MEAN_KEY) if key in weights}
+    if not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise CheckpointError(f"{path} is damaged: {WEIGHT_KEY} and {MEAN_KEY} must be tensors")
+    return state[MANIFEST_KEY], {key: value.float().numpy() for key, value in tensors.items()}
 
 
 def _build(manifest: Any, tensors: Mapping[str, npt.NDArray[Any]], *, path: Path) -> Checkpoint:
@@ -217,14 +231,17 @@ def _build(manifest: Any, tensors: Mapping[str, npt.NDArray[Any]], *, path: Path
                 f"the projection takes {projection.input_dim} dimensions, its manifest says "
                 f"{manifest['input_dim']} and its encoder gives {fingerprint.dim}"
             )
+        model = manifest["encoder"]["model"]
+        if not isinstance(model, str):
+            raise TypeError(f"'encoder.model', which is {model!r}")
         return Checkpoint(
             projection=projection,
-            encoder_model=manifest["encoder"]["model"],
+            encoder_model=model,
             fingerprint=fingerprint,
-            data_sha256=manifest["data"],
-            training=manifest["training"],
+            data_sha256=dict(manifest["data"]),
+            training=dict(manifest["training"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"the manifest of {path} lacks or garbles {error}") from error
     except (LayoutError, EncoderError) as error:
         raise CheckpointError(f"the checkpoint {path} cannot be used: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"the manifest of {path} lacks or garbles {error}") from error

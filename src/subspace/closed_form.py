@@ -27,6 +27,9 @@ from subspace.statistics import SourceStatistics
 
 Matrix = npt.NDArray[np.float64]
 
+# Eigenvalues below this share of the largest are rounding.
+_RANK_TOLERANCE = 1e-9
+
 
 @dataclass(frozen=True)
 class ClosedForm:
@@ -59,8 +62,8 @@ class ClosedForm:
             raise ConfigError(f"guard must be in [0, 1], got {self.guard}")
         if not 0 <= self.content_share <= 1:
             raise ConfigError(f"content_share must be in [0, 1], got {self.content_share}")
-        if self.energy < 0:
-            raise ConfigError(f"energy must be 0 or more, got {self.energy}")
+        if not 0 <= self.energy < np.inf:
+            raise ConfigError(f"energy must be 0 or more and finite, got {self.energy}")
 
 
 @dataclass(frozen=True)
@@ -185,8 +188,9 @@ def _discriminant_rows(
     values, vectors = np.linalg.eigh(free.T @ (whiten @ signal @ whiten) @ free)
     leading = np.argsort(-values)[:width]
     strength = np.maximum(values[leading], 0) / max(float(values.max()), 1e-12)
-    rows = (free @ vectors[:, leading]).T @ whiten
-    return np.asarray(rows * strength[:, None] ** energy)
+    # Beyond the rank of the signal eigenvectors are whatever rounding makes of them.
+    scale = np.where(strength > _RANK_TOLERANCE, strength**energy, 0.0)
+    return np.asarray((free @ vectors[:, leading]).T @ whiten * scale[:, None])
 
 
 def _split_nuisance(others: list[Matrix], *, whiten: Matrix, share: float) -> tuple[Matrix, Matrix]:
@@ -200,8 +204,11 @@ def _split_nuisance(others: list[Matrix], *, whiten: Matrix, share: float) -> tu
     nuisance = whiten @ np.sum([_unit_trace(other) for other in others], axis=0) @ whiten
     values, vectors = np.linalg.eigh(nuisance)
     order = np.argsort(-values)
+    if not values.max() > 0:  # factors of a single class
+        return np.zeros((dim, 0)), np.eye(dim)
     energy = np.cumsum(values[order]) / values.sum()
-    count = int(np.searchsorted(energy, share)) + 1
+    rank = int((values > _RANK_TOLERANCE * values.max()).sum())
+    count = min(int(np.searchsorted(energy, share)) + 1, rank)
     return vectors[:, order[:count]], vectors[:, order[count:]]
 
 

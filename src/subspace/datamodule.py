@@ -194,6 +194,11 @@ class FactorData(pl.LightningDataModule):
         return parts
 
     @property
+    def mapped_bytes(self) -> int:
+        """Size of the memory-mapped file of vectors."""
+        return self._vectors.nbytes
+
+    @property
     def _vectors(self) -> npt.NDArray[np.float32]:
         return self._require_encoder().store.vectors
 

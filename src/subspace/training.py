@@ -24,6 +24,9 @@ from subspace.losses import (
 from subspace.projection import Projection
 from subspace.training_data import TrainingData
 
+# Length of a spare row at the start, relative to the longest of its block.
+_SPARE = 1e-3
+
 Stage = Literal["train", "val", "test"]
 
 
@@ -148,6 +151,8 @@ class SeparationModule(pl.LightningModule):
             classes = guard_directions(data.statistics, block=block)
             self._classes[block] = torch.from_numpy(classes.astype(np.float32))
             self._guards[block] = torch.from_numpy(start.guards[block].astype(np.float32))
+        if self.solver == "sgd":
+            self._open_spare_rows()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam on the projection and the probe heads."""
@@ -246,6 +251,20 @@ class SeparationModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Puts the manifest into the Lightning file, so that it can be used without a YAML."""
         checkpoint[MANIFEST_KEY] = self.to_checkpoint().manifest()
+
+    @torch.no_grad()
+    def _open_spare_rows(self) -> None:
+        """Gives rows that the closed form has no use for a small random start.
+
+        At zero they would have no gradient. The same for every seed: what a run learns should
+        not hang on them.
+        """
+        generator = torch.Generator().manual_seed(0)
+        for rows in self.layout.split(self.weight.T).values():
+            norms = rows.norm(dim=0)
+            noise = torch.randn(rows.shape, generator=generator) / rows.shape[0] ** 0.5
+            rows += torch.where(norms > 0, 0.0, _SPARE * norms.max() * noise)
+        self.apply_guard()
 
     def _contrastive(self, z: Tensor, batch: Batch, factor: str) -> Tensor:
         known = batch.codes[factor] >= 0

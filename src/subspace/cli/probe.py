@@ -62,4 +62,6 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     print("\n".join(matrix_lines(separation)))
     print(f"selectivity {separation.selectivity():.2f} (own minus leakage; raw embedding: 0)")
+    for reason in separation.left_out:
+        print(f"left out: {reason}")
     print(f"report -> {arguments.output}")

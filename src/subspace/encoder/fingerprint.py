@@ -8,6 +8,12 @@ from typing import Any
 
 from subspace.errors import EncoderError
 
+# What JSON makes of each field.
+_JSON_KINDS = {
+    **dict.fromkeys(("model", "revision", "pooling", "query_prompt", "document_prompt"), "str"),
+    **{"layers": "list", "max_length": "int", "normalise": "bool", "dtype": "str", "dim": "int"},
+}
+
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -67,7 +73,12 @@ class Fingerprint:
                 "an encoder fingerprint must have exactly the fields "
                 f"{', '.join(sorted(expected))}; got {', '.join(sorted(value))}"
             )
-        return cls(**{**value, "layers": tuple(value["layers"])})
+        layers = value["layers"]
+        kinds = {field.name: type(value[field.name]).__name__ for field in fields(cls)}
+        sound = kinds == _JSON_KINDS and layers and all(type(layer) is int for layer in layers)
+        if not sound:
+            raise EncoderError(f"a field of an encoder fingerprint has the wrong kind: {kinds}")
+        return cls(**{**value, "layers": tuple(layers)})
 
     def differences(self, other: "Fingerprint") -> list[str]:
         """One `field: mine, not theirs` per field in which `other` differs."""

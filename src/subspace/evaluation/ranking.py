@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import comb
 from sklearn.metrics import ndcg_score
 
 from subspace.retrieval_sets import RetrievalSet
@@ -12,7 +13,7 @@ from subspace.retrieval_sets import RetrievalSet
 
 @dataclass(frozen=True)
 class RankingScore:
-    """Means over the queries that have a relevant document.
+    """Means over the queries that have a relevant document, and over the orders of tied ones.
 
     Attributes:
         ndcg: Normalised discounted cumulative gain of the first `k`; a document is relevant or
@@ -52,11 +53,26 @@ def rank_score(
     if not judged.any():
         raise ValueError("no query has a relevant document")
     scores, gains = scores[judged], gains[judged]
-    order = np.argsort(-scores, axis=1, kind="stable")
-    first = (np.take_along_axis(gains, order, axis=1) > 0).argmax(axis=1)
+    reciprocal = [_reciprocal_rank(row, gain > 0) for row, gain in zip(scores, gains, strict=True)]
+    # scikit-learn refuses to rank a single document, which is relevant here.
     return RankingScore(
-        ndcg=float(ndcg_score(gains, scores, k=k)),
-        mrr=float((1 / (first + 1)).mean()),
+        ndcg=float(ndcg_score(gains, scores, k=k)) if scores.shape[1] > 1 else 1.0,
+        mrr=float(np.mean(reciprocal)),
         k=k,
         queries=int(judged.sum()),
     )
+
+
+def _reciprocal_rank(scores: npt.NDArray[np.floating], relevant: npt.NDArray[np.bool_]) -> float:
+    """Expected 1 / rank of the first relevant document over all orders of tied documents.
+
+    A scorer that gives all documents the same score must gain nothing from the order of the
+    file (McSherry and Najork 2008; `ndcg_score` averages over ties as well).
+    """
+    best = scores[relevant].max()
+    above = int((scores > best).sum())
+    tied = scores == best
+    ties, hits = int(tied.sum()), int((tied & relevant).sum())
+    places = np.arange(1, ties - hits + 2)
+    chances = comb(ties - places, hits - 1) / comb(ties, hits)
+    return float((chances / (above + places)).sum())

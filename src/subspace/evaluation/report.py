@@ -52,7 +52,8 @@ def matrix_lines(separation: Separation) -> list[str]:
 def to_markdown(separation: Separation) -> str:
     """The whole report as one Markdown page."""
     lines = ["# Separation", "", _EXPLANATION, "", *matrix_lines(separation), ""]
-    lines.append(f"Selectivity (mean of retention minus leakage): {separation.selectivity():.2f}")
+    selectivity = _cell(separation.selectivity())
+    lines.append(f"Selectivity (mean of retention minus leakage): {selectivity}")
     lines += ["", "## By source", ""]
     spaces = [RAW, *separation.blocks]
     lines.append("| source | factor | measure | chance | " + " | ".join(spaces) + " |")
@@ -76,11 +77,13 @@ def draw_heat_map(separation: Separation, *, path: Path) -> None:
     from matplotlib.figure import Figure
 
     matrix = separation.matrix()
+    if not matrix.size:  # nothing could be read: an empty picture that says so
+        matrix = np.full((len(separation.blocks), 1), np.nan)
     figure = Figure(figsize=(2.2 + 1.2 * matrix.shape[1], 1.6 + 0.7 * matrix.shape[0]))
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     image = axes.imshow(np.nan_to_num(matrix), vmin=0, vmax=1, cmap="Blues", aspect="auto")
-    axes.set_xticks(range(len(separation.factors)), separation.factors)
+    axes.set_xticks(range(matrix.shape[1]), separation.factors or ("nothing could be read",))
     axes.set_yticks(range(len(separation.blocks)), separation.blocks)
     axes.set_xlabel("factor that a linear probe reads")
     axes.set_ylabel("block")

@@ -25,6 +25,8 @@ from subspace.retrieval.weights import BlockWeights
 from subspace.retrieval_sets import Document
 
 FORMAT_VERSION = 1
+# Error of a float32 inner product, relative to the sum of the query's entries.
+_ROUNDING = 1e-6
 _MANIFEST, _ITEMS, _VECTORS = "manifest.json", "items.jsonl", "vectors.npy"
 
 
@@ -69,7 +71,13 @@ class BlockIndex:
         *,
         projection: Projection,
     ) -> "BlockIndex":
-        """Projects raw embeddings (N, D) of `documents`."""
+        """Projects raw embeddings (N, D) of `documents`.
+
+        Raises:
+            ValueError: There are more or fewer embeddings than documents.
+        """
+        if len(documents) != len(embeddings):
+            raise ValueError(f"{len(documents)} documents, {len(embeddings)} embeddings")
         return cls(
             documents=tuple(documents),
             vectors=projection(embeddings),
@@ -105,7 +113,15 @@ class BlockIndex:
             )
         folded = weights.fold(query)
         scores = self.vectors @ folded
-        return [self._hit(int(position), folded) for position in _best(scores, k=k)]
+        positions = _candidates(scores, k=k, margin=_ROUNDING * float(np.abs(folded).sum()))
+        products = self.layout.split(np.asarray(self.vectors[positions] * folded))
+        parts = {name: block.sum(axis=1, dtype=np.float64) for name, block in products.items()}
+        # What is shown is what is sorted by; the sort is stable, so ties stay in index order.
+        best = np.argsort(-sum(parts.values()), kind="stable")[:k]
+        return [
+            self._hit(int(positions[row]), {name: float(part[row]) for name, part in parts.items()})
+            for row in best
+        ]
 
     def save(self, folder: Path | str) -> None:
         """Writes the index: whole, or not at all.
@@ -114,7 +130,7 @@ class BlockIndex:
             IndexFolderError: The folder holds something else, or the disk refuses.
         """
         folder = Path(folder)
-        if folder.exists() and not (folder / _MANIFEST).is_file() and any(folder.iterdir()):
+        if not _is_free(folder):
             raise IndexFolderError(f"{folder} is not empty and no index; choose another folder")
         manifest = {
             "format_version": FORMAT_VERSION,
@@ -153,13 +169,14 @@ class BlockIndex:
             manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
             _check_version(manifest, folder=folder)
             layout = BlockLayout.from_widths(manifest["blocks"])
-            vectors = np.load(folder / _VECTORS, mmap_mode="r", allow_pickle=False)
+            count, digest = manifest["count"], manifest["projection"]
+            # Unlike np.load, this reads nothing but .npy.
+            vectors = np.lib.format.open_memmap(folder / _VECTORS, mode="r")
             with (folder / _ITEMS).open(encoding="utf-8") as stream:
                 items = [json.loads(line) for line in stream]
             documents = tuple(Document(id=item["id"], text=item["text"]) for item in items)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise IndexFolderError(f"the index {folder} is damaged: {error!r}") from error
-        count = manifest["count"]
         if vectors.shape != (count, layout.dim) or len(documents) != count:
             raise IndexFolderError(
                 f"the index {folder} is damaged: {count} documents are promised, there are "
@@ -169,7 +186,7 @@ class BlockIndex:
             documents=documents,
             vectors=vectors,
             layout=layout,
-            projection_digest=manifest["projection"],
+            projection_digest=digest,
         )
 
     def check_projection(self, projection: Projection) -> None:
@@ -183,9 +200,7 @@ class BlockIndex:
                 "the index was built with another checkpoint; build it again with this one"
             )
 
-    def _hit(self, position: int, folded: npt.NDArray[np.float32]) -> Hit:
-        products = self.layout.split(np.asarray(self.vectors[position] * folded))
-        parts = {name: float(block.sum(dtype=np.float64)) for name, block in products.items()}
+    def _hit(self, position: int, parts: dict[str, float]) -> Hit:
         document = self.documents[position]
         return Hit(id=document.id, text=document.text, score=sum(parts.values()), parts=parts)
 
@@ -207,15 +222,26 @@ def _swap(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _best(scores: npt.NDArray[np.float32], *, k: int) -> npt.NDArray[np.int64]:
-    """Positions of the `k` largest scores, largest first, ties by position."""
-    if k < len(scores):
-        # Everything at least as good as the k-th, so that ties are cut in index order.
-        kth = np.partition(scores, len(scores) - k)[len(scores) - k]
-        candidates = np.flatnonzero(scores >= kth)
-    else:
-        candidates = np.arange(len(scores))
-    return candidates[np.argsort(-scores[candidates], kind="stable")[:k]]
+def _is_free(folder: Path) -> bool:
+    """Whether an index can be written there without anything else being lost."""
+    if not folder.exists():
+        return True
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    return not names or names == {_MANIFEST, _ITEMS, _VECTORS}
+
+
+def _candidates(scores: npt.NDArray[np.float32], *, k: int, margin: float) -> npt.NDArray[np.int64]:
+    """Positions of everything that may be among the `k` best, in index order.
+
+    A matrix product rounds a row by where it stands in the matrix, so that copies of one
+    document can differ in the last digits: the k-th score has a margin.
+    """
+    if k >= len(scores):
+        return np.arange(len(scores))
+    kth = np.partition(scores, len(scores) - k)[len(scores) - k]
+    return np.flatnonzero(scores >= kth - margin)
 
 
 def _check_version(manifest: Any, *, folder: Path) -> None:

@@ -1,6 +1,5 @@
 """BlockWeights: how much each block counts in one query."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +8,9 @@ import numpy.typing as npt
 
 from subspace.blocks import BlockLayout
 from subspace.errors import WeightsError
+
+# Vectors and weights meet in float32.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,13 @@ class BlockWeights:
 
     def __post_init__(self) -> None:
         """Checks the values, naming the block."""
+        if len(self.values) != len(self.layout):
+            raise WeightsError(
+                f"{len(self.values)} weights for the {len(self.layout)} blocks "
+                f"{', '.join(self.layout)}"
+            )
         for name, value in zip(self.layout, self.values, strict=True):
-            if not math.isfinite(value) or value < 0:
+            if not 0 <= value <= _LARGEST:
                 raise WeightsError(
                     f"the weight of block '{name}' must be finite and 0 or more, got {value}"
                 )
