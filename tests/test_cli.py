@@ -185,6 +185,19 @@ def test_wrong_weights_are_refused_in_one_line(trained, weights, message):
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize("command", ["probe", "fit"])
+def test_an_output_that_is_a_file_is_one_sentence_before_any_work(
+    command, trained, labelled_folder, tiny_qwen
+):
+    arguments = {
+        "probe": ["--checkpoint", "checkpoints/demo", "--data", labelled_folder],
+        "fit": ["--config", ROOT / "configs" / "demo.yaml", *tiny(labelled_folder, tiny_qwen)],
+    }
+    result = run(command, *arguments[command], "--output", "texts.jsonl", cwd=trained, expect=2)
+    assert "--output: cannot write to texts.jsonl" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_a_missing_checkpoint_is_one_sentence(tmp_path):
     result = run(
         *("search", "--checkpoint", "nowhere", "--index", "index", "--query", "stew"),

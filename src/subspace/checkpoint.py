@@ -194,9 +194,9 @@ def _read_lightning(path: Path) -> tuple[Any, Mapping[str, npt.NDArray[Any]]]:
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling rubbish can raise anything; nothing else is tried
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"{path} is no checkpoint that can be read safely: {reason}"
+            f"{path} is no checkpoint that can be read safely: it is not a .ckpt file, is damaged, "
+            f"or holds objects that only unpickling could read ({type(error).__name__})"
         ) from error
     if not isinstance(state, dict) or MANIFEST_KEY not in state:
         raise CheckpointError(f"{path} was not written by subspace: it has no manifest")

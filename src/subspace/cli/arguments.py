@@ -1,7 +1,10 @@
 """Arguments that several commands share, and what they open."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
     from subspace.cached_encoder import CachedEncoder
@@ -34,6 +37,20 @@ def add_store(parser: argparse.ArgumentParser) -> None:
         help="folder of computed embeddings; what is there is not computed again "
         "(default: %(default)s)",
     )
+
+
+def make_folder(path: str) -> Path:
+    """Makes a folder to write to, before the work that will fill it.
+
+    Raises:
+        ConfigError: It is a file, or the disk refuses.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output: cannot write to {folder}: {error}") from error
+    return folder
 
 
 def open_encoder(checkpoint: "Checkpoint", *, encoder: str | None, store: str) -> "CachedEncoder":

@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 )
 
 from subspace.checkpoint import load_checkpoint
+from subspace.cli.arguments import make_folder
 from subspace.datamodule import FactorData
 from subspace.errors import ConfigError
 from subspace.training import SeparationModule
@@ -41,8 +42,7 @@ class _SaveSettings(SaveConfigCallback):
         stage: str,
     ) -> None:
         if stage == "fit":
-            output = Path(self.config.output)
-            output.mkdir(parents=True, exist_ok=True)
+            output = make_folder(self.config.output)
             self.parser.save(self.config, output / "training.yaml", overwrite=True)
 
 

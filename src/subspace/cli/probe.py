@@ -1,9 +1,14 @@
 """`subspace probe`: what every block holds of every factor."""
 
 import argparse
-from pathlib import Path
 
-from subspace.cli.arguments import Commands, add_checkpoint, add_store, open_encoder
+from subspace.cli.arguments import (
+    Commands,
+    add_checkpoint,
+    add_store,
+    make_folder,
+    open_encoder,
+)
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -39,6 +44,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from subspace.labels import label_source
     from subspace.records import hash_records, read_records
 
+    output = make_folder(arguments.output)
     records = read_records(arguments.data, exclude=arguments.exclude)
     checkpoint = load_checkpoint(arguments.checkpoint)
     encoder = open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store)
@@ -54,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     write_report(
         separation,
-        folder=Path(arguments.output),
+        folder=output,
         about={
             "checkpoint": checkpoint.manifest(),
             "data": {name: hash_records(source) for name, source in records.items()},
