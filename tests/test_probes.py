@@ -340,7 +340,7 @@ def test_what_cannot_be_probed_is_left_out_with_the_reason():
     _, labels = probe_labels({**ENOUGH, "test": 5})
     separation = measure(cut(PLANTED), np.ones((len(labels), DIM), np.float32), labels)
     assert separation.readings == ()
-    assert separation.left_out[0].startswith("test/f: too few texts")
+    assert separation.left_out[0].startswith("test/f: a probe needs 30")
 
 
 # Ranking.

@@ -168,6 +168,14 @@ def test_the_environment_variable_names_the_folder(monkeypatch, stored):
     assert data.training_data.data_sha256
 
 
+def test_without_validation_texts_the_message_says_what_to_do(stored, tmp_path):
+    path = Path(stored["sources"][0]) / "graded" / "records.jsonl"
+    (tmp_path / "s.jsonl").write_text(path.read_text().replace('"validation"', '"train"'))
+    data = FactorData(**{**stored, "sources": [str(tmp_path / "s.jsonl")]})
+    with pytest.raises(ConfigError, match=r"split 'validation'.*leave `split` out"):
+        make_trainer(max_epochs=1).fit(SeparationModule({"topic": 4}), datamodule=data)
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [

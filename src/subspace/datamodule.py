@@ -182,6 +182,11 @@ class FactorData(pl.LightningDataModule):
                     rows=rows[kept],
                 )
             )
+        if not batches:
+            raise ConfigError(
+                f"no source has texts in the split '{split}'; label some with it, or leave `split` "
+                "out of the records to have it assigned"
+            )
         return DataLoader(_Batches(batches), batch_size=None)
 
     def _part(self, split: Split) -> Mapping[str, tuple[Labels, Ints]]:

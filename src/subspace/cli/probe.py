@@ -66,8 +66,11 @@ def _run(arguments: argparse.Namespace) -> None:
             "data": {name: hash_records(source) for name, source in records.items()},
         },
     )
-    print("\n".join(matrix_lines(separation)))
-    print(f"selectivity {separation.selectivity():.2f} (own minus leakage; raw embedding: 0)")
+    if separation.readings:
+        print("\n".join(matrix_lines(separation)))
+        print(f"selectivity {separation.selectivity():.2f} (own minus leakage; raw embedding: 0)")
+    else:
+        print("nothing could be read; the reasons:")
     for reason in separation.left_out:
         print(f"left out: {reason}")
     print(f"report -> {arguments.output}")

@@ -15,7 +15,7 @@ Matrix = npt.NDArray[np.float64]
 # Ridge strengths tried, relative to the number of texts (features have unit variance).
 _RELATIVE_RIDGES = (1e-3, 1e-2, 1e-1)
 # A split with fewer labelled texts measures noise.
-_MIN_TEXTS = 30
+MIN_TEXTS = 30
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def can_probe(column: Column, *, labels: Labels) -> bool:
     """
     codes = {split: column.codes[labels.positions(split)] for split in SPLITS}
     known = {split: split_codes[split_codes >= 0] for split, split_codes in codes.items()}
-    if any(len(part) < _MIN_TEXTS or len(np.unique(part)) < 2 for part in known.values()):
+    if any(len(part) < MIN_TEXTS or len(np.unique(part)) < 2 for part in known.values()):
         return False
     return column.ordered or set(known["test"]) <= set(known["train"])
 

@@ -9,9 +9,10 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from subspace.blocks import unit
-from subspace.evaluation.probes import ProbeScore, can_probe, linear_probe
-from subspace.labels import Labels
+from subspace.evaluation.probes import MIN_TEXTS, ProbeScore, can_probe, linear_probe
+from subspace.labels import Column, Labels
 from subspace.projection import Projection
+from subspace.records import SPLITS
 
 RAW = "raw"
 # Where the raw embedding itself is this close to guessing, ratios to it are noise.
@@ -135,9 +136,7 @@ def measure_separation(
     for source, factor in tqdm(jobs, desc="probing", unit="probe", disable=not progress):
         column = labels[source].columns[factor]
         if not can_probe(column, labels=labels[source]):
-            left_out.append(
-                f"{source}/{factor}: too few texts in a split, or test classes without training"
-            )
+            left_out.append(f"{source}/{factor}: {_why_not(column, labels=labels[source])}")
             continue
         x = embeddings[source]
         baseline = linear_probe(unit(x[:, raw]), column=column, labels=labels[source])
@@ -156,6 +155,14 @@ def measure_separation(
         factors=tuple([f for f in blocks if f in factors] + sorted(factors - set(blocks))),
         readings=tuple(readings),
         left_out=tuple(left_out),
+    )
+
+
+def _why_not(column: Column, *, labels: Labels) -> str:
+    counts = [int((column.codes[labels.positions(split)] >= 0).sum()) for split in SPLITS]
+    return (
+        f"a probe needs {MIN_TEXTS} labelled texts and two classes in each of {', '.join(SPLITS)} "
+        f"(there are {', '.join(map(str, counts))} texts), and test classes that training has seen"
     )
 
 
