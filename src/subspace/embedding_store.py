@@ -53,6 +53,7 @@ class EmbeddingStore:
         self.dim = dim
         self._lock = FileLock(folder / "lock")
         self._checked = np.zeros(0, dtype=bool)
+        self._map(0)
         self._refresh()
 
     @classmethod
@@ -170,26 +171,29 @@ class EmbeddingStore:
         return self.folder / "rows.bin"
 
     def _refresh(self) -> None:
-        """Maps the files anew if they have grown, and sorts the keys for look-up."""
-        row_bytes = 4 * self.dim
+        """Maps the files anew if they have grown (or shrunk) since."""
         try:
             sizes = [
                 file.stat().st_size if file.exists() else 0
                 for file in (self._vectors_file, self._rows_file)
             ]
-            count = min(sizes[0] // row_bytes, sizes[1] // _ENTRY.itemsize)
-            if count == len(self._checked) and hasattr(self, "_entries"):
-                return
-            if count == 0:
-                self._entries = np.zeros(0, dtype=_ENTRY)
-                self._vectors = np.zeros((0, self.dim), dtype=np.float32)
-            else:
-                self._entries = np.fromfile(self._rows_file, dtype=_ENTRY, count=count)
-                self._vectors = np.memmap(
-                    self._vectors_file, dtype="<f4", mode="r", shape=(count, self.dim)
-                )
+            count = min(sizes[0] // (4 * self.dim), sizes[1] // _ENTRY.itemsize)
+            if count != len(self._entries):
+                self._map(count)
         except OSError as error:
             raise StoreError(f"cannot read {self.folder}: {error}") from error
+
+    def _map(self, count: int) -> None:
+        """Maps the first `count` rows and sorts their keys for look-up."""
+        self._vectors: Vectors
+        if count:
+            self._entries = np.fromfile(self._rows_file, dtype=_ENTRY, count=count)
+            self._vectors = np.memmap(
+                self._vectors_file, dtype="<f4", mode="r", shape=(count, self.dim)
+            )
+        else:  # an empty file cannot be mapped
+            self._entries = np.zeros(0, dtype=_ENTRY)
+            self._vectors = np.zeros((0, self.dim), dtype=np.float32)
         first = self._entries["key"][:, 0].astype(np.uint64)
         self._order = np.argsort(first, kind="stable")
         self._sorted = first[self._order]
