@@ -1,6 +1,6 @@
 """Each block holds its own factor and nothing linear of the others: Belrose et al. 2023."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from subspace.blocks import BlockLayout
 from subspace.closed_form import ClosedForm, Solution, guard_directions, solve_closed_form
 from subspace.errors import ConfigError
 from subspace.labels import Column, Labels
-from subspace.statistics import SourceStatistics, collect_statistics
+from subspace.statistics import RewriteStatistics, SourceStatistics, collect_statistics
 
 DIM = 24
 TOPICS, STYLES = 4, 3
@@ -304,3 +304,117 @@ def test_a_setting_out_of_range_is_refused_by_name_and_value(name, value):
 )
 def test_the_ends_of_the_ranges_can_be_used(name, value, statistics):
     assert np.isfinite(solve(statistics, **{name: value}).projection.weight).all()
+
+
+def test_rows_beyond_the_rank_are_zero_and_the_others_lead(statistics):
+    whole = solve(statistics, energy=0.5)
+    cut = solve(statistics, energy=0.5, ranks={"style": 2})
+    rows = cut.projection.weight[whole.projection.layout.slice("style")]
+    expected = whole.projection.weight[whole.projection.layout.slice("style")]
+    np.testing.assert_allclose(rows[:2], expected[:2], rtol=1e-5)
+    assert not rows[2:].any()
+
+
+@pytest.mark.parametrize("spread", [0.01, 0.05])
+def test_scores_of_random_texts_spread_as_asked_for(statistics, fresh, spread):
+    wide = BlockLayout.from_widths({"topic": 7, "style": 5})
+    settings = ClosedForm(spread=spread, ranks={"topic": 3, "style": 2}, content="")
+    one = {"one": statistics["one"]}
+    solution = solve_closed_form(one, layout=wide, settings=settings, raw=slice(0, DIM))
+    x = fresh["one"].x
+    for block in wide.split(solution.projection(x)).values():
+        scores = block[:600] @ block[600:].T
+        assert scores.std() == pytest.approx(spread, rel=0.5)
+    # Counter-check: without the constant, cosines take all the room there is.
+    free = solve_closed_form(
+        one,
+        layout=wide,
+        settings=ClosedForm(ranks={"topic": 3, "style": 2}, content=""),
+        raw=slice(0, DIM),
+    )
+    for block in wide.split(free.projection(x)).values():
+        assert (block[:600] @ block[600:].T).std() > 0.3
+
+
+def test_the_constant_makes_cosine_fall_with_distance(statistics, fresh):
+    wide = BlockLayout.from_widths({"topic": 7, "style": 5})
+    settings = ClosedForm(spread=0.01, ranks={"topic": 3, "style": 2}, content="")
+    solution = solve_closed_form(statistics, layout=wide, settings=settings, raw=slice(0, DIM))
+    x = fresh["one"].x
+    rows = wide.slice("style")
+    z = (x - solution.projection.mean) @ solution.projection.weight[rows].T
+    scores = wide.split(solution.projection(x))["style"]
+    distances = np.linalg.norm(z[:1] - z[1:], axis=1)
+    order = np.argsort(distances)
+    cosines = (scores[1:] @ scores[0])[order]
+    assert np.corrcoef(np.arange(len(cosines)), cosines)[0, 1] < -0.9
+
+
+def test_the_residual_holds_what_no_block_correlates_with(statistics, fresh):
+    layout = BlockLayout.from_widths({"topic": 6, "style": 4, "residual": 8})
+    solution = solve_closed_form(
+        statistics, layout=layout, settings=ClosedForm(content=""), raw=slice(0, DIM)
+    )
+    rows = {block: solution.projection.weight[layout.slice(block)] for block in layout}
+    total = np.mean([source.covariance for source in statistics.values()], axis=0)
+    np.testing.assert_allclose(rows["residual"] @ rows["residual"].T, np.eye(8), atol=1e-5)
+    for block in ("topic", "style"):
+        shared = rows[block] @ total @ rows["residual"].T
+        assert np.abs(shared).max() < 1e-4 * np.abs(rows[block] @ total).max()
+
+
+def test_caution_closes_what_rewrites_show_and_labels_do_not(world, statistics):
+    """Dimension 12 is style by the rewrites alone; a topic of the labels leans on it too."""
+    hidden = world.rotation[12]
+    lean = 0.3 * np.outer(hidden, hidden)
+    told = {}
+    for name, source in statistics.items():
+        topic = source.factors["topic"]
+        means = topic.means + np.outer(np.linspace(-1, 1, TOPICS), hidden)
+        told[name] = replace(
+            source,
+            covariance=source.covariance + lean,
+            factors={**source.factors, "topic": replace(topic, means=means)},
+            rewrites={
+                "style": RewriteStatistics(
+                    means={"casual": hidden}, second_moment=np.outer(hidden, hidden)
+                )
+            },
+        )
+
+    def share(caution: float) -> float:
+        solution = solve(told, content="", caution={"topic": caution}, energy=0.5)
+        rows = solution.projection.weight[solution.projection.layout.slice("topic")]
+        return float(np.square(rows @ hidden).sum() / np.square(rows).sum())
+
+    assert share(0.0) > 0.02
+    assert share(100.0) < 0.01 * share(0.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ranks": {"tone": 2}}, "ranks names 'tone'"),
+        ({"caution": {"tone": 2.0}}, "caution names 'tone'"),
+        ({"ranks": {"style": 9}}, "too narrow for rank 9"),
+        ({"ranks": {"style": 4}, "spread": 0.1}, "one row is the constant"),
+    ],
+)
+def test_settings_that_fit_no_block_are_refused(statistics, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        solve(statistics, **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"spread": -0.1},
+        {"spread": float("nan")},
+        {"caution": {"style": -1.0}},
+        {"caution": {"style": float("inf")}},
+        {"ranks": {"style": 0}},
+    ],
+)
+def test_settings_out_of_range_are_refused(settings):
+    with pytest.raises(ConfigError):
+        ClosedForm(**settings)

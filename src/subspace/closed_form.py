@@ -3,15 +3,17 @@
 For block f, with all covariances averaged over sources (each taken inside its source, so that
 what tells two sources apart counts nowhere):
 
-- S   total covariance, shrunk towards a multiple of the identity;
-- B_f between-class covariance of the own factor, from pairs of equal content where there are
-      groups;
-- G_f directions along which class means of the other factors differ.
+- B_f  scatter of the own factor: labels (pairs of equal content where there are groups), measures
+       and rewrites;
+- N_f  what the rows are normalised by: total covariance, plus `caution` times the scatter of the
+       other factors, shrunk towards a multiple of the identity;
+- G_f  directions along which labelled class means of the other factors differ.
 
-In the coordinates u = S^(1/2) w the rows of W_f are the leading eigenvectors of
-S^(-1/2) B_f S^(-1/2) inside the complement of S^(-1/2) G_f: Fisher's discriminant analysis under
+In the coordinates u = N^(1/2) w the rows of W_f are the leading eigenvectors of
+N^(-1/2) B_f N^(-1/2) inside the complement of N^(-1/2) G_f: Fisher's discriminant analysis under
 the constraint W_f Sigma_xg = 0, by which no linear probe can read g from the block (LEACE,
-Belrose et al. 2023). The cost does not depend on the number of texts.
+Belrose et al. 2023). The constraint holds exactly on the sources it was taken from; `caution`
+holds approximately and on other sources too. The cost does not depend on the number of texts.
 """
 
 from collections.abc import Mapping
@@ -19,16 +21,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import null_space
 
 from subspace.blocks import BlockLayout
 from subspace.errors import ConfigError
+from subspace.evidence import Evidence, gather_evidence, unit_trace
 from subspace.projection import Projection
 from subspace.statistics import SourceStatistics
 
 Matrix = npt.NDArray[np.float64]
 
+# A block of this name belongs to no factor: it keeps what the others leave of the raw embedding.
+RESIDUAL = "residual"
+
 # Eigenvalues below this share of the largest are rounding.
 _RANK_TOLERANCE = 1e-9
+# How many standard deviations away the constant lies from its own variation.
+_STILL = 100.0
+# How much the kinds of evidence on another factor count in the caution; chosen on sources left
+# out of the fit (LOG.md).
+_CAUTION = {"labels": 1.0, "measures": 0.2, "rewrites": 1.0, "changes": 0.3}
 
 
 @dataclass(frozen=True)
@@ -36,11 +48,18 @@ class ClosedForm:
     """Settings of the closed-form solution.
 
     Attributes:
-        shrinkage: Share of the identity in the total covariance, in (0, 1].
+        shrinkage: Share of the identity in the covariance, in (0, 1].
         guard: Share of the other factors' between-class energy whose directions are removed
             exactly, in [0, 1]; 0 is an analysis without guard.
-        energy: Row i is scaled by its discriminability (between over total, in [0, 1]) to this
+        caution: How much the scatter of the other factors counts beside the total covariance, 0
+            or more; by block, 0 for blocks that are not named.
+        ranks: How many rows of a block are used, by block; the others are zero. Blocks that are
+            not named use their width.
+        energy: Row i is scaled by its discriminability (over that of the first row) to this
             power; 0 gives all rows the same energy.
+        spread: Standard deviation that a block's scores of two random texts get, above 0: the
+            block's last row becomes a constant, so that cosines fall with the distance of two
+            texts and blocks vary alike. 0 leaves the blocks without.
         content: The block that also keeps what no factor claims, so that it still ranks like
             the raw embedding; empty for none. Its rows are leading directions in the raw
             embedding's own metric, not the whitened one.
@@ -50,7 +69,10 @@ class ClosedForm:
 
     shrinkage: float = 0.05
     guard: float = 0.9999
+    caution: Mapping[str, float] | None = None
+    ranks: Mapping[str, int] | None = None
     energy: float = 0.5
+    spread: float = 0.0
     content: str = "topic"
     content_share: float = 0.7
 
@@ -64,6 +86,29 @@ class ClosedForm:
             raise ConfigError(f"content_share must be in [0, 1], got {self.content_share}")
         if not 0 <= self.energy < np.inf:
             raise ConfigError(f"energy must be 0 or more and finite, got {self.energy}")
+        if not 0 <= self.spread < 1:
+            raise ConfigError(f"spread must be in [0, 1), got {self.spread}")
+        for block, weight in (self.caution or {}).items():
+            if not 0 <= weight < np.inf:
+                raise ConfigError(f"caution.{block} must be 0 or more and finite, got {weight}")
+        for block, rank in (self.ranks or {}).items():
+            if rank < 1:
+                raise ConfigError(f"ranks.{block} must be 1 or more, got {rank}")
+
+    def rank(self, block: str, *, width: int) -> int:
+        """Number of rows of `block` that are used; one is kept for the constant, if there is one.
+
+        Raises:
+            ConfigError: The block is too narrow.
+        """
+        room = width - (1 if self.spread and block != RESIDUAL else 0)
+        rank = (self.ranks or {}).get(block, room)
+        if rank > room or room < 1:
+            kept = " (one row is the constant that `spread` asks for)" if self.spread else ""
+            raise ConfigError(
+                f"block '{block}' is {width} wide, which is too narrow for rank {rank}{kept}"
+            )
+        return rank
 
 
 @dataclass(frozen=True)
@@ -91,102 +136,183 @@ def solve_closed_form(
 
     Args:
         statistics: Class statistics by source.
-        layout: The blocks; each is named after its factor.
+        layout: The blocks; each is named after its factor, or `residual`.
         settings: Shrinkage, guard and scaling.
         raw: The dimensions of an embedding that are the raw embedding (the last layer), whose
-            geometry the content block keeps.
+            geometry the content block and the residual keep.
 
     Raises:
-        ConfigError: A block's factor is labelled in no source, or a block is wider than what
-            the guard leaves of the embedding.
+        ConfigError: A setting names no block, a block's factor is labelled in no source, or a
+            block is wider than what the guard leaves of the embedding.
     """
-    factors = list(dict.fromkeys(f for source in statistics.values() for f in source.factors))
-    for block in layout:
-        if block not in factors:
-            raise ConfigError(
-                f"no source is labelled with '{block}'; name blocks after the factors "
-                f"{', '.join(sorted(factors))}, or add a source that labels it"
-            )
-    total = np.asarray(np.mean([source.covariance for source in statistics.values()], axis=0))
-    identity = np.trace(total) / len(total) * np.eye(len(total))
-    values, vectors = np.linalg.eigh(
-        (1 - settings.shrinkage) * total + settings.shrinkage * identity
+    evidence = gather_evidence(statistics)
+    _check_names(
+        layout, settings=settings, labelled=[f for f in evidence if evidence[f].labels is not None]
     )
-    whiten = (vectors / np.sqrt(values)) @ vectors.T
-    unwhiten = (vectors * np.sqrt(values)) @ vectors.T
-    own = {f: _average_between(statistics, factor=f, paired=True) for f in factors}
-    guarded = {f: _average_between(statistics, factor=f, paired=False) for f in factors}
-    rows: list[Matrix] = []
+    total = np.asarray(np.mean([source.covariance for source in statistics.values()], axis=0))
+    rows: dict[str, Matrix] = {}
     guards: dict[str, Matrix] = {}
     for block, width in layout.to_widths().items():
-        others = [guarded[factor] for factor in factors if factor != block]
-        taken, free = _split_nuisance(others, whiten=whiten, share=settings.guard)
-        if free.shape[1] < width:
-            raise ConfigError(
-                f"block '{block}' is {width} wide, but the guard leaves {free.shape[1]} of "
-                f"{len(total)} dimensions; make it narrower, or lower `guard`"
+        if block != RESIDUAL:
+            rows[block], guards[block] = _solve_block(
+                block, width=width, evidence=evidence, total=total, settings=settings, raw=raw
             )
-        guards[block] = np.linalg.qr(unwhiten @ taken)[0]
-        if block == settings.content:
-            share = settings.content_share
-            kept = np.zeros_like(total)
-            kept[raw, raw] = total[raw, raw]
-            signal = share * _unit_trace(kept) + (1 - share) * _unit_trace(own[block])
-            rows.append(_principal_rows(signal, width=width, guard=guards[block]))
-        else:
-            rows.append(
-                _discriminant_rows(
-                    own[block], width=width, whiten=whiten, free=free, energy=settings.energy
-                )
-            )
+    if RESIDUAL in layout.names:
+        width = layout.to_widths()[RESIDUAL]
+        rows[RESIDUAL] = _residual_rows(list(rows.values()), total=total, width=width, raw=raw)
+        guards[RESIDUAL] = np.zeros((len(total), 0))
     counts = np.array([source.count for source in statistics.values()], dtype=np.float64)
     means = np.stack([source.mean for source in statistics.values()])
+    mean = counts @ means / counts.sum()
+    if settings.spread:
+        mean = _add_constants(
+            rows, statistics=statistics, total=total, mean=mean, spread=settings.spread
+        )
     return Solution(
         projection=Projection(
-            weight=np.concatenate(rows).astype(np.float32),
-            mean=(counts @ means / counts.sum()).astype(np.float32),
+            weight=np.concatenate([rows[block] for block in layout]).astype(np.float32),
+            mean=mean.astype(np.float32),
             layout=layout,
         ),
         guards=guards,
     )
 
 
-def _average_between(
-    statistics: Mapping[str, SourceStatistics], *, factor: str, paired: bool
+def _check_names(layout: BlockLayout, *, settings: ClosedForm, labelled: list[str]) -> None:
+    for block in layout:
+        if block not in labelled and block != RESIDUAL:
+            raise ConfigError(
+                f"no source is labelled with '{block}'; name blocks after the factors "
+                f"{', '.join(sorted(labelled))}, or add a source that labels it"
+            )
+    for setting, named in (("caution", settings.caution), ("ranks", settings.ranks)):
+        for block in named or {}:
+            if block not in layout.names:
+                raise ConfigError(
+                    f"{setting} names '{block}', but the blocks are {', '.join(layout)}"
+                )
+
+
+def _solve_block(
+    block: str,
+    *,
+    width: int,
+    evidence: Mapping[str, Evidence],
+    total: Matrix,
+    settings: ClosedForm,
+    raw: slice,
+) -> tuple[Matrix, Matrix]:
+    """Rows (width, D) of a factor's block, and its guard (D, R)."""
+    others = [part for factor, part in evidence.items() if factor != block]
+    whiten, unwhiten = _whitening(_noise(block, others, total=total, settings=settings))
+    closed = [part.labels for part in others if part.labels is not None]
+    taken, free = _split_nuisance(closed, whiten=whiten, share=settings.guard)
+    rank = settings.rank(block, width=width)
+    if free.shape[1] < rank:
+        raise ConfigError(
+            f"block '{block}' is {width} wide, but the guard leaves {free.shape[1]} of "
+            f"{len(total)} dimensions; make it narrower, or lower `guard`"
+        )
+    guard = np.linalg.qr(unwhiten @ taken)[0]
+    own = evidence[block]
+    if block == settings.content:
+        kept = np.zeros_like(total)
+        kept[raw, raw] = total[raw, raw]
+        labels = np.zeros_like(total) if own.paired is None else own.paired
+        share = settings.content_share
+        rows = _principal_rows(
+            share * unit_trace(kept) + (1 - share) * labels, rank=rank, guard=guard
+        )
+    else:
+        signal = np.sum(
+            [part for part in (own.paired, own.own_measures, own.rewrites) if part is not None],
+            axis=0,
+        )
+        rows = _discriminant_rows(
+            signal, rank=rank, whiten=whiten, free=free, energy=settings.energy
+        )
+    return np.concatenate([rows, np.zeros((width - rank, len(total)))]), guard
+
+
+def _noise(block: str, others: list[Evidence], *, total: Matrix, settings: ClosedForm) -> Matrix:
+    """N_f: total covariance and caution, shrunk, with the trace of the total covariance."""
+    noise = unit_trace(total)
+    caution = (settings.caution or {}).get(block, 0.0)
+    if caution:
+        for part in others:
+            for kind, weight in _CAUTION.items():
+                scatter = getattr(part, kind)
+                if scatter is not None:
+                    noise = noise + caution * weight * scatter
+    share = settings.shrinkage
+    shrunk = (1 - share) * unit_trace(noise) + share * np.eye(len(total)) / len(total)
+    return np.asarray(shrunk * np.trace(total))
+
+
+def _whitening(noise: Matrix) -> tuple[Matrix, Matrix]:
+    values, vectors = np.linalg.eigh(noise)
+    return (vectors / np.sqrt(values)) @ vectors.T, (vectors * np.sqrt(values)) @ vectors.T
+
+
+def _residual_rows(blocks: list[Matrix], *, total: Matrix, width: int, raw: slice) -> Matrix:
+    """Orthonormal rows (width, D): leading raw directions that no block correlates with."""
+    covariance = np.concatenate(blocks) @ total[:, raw]
+    # Zero rows beyond a block's rank correlate with nothing.
+    free = null_space(covariance)
+    if free.shape[1] < width:
+        raise ConfigError(
+            f"block '{RESIDUAL}' is {width} wide, but the other blocks leave {free.shape[1]} of "
+            f"{len(total[raw, raw])} raw dimensions; make it narrower, or lower their ranks"
+        )
+    values, vectors = np.linalg.eigh(free.T @ total[raw, raw] @ free)
+    rows = np.zeros((width, len(total)))
+    rows[:, raw] = (free @ vectors[:, np.argsort(-values)[:width]]).T
+    return rows
+
+
+def _add_constants(
+    rows: dict[str, Matrix],
+    *,
+    statistics: Mapping[str, SourceStatistics],
+    total: Matrix,
+    mean: Matrix,
+    spread: float,
 ) -> Matrix:
-    """Mean over sources of the factor's between-class covariance; every source counts the same.
+    """Gives the last row of every factor's block a constant value; returns the mu that does so.
 
-    With `paired`, content is held constant in the sources whose groups allow it.
+    A direction u that no row uses and along which texts hardly vary is put into the last rows,
+    and mu is moved far along it: z = W (x - mu) then holds a constant without needing an offset.
+    The constant a makes the cosine of two texts 1 - |z - z'|^2 / (2 a^2) to first order, whose
+    standard deviation for normal z of covariance C is sqrt(2 tr(C^2)) / a^2.
     """
-    parts = []
-    for source in statistics.values():
-        if factor in source.factors:
-            classes = source.factors[factor]
-            scatter = classes.paired_between if paired else None
-            scatter = classes.between if scatter is None else scatter
-            parts.append(scatter / max(float(np.trace(source.covariance)), 1e-12))
-    return np.asarray(np.mean(parts, axis=0))
+    used = np.concatenate(list(rows.values()))
+    free = null_space(used[np.abs(used).any(axis=1)])
+    means = np.stack([source.mean for source in statistics.values()])
+    variance = total + np.cov(means.T, bias=True)
+    values, vectors = np.linalg.eigh(free.T @ variance @ free)
+    still = free @ vectors[:, int(np.argmin(values))]
+    distance = max(1.0, _STILL * float(np.sqrt(max(values.min(), 0.0))))
+    for block in rows:
+        if block != RESIDUAL:
+            covariance = rows[block] @ total @ rows[block].T
+            constant = np.sqrt(np.sqrt(2 * np.square(covariance).sum()) / spread)
+            rows[block][-1] = constant / distance * still
+    return np.asarray(mean - distance * still)
 
 
-def _unit_trace(scatter: Matrix) -> Matrix:
-    """Scaled to trace 1, so that no part outweighs another by its units; zero stays zero."""
-    trace = float(np.trace(scatter))
-    return scatter / trace if trace > 0 else scatter
-
-
-def _principal_rows(signal: Matrix, *, width: int, guard: Matrix) -> Matrix:
-    """Orthonormal rows (width, D) along which `signal` is largest, orthogonal to `guard`."""
+def _principal_rows(signal: Matrix, *, rank: int, guard: Matrix) -> Matrix:
+    """Orthonormal rows (rank, D) along which `signal` is largest, orthogonal to `guard`."""
     open_to = np.eye(len(signal)) - guard @ guard.T
     values, vectors = np.linalg.eigh(open_to @ signal @ open_to)
-    return np.asarray(vectors[:, np.argsort(-values)[:width]].T @ open_to)
+    return np.asarray(vectors[:, np.argsort(-values)[:rank]].T @ open_to)
 
 
 def _discriminant_rows(
-    signal: Matrix, *, width: int, whiten: Matrix, free: Matrix, energy: float
+    signal: Matrix, *, rank: int, whiten: Matrix, free: Matrix, energy: float
 ) -> Matrix:
-    """Rows (width, D) along which `signal` is largest for unit variance, inside `free`."""
+    """Rows (rank, D) along which `signal` is largest for unit variance, inside `free`."""
     values, vectors = np.linalg.eigh(free.T @ (whiten @ signal @ whiten) @ free)
-    leading = np.argsort(-values)[:width]
+    leading = np.argsort(-values)[:rank]
     strength = np.maximum(values[leading], 0) / max(float(values.max()), 1e-12)
     # Beyond the rank of the signal eigenvectors are whatever rounding makes of them.
     scale = np.where(strength > _RANK_TOLERANCE, strength**energy, 0.0)
@@ -201,7 +327,7 @@ def _split_nuisance(others: list[Matrix], *, whiten: Matrix, share: float) -> tu
     dim = len(whiten)
     if not others or share == 0:
         return np.zeros((dim, 0)), np.eye(dim)
-    nuisance = whiten @ np.sum([_unit_trace(other) for other in others], axis=0) @ whiten
+    nuisance = whiten @ np.sum([unit_trace(other) for other in others], axis=0) @ whiten
     values, vectors = np.linalg.eigh(nuisance)
     order = np.argsort(-values)
     if not values.max() > 0:  # factors of a single class

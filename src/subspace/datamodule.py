@@ -15,9 +15,10 @@ from subspace.cached_encoder import CachedEncoder
 from subspace.encoder import EncoderSpec
 from subspace.errors import ConfigError
 from subspace.labels import Ints, Labels, label_source
-from subspace.records import Split, hash_records, read_records
+from subspace.records import Record, Split, hash_records, read_records
 from subspace.statistics import SourceStatistics, collect_statistics
 from subspace.training_data import HeadSpec, TrainingData
+from subspace.weak_statistics import WeakSupervision, add_weak_statistics
 
 ENVIRONMENT_VARIABLE = "SUBSPACE_DATA"
 
@@ -30,11 +31,13 @@ class StoredSource:
         labels: Labels of its texts, all splits.
         rows: Row of each text in the store.
         sha256: Hash of its records.
+        records: The records, same order.
     """
 
     labels: Labels
     rows: Ints
     sha256: str
+    records: tuple[Record, ...]
 
 
 class FactorData(pl.LightningDataModule):
@@ -47,6 +50,7 @@ class FactorData(pl.LightningDataModule):
         encoder: EncoderSpec = EncoderSpec(),  # noqa: B008 (frozen; the CLI shows its fields)
         store: str = "runs/embeddings",
         factors: list[str] | None = None,
+        weak: WeakSupervision = WeakSupervision(),  # noqa: B008
         batch_size: int = 512,
         steps_per_epoch: int = 100,
         seed: int = 0,
@@ -61,6 +65,7 @@ class FactorData(pl.LightningDataModule):
             store: Folder of the embedding store.
             factors: Factors to draw batches for; left out, all that are labelled. The command
                 line sets it to the names of the blocks.
+            weak: Measures and rewrites to learn from beside the labels; none by default.
             batch_size: Texts per batch; a batch holds texts of one source.
             steps_per_epoch: Steps between two validations.
             seed: Decides, together with the step, what is in each batch.
@@ -79,6 +84,7 @@ class FactorData(pl.LightningDataModule):
         self._spec = encoder
         self._store_root = store
         self._factors = factors
+        self._weak = weak
         self._batch_size = batch_size
         self._steps_per_epoch = steps_per_epoch
         self._seed = seed
@@ -108,7 +114,10 @@ class FactorData(pl.LightningDataModule):
         ends = np.cumsum([len(source) for source in records.values()])[:-1]
         for (name, source), source_rows in zip(records.items(), np.split(rows, ends), strict=True):
             self._sources[name] = StoredSource(
-                labels=label_source(name, source), rows=source_rows, sha256=hash_records(source)
+                labels=label_source(name, source),
+                rows=source_rows,
+                sha256=hash_records(source),
+                records=source,
             )
         self._encoder = encoder
 
@@ -124,7 +133,7 @@ class FactorData(pl.LightningDataModule):
         if not train:
             raise ConfigError("no source has texts in the split 'train'")
         statistics: dict[str, SourceStatistics] = {
-            name: collect_statistics(encoder.store.vectors, rows=rows, labels=labels)
+            name: self._collect(name, labels=labels, rows=rows)
             for name, (labels, rows) in train.items()
         }
         return TrainingData(
@@ -137,6 +146,18 @@ class FactorData(pl.LightningDataModule):
             encoder_model=self._spec.model,
             fingerprint=encoder.encoder.fingerprint,
             data_sha256={name: self._sources[name].sha256 for name in train},
+        )
+
+    def _collect(self, name: str, *, labels: Labels, rows: Ints) -> SourceStatistics:
+        encoder = self._require_encoder()
+        source = self._sources[name]
+        return add_weak_statistics(
+            collect_statistics(encoder.store.vectors, rows=rows, labels=labels),
+            records=[source.records[i] for i in source.labels.positions("train")],
+            rows=rows,
+            encoder=encoder,
+            settings=self._weak,
+            progress=True,
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -1,13 +1,15 @@
 """JSONL with every wrong line named: what records and retrieval sets are read through."""
 
+import contextlib
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subspace.errors import RecordError
+from subspace.errors import ConfigError, RecordError
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,24 @@ def read_lines(path: Path, *, problems: Problems) -> Iterator[Line]:
                     yield Line(value=value, where=where)
     except (OSError, EOFError) as error:  # a missing, unreadable or cut-off (gzip) file
         problems.add(str(path), f"cannot be read: {error}")
+
+
+def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
+    """Writes JSON objects as JSONL: whole, or not at all.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise ConfigError(f"cannot write {path}: {error}") from error
 
 
 def read_text(value: Mapping[str, Any], key: str, *, where: str, problems: Problems) -> str | None:

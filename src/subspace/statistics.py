@@ -3,8 +3,8 @@
 Shapes: D is the embedding dimension, K a factor's number of classes, N a source's texts.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,34 @@ class FactorStatistics:
 
 
 @dataclass(frozen=True)
+class MeasureStatistics:
+    """How the measures of a source's texts go with their embeddings.
+
+    Attributes:
+        columns: Which of the K measures speak of which factor.
+        cross: Covariance of embeddings and measures (D, K).
+        covariance: Covariance of the measures (K, K).
+    """
+
+    columns: Mapping[str, slice]
+    cross: Matrix
+    covariance: Matrix
+
+
+@dataclass(frozen=True)
+class RewriteStatistics:
+    """How rewriting one factor moves the embeddings of a source.
+
+    Attributes:
+        means: Mean change of each rule (R, D), by the name of the rule.
+        second_moment: Mean outer product of the changes (D, D), every rule counting the same.
+    """
+
+    means: Mapping[str, Matrix]
+    second_moment: Matrix
+
+
+@dataclass(frozen=True)
 class SourceStatistics:
     """First and second moments of one source, and its factors' class means.
 
@@ -57,12 +85,16 @@ class SourceStatistics:
         mean: Mean embedding (D,).
         covariance: Total covariance (D, D).
         factors: Class statistics by factor.
+        measures: What the measures of its texts say, if they were taken.
+        rewrites: What rewriting its texts does, by factor, if they were rewritten.
     """
 
     count: int
     mean: Matrix
     covariance: Matrix
     factors: Mapping[str, FactorStatistics]
+    measures: MeasureStatistics | None = None
+    rewrites: Mapping[str, RewriteStatistics] = field(default_factory=dict)
 
 
 def collect_statistics(
@@ -119,6 +151,67 @@ def collect_statistics(
             for factor, column in labels.columns.items()
         },
     )
+
+
+def collect_measures(
+    vectors: npt.NDArray[np.float32],
+    *,
+    rows: Ints,
+    measures: Mapping[str, npt.NDArray[np.float32]],
+) -> MeasureStatistics:
+    """Streams over one source's embeddings and the measures of its texts.
+
+    Args:
+        vectors: All stored embeddings (rows, D).
+        rows: Row in `vectors` of each of the source's N texts.
+        measures: Measures (N, K_f) by factor, same order of texts.
+    """
+    ends = np.cumsum([part.shape[1] for part in measures.values()])
+    columns = {
+        factor: slice(int(end) - part.shape[1], int(end))
+        for (factor, part), end in zip(measures.items(), ends, strict=True)
+    }
+    joined = np.concatenate(list(measures.values()), axis=1).astype(np.float64)
+    joined -= joined.mean(axis=0)
+    cross = np.zeros((vectors.shape[1], joined.shape[1]))
+    for start in range(0, len(rows), _CHUNK):
+        # The measures are centred, so the embeddings need not be.
+        cross += (
+            vectors[rows[start : start + _CHUNK]].astype(np.float64).T
+            @ (joined[start : start + _CHUNK])
+        )
+    return MeasureStatistics(
+        columns=columns, cross=cross / len(rows), covariance=joined.T @ joined / len(rows)
+    )
+
+
+def collect_rewrites(
+    vectors: npt.NDArray[np.float32], *, originals: Ints, rewritten: Ints, rules: Sequence[str]
+) -> RewriteStatistics:
+    """Streams over the rewrites of one factor in one source.
+
+    Args:
+        vectors: All stored embeddings (rows, D).
+        originals: Row of the original of each of the M rewrites.
+        rewritten: Row of each rewrite.
+        rules: Name of the rule of each.
+    """
+    names = np.array(rules)
+    means: dict[str, Matrix] = {}
+    moment = np.zeros((vectors.shape[1], vectors.shape[1]))
+    for rule in sorted(set(rules)):
+        positions = np.flatnonzero(names == rule)
+        total = np.zeros(vectors.shape[1])
+        part = np.zeros_like(moment)
+        for start in range(0, len(positions), _CHUNK):
+            chunk = positions[start : start + _CHUNK]
+            before = vectors[originals[chunk]].astype(np.float64)
+            change = vectors[rewritten[chunk]].astype(np.float64) - before
+            total += change.sum(axis=0)
+            part += change.T @ change
+        means[rule] = total / len(positions)
+        moment += part / len(positions)
+    return RewriteStatistics(means=means, second_moment=moment / max(len(means), 1))
 
 
 def _finish_factor(

@@ -1,0 +1,26 @@
+"""Weak supervision: what can be known of a text's style, complexity and specificity unlabelled.
+
+Two kinds of evidence, both for any text of any corpus:
+
+- measures: numbers counted on the text itself (function words, punctuation, word frequency);
+- rewrites: the same text with one factor changed by a rule and its content left alone.
+"""
+
+from subspace.weak_supervision.measures import MEASURES, measure_texts
+from subspace.weak_supervision.rewrites import (
+    RULES,
+    Rewrite,
+    Rule,
+    rewrite_records,
+    rewrite_text,
+)
+
+__all__ = [
+    "MEASURES",
+    "RULES",
+    "Rewrite",
+    "Rule",
+    "measure_texts",
+    "rewrite_records",
+    "rewrite_text",
+]

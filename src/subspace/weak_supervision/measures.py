@@ -1,0 +1,179 @@
+"""Measures: transparent numbers of a text, by the factor that they speak of.
+
+Style is measured by how often function words, punctuation and word forms occur (Mosteller and
+Wallace 1964, Biber 1988), complexity by word frequency and the length of words and sentences (as
+in every readability formula), specificity by names, numbers and articles against generic words
+(Li and Nenkova 2015). Shares of words enter as their square root, which evens out their variance.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from subspace.errors import ConfigError
+
+Floats = npt.NDArray[np.float32]
+
+_TOKEN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?|\d[\d,.:/]*")
+_SENTENCE_END = re.compile(r"[.!?]+(?:\s|$)")
+
+_FUNCTION_WORDS = tuple(
+    "the of and to a in is it you that he was for on are with as i his they be at one have this "
+    "from or had by but not what all were we when your can said there an each which she do how "
+    "their if will up about out then them these so some her would like him into has more no way "
+    "could my than who its now did been may me over after also back any only very our just most "
+    "before too where off such because here through those between both under while during without "
+    "against".split()
+)
+_PUNCTUATION = tuple(",.;:!?\"()-'/*_<>#@&…")
+_STYLE_WORDS = {
+    "archaic": "thou thee thy thine ye unto hath doth shall saith hast art shalt behold lo yea "
+    "wherefore thereof therein whence hither upon whom cometh goeth maketh",
+    "hedge": "maybe perhaps probably possibly seems seem might could likely apparently somewhat "
+    "quite rather guess think believe suppose",
+    "casual": "yeah yes ok okay hey hi hello thanks please lol gonna wanna gotta kinda stuff guys "
+    "guy cool awesome really pretty totally well oh wow just like got get",
+    "formal": "however therefore moreover furthermore thus hence consequently nevertheless "
+    "regarding concerning additionally whereas although which whom upon within",
+    "first singular": "i me my mine",
+    "first plural": "we us our ours",
+    "second": "you your yours",
+    "third": "he she him her his hers they them their theirs",
+    "negation": "not n't no never don't can't won't cannot",
+}
+_ENDINGS = ("ing", "ed", "ly", ("tion", "ment", "ness", "ity", "ance", "ence"), ("eth", "est"))
+_SUBORDINATORS = (
+    "because although though while whereas since unless until if that which who whom whose when "
+    "where after before as"
+).split()
+_GENERIC = (
+    "people person thing things something someone somebody anything everyone everybody some many "
+    "few several various often usually sometimes always never generally certain kind kinds sort "
+    "type types general typical every each any most much lot stuff place places time times way "
+    "ways man woman men women others other"
+).split()
+_NUMBER_WORDS = (
+    "two three four five six seven eight nine ten eleven twelve hundred thousand million billion "
+    "first second third monday tuesday wednesday thursday friday saturday sunday january february "
+    "march april june july august september october november december"
+).split()
+
+# Number of measures by factor.
+MEASURES: Mapping[str, int] = {
+    "style": len(_FUNCTION_WORDS) + len(_PUNCTUATION) + len(_STYLE_WORDS) + len(_ENDINGS) + 5,
+    "complexity": 13,
+    "specificity": 10,
+}
+
+
+def measure_texts(texts: Sequence[str], *, progress: bool = False) -> dict[str, Floats]:
+    """Measures of every text, (N, MEASURES[factor]) by factor.
+
+    Raises:
+        ConfigError: The word frequencies are not installed.
+    """
+    rows = [
+        _measure(text)
+        for text in tqdm(texts, desc="measuring", unit="text", disable=not progress, leave=False)
+    ]
+    return {
+        factor: np.array([row[factor] for row in rows], dtype=np.float32).reshape(-1, width)
+        for factor, width in MEASURES.items()
+    }
+
+
+def _measure(text: str) -> dict[str, list[float]]:
+    tokens = _TOKEN.findall(text) or ["-"]
+    lower = [token.lower().replace("’", "'") for token in tokens]
+    words = [word for word in lower if word[0].isalpha()] or ["-"]
+    counts = Counter(lower)
+    sentences = max(len(_SENTENCE_END.findall(text)), 1)
+    return {
+        "style": _style(text, tokens=tokens, lower=lower, counts=counts),
+        "complexity": _complexity(text, words=words, counts=counts, sentences=sentences),
+        "specificity": _specificity(tokens=tokens, lower=lower, counts=counts),
+    }
+
+
+def _share(count: float, total: int) -> float:
+    return float(np.sqrt(count / total))
+
+
+def _sum(counts: Counter[str], words: Sequence[str]) -> int:
+    return sum(counts[word] for word in words)
+
+
+def _style(
+    text: str, *, tokens: Sequence[str], lower: Sequence[str], counts: Counter[str]
+) -> list[float]:
+    total = len(tokens)
+    end = text.rstrip()[-1:]
+    return [
+        *(_share(counts[word], total) for word in _FUNCTION_WORDS),
+        *(_share(text.count(mark), total) for mark in _PUNCTUATION),
+        *(_share(_sum(counts, words.split()), total) for words in _STYLE_WORDS.values()),
+        *(_share(sum(word.endswith(form) for word in lower), total) for form in _ENDINGS),
+        _share(sum("'" in word for word in lower), total),
+        float(tokens[0][0].isupper()),
+        _share(sum(token.isupper() and len(token) > 1 for token in tokens), total),
+        float(end == "?"),
+        float(end in (".", "!", "?", '"')),
+    ]
+
+
+def _complexity(
+    text: str, *, words: Sequence[str], counts: Counter[str], sentences: int
+) -> list[float]:
+    content = [word for word in words if word not in _FUNCTION_WORDS] or list(words)
+    frequency = np.array([_zipf(word) for word in content])
+    lengths = np.array([len(word) for word in words])
+    return [
+        float(np.mean([_zipf(word) for word in words])),
+        float(frequency.mean()),
+        float(frequency.min()),
+        float(np.quantile(frequency, 0.25)),
+        float((frequency < 3.5).mean()),
+        float((frequency < 4.5).mean()),
+        float(lengths.mean()),
+        float((lengths > 6).mean()),
+        float((lengths > 9).mean()),
+        float(np.log(len(words) / sentences)),
+        float(np.log(len(words))),
+        _share(_sum(counts, _SUBORDINATORS), len(words)),
+        text.count(",") / sentences,
+    ]
+
+
+def _specificity(
+    *, tokens: Sequence[str], lower: Sequence[str], counts: Counter[str]
+) -> list[float]:
+    total = len(tokens)
+    return [
+        _share(sum(token[0].isupper() and len(token) > 1 for token in tokens[1:]), total),
+        _share(sum(token[0].isdigit() for token in tokens), total),
+        _share(_sum(counts, _NUMBER_WORDS), total),
+        _share(_sum(counts, _GENERIC), total),
+        _share(counts["the"], total),
+        _share(_sum(counts, ("a", "an")), total),
+        _share(_sum(counts, ("this", "that", "these", "those")), total),
+        _share(sum(word.endswith("s") and len(word) > 3 for word in lower), total),
+        _share(_sum(counts, ("was", "were", "had", "did")), total),
+        _share(_sum(counts, ("can", "may", "should", "must", "could", "would")), total),
+    ]
+
+
+@lru_cache(maxsize=200_000)
+def _zipf(word: str) -> float:
+    """Zipf frequency of a word (0 = unknown, 7 = `the`)."""
+    try:
+        from wordfreq import zipf_frequency
+    except ImportError as error:
+        raise ConfigError(
+            "measures need word frequencies; install them with: pip install 'subspace[weak]'"
+        ) from error
+    return float(zipf_frequency(word, "en"))
