@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import comb
+from scipy.special import gammaln
 from sklearn.metrics import ndcg_score
 
 from subspace.retrieval_sets import RetrievalSet
@@ -74,5 +74,11 @@ def _reciprocal_rank(scores: npt.NDArray[np.floating], relevant: npt.NDArray[np.
     tied = scores == best
     ties, hits = int(tied.sum()), int((tied & relevant).sum())
     places = np.arange(1, ties - hits + 2)
-    chances = comb(ties - places, hits - 1) / comb(ties, hits)
+    chances = np.exp(_log_comb(ties - places, hits - 1) - _log_comb(ties, hits))
     return float((chances / (above + places)).sum())
+
+
+def _log_comb(n: npt.ArrayLike, k: int) -> npt.NDArray[np.float64]:
+    """Logarithm of n over k (0 <= k <= n): the number itself overflows from about 1,000 ties."""
+    n = np.asarray(n, dtype=np.float64)
+    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
