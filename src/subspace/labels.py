@@ -116,11 +116,32 @@ def _make_column(
 
 
 def _level_edges(values: Floats) -> Floats:
-    """Inner edges of the levels: one level per value if there are few, quantiles otherwise."""
-    distinct = np.unique(values)
+    """Inner edges of the levels: one level per value if there are few, quantiles otherwise.
+
+    An edge lies midway between two neighbouring numbers, never on one. Where a quantile falls on
+    a number (many texts can share it), the edge is the nearer end of that number's texts, the
+    outer one if both are as near: a number that texts pile up at is told from the rest at the
+    top of the range as at the bottom, and mirrored numbers get mirrored levels. (Only at the
+    median is there no outer end; there the number goes to the lower level.)
+    """
+    distinct, counts = np.unique(values, return_counts=True)
     if len(distinct) <= LEVELS:
-        return (distinct[:-1] + distinct[1:]) / 2
-    return np.unique(np.quantile(values, np.linspace(0, 1, LEVELS + 1)[1:-1]))
+        return _midway(distinct[:-1], distinct[1:])
+    below = np.cumsum(counts)[:-1]  # texts below each possible edge
+    level = np.arange(1, LEVELS)
+    wanted = (len(values) - 1) * level / LEVELS + 0.5  # where np.quantile looks
+    right = np.searchsorted(below, wanted).clip(1, len(below) - 1)
+    to_left, to_right = wanted - below[right - 1], below[right] - wanted
+    leftwards = (to_left < to_right) | ((to_left == to_right) & (2 * level < LEVELS))
+    edges = np.unique(np.where(leftwards, right - 1, right))
+    return _midway(distinct[edges], distinct[edges + 1])
+
+
+def _midway(lower: Floats, upper: Floats) -> Floats:
+    """What separates two numbers, the lower one included in what lies below."""
+    middle = lower / 2 + upper / 2
+    # Between neighbouring floats there is nothing: rounding may give the upper one.
+    return np.where(middle < upper, np.maximum(middle, lower), lower)
 
 
 def _encode(labels: Sequence[str | float | None]) -> Ints:
