@@ -1,6 +1,7 @@
 """Weights act inside the vector, exactly; an index is written whole and read with care."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from subspace.blocks import BlockLayout, unit_blocks
-from subspace.errors import IndexFolderError, LayoutError, WeightsError
+from subspace.errors import ConfigError, IndexFolderError, LayoutError, WeightsError
 from subspace.projection import Projection
 from subspace.retrieval import BlockIndex, BlockWeights, Hit
 from subspace.retrieval_sets import Document
@@ -90,7 +91,7 @@ def test_left_out_weights_are_equal_weights():
     assert index.search(query) != index.search(query, weights=make_weights(style=1))
 
 
-weight_values = st.tuples(*[st.floats(0, 10, width=32, allow_subnormal=False)] * 3).filter(any)
+weight_values = st.tuples(*[st.just(0.0) | st.floats(2.0**-100, 10, width=32)] * 3).filter(any)
 
 
 @settings(max_examples=40, deadline=None)
@@ -189,16 +190,53 @@ def test_a_hit_carries_the_documents_id_and_text():
     assert hit.score == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("k", [0, -1])
+@pytest.mark.parametrize("k", [0, -1, 2.5, "3", None, np.float32(2)], ids=repr)
 def test_asking_for_nothing_is_refused(k):
-    with pytest.raises(IndexFolderError, match=f"k must be 1 or more, got {k}"):
+    with pytest.raises(ConfigError, match="k must be a whole number, 1 or more") as caught:
         make_index(unit_vectors(3)).search(unit_vectors(1)[0], k=k)
+    assert isinstance(caught.value, ValueError)
+    assert repr(k) in str(caught.value)
+
+
+def test_a_number_of_numpy_is_a_number_of_hits():
+    index, query = make_index(unit_vectors(3)), unit_vectors(1)[0]
+    assert index.search(query, k=np.int64(2)) == index.search(query, k=2)
 
 
 def test_a_query_of_another_shape_is_refused_with_both_shapes():
     for query in (unit_vectors(1), unit_vectors(1)[0][:9]):
-        with pytest.raises(IndexFolderError, match=r"the query has shape .*needs \(10,\)"):
+        with pytest.raises(LayoutError, match=r"the query has shape .*needs \(10,\)"):
             make_index(unit_vectors(3)).search(query)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_query_that_is_not_finite_is_refused(value):
+    query = unit_vectors(1)[0]
+    query[7] = value
+    with pytest.raises(LayoutError, match="the query holds NaN or infinity"):
+        make_index(unit_vectors(3)).search(query)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_vector_that_is_not_finite_is_refused_by_its_document_even_at_weight_zero(value):
+    vectors = unit_vectors(30)
+    vectors[17, LAYOUT.slice("style").start] = value
+    for weights in (None, {"topic": 1.0}):
+        with pytest.raises(IndexFolderError, match="the vector of 'd17' holds NaN or infinity"):
+            make_index(vectors).search(unit_vectors(1)[0], weights=weights)
+
+
+def test_weights_may_be_given_by_block_name():
+    query, index = unit_vectors(1, seed=1)[0], make_index(unit_vectors(20))
+    named = {"topic": 0.7, "tone": 0.3}
+    assert index.search(query, weights=named) == index.search(query, weights=make_weights(**named))
+    with pytest.raises(WeightsError, match="no block 'mood'"):
+        index.search(query, weights={"mood": 1.0})
+
+
+def test_an_empty_mapping_is_no_weight_at_all_and_not_equal_weights():
+    with pytest.raises(WeightsError, match="at least one weight must be above 0"):
+        make_index(unit_vectors(3)).search(unit_vectors(1)[0], weights={})
 
 
 @pytest.mark.parametrize(
@@ -223,6 +261,32 @@ def test_a_weight_that_cannot_count_is_refused_with_its_block_and_value(value):
     assert "'style'" in str(caught.value)
     assert str(value) in str(caught.value)
     assert "'topic'" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [3e38, 1e33, 1e-33, 1e-50, 5e-324])
+def test_a_weight_that_float32_cannot_search_with_is_refused_with_its_block_and_value(value):
+    """3e38 overflows in a sum of blocks; 1e-50 is 0 in float32, and all scores with it."""
+    with pytest.raises(WeightsError, match=r"'style' must be 0 or between 1e-32 and 3e\+32"):
+        make_weights(topic=0.5, style=value)
+
+
+@pytest.mark.parametrize("value", [2e-32, 3e32])
+def test_the_smallest_and_largest_weights_rank_like_any_other(value):
+    query, index = unit_vectors(1, seed=1)[0], make_index(unit_vectors(200))
+    hits = index.search(query, weights=dict.fromkeys(LAYOUT, value), k=200)
+    assert ids(hits) == ids(index.search(query, weights=dict.fromkeys(LAYOUT, 1.0), k=200))
+    assert all(np.isfinite(hit.score) and hit.score != 0 for hit in hits)
+
+
+@pytest.mark.parametrize(
+    "value", ["high", None, [1, 2], 10**400], ids=["text", "None", "list", "huge"]
+)
+def test_a_weight_that_is_no_number_is_refused_with_its_block_and_value(value):
+    with pytest.raises(
+        WeightsError, match="the weight of block 'style' must be a number"
+    ) as caught:
+        BlockWeights.from_mapping({"topic": 1.0, "style": value}, layout=LAYOUT)
+    assert repr(value)[:50] in str(caught.value)
 
 
 def test_weights_that_are_all_zero_are_refused_with_the_blocks():
@@ -354,6 +418,25 @@ def test_embeddings_for_other_documents_are_not_built_into_an_index():
         BlockIndex.build(DOCUMENTS, x, projection=make_projection())
 
 
+def test_documents_with_one_id_are_not_built_into_an_index():
+    same = [Document(id="a", text="1"), Document(id="b", text="2"), Document(id="a", text="3")]
+    with pytest.raises(ValueError, match=r"used more than once: a$"):
+        BlockIndex.build(same, np.ones((3, 6), np.float32), projection=make_projection())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_an_embedding_that_is_not_finite_is_refused_by_its_document(value):
+    x = np.ones((3, 6), dtype=np.float32)
+    x[1, 2:4] = value, -value
+    with pytest.raises(ValueError, match="the embedding of document 'lines'"):
+        BlockIndex.build(DOCUMENTS, x, projection=make_projection())
+
+
+def test_indexes_can_be_told_apart_but_not_compared():
+    assert build() != build()
+    assert len({build(), build()}) == 2
+
+
 def test_a_saved_index_loads_as_it_was_and_is_memory_mapped(saved):
     found = BlockIndex.load(str(saved))
     assert_equal(found, build())
@@ -436,6 +519,59 @@ def test_a_full_disk_is_reported_and_leaves_the_old_index(saved):
     assert [path.name for path in saved.parent.iterdir()] == ["index"]
 
 
+@pytest.mark.parametrize("error", [OSError("no"), KeyboardInterrupt()], ids=["OSError", "Ctrl-C"])
+def test_an_index_that_cannot_be_put_in_place_leaves_the_old_one(error, saved, monkeypatch):
+    """The second of two renames fails; the real ones do the rest."""
+    replace, calls = os.replace, []
+
+    def failing(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise error
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(IndexFolderError if isinstance(error, OSError) else KeyboardInterrupt):
+        build(seed=1).save(saved)
+    assert_equal(BlockIndex.load(saved), build())
+    assert [path.name for path in saved.parent.iterdir()] == ["index"]
+
+
+def test_saving_through_a_link_writes_where_it_points_and_keeps_the_link(saved, tmp_path):
+    link, dangling = tmp_path / "link", tmp_path / "dangling"
+    link.symlink_to(saved)
+    dangling.symlink_to(tmp_path / "elsewhere" / "index")
+    for path in (link, dangling):
+        build(seed=1).save(path)
+        assert path.is_symlink()
+        assert_equal(BlockIndex.load(path), build(seed=1))
+    assert_equal(BlockIndex.load(saved), build(seed=1))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dangling", "elsewhere", "index", "link"]
+
+
+def test_whether_an_index_can_be_written_is_said_without_writing(saved, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for free in (saved, tmp_path / "new", tmp_path / "deep" / "new"):
+        BlockIndex.check_target(free)
+    for taken in (tmp_path / "notes", tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(IndexFolderError, match=str(taken)):
+            BlockIndex.check_target(taken)
+    assert_equal(BlockIndex.load(saved), build())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "file", "index", "notes"]
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere"
+)
+def test_a_folder_that_may_not_be_written_is_said_before_the_work(tmp_path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(IndexFolderError, match="cannot write the index"):
+        BlockIndex.check_target(tmp_path / "index")
+    tmp_path.chmod(0o755)
+
+
 def test_a_missing_index_is_refused_with_what_to_do(tmp_path):
     assert "subspace index" in refusal(tmp_path / "nothing")
     (tmp_path / "file").write_text("")
@@ -498,6 +634,32 @@ def test_items_of_another_index_are_refused(saved, tmp_path):
     build(count=2).save(tmp_path / "other")
     shutil.copy(tmp_path / "other" / "items.jsonl", saved)
     assert "3 documents are promised, there are 2" in refusal(saved)
+
+
+def test_a_flipped_bit_in_texts_or_vectors_is_refused_wherever_it_is(saved):
+    for name in ("items.jsonl", "vectors.npy"):
+        content = (saved / name).read_bytes()
+        for position in range(0, len(content), 7):
+            flipped = bytearray(content)
+            flipped[position] ^= 1
+            (saved / name).write_bytes(flipped)
+            assert "damaged" in refusal(saved)
+        (saved / name).write_bytes(content)
+    assert_equal(BlockIndex.load(saved), build())
+
+
+def test_an_index_from_before_there_were_sums_is_read(saved):
+    for key in ("items_sha256", "vectors_crc32"):
+        change_manifest(saved, lambda manifest, key=key: manifest.pop(key))
+    assert_equal(BlockIndex.load(saved), build())
+
+
+@pytest.mark.parametrize("kind", ["float64", "float16", "int32", ">f4"])
+def test_vectors_of_another_kind_are_refused(kind, saved):
+    for key in ("items_sha256", "vectors_crc32"):
+        change_manifest(saved, lambda manifest, key=key: manifest.pop(key))
+    np.save(saved / "vectors.npy", build().vectors.astype(kind))
+    assert "not float32" in refusal(saved)
 
 
 def test_vectors_that_would_run_code_are_refused(saved):

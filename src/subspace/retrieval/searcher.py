@@ -1,5 +1,6 @@
 """Searcher: text in, weighted hits out."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from subspace.checkpoint import Checkpoint, load_checkpoint
@@ -43,12 +44,24 @@ class Searcher:
         encoder = Encoder(loaded.encoder_spec(model=encoder_model))
         return cls(loaded, BlockIndex.load(index), encoder=encoder)
 
-    def search(self, text: str, *, weights: BlockWeights | None = None, k: int = 10) -> list[Hit]:
-        """The best `k` documents for `text`; equal weights if none are given.
+    def search(
+        self,
+        text: str,
+        *,
+        weights: BlockWeights | Mapping[str, float] | None = None,
+        k: int = 10,
+    ) -> list[Hit]:
+        """The best `k` documents for `text`.
+
+        Args:
+            text: What to search for.
+            weights: Weight by block name, blocks left out count 0; equal ones if None.
+            k: How many; more than there are gives all.
 
         Raises:
             EncoderError: The text is empty.
-            WeightsError: The weights are for another layout.
+            ConfigError: `k` is no number from 1.
+            WeightsError: A weight is wrong, or they are for another layout.
         """
         query = self._projection(self._encoder.encode([text], kind="query"))[0]
         return self.index.search(query, weights=weights, k=k)

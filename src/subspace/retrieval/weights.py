@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +10,11 @@ import numpy.typing as npt
 from subspace.blocks import BlockLayout
 from subspace.errors import WeightsError
 
-# Vectors and weights meet in float32.
-_LARGEST = float(np.finfo(np.float32).max)
+# Vectors and weights meet in float32. The room left at both ends of its range is for sums over
+# dimensions and blocks, and for the small entries of unit vectors.
+_ROOM = 2.0**20
+_LARGEST = float(np.finfo(np.float32).max) / _ROOM
+_SMALLEST = float(np.finfo(np.float32).tiny) * _ROOM
 
 
 @dataclass(frozen=True)
@@ -19,10 +23,10 @@ class BlockWeights:
 
     Attributes:
         layout: The blocks.
-        values: One finite weight per block, 0 or more, not all 0.
+        values: One weight per block, 0 or between about 1e-32 and 3e32, not all 0.
 
     Raises:
-        WeightsError: A weight is negative, NaN or infinite, or all are 0.
+        WeightsError: A weight is negative, NaN, infinite or out of that range, or all are 0.
     """
 
     layout: BlockLayout
@@ -36,9 +40,14 @@ class BlockWeights:
                 f"{', '.join(self.layout)}"
             )
         for name, value in zip(self.layout, self.values, strict=True):
-            if not 0 <= value <= _LARGEST:
+            if not 0 <= value < float("inf"):
                 raise WeightsError(
                     f"the weight of block '{name}' must be finite and 0 or more, got {value}"
+                )
+            if value and not _SMALLEST <= value <= _LARGEST:
+                raise WeightsError(
+                    f"the weight of block '{name}' must be 0 or between {_SMALLEST:.0e} and "
+                    f"{_LARGEST:.0e}, as searching is in float32; got {value}"
                 )
         if not any(self.values):
             named = ", ".join(self.layout)
@@ -59,7 +68,8 @@ class BlockWeights:
         for name in weights:
             if name not in layout.names:
                 raise WeightsError(f"no block '{name}'; the blocks are {', '.join(layout)}")
-        return cls(layout=layout, values=tuple(float(weights.get(n, 0.0)) for n in layout))
+        values = tuple(_to_float(weights.get(name, 0.0), block=name) for name in layout)
+        return cls(layout=layout, values=values)
 
     @classmethod
     def parse(cls, text: str, *, layout: BlockLayout) -> "BlockWeights":
@@ -96,3 +106,12 @@ class BlockWeights:
         inner-product index can be searched with it and nothing has to be built anew.
         """
         return query * np.repeat(np.array(self.values, dtype=np.float32), self.layout.widths)
+
+
+def _to_float(value: Any, *, block: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise WeightsError(
+            f"the weight of block '{block}' must be a number, got {value!r:.60}"
+        ) from error
