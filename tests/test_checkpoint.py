@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -182,6 +184,96 @@ def test_saving_over_another_models_folder_is_refused_and_leaves_the_model(tmp_p
         make_checkpoint().save(tmp_path)
     assert (tmp_path / "config.json").read_text() == '{"model_type": "bert"}'
     assert (tmp_path / "model.safetensors").read_bytes() == b"its weights"
+
+
+@pytest.mark.parametrize("content", ['{"model_type": "bert"}', "[]", "{ // not JSON", ""])
+def test_a_foreign_config_alone_is_not_written_over(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"config\.json was not written by subspace"):
+        make_checkpoint().save(tmp_path)
+    assert (tmp_path / "config.json").read_text() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_whether_a_checkpoint_can_be_written_is_said_without_writing(saved, tmp_path):
+    foreign, file = tmp_path / "foreign", tmp_path / "file"
+    foreign.mkdir()
+    (foreign / "model.safetensors").write_bytes(b"its weights")
+    file.write_text("mine")
+    for taken in (foreign, file, file / "below"):
+        with pytest.raises(CheckpointError, match=str(taken)):
+            Checkpoint.check_target(taken)
+    for free in (saved, tmp_path / "deep" / "new"):
+        Checkpoint.check_target(free)
+    (saved / "last.ckpt").write_bytes(b"to resume from")
+    Checkpoint.check_target(saved)
+    assert not list((tmp_path / "deep" / "new").iterdir())
+    assert_equal(load_checkpoint(saved), make_checkpoint())
+
+
+def save_and_die(folder: Path, *, seed: int, moves: int) -> None:
+    """Saves in a process that dies, with nothing tidied up, at the move after `moves`."""
+    code = """
+import os, sys
+from test_checkpoint import make_checkpoint
+
+left, replace = int(sys.argv[2]), os.replace
+
+def dying(source, target):
+    global left
+    if left == 0:
+        os._exit(9)
+    left -= 1
+    replace(source, target)
+
+os.replace = dying
+make_checkpoint(seed=int(sys.argv[3])).save(sys.argv[1])
+os._exit(0)
+"""
+    subprocess.run(
+        [sys.executable, "-c", code, str(folder), str(moves), str(seed)],
+        cwd=Path(__file__).parent,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(("moves", "is_new"), [(0, False), (1, False), (2, True), (3, True)])
+def test_a_save_killed_at_any_moment_leaves_the_old_checkpoint_or_the_new_one(
+    moves, is_new, saved, tmp_path
+):
+    fresh = tmp_path / "fresh"
+    for folder in (saved, fresh):
+        save_and_die(folder, seed=1, moves=moves)
+    assert_equal(load_checkpoint(saved), make_checkpoint(seed=1 if is_new else 0))
+    if is_new:
+        assert_equal(load_checkpoint(fresh), make_checkpoint(seed=1))
+    else:
+        assert "is no checkpoint" in refusal(fresh)
+    # Killed again, one move later, over what the first one left.
+    save_and_die(saved, seed=2, moves=1)
+    assert_equal(load_checkpoint(saved), make_checkpoint(seed=1 if is_new else 0))
+    for folder in (saved, fresh):
+        make_checkpoint(seed=3).save(folder)
+        assert_equal(load_checkpoint(folder), make_checkpoint(seed=3))
+        assert {"config.json", "model.safetensors"} == {
+            path.name for path in folder.iterdir() if not path.name.startswith(".partial-")
+        }
+
+
+def test_a_manifest_that_cannot_be_moved_leaves_the_old_checkpoint(saved, monkeypatch):
+    replace = os.replace
+
+    def failing(source, target):
+        if Path(target).name == "config.json":
+            raise OSError("no")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(CheckpointError, match="cannot write"):
+        make_checkpoint(seed=1).save(saved)
+    assert_equal(load_checkpoint(saved), make_checkpoint())
+    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
 
 
 @contextmanager
@@ -472,14 +564,45 @@ def test_the_encoder_it_was_made_for_is_accepted():
     make_checkpoint().check_encoder(replace(FINGERPRINT))
 
 
+def test_a_copy_of_the_encoder_in_another_folder_is_accepted():
+    make_checkpoint().check_encoder(replace(FINGERPRINT, model="a-copy"))
+    # Counter-check: other content in a folder of the same name, or another name on the hub.
+    with pytest.raises(CheckpointError, match="revision: 'sha256:00', not 'sha256:11'"):
+        make_checkpoint().check_encoder(replace(FINGERPRINT, revision="sha256:11"))
+    on_hub = replace(FINGERPRINT, model="some/model", revision="c0ffee")
+    with pytest.raises(CheckpointError, match="model: 'some/model', not 'a/fork'"):
+        replace(make_checkpoint(), fingerprint=on_hub).check_encoder(
+            replace(on_hub, model="a/fork")
+        )
+
+
+@pytest.mark.parametrize("trained_on_hub", [True, False])
+def test_a_commit_and_a_folder_are_refused_with_what_cannot_be_compared(trained_on_hub):
+    on_hub = replace(FINGERPRINT, model="some/model", revision="c0ffee")
+    mine, theirs = (on_hub, FINGERPRINT) if trained_on_hub else (FINGERPRINT, on_hub)
+    with pytest.raises(CheckpointError) as caught:
+        replace(make_checkpoint(), fingerprint=mine).check_encoder(replace(theirs, pooling="cls"))
+    message = str(caught.value)
+    assert "the commit 'c0ffee' of 'some/model' on the hub" in message
+    assert "the hash of the files of 'some-model' ('sha256:00')" in message
+    assert "cannot be compared" in message
+    assert "pooling: 'mean', not 'cls'" in message
+    assert ("give 'some/model'" in message) == trained_on_hub
+
+
+def test_checkpoints_can_be_told_apart_but_not_compared():
+    assert make_checkpoint() != make_checkpoint()
+    assert len({make_checkpoint(), make_checkpoint()}) == 2
+
+
 def test_another_encoder_is_refused_with_every_field_that_differs_and_no_other():
-    other = replace(FINGERPRINT, pooling="cls", layers=(2,), revision="main")
+    other = replace(FINGERPRINT, pooling="cls", layers=(2,), revision="sha256:11")
     with pytest.raises(CheckpointError) as caught:
         make_checkpoint().check_encoder(other)
     message = str(caught.value)
     assert "pooling: 'mean', not 'cls'" in message
     assert "layers: [1, -1], not [2]" in message
-    assert "revision: 'sha256:00', not 'main'" in message
+    assert "revision: 'sha256:00', not 'sha256:11'" in message
     assert "max_length" not in message
     assert "dtype" not in message
 

@@ -17,6 +17,11 @@ The manifest (format 1)::
     data             {"source": "sha256 of its records", ...}
     training         {"solver": ..., "step": ...}: how it was made, for people
     tensors_sha256   of `model.safetensors` (folder only)
+
+A folder is written tensors first, as `model.safetensors.new`; putting the manifest in its place is
+what makes the change, and the new tensors get their name after it. The manifest's hash tells which
+of the two files is its own, so that a save killed at any moment leaves the old checkpoint or the
+new one.
 """
 
 import hashlib
@@ -26,7 +31,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,9 +52,10 @@ MEAN_KEY = "mean"
 
 _CONFIG = "config.json"
 _TENSORS = "model.safetensors"
+_NEW_TENSORS = "model.safetensors.new"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
 class Checkpoint:
     """A trained projection and everything that is needed to use it.
 
@@ -81,11 +87,38 @@ class Checkpoint:
         Raises:
             CheckpointError: With every field that differs.
         """
-        differences = self.fingerprint.differences(fingerprint)
+        differences = self.encoder_differences(fingerprint)
         if differences:
             raise CheckpointError(
                 "the checkpoint was made for another encoder: it wants " + "; ".join(differences)
             )
+
+    def encoder_differences(self, fingerprint: Fingerprint) -> list[str]:
+        """One `field: mine, not theirs` per field in which another encoder differs.
+
+        Models known by the hash of their files are compared by it alone: a copy may lie in a
+        folder of another name. A commit of the hub and such a hash cannot be compared, which is
+        one difference too.
+        """
+        mine, theirs = self.fingerprint, fingerprint
+        hashed = [one.revision.startswith("sha256:") for one in (mine, theirs)]
+        if not any(hashed) or (all(hashed) and mine.revision != theirs.revision):
+            return mine.differences(theirs)
+        same_model = replace(theirs, model=mine.model, revision=mine.revision)
+        others = mine.differences(same_model)
+        if all(hashed):
+            return others
+        remedy = (
+            f"give the files it was trained with, or train on {theirs.model!r}"
+            if hashed[0]
+            else f"give {mine.model!r} (what was downloaded before is found without a network), "
+            "or train on the folder"
+        )
+        return [
+            f"revision: {_say_revision(mine)}, which cannot be compared with "
+            f"{_say_revision(theirs)}; {remedy}",
+            *others,
+        ]
 
     def manifest(self) -> dict[str, Any]:
         """The manifest, JSON-ready."""
@@ -99,8 +132,29 @@ class Checkpoint:
             "training": dict(self.training),
         }
 
+    @staticmethod
+    def check_target(folder: Path | str) -> None:
+        """Whether `save` can write there: to be asked before training. Makes the folder.
+
+        Raises:
+            CheckpointError: The folder holds something else, or cannot be written.
+        """
+        folder = Path(folder)
+        try:
+            config = folder / _CONFIG
+            foreign = config if config.exists() else folder / _TENSORS
+            if foreign.exists() and not _is_ours(config):
+                raise CheckpointError(
+                    f"{foreign} was not written by subspace, or is damaged; choose another folder "
+                    "or move the file away"
+                )
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryDirectory(prefix=".partial-", dir=folder).cleanup()
+        except OSError as error:
+            raise CheckpointError(f"cannot write the checkpoint {folder}: {error}") from error
+
     def save(self, folder: Path | str) -> None:
-        """Writes the folder to use: whole, or not at all.
+        """Writes the folder to use: whole, or not at all; other files there stay.
 
         Raises:
             CheckpointError: The folder holds something else, or the disk refuses.
@@ -109,15 +163,13 @@ class Checkpoint:
         from safetensors.numpy import save_file
 
         folder = Path(folder)
+        self.check_target(folder)
         # safetensors writes memory as it lies: a transposed or strided array would be scrambled.
         tensors = {
             WEIGHT_KEY: np.ascontiguousarray(self.projection.weight),
             MEAN_KEY: np.ascontiguousarray(self.projection.mean),
         }
-        if (folder / _TENSORS).exists() and not _is_ours(folder / _CONFIG):
-            raise CheckpointError(f"{folder} holds another model; choose another folder")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
             try:
                 save_file(tensors, partial / _TENSORS)
@@ -125,9 +177,7 @@ class Checkpoint:
                 manifest = {**self.manifest(), "tensors_sha256": _sha256(partial / _TENSORS)}
                 text = json.dumps(manifest, indent=2, ensure_ascii=False)
                 (partial / _CONFIG).write_text(text + "\n", encoding="utf-8")
-                # The manifest last: a folder without one is no checkpoint.
-                for name in (_TENSORS, _CONFIG):
-                    os.replace(partial / name, folder / name)
+                _put_in_place(partial, folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
         except (OSError, SafetensorError) as error:
@@ -142,82 +192,135 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     """
     path = Path(path)
     if path.is_dir():
-        manifest, tensors = _read_folder(path)
-        checkpoint = _build(manifest, tensors, path=path)
-        if manifest.get("tensors_sha256") != _sha256(path / _TENSORS):
-            raise CheckpointError(
-                f"the checkpoint {path} is damaged: {_TENSORS} is not the file that {_CONFIG} "
-                "was written for"
-            )
-        return checkpoint
+        return _read_folder(path)
     if path.is_file():
-        manifest, tensors = _read_lightning(path)
-        return _build(manifest, tensors, path=path)
+        return read_state(_read_lightning(path), name=path)
     raise CheckpointError(
         f"there is no checkpoint {path}; give a folder with {_CONFIG} and {_TENSORS}, "
         "or a .ckpt file"
     )
 
 
+def read_state(state: Any, *, name: Path | str) -> Checkpoint:
+    """The checkpoint in the trainer's state, which is what a Lightning file holds.
+
+    Args:
+        state: What `torch.load` gives.
+        name: What to call it in messages.
+
+    Raises:
+        CheckpointError: It is of another project, damaged, of another format version, or holds
+            NaN.
+    """
+    import torch
+
+    if not isinstance(state, dict) or MANIFEST_KEY not in state:
+        raise CheckpointError(f"{name} was not written by subspace: it has no manifest")
+    weights = state.get("state_dict", {})
+    tensors = {key: weights[key] for key in (WEIGHT_KEY, MEAN_KEY) if key in weights}
+    if not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise CheckpointError(f"{name} is damaged: {WEIGHT_KEY} and {MEAN_KEY} must be tensors")
+    arrays = {key: value.cpu().float().numpy() for key, value in tensors.items()}
+    return _build(state[MANIFEST_KEY], arrays, name=name)
+
+
+def _say_revision(fingerprint: Fingerprint) -> str:
+    if fingerprint.revision.startswith("sha256:"):
+        return f"the hash of the files of {fingerprint.model!r} ({fingerprint.revision!r})"
+    return f"the commit {fingerprint.revision!r} of {fingerprint.model!r} on the hub"
+
+
 def _is_ours(config: Path) -> bool:
-    """Whether a `config.json` is a manifest of this package; a damaged one may be replaced."""
+    """Whether a `config.json` is a manifest of this package, of whatever version."""
     try:
-        return "format_version" in json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return config.exists()
+        manifest = json.loads(config.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and {"format_version", "blocks"} <= manifest.keys()
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    """Moves a manifest and its tensors from `partial`; the move of the manifest is the change."""
+    for name in (_TENSORS, _CONFIG):
+        with (partial / name).open("r+b") as stream:
+            os.fsync(stream.fileno())
+    if _own_tensors(folder) == _NEW_TENSORS:  # a save was killed just before its last step
+        os.replace(folder / _NEW_TENSORS, folder / _TENSORS)
+    os.replace(partial / _TENSORS, folder / _NEW_TENSORS)
+    try:
+        os.replace(partial / _CONFIG, folder / _CONFIG)
+    except OSError:
+        (folder / _NEW_TENSORS).unlink(missing_ok=True)
+        raise
+    os.replace(folder / _NEW_TENSORS, folder / _TENSORS)
+
+
+def _own_tensors(folder: Path) -> str:
+    """Name of the tensor file that the manifest was written for."""
+    try:
+        wanted = json.loads((folder / _CONFIG).read_bytes())["tensors_sha256"]
+        if wanted == _sha256(folder / _NEW_TENSORS):
+            return _NEW_TENSORS
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass  # no such file, or a manifest that is refused where it is read
+    return _TENSORS
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _read_folder(folder: Path) -> tuple[Any, Mapping[str, npt.NDArray[Any]]]:
+def _read_folder(folder: Path) -> Checkpoint:
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
-    for name in (_CONFIG, _TENSORS):
+    tensor_file = _own_tensors(folder)
+    for name in (_CONFIG, tensor_file):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} is no checkpoint: it has no {name}")
     try:
         manifest = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-        return manifest, load_file(folder / _TENSORS)
+        content = (folder / tensor_file).read_bytes()
+        tensors = load(content)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"the checkpoint {folder} is damaged: {error}") from error
+    checkpoint = _build(manifest, tensors, name=folder)
+    if manifest.get("tensors_sha256") != hashlib.sha256(content).hexdigest():
+        raise CheckpointError(
+            f"the checkpoint {folder} is damaged: {_TENSORS} is not the file that {_CONFIG} "
+            "was written for"
+        )
+    return checkpoint
 
 
-def _read_lightning(path: Path) -> tuple[Any, Mapping[str, npt.NDArray[Any]]]:
+def _read_lightning(path: Path) -> Any:
     import torch
 
     try:
         with warnings.catch_warnings():
             # torch doubts other pickle protocols than its own; what it cannot read, it refuses.
             warnings.simplefilter("ignore")
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling rubbish can raise anything; nothing else is tried
         raise CheckpointError(
             f"{path} is no checkpoint that can be read safely: it is not a .ckpt file, is damaged, "
             f"or holds objects that only unpickling could read ({type(error).__name__})"
         ) from error
-    if not isinstance(state, dict) or MANIFEST_KEY not in state:
-        raise CheckpointError(f"{path} was not written by subspace: it has no manifest")
-    weights = state.get("state_dict", {})
-    tensors = {key: weights[key] for key in (WEIGHT_KEY, MEAN_KEY) if key in weights}
-    if not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
-        raise CheckpointError(f"{path} is damaged: {WEIGHT_KEY} and {MEAN_KEY} must be tensors")
-    return state[MANIFEST_KEY], {key: value.float().numpy() for key, value in tensors.items()}
 
 
-def _build(manifest: Any, tensors: Mapping[str, npt.NDArray[Any]], *, path: Path) -> Checkpoint:
+def _build(
+    manifest: Any, tensors: Mapping[str, npt.NDArray[Any]], *, name: Path | str
+) -> Checkpoint:
     found = manifest.get("format_version") if isinstance(manifest, dict) else None
     if found != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} has format version {found!r}, this version of subspace reads "
+            f"{name} has format version {found!r}, this version of subspace reads "
             f"{FORMAT_VERSION}; use the version that wrote it "
             f"({manifest.get('package_version', 'unknown') if found is not None else 'unknown'})"
         )
     if set(tensors) != {WEIGHT_KEY, MEAN_KEY}:
         raise CheckpointError(
-            f"{path} must hold the tensors {WEIGHT_KEY} and {MEAN_KEY}, got {sorted(tensors)}"
+            f"{name} must hold the tensors {WEIGHT_KEY} and {MEAN_KEY}, got {sorted(tensors)}"
         )
     try:
         fingerprint = Fingerprint.from_json(manifest["encoder"]["fingerprint"])
@@ -242,6 +345,6 @@ def _build(manifest: Any, tensors: Mapping[str, npt.NDArray[Any]], *, path: Path
             training=dict(manifest["training"]),
         )
     except (LayoutError, EncoderError) as error:
-        raise CheckpointError(f"the checkpoint {path} cannot be used: {error}") from error
+        raise CheckpointError(f"the checkpoint {name} cannot be used: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"the manifest of {path} lacks or garbles {error}") from error
+        raise CheckpointError(f"the manifest of {name} lacks or garbles {error}") from error
