@@ -90,6 +90,36 @@ def test_validate_and_test_read_the_file_to_resume_from(trained, labelled_folder
     assert "test/loss" in run("test", *settings, *checkpoint, cwd=trained).stdout
 
 
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ([], "--ckpt_path is missing"),
+        (["--ckpt_path", "best", "--output", "nowhere"], "there is no file nowhere/best.ckpt"),
+        (["--ckpt_path", "last", "--output", "nowhere"], "there is no file nowhere/last.ckpt"),
+        (["--ckpt_path", "texts.jsonl"], "texts.jsonl is no checkpoint"),
+        (
+            [
+                *("--ckpt_path", "last"),
+                "--model.blocks={topic: 6, complexity: 4, style: 4, specificity: 4}",
+            ],
+            "blocks: {'topic': 6, 'style': 4, 'complexity': 4, 'specificity': 4}, not",
+        ),
+    ],
+    ids=["none", "no best", "no last", "no checkpoint", "other blocks"],
+)
+def test_what_cannot_be_scored_is_refused(extra, message, trained, labelled_folder, tiny_qwen):
+    settings = ["--config", ROOT / "configs" / "demo.yaml", *tiny(labelled_folder, tiny_qwen)]
+    result = run("validate", *settings, *extra, cwd=trained, expect=2)
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "val/loss" not in result.stdout
+
+
+def test_the_best_checkpoint_of_a_run_can_be_named_so(trained, labelled_folder, tiny_qwen):
+    settings = ["--config", ROOT / "configs" / "demo.yaml", *tiny(labelled_folder, tiny_qwen)]
+    assert "val/loss" in run("validate", *settings, "--ckpt_path", "best", cwd=trained).stdout
+
+
 def test_the_closed_form_needs_no_step(labelled_folder, tiny_qwen, tmp_path):
     config = ROOT / "configs" / "demo.yaml"
     arguments = [*tiny(labelled_folder, tiny_qwen), "--model.solver=closed_form"]
@@ -184,6 +214,39 @@ def test_wrong_weights_are_refused_in_one_line(trained, weights, message):
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "output", "message"),
+    [
+        ("fit", "foreign", "foreign/config.json was not written by subspace"),
+        ("index", "foreign", "foreign is no index and no empty folder"),
+        ("index", "texts.jsonl", "texts.jsonl is no index and no empty folder"),
+        ("index", "texts.jsonl/below", "cannot write the index texts.jsonl/below"),
+        ("embed", "folder.npz", "folder.npz is a folder"),
+        ("embed", "texts.jsonl/below.npz", "cannot write to texts.jsonl"),
+    ],
+)
+def test_an_output_that_cannot_be_is_one_sentence_before_any_work(
+    command, output, message, trained, labelled_folder, tiny_qwen
+):
+    (trained / "foreign").mkdir(exist_ok=True)
+    (trained / "foreign" / "config.json").write_text('{"model_type": "bert"}')
+    (trained / "folder.npz").mkdir(exist_ok=True)
+    reading = ["--checkpoint", "checkpoints/demo", "--input", "texts.jsonl", "--store", "untouched"]
+    arguments = {
+        "fit": [
+            *("--config", ROOT / "configs" / "demo.yaml", *tiny(labelled_folder, tiny_qwen)),
+            "--data.store=untouched",
+        ],
+        "index": reading,
+        "embed": reading,
+    }
+    result = run(command, *arguments[command], "--output", output, cwd=trained, expect=2)
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (trained / "untouched").exists(), "nothing was encoded"
+    assert [path.name for path in (trained / "foreign").iterdir()] == ["config.json"]
 
 
 @pytest.mark.parametrize("command", ["probe", "fit"])

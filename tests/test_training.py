@@ -1,17 +1,20 @@
 """Training: the same seed gives the same weights, resuming is exact, the guard holds."""
 
+import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import CSVLogger
 
 from subspace.checkpoint import load_checkpoint
 from subspace.closed_form import ClosedForm, solve_closed_form
 from subspace.datamodule import FactorData
 from subspace.encoder import EncoderSpec
-from subspace.errors import ConfigError, LayoutError
+from subspace.errors import CheckpointError, ConfigError, LayoutError
 from subspace.training import LossWeights, SeparationModule
 
 pytestmark = pytest.mark.filterwarnings(
@@ -88,6 +91,95 @@ def test_resumed_training_equals_uninterrupted_training_bit_for_bit(
     assert torch.equal(whole.weight, resumed.weight)
     for mine, theirs in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+@pytest.fixture(scope="module")
+def run_file(stored, tmp_path_factory) -> Path:
+    """A Lightning file of a run of two steps."""
+    trainer = make_trainer(max_steps=2)
+    trainer.fit(SeparationModule(BLOCKS), datamodule=FactorData(**stored))
+    path = tmp_path_factory.mktemp("run") / "run.ckpt"
+    trainer.save_checkpoint(path)
+    return path
+
+
+def resume(stored: dict, path: Path, *, verb: str, blocks: dict = BLOCKS) -> SeparationModule:
+    module = SeparationModule(blocks)
+    run = getattr(make_trainer(max_steps=3), verb)
+    run(module, datamodule=FactorData(**stored), ckpt_path=path, weights_only=True)
+    return module
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test"])
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        {"topic": 6, "complexity": 4, "style": 4},  # the same shapes, with another meaning
+        {"topic": 5, "style": 5, "complexity": 4},
+        {"topic": 6, "style": 8},
+    ],
+    ids=["order", "widths", "names"],
+)
+def test_a_run_with_other_blocks_is_refused_with_both(verb, blocks, stored, run_file):
+    with pytest.raises(CheckpointError) as caught:
+        resume(stored, run_file, verb=verb, blocks=blocks)
+    assert f"blocks: {BLOCKS}, not {blocks}" in str(caught.value)
+
+
+def test_a_run_with_another_encoder_is_refused_with_what_differs(stored, tiny_qwen, run_file):
+    other = {**stored, "encoder": EncoderSpec(model=str(tiny_qwen), layers=(1, 2), max_length=20)}
+    with pytest.raises(CheckpointError, match="max_length: 128, not 20"):
+        resume(other, run_file, verb="validate")
+
+
+def test_a_run_goes_on_with_a_copy_of_its_encoder(stored, tiny_qwen, run_file, tmp_path):
+    copy = shutil.copytree(tiny_qwen, tmp_path / "a-copy")
+    moved = {**stored, "encoder": EncoderSpec(model=str(copy), layers=(1, 2))}
+    expected = resume(stored, run_file, verb="validate").weight
+    assert torch.equal(resume(moved, run_file, verb="validate").weight, expected)
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "from before they were named"])
+def test_a_run_with_other_probe_heads_is_refused_with_both(named, stored, run_file, tmp_path):
+    """Style has two classes; with a third in the texts its head is another."""
+    folder = tmp_path / "texts"
+    shutil.copytree(stored["sources"][0], folder)
+    lines = (folder / "parallel" / "records.jsonl").read_text()
+    (folder / "parallel" / "records.jsonl").write_text(lines.replace("loud", "LOUD", 4))
+    state = torch.load(run_file, weights_only=True)
+    if not named:
+        del state["subspace_heads"]
+    torch.save(state, tmp_path / "run.ckpt")
+    resume(stored, tmp_path / "run.ckpt", verb="validate")
+    with pytest.raises(CheckpointError, match="heads: ") as caught:
+        resume({**stored, "sources": [str(folder)]}, tmp_path / "run.ckpt", verb="validate")
+    if named:
+        assert "style of parallel (2 classes)" in str(caught.value)
+        assert "style of parallel (3 classes)" in str(caught.value)
+
+
+def test_a_file_of_another_project_is_refused(stored, run_file, tmp_path):
+    state = torch.load(run_file, weights_only=True)
+    del state["subspace"]
+    torch.save(state, tmp_path / "foreign.ckpt")
+    with pytest.raises(CheckpointError, match="was not written by subspace"):
+        resume(stored, tmp_path / "foreign.ckpt", verb="validate")
+
+
+@pytest.mark.parametrize(
+    ("every", "expected"), [(3, [2, 5, 8]), (1, list(range(10))), (0, [])], ids=repr
+)
+def test_training_terms_are_logged_at_the_steps_that_were_asked_for(
+    every, expected, stored, tmp_path
+):
+    logger = CSVLogger(tmp_path)
+    module = SeparationModule(BLOCKS)
+    make_trainer(max_steps=10, log_every_n_steps=every, logger=logger, limit_val_batches=0).fit(
+        module, datamodule=FactorData(**stored)
+    )
+    path = Path(logger.log_dir) / "metrics.csv"
+    rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+    assert [int(row["step"]) for row in rows if row.get("train/loss")] == expected
 
 
 def test_training_starts_at_the_closed_form_and_closed_form_stays_there(stored):
@@ -183,6 +275,11 @@ def test_without_validation_texts_the_message_says_what_to_do(stored, tmp_path):
         ({"learning_rate": 0.0}, ConfigError, "learning_rate"),
         ({"temperature": -1.0}, ConfigError, "temperature"),
         ({"hard_weight": 0.5}, ConfigError, "hard_weight"),
+        *(
+            ({name: value}, ConfigError, f"model.{name} must be .* and finite, got {value}")
+            for name in ("learning_rate", "temperature", "hard_weight")
+            for value in (float("nan"), float("inf"))
+        ),
     ],
 )
 def test_wrong_settings_are_refused_by_name(settings, error, message):

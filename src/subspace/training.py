@@ -11,9 +11,9 @@ from torch.nn.functional import normalize
 
 from subspace.batches import Batch
 from subspace.blocks import BlockLayout
-from subspace.checkpoint import MANIFEST_KEY, Checkpoint
+from subspace.checkpoint import MANIFEST_KEY, Checkpoint, read_state
 from subspace.closed_form import ClosedForm, guard_directions, solve_closed_form
-from subspace.errors import ConfigError
+from subspace.errors import CheckpointError, ConfigError
 from subspace.losses import (
     ProbeHead,
     class_contrastive,
@@ -23,6 +23,9 @@ from subspace.losses import (
 )
 from subspace.projection import Projection
 from subspace.training_data import TrainingData
+
+# Where a Lightning file says what its probe heads read.
+_HEADS_KEY = "subspace_heads"
 
 # Length of a spare row at the start, relative to the longest of its block.
 _SPARE = 1e-3
@@ -100,11 +103,11 @@ class SeparationModule(pl.LightningModule):
             LayoutError: Names or widths of blocks are wrong.
         """
         super().__init__()
-        if learning_rate <= 0 or temperature <= 0 or hard_weight < 1:
-            raise ConfigError(
-                f"model.learning_rate (got {learning_rate}) and model.temperature (got "
-                f"{temperature}) must be above 0, model.hard_weight 1 or more (got {hard_weight})"
-            )
+        for name, value in (("learning_rate", learning_rate), ("temperature", temperature)):
+            if not 0 < value < np.inf:
+                raise ConfigError(f"model.{name} must be above 0 and finite, got {value}")
+        if not 1 <= hard_weight < np.inf:
+            raise ConfigError(f"model.hard_weight must be 1 or more and finite, got {hard_weight}")
         self.layout = BlockLayout.from_widths(
             blocks or dict.fromkeys(("topic", "style", "complexity", "specificity"), 256)
         )
@@ -138,6 +141,11 @@ class SeparationModule(pl.LightningModule):
             (list(data.statistics).index(head.source), head.factor): position
             for position, head in enumerate(heads)
         }
+        self._head_names = [
+            f"{head.factor} of {head.source} "
+            f"({f'{head.class_count} classes' if head.class_count else 'numbers'})"
+            for head in heads
+        ]
         self.heads = nn.ModuleList(
             ProbeHead(
                 width=self.layout.to_widths()[head.factor],
@@ -159,16 +167,17 @@ class SeparationModule(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=self._learning_rate)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Unit vectors of every block for embeddings (N, D)."""
-        blocks = self.layout.split((x - self.mean) @ self.weight.T)
-        return {name: normalize(block, dim=-1) for name, block in blocks.items()}
+        """The blocks (N, width) of embeddings (N, D), not yet scaled to unit length."""
+        return self.layout.split((x - self.mean) @ self.weight.T)
 
     def training_step(self, batch: Batch) -> Tensor:
         """The weighted sum of the loss terms."""
         terms = self.loss_terms(batch)
         loss = self.total(terms)
-        # Logging costs as much as a small matrix product: only where a logger listens.
-        if self.trainer.global_step % cast(Any, self.trainer).log_every_n_steps == 0:
+        # Logging costs as much as a small matrix product: only in the steps of which Lightning
+        # hands the metrics on. It counts the step that is under way.
+        every = cast(Any, self.trainer).log_every_n_steps
+        if every and (self.trainer.global_step + 1) % every == 0:
             self._log_terms("train", terms, loss=loss, count=len(batch.x))
         return loss
 
@@ -197,7 +206,7 @@ class SeparationModule(pl.LightningModule):
 
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """The terms of one batch by name, unweighted; terms of weight 0 are not computed."""
-        z = self.layout.split((batch.x - self.mean) @ self.weight.T)
+        z = self(batch.x)
         units = {name: normalize(block, dim=-1) for name, block in z.items()}
         terms: dict[str, Tensor] = {}
         own = [name for name in self.layout if name in batch.codes]
@@ -251,6 +260,41 @@ class SeparationModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Puts the manifest into the Lightning file, so that it can be used without a YAML."""
         checkpoint[MANIFEST_KEY] = self.to_checkpoint().manifest()
+        checkpoint[_HEADS_KEY] = self._head_names
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses the state of another run before any of it is taken over.
+
+        Raises:
+            CheckpointError: With what differs: blocks, encoder or probe heads.
+        """
+        saved = read_state(checkpoint, name="the file of ckpt_path")
+        differences = []
+        if saved.projection.layout != self.layout:
+            theirs, mine = saved.projection.layout.to_widths(), self.layout.to_widths()
+            differences.append(f"blocks: {theirs}, not {mine}")
+        differences += saved.encoder_differences(self._require_data().fingerprint)
+        # Another layout has other heads as well, which would say nothing new.
+        differences = differences or self._head_differences(checkpoint)
+        if differences:
+            raise CheckpointError(
+                f"the file of ckpt_path is of another run, with {'; '.join(differences)}. Give the "
+                "settings that it was trained with (training.yaml in its folder)"
+            )
+
+    def _head_differences(self, checkpoint: dict[str, Any]) -> list[str]:
+        """One line if the probe heads are others: among the tensors they are only numbered."""
+        names = checkpoint.get(_HEADS_KEY)
+        if names == self._head_names:
+            return []
+        if names is not None:
+            return [f"heads: {names}, not {self._head_names}"]
+        # A file from before heads were named: their shapes are all it says of them.
+        theirs, mine = (
+            {key: tuple(value.shape) for key, value in state.items() if key.startswith("heads.")}
+            for state in (checkpoint["state_dict"], self.state_dict())
+        )
+        return [] if theirs == mine else [f"heads: {theirs}, not {mine}"]
 
     @torch.no_grad()
     def _open_spare_rows(self) -> None:

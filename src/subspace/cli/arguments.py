@@ -1,6 +1,7 @@
 """Arguments that several commands share, and what they open."""
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,18 +40,32 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def make_folder(path: str) -> Path:
+def make_folder(path: Path | str) -> Path:
     """Makes a folder to write to, before the work that will fill it.
 
     Raises:
-        ConfigError: It is a file, or the disk refuses.
+        ConfigError: It is a file, cannot be written to, or the disk refuses.
     """
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ConfigError(f"--output: cannot write to {folder}: {error}") from error
     return folder
+
+
+def check_file(path: Path | str) -> Path:
+    """A file to write, asked for before the work that makes its content; makes its folder.
+
+    Raises:
+        ConfigError: It is a folder, or its folder cannot be written to.
+    """
+    file = Path(path)
+    make_folder(file.parent)
+    if file.is_dir():
+        raise ConfigError(f"--output: {file} is a folder; give the name of a file")
+    return file
 
 
 def open_encoder(checkpoint: "Checkpoint", *, encoder: str | None, store: str) -> "CachedEncoder":

@@ -1,11 +1,12 @@
 """`subspace embed`: texts to blocks."""
 
 import argparse
+import contextlib
 import json
 import os
 from pathlib import Path
 
-from subspace.cli.arguments import Commands, add_checkpoint, add_store, open_encoder
+from subspace.cli.arguments import Commands, add_checkpoint, add_store, check_file, open_encoder
 from subspace.errors import ConfigError
 
 
@@ -35,13 +36,13 @@ def _run(arguments: argparse.Namespace) -> None:
     output = Path(arguments.output)
     if output.suffix != ".npz":
         raise ConfigError(f"--output must end in .npz, got {output}")
+    check_file(output)
     documents = read_documents(arguments.input)
     checkpoint = load_checkpoint(arguments.checkpoint)
     encoder = open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store)
     raw = encoder.encode([document.text for document in documents], progress=True)
     partial = output.with_name(f".{output.stem}.partial.npz")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
         np.savez(
             partial,
             embeddings=checkpoint.projection(raw),
@@ -52,5 +53,6 @@ def _run(arguments: argparse.Namespace) -> None:
     except OSError as error:
         raise ConfigError(f"cannot write {output}: {error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the error that led here says more
+            partial.unlink(missing_ok=True)
     print(f"{len(documents)} texts, {checkpoint.projection.layout.dim} dimensions -> {output}")

@@ -8,12 +8,17 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
 from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
     MisconfigurationException,
 )
 
-from subspace.checkpoint import load_checkpoint
+from subspace.checkpoint import Checkpoint, load_checkpoint
 from subspace.cli.arguments import make_folder
 from subspace.datamodule import FactorData
 from subspace.errors import ConfigError
@@ -80,23 +85,30 @@ class _SubspaceCLI(LightningCLI):
             if name in ("fit", "validate", "test")
         }
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        super().parse_arguments(parser, args)
+        # Here, because Lightning looks into the file next and has no words for what it may find.
+        settings = self.config[self.config["subcommand"]]
+        settings["ckpt_path"] = _find_checkpoint(
+            settings["ckpt_path"],
+            output=Path(settings["output"]),
+            required=self.config["subcommand"] != "fit",
+        )
+
     def before_fit(self) -> None:
-        self._check_resuming()
+        Checkpoint.check_target(make_folder(self.config["fit"]["output"]))
+        self._read_without_pickle()
         if self.model.solver == "closed_form":
             self.trainer.fit_loop.max_epochs = 0
 
     def before_validate(self) -> None:
-        self._check_resuming()
+        self._read_without_pickle()
 
     def before_test(self) -> None:
-        self._check_resuming()
+        self._read_without_pickle()
 
-    def _check_resuming(self) -> None:
-        settings = self.config_init[self.subcommand]
-        settings["weights_only"] = True  # no pickle
-        path = settings["ckpt_path"]
-        if path not in (None, "best", "last") and not Path(path).is_file():
-            raise ConfigError(f"--ckpt_path: there is no file {path}")
+    def _read_without_pickle(self) -> None:
+        self.config_init[self.subcommand]["weights_only"] = True
 
     def after_fit(self) -> None:
         output = Path(self.config["fit"]["output"])
@@ -133,6 +145,32 @@ def run_training(arguments: Sequence[str]) -> None:
         raise
     except MisconfigurationException as error:
         raise ConfigError(str(error)) from error
+
+
+def _find_checkpoint(path: str | None, *, output: Path, required: bool) -> str | None:
+    """The file to go on from or to score, after a look into it; None to start anew.
+
+    Raises:
+        ConfigError: There is no such file, or one is required and none is named.
+        CheckpointError: It cannot be read, or was not written by this package.
+    """
+    if path is None and required:
+        raise ConfigError(
+            "--ckpt_path is missing: say which checkpoint to score, a run's best.ckpt or last.ckpt "
+            f"(such as {output / 'best.ckpt'})"
+        )
+    if path in ("best", "last"):  # Lightning knows only those of a fit in the same process
+        file = output / f"{path}.ckpt"
+        if path == "last" and not required and not file.exists():
+            return None  # what may be interrupted can be started with it from the first time on
+    elif path is None:
+        return None
+    else:
+        file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"--ckpt_path: there is no file {file}")
+    load_checkpoint(file)
+    return str(file)
 
 
 def _block_names(blocks: dict[str, int] | None) -> list[str] | None:

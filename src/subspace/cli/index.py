@@ -34,6 +34,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from subspace.retrieval import BlockIndex
     from subspace.retrieval_sets import read_documents
 
+    BlockIndex.check_target(arguments.output)
     path = Path(arguments.input)
     documents = read_documents(path / "corpus.jsonl" if path.is_dir() else path)
     checkpoint = load_checkpoint(arguments.checkpoint)
