@@ -1,10 +1,14 @@
 """Shared real parts: a tiny Qwen3 as its authors lay it out, and a small labelled folder."""
 
 import json
+import os
 import random
 from pathlib import Path
 
 import pytest
+
+# The suite runs on every core already: threads of linear algebra would wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 QUERY_PROMPT = (
     "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"

@@ -125,7 +125,8 @@ def test_the_closed_form_needs_no_step(labelled_folder, tiny_qwen, tmp_path):
     arguments = [*tiny(labelled_folder, tiny_qwen), "--model.solver=closed_form"]
     run("fit", "--config", config, *arguments, cwd=tmp_path)
     manifest = json.loads((tmp_path / "checkpoints/demo/config.json").read_text())
-    assert manifest["training"] == {"solver": "closed_form", "step": 0}
+    assert manifest["training"]["solver"] == "closed_form"
+    assert manifest["training"]["step"] == 0
 
 
 def test_embed_writes_blocks_ids_and_layout_alike_from_both_forms(trained):
@@ -149,17 +150,37 @@ def test_embed_writes_blocks_ids_and_layout_alike_from_both_forms(trained):
 
 
 def test_probe_writes_the_report(trained, labelled_folder):
+    """In-corpus, and cross-corpus from the settings that the checkpoint carries."""
     out = run(
         *("probe", "--checkpoint", "checkpoints/demo", "--data", labelled_folder),
-        *("--output", "report"),
+        *("--output", "report", "--seeds", "2"),
         cwd=trained,
     ).stdout
     report = json.loads((trained / "report/separation.json").read_text())
     assert report["blocks"] == ["topic", "style", "complexity", "specificity"]
     assert report["readings"]
+    models = {matrix["model"] for matrix in report["matrices"]}
+    assert {"in-corpus", "closed form", "random rotation", "PCA"} <= models
+    assert report["about"]["checkpoint"]["training"]["closed_form"]["guard"] == 0.9999
     assert "| topic |" in out
     assert (trained / "report/separation.md").is_file()
+    assert (trained / "report/separation.html").read_text().startswith("<!doctype html>")
     assert (trained / "report/separation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_texts_that_the_checkpoint_has_not_seen_are_cross_corpus(trained, labelled_folder):
+    (trained / "new").mkdir(exist_ok=True)
+    lines = (labelled_folder / "parallel" / "records.jsonl").read_text().replace("I saw", "We saw")
+    (trained / "new" / "records.jsonl").write_text(lines)
+    run(
+        *("probe", "--checkpoint", "checkpoints/demo", "--data", "new", "--seeds", "1"),
+        *("--output", "report-new"),
+        cwd=trained,
+    )
+    report = json.loads((trained / "report-new/separation.json").read_text())
+    models = {matrix["model"] for matrix in report["matrices"]}
+    assert "cross-corpus" in models
+    assert "in-corpus" not in models
 
 
 def search(cwd: Path, *arguments: str) -> dict:

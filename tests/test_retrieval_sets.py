@@ -3,7 +3,7 @@
 import pytest
 
 from subspace.errors import RecordError
-from subspace.retrieval_sets import read_documents, read_retrieval_set
+from subspace.retrieval_sets import find_retrieval_sets, read_documents, read_retrieval_set
 
 
 def write_set(folder, *, qrels: str):
@@ -40,8 +40,37 @@ def test_a_wrong_judgement_is_named_by_line(tmp_path, line, message):
 def test_a_missing_file_is_named(tmp_path):
     folder = write_set(tmp_path, qrels="")
     (folder / "qrels.tsv").unlink()
-    with pytest.raises(RecordError, match=r"qrels\.tsv: cannot be read"):
+    with pytest.raises(RecordError, match=r"neither qrels\.tsv nor qrels/"):
         read_retrieval_set(folder)
+    assert find_retrieval_sets([folder]) == {}
+    (folder / "qrels.tsv").mkdir()
+    with pytest.raises(RecordError, match=r"has no judgements"):
+        read_retrieval_set(folder)
+
+
+def test_the_files_of_a_qrels_folder_are_splits_and_need_no_header(tmp_path):
+    folder = write_set(tmp_path, qrels="")
+    (folder / "qrels.tsv").unlink()
+    (folder / "qrels").mkdir()
+    (folder / "qrels" / "test.tsv").write_text("q1\td1\t1\n")
+    data = read_retrieval_set(folder)
+    assert data.relevance == {"q1": {"d1": 1.0}}
+    assert data.splits == {"q1": "test"}
+    assert find_retrieval_sets([folder]) == {folder.name: folder}
+    assert find_retrieval_sets([folder.parent])[folder.name] == folder
+
+
+def test_the_split_of_a_query_may_stand_in_its_metadata(tmp_path):
+    folder = write_set(tmp_path, qrels="q1\td1\t1\n")
+    query = '{"_id": "q1", "text": "query", "metadata": {"split": "train"}}\n'
+    (folder / "queries.jsonl").write_text(query)
+    assert read_retrieval_set(folder).splits == {"q1": "train"}
+
+
+def test_a_title_alone_is_a_text(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"_id": "d", "title": "Title", "text": ""}\n')
+    assert [document.text for document in read_documents(path)] == ["Title"]
 
 
 def test_records_and_beir_documents_are_both_documents(tmp_path):

@@ -244,7 +244,8 @@ def test_a_lightning_file_is_read_without_pickle_and_equals_the_module(stored, t
     read, held = load_checkpoint(tmp_path / "run.ckpt"), module.to_checkpoint()
     np.testing.assert_array_equal(read.projection.weight, held.projection.weight)
     assert read.manifest() == held.manifest()
-    assert read.training == {"solver": "sgd", "step": 2}
+    assert (read.training["solver"], read.training["step"]) == ("sgd", 2)
+    assert ClosedForm(**read.training["closed_form"]) == module._closed_form
 
 
 def test_without_data_the_message_names_the_key_and_the_variable(monkeypatch):

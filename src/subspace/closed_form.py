@@ -9,19 +9,20 @@ what tells two sources apart counts nowhere):
        other factors, shrunk towards a multiple of the identity;
 - G_f  directions along which labelled class means of the other factors differ.
 
-In the coordinates u = N^(1/2) w the rows of W_f are the leading eigenvectors of
-N^(-1/2) B_f N^(-1/2) inside the complement of N^(-1/2) G_f: Fisher's discriminant analysis under
+With N = L L^T, in the coordinates u = L^T w, the rows of W_f are the leading eigenvectors of
+L^-1 B_f L^-T inside the complement of L^-1 G_f: Fisher's discriminant analysis under
 the constraint W_f Sigma_xg = 0, by which no linear probe can read g from the block (LEACE,
 Belrose et al. 2023). The constraint holds exactly on the sources it was taken from; `caution`
 holds approximately and on other sources too. The cost does not depend on the number of texts.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import null_space
+from scipy.linalg import cholesky, eigh, null_space, solve_triangular
 
 from subspace.blocks import BlockLayout
 from subspace.errors import ConfigError
@@ -94,6 +95,22 @@ class ClosedForm:
         for block, rank in (self.ranks or {}).items():
             if rank < 1:
                 raise ConfigError(f"ranks.{block} must be 1 or more, got {rank}")
+
+    def to_json(self) -> dict[str, Any]:
+        """As keyword arguments that give the same settings; JSON-ready."""
+        settings = {each.name: getattr(self, each.name) for each in fields(self)}
+        for name in ("caution", "ranks"):
+            settings[name] = None if settings[name] is None else dict(settings[name])
+        return settings
+
+    def only(self, layout: BlockLayout) -> "ClosedForm":
+        """The same settings for fewer blocks."""
+        return replace(
+            self,
+            caution={b: w for b, w in (self.caution or {}).items() if b in layout.names},
+            ranks={b: r for b, r in (self.ranks or {}).items() if b in layout.names},
+            content=self.content if self.content in layout.names else "",
+        )
 
     def rank(self, block: str, *, width: int) -> int:
         """Number of rows of `block` that are used; one is kept for the constant, if there is one.
@@ -250,8 +267,20 @@ def _noise(block: str, others: list[Evidence], *, total: Matrix, settings: Close
 
 
 def _whitening(noise: Matrix) -> tuple[Matrix, Matrix]:
-    values, vectors = np.linalg.eigh(noise)
-    return (vectors / np.sqrt(values)) @ vectors.T, (vectors * np.sqrt(values)) @ vectors.T
+    """Maps (D, D) that take w to u = L^T w and back, where `noise` = L L^T.
+
+    Any root would do; this one is the cheapest.
+    """
+    lower = cholesky(noise, lower=True)
+    whiten = solve_triangular(lower, np.eye(len(noise)), lower=True)
+    return np.asarray(whiten), np.asarray(lower)
+
+
+def _leading(scatter: Matrix, *, count: int) -> tuple[Matrix, Matrix]:
+    """The largest `count` eigenvalues, descending, and their vectors as columns."""
+    dim = len(scatter)
+    values, vectors = eigh(scatter, subset_by_index=(dim - count, dim - 1))
+    return values[::-1], vectors[:, ::-1]
 
 
 def _residual_rows(blocks: list[Matrix], *, total: Matrix, width: int, raw: slice) -> Matrix:
@@ -264,9 +293,9 @@ def _residual_rows(blocks: list[Matrix], *, total: Matrix, width: int, raw: slic
             f"block '{RESIDUAL}' is {width} wide, but the other blocks leave {free.shape[1]} of "
             f"{len(total[raw, raw])} raw dimensions; make it narrower, or lower their ranks"
         )
-    values, vectors = np.linalg.eigh(free.T @ total[raw, raw] @ free)
+    _, vectors = _leading(free.T @ total[raw, raw] @ free, count=width)
     rows = np.zeros((width, len(total)))
-    rows[:, raw] = (free @ vectors[:, np.argsort(-values)[:width]]).T
+    rows[:, raw] = (free @ vectors).T
     return rows
 
 
@@ -289,9 +318,9 @@ def _add_constants(
     free = null_space(used[np.abs(used).any(axis=1)])
     means = np.stack([source.mean for source in statistics.values()])
     variance = total + np.cov(means.T, bias=True)
-    values, vectors = np.linalg.eigh(free.T @ variance @ free)
-    still = free @ vectors[:, int(np.argmin(values))]
-    distance = max(1.0, _STILL * float(np.sqrt(max(values.min(), 0.0))))
+    values, vectors = eigh(free.T @ variance @ free, subset_by_index=(0, 0))
+    still = free @ vectors[:, 0]
+    distance = max(1.0, _STILL * float(np.sqrt(max(values[0], 0.0))))
     for block in rows:
         if block != RESIDUAL:
             covariance = rows[block] @ total @ rows[block].T
@@ -303,20 +332,24 @@ def _add_constants(
 def _principal_rows(signal: Matrix, *, rank: int, guard: Matrix) -> Matrix:
     """Orthonormal rows (rank, D) along which `signal` is largest, orthogonal to `guard`."""
     open_to = np.eye(len(signal)) - guard @ guard.T
-    values, vectors = np.linalg.eigh(open_to @ signal @ open_to)
-    return np.asarray(vectors[:, np.argsort(-values)[:rank]].T @ open_to)
+    _, vectors = _leading(open_to @ signal @ open_to, count=rank)
+    return np.asarray(vectors.T @ open_to)
 
 
 def _discriminant_rows(
     signal: Matrix, *, rank: int, whiten: Matrix, free: Matrix, energy: float
 ) -> Matrix:
     """Rows (rank, D) along which `signal` is largest for unit variance, inside `free`."""
-    values, vectors = np.linalg.eigh(free.T @ (whiten @ signal @ whiten) @ free)
-    leading = np.argsort(-values)[:rank]
-    strength = np.maximum(values[leading], 0) / max(float(values.max()), 1e-12)
+    # In the whitened space: u^T (L^-1 S L^-T) u, where w = L^-T u.
+    whitened = whiten @ signal @ whiten.T
+    if free.shape[0] > free.shape[1]:  # there is a guard
+        whitened = free.T @ whitened @ free
+    values, vectors = _leading(whitened, count=rank)
+    strength = np.maximum(values, 0) / max(float(values[0]), 1e-12)
     # Beyond the rank of the signal eigenvectors are whatever rounding makes of them.
     scale = np.where(strength > _RANK_TOLERANCE, strength**energy, 0.0)
-    return np.asarray((free @ vectors[:, leading]).T @ whiten * scale[:, None])
+    rows = vectors if len(vectors) == len(free) else free @ vectors
+    return np.asarray(rows.T @ whiten * scale[:, None])
 
 
 def _split_nuisance(others: list[Matrix], *, whiten: Matrix, share: float) -> tuple[Matrix, Matrix]:
@@ -327,7 +360,7 @@ def _split_nuisance(others: list[Matrix], *, whiten: Matrix, share: float) -> tu
     dim = len(whiten)
     if not others or share == 0:
         return np.zeros((dim, 0)), np.eye(dim)
-    nuisance = whiten @ np.sum([unit_trace(other) for other in others], axis=0) @ whiten
+    nuisance = whiten @ np.sum([unit_trace(other) for other in others], axis=0) @ whiten.T
     values, vectors = np.linalg.eigh(nuisance)
     order = np.argsort(-values)
     if not values.max() > 0:  # factors of a single class

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,30 +14,13 @@ from subspace.batches import Batch, BatchPlan, make_batch
 from subspace.cached_encoder import CachedEncoder
 from subspace.encoder import EncoderSpec
 from subspace.errors import ConfigError
-from subspace.labels import Ints, Labels, label_source
-from subspace.records import Record, Split, hash_records, read_records
-from subspace.statistics import SourceStatistics, collect_statistics
+from subspace.labels import Ints, Labels
+from subspace.records import Split, read_records
+from subspace.stored_sources import StoredSource, store_sources, training_statistics
 from subspace.training_data import HeadSpec, TrainingData
-from subspace.weak_statistics import WeakSupervision, add_weak_statistics
+from subspace.weak_statistics import WeakSupervision
 
 ENVIRONMENT_VARIABLE = "SUBSPACE_DATA"
-
-
-@dataclass(frozen=True)
-class StoredSource:
-    """One source, encoded.
-
-    Attributes:
-        labels: Labels of its texts, all splits.
-        rows: Row of each text in the store.
-        sha256: Hash of its records.
-        records: The records, same order.
-    """
-
-    labels: Labels
-    rows: Ints
-    sha256: str
-    records: tuple[Record, ...]
 
 
 class FactorData(pl.LightningDataModule):
@@ -109,16 +92,7 @@ class FactorData(pl.LightningDataModule):
             )
         records = read_records(paths, exclude=self._exclude)
         encoder = CachedEncoder.open(self._spec, root=self._store_root)
-        texts = [record.text for source in records.values() for record in source]
-        rows = encoder.rows(texts, progress=True)
-        ends = np.cumsum([len(source) for source in records.values()])[:-1]
-        for (name, source), source_rows in zip(records.items(), np.split(rows, ends), strict=True):
-            self._sources[name] = StoredSource(
-                labels=label_source(name, source),
-                rows=source_rows,
-                sha256=hash_records(source),
-                records=source,
-            )
+        self._sources = store_sources(records, encoder=encoder, progress=True)
         self._encoder = encoder
 
     @property
@@ -132,12 +106,12 @@ class FactorData(pl.LightningDataModule):
         train = self._part("train")
         if not train:
             raise ConfigError("no source has texts in the split 'train'")
-        statistics: dict[str, SourceStatistics] = {
-            name: self._collect(name, labels=labels, rows=rows)
-            for name, (labels, rows) in train.items()
+        statistics = {
+            name: training_statistics(source, encoder=encoder, weak=self._weak, progress=True)
+            for name, source in self._sources.items()
         }
         return TrainingData(
-            statistics=statistics,
+            statistics={n: part for n, part in statistics.items() if part is not None},
             heads=tuple(
                 HeadSpec.of(source, factor, column)
                 for source, (labels, _) in train.items()
@@ -146,18 +120,7 @@ class FactorData(pl.LightningDataModule):
             encoder_model=self._spec.model,
             fingerprint=encoder.encoder.fingerprint,
             data_sha256={name: self._sources[name].sha256 for name in train},
-        )
-
-    def _collect(self, name: str, *, labels: Labels, rows: Ints) -> SourceStatistics:
-        encoder = self._require_encoder()
-        source = self._sources[name]
-        return add_weak_statistics(
-            collect_statistics(encoder.store.vectors, rows=rows, labels=labels),
-            records=[source.records[i] for i in source.labels.positions("train")],
-            rows=rows,
-            encoder=encoder,
-            settings=self._weak,
-            progress=True,
+            recipe={"weak": asdict(self._weak)},
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -75,14 +75,14 @@ def _variance(source: SourceStatistics) -> float:
 def _between(
     statistics: Mapping[str, SourceStatistics], *, factor: str, paired: bool
 ) -> Matrix | None:
-    parts = []
+    total = None
     for source in statistics.values():
         if factor in source.factors:
             classes = source.factors[factor]
             scatter = classes.paired_between if paired else None
-            scatter = classes.between if scatter is None else scatter
-            parts.append(scatter / _variance(source))
-    return unit_trace(np.mean(parts, axis=0)) if parts else None
+            scatter = (classes.between if scatter is None else scatter) / _variance(source)
+            total = scatter if total is None else total + scatter
+    return None if total is None else unit_trace(total)
 
 
 def _measure_scatter(
@@ -124,15 +124,12 @@ def _rewrite_scatter(
     factors = dict.fromkeys(f for source in statistics.values() for f in source.rewrites)
     scatter = {}
     for factor in factors:
-        means, moments = [], []
-        for source in statistics.values():
-            if factor in source.rewrites:
-                rewrites = source.rewrites[factor]
-                stacked = np.stack(list(rewrites.means.values()))
-                means.append(stacked.T @ stacked / len(stacked) / _variance(source))
-                moments.append(rewrites.second_moment / _variance(source))
-        scatter[factor] = (
-            unit_trace(np.mean(means, axis=0)),
-            unit_trace(np.mean(moments, axis=0)),
-        )
+        sources = [source for source in statistics.values() if factor in source.rewrites]
+        # Summed one by one: side by side they would take a matrix per source.
+        means, moments = np.zeros_like(sources[0].covariance), np.zeros_like(sources[0].covariance)
+        for source in sources:
+            stacked = np.stack(list(source.rewrites[factor].means.values()))
+            means += stacked.T @ (stacked / (len(stacked) * _variance(source)))
+            moments += source.rewrites[factor].second_moment / _variance(source)
+        scatter[factor] = (unit_trace(means), unit_trace(moments))
     return scatter

@@ -254,7 +254,12 @@ class SeparationModule(pl.LightningModule):
             encoder_model=data.encoder_model,
             fingerprint=data.fingerprint,
             data_sha256=data.data_sha256,
-            training={"solver": self.solver, "step": self.trainer.global_step},
+            training={
+                "solver": self.solver,
+                "step": self.trainer.global_step,
+                "closed_form": self._closed_form.to_json(),
+                **data.recipe,
+            },
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

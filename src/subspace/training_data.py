@@ -1,7 +1,8 @@
 """TrainingData: what a training module has to know of its data, whoever provides them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,7 @@ class TrainingData:
         encoder_model: What to load the encoder by (name, folder or hub id).
         fingerprint: What the embeddings depend on.
         data_sha256: Hash of each source's records.
+        recipe: How the statistics were made, for the checkpoint's manifest: JSON-ready.
     """
 
     statistics: Mapping[str, SourceStatistics]
@@ -57,6 +59,7 @@ class TrainingData:
     encoder_model: str
     fingerprint: Fingerprint
     data_sha256: Mapping[str, str]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def input_dim(self) -> int:

@@ -1,6 +1,8 @@
-"""`subspace probe`: what every block holds of every factor."""
+"""`subspace probe`: the separation report."""
 
 import argparse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from subspace.cli.arguments import (
     Commands,
@@ -9,6 +11,14 @@ from subspace.cli.arguments import (
     make_folder,
     open_encoder,
 )
+from subspace.errors import ConfigError
+
+if TYPE_CHECKING:
+    from subspace.cached_encoder import CachedEncoder
+    from subspace.checkpoint import Checkpoint
+    from subspace.evaluation import BaseRetrieval
+    from subspace.projection import Projection
+    from subspace.stored_sources import StoredSource
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -16,9 +26,12 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "probe",
         help="measure what every block holds of every factor",
-        description="Trains linear probes on the training texts, scores them on the test texts "
-        "and writes separation.json, separation.md and separation.png. Every number is relative "
-        "to the same probe on the raw embedding.",
+        description="Writes separation.json, separation.md, separation.png and separation.html: "
+        "what linear probes, nearest neighbours and a small network read of every factor from "
+        "every block, relative to the raw embedding. Sources that the checkpoint was trained on "
+        "are read in-corpus and, with the projection solved again without them, cross-corpus; "
+        "all others are cross-corpus as they are. Retrieval sets among the data (BEIR layout) "
+        "are searched with all blocks at equal weights.",
         epilog="example: subspace probe --checkpoint checkpoints/demo --data data/factorial "
         "--output runs/report",
     )
@@ -34,43 +47,174 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument(
         "--exclude", nargs="*", default=[], metavar="NAME", help="sources to leave out"
     )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=5,
+        metavar="N",
+        help="samples of training texts, and initialisations (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--no-cross-corpus",
+        action="store_true",
+        help="do not solve again without each source",
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the report")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
     from subspace.checkpoint import load_checkpoint
-    from subspace.evaluation import matrix_lines, measure_separation, write_report
-    from subspace.labels import label_source
-    from subspace.records import hash_records, read_records
+    from subspace.evaluation import EmbeddedSource, measure_report, summary, write_report
+    from subspace.records import read_records
+    from subspace.retrieval_sets import find_retrieval_sets
+    from subspace.stored_sources import store_sources
 
+    if arguments.seeds < 1:
+        raise ConfigError(f"--seeds must be 1 or more, got {arguments.seeds}")
     output = make_folder(arguments.output)
     records = read_records(arguments.data, exclude=arguments.exclude)
     checkpoint = load_checkpoint(arguments.checkpoint)
     encoder = open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store)
-    separation = measure_separation(
-        checkpoint.projection,
-        embeddings={
-            name: encoder.encode([record.text for record in source], progress=True)
-            for name, source in records.items()
-        },
-        labels={name: label_source(name, source) for name, source in records.items()},
-        raw=checkpoint.fingerprint.last_layer,
-        progress=True,
+    stored = store_sources(records, encoder=encoder, progress=True)
+    seen, warnings = _match_sources(checkpoint, stored)
+    cross_corpus, baselines = _compare(
+        checkpoint,
+        {name: stored[name] for name in seen},
+        encoder=encoder,
+        warnings=warnings,
+        leave_out=not arguments.no_cross_corpus,
     )
-    write_report(
-        separation,
-        folder=output,
+    report = measure_report(
+        checkpoint.projection,
+        sources={
+            name: EmbeddedSource(
+                records=source.records,
+                labels=source.labels,
+                x=encoder.store.read(source.rows),
+            )
+            for name, source in stored.items()
+        },
+        raw=checkpoint.fingerprint.last_layer,
+        seen=seen,
+        cross_corpus=cross_corpus,
+        baselines=baselines,
+        base=[
+            _search(checkpoint, name=name, folder=folder, encoder=encoder)
+            for name, folder in find_retrieval_sets(arguments.data).items()
+        ],
         about={
             "checkpoint": checkpoint.manifest(),
-            "data": {name: hash_records(source) for name, source in records.items()},
+            "data": {name: source.sha256 for name, source in stored.items()},
         },
+        warnings=warnings,
+        seeds=arguments.seeds,
+        progress=True,
     )
-    if separation.readings:
-        print("\n".join(matrix_lines(separation)))
-        print(f"selectivity {separation.selectivity():.2f} (own minus leakage; raw embedding: 0)")
-    else:
-        print("nothing could be read; the reasons:")
-    for reason in separation.left_out:
+    write_report(report, folder=output)
+    print(summary(report))
+    for reason in report.left_out:
         print(f"left out: {reason}")
-    print(f"report -> {arguments.output}")
+    for warning in report.warnings:
+        print(f"warning: {warning}")
+    print(f"report -> {arguments.output}/separation.html")
+
+
+def _match_sources(
+    checkpoint: "Checkpoint", stored: "Mapping[str, StoredSource]"
+) -> tuple[list[str], list[str]]:
+    """Names of the sources that the checkpoint was trained on, and what is odd about them."""
+    trained = checkpoint.data_sha256
+    seen, warnings = [], []
+    for name, source in stored.items():
+        if source.sha256 in trained.values():
+            seen.append(name)
+        elif name in trained:
+            seen.append(name)
+            warnings.append(
+                f"source '{name}' is not what the checkpoint was trained on under that name: "
+                "texts it was trained on may be among the test texts"
+            )
+    return seen, warnings
+
+
+def _compare(
+    checkpoint: "Checkpoint",
+    seen: "Mapping[str, StoredSource]",
+    *,
+    encoder: "CachedEncoder",
+    warnings: list[str],
+    leave_out: bool,
+) -> "tuple[dict[str, Projection], dict[str, Projection]]":
+    """The projections solved without each source, and the baselines."""
+    from subspace.closed_form import ClosedForm, solve_closed_form
+    from subspace.evaluation import baselines as baseline
+    from subspace.evaluation.cross_corpus import leave_one_out
+    from subspace.stored_sources import training_statistics
+    from subspace.weak_statistics import WeakSupervision
+
+    layout, raw = checkpoint.projection.layout, checkpoint.fingerprint.last_layer
+    models = {
+        "random rotation": baseline.random_rotation(
+            layout=layout, raw=raw, dim=checkpoint.projection.input_dim
+        )
+    }
+    settings = checkpoint.training.get("closed_form")
+    weak = WeakSupervision(**checkpoint.training.get("weak", {}))
+    collected = {
+        name: training_statistics(source, encoder=encoder, weak=weak, progress=True)
+        for name, source in seen.items()
+    }
+    statistics = {name: part for name, part in collected.items() if part is not None}
+    if not statistics:
+        return {}, models
+    models["PCA"] = baseline.principal_components(statistics, layout=layout, raw=raw)
+    labelled = {factor for part in statistics.values() for factor in part.factors}
+    if set(layout) & labelled:
+        models["LDA without guard"] = baseline.unguarded_lda(statistics, layout=layout, raw=raw)
+    if not isinstance(settings, dict):
+        warnings.append(
+            "the checkpoint does not say how it was solved, so it cannot be solved again without "
+            "a source: train it again for cross-corpus figures"
+        )
+        return {}, models
+    closed_form = ClosedForm(**settings)
+    missing = len(checkpoint.data_sha256) - len(statistics)
+    if missing and leave_out:
+        warnings.append(
+            f"{missing} of the {len(checkpoint.data_sha256)} sources that the checkpoint was "
+            "trained on are not given: cross-corpus projections are solved from the others alone"
+        )
+    trained = checkpoint.training.get("solver") != "closed_form"
+    if trained:
+        models["closed form"] = solve_closed_form(
+            statistics, layout=layout, settings=closed_form, raw=raw
+        ).projection
+    if not leave_out or len(statistics) < 2:
+        return {}, models
+    if trained:
+        warnings.append(
+            "cross-corpus figures are of the closed form with the checkpoint's settings: training "
+            "again without each source would take hours"
+        )
+    return (
+        leave_one_out(statistics, layout=layout, settings=closed_form, raw=raw, progress=True),
+        models,
+    )
+
+
+def _search(
+    checkpoint: "Checkpoint", *, name: str, folder: object, encoder: "CachedEncoder"
+) -> "BaseRetrieval":
+    from subspace.evaluation import measure_base_retrieval
+    from subspace.retrieval_sets import read_retrieval_set
+
+    data = read_retrieval_set(str(folder))
+    return measure_base_retrieval(
+        checkpoint.projection,
+        name=name,
+        data=data,
+        documents=encoder.encode([document.text for document in data.documents], progress=True),
+        queries=encoder.encode(list(data.queries.values()), kind="query", progress=True),
+        raw=checkpoint.fingerprint.last_layer,
+    )

@@ -1,15 +1,33 @@
-"""Measuring: probes, separation, ranking, and the report."""
+"""Measuring: probes, separation, swap, ranking, and the report."""
 
+from subspace.evaluation.base_retrieval import BaseRetrieval, measure_base_retrieval
+from subspace.evaluation.cross_corpus import leave_one_out
+from subspace.evaluation.pages import summary, write_report
 from subspace.evaluation.ranking import RankingScore, rank_score
-from subspace.evaluation.report import matrix_lines, write_report
-from subspace.evaluation.separation import Reading, Separation, measure_separation
+from subspace.evaluation.report import CROSS_CORPUS, IN_CORPUS, Report, measure_report
+from subspace.evaluation.separation import (
+    EmbeddedSource,
+    Matrix,
+    Reading,
+    make_matrix,
+    read_factors,
+)
 
 __all__ = [
+    "CROSS_CORPUS",
+    "IN_CORPUS",
+    "BaseRetrieval",
+    "EmbeddedSource",
+    "Matrix",
     "RankingScore",
     "Reading",
-    "Separation",
-    "matrix_lines",
-    "measure_separation",
+    "Report",
+    "leave_one_out",
+    "make_matrix",
+    "measure_base_retrieval",
+    "measure_report",
     "rank_score",
+    "read_factors",
+    "summary",
     "write_report",
 ]

@@ -1,80 +1,132 @@
-"""Linear probes: how much of a factor a linear reader finds in some vectors."""
+"""Probes: what a linear reader, neighbours and a small network find of a factor in some vectors.
 
-from dataclasses import dataclass
+Every probe trains on each seed's training texts, chooses what there is to choose on the
+validation texts, and predicts the test texts: class codes, or numbers, (S, N_test).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import spearmanr
-from sklearn.metrics import recall_score
+from scipy.linalg import cho_factor, cho_solve
 
-from subspace.labels import Column, Labels
-from subspace.records import SPLITS
+from subspace.blocks import unit
+from subspace.evaluation.scores import Floats, score_predictions
+from subspace.evaluation.tasks import ProbeTask
+from subspace.labels import Column
 
-Matrix = npt.NDArray[np.float64]
+Vectors = npt.NDArray[np.floating]
+Probe = Callable[..., npt.NDArray[np.generic]]
 
 # Ridge strengths tried, relative to the number of texts (features have unit variance).
 _RELATIVE_RIDGES = (1e-3, 1e-2, 1e-1)
-# A split with fewer labelled texts measures noise.
-MIN_TEXTS = 30
+# Neighbours that vote.
+_NEIGHBOURS = 15
+# The small network: one hidden layer, so many steps with so many texts each.
+_HIDDEN, _STEPS, _BATCH, _LEARNING_RATE = 32, 200, 256, 0.01
 
 
-@dataclass(frozen=True)
-class ProbeScore:
-    """What a probe reached on test texts.
+def linear_probe(
+    x: Vectors, task: ProbeTask, *, columns: Sequence[Column] | None = None
+) -> npt.NDArray[np.generic]:
+    """Ridge regression on standardised features; its strength is chosen on validation texts.
 
-    Attributes:
-        score: Balanced accuracy for categories, Spearman's rank correlation for numbers.
-        chance: What guessing reaches: 1 / classes, or 0.
-    """
-
-    score: float
-    chance: float
-
-    @property
-    def above_chance(self) -> float:
-        """Score minus chance, never below 0: below chance nothing is held."""
-        return max(self.score - self.chance, 0.0)
-
-
-def can_probe(column: Column, *, labels: Labels) -> bool:
-    """Whether a probe trained on the training texts can be tested on the test texts.
-
-    Needs enough labelled texts in every split, more than one class in each, and for categories
-    no test class that training has never seen (as where whole articles are classes).
-    """
-    codes = {split: column.codes[labels.positions(split)] for split in SPLITS}
-    known = {split: split_codes[split_codes >= 0] for split, split_codes in codes.items()}
-    if any(len(part) < MIN_TEXTS or len(np.unique(part)) < 2 for part in known.values()):
-        return False
-    return column.ordered or set(known["test"]) <= set(known["train"])
-
-
-def linear_probe(x: npt.NDArray[np.floating], *, column: Column, labels: Labels) -> ProbeScore:
-    """Trains a linear probe on the training texts and scores it on the test texts.
-
-    Ridge regression on standardised features: on the label for numbers, on class indicators
-    with balanced class weights for categories. The strength is chosen on the validation texts.
+    On the label for numbers, on class indicators with balanced class weights for categories.
 
     Args:
         x: One vector per text of the source (N, D).
-        column: The factor's labels (N,).
-        labels: All labels of the source; gives the splits.
+        task: What to read.
+        columns: Other labels for each seed (control labels); the task's own if left out.
     """
-    known = column.codes >= 0
-    train, validation, test = (
-        positions[known[positions]] for positions in map(labels.positions, SPLITS)
-    )
+    predictions = []
+    for seed, train in enumerate(task.draws):
+        column = columns[seed] if columns else task.column
+        scale = x[train].std(axis=0)
+        mean, scale = x[train].mean(axis=0), np.where(scale > 1e-8, scale, np.inf)
+        known, held, test = (
+            ((x[part] - mean) / scale).astype(np.float64)
+            for part in (train, task.validation, task.test)
+        )
+        best, best_score = None, -np.inf
+        for beta in _ridge_paths(known, column.take(train)):
+            predicted = _predict(held, beta, column)
+            score = _score_one(predicted, column.take(task.validation))
+            if score > best_score:
+                best, best_score = beta, score
+        assert best is not None
+        predictions.append(_predict(test, best, column))
+    return np.stack(predictions)
+
+
+def neighbour_probe(
+    x: Vectors, task: ProbeTask, *, columns: Sequence[Column] | None = None
+) -> npt.NDArray[np.generic]:
+    """The 15 nearest training texts by cosine vote: what a search in these vectors would find.
+
+    Classes are weighted by their rarity, numbers are averaged.
+    """
+    directions = unit(x)
+    predictions = []
+    for seed, train in enumerate(task.draws):
+        column = (columns[seed] if columns else task.column).take(train)
+        cosines = directions[task.test] @ directions[train].T
+        count = min(_NEIGHBOURS, len(train))
+        nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        if column.values is not None:
+            predictions.append(column.values[nearest].mean(axis=1))
+            continue
+        indicators = np.eye(column.class_count)[column.codes]
+        rarity = 1 / np.maximum(indicators.sum(axis=0), 1)
+        predictions.append((indicators[nearest].sum(axis=1) * rarity).argmax(axis=1))
+    return np.stack(predictions)
+
+
+def network_probe(
+    x: Vectors, task: ProbeTask, *, columns: Sequence[Column] | None = None
+) -> npt.NDArray[np.generic]:
+    """A network with one hidden layer of 32; training stops where validation was best.
+
+    The networks of all seeds are trained side by side, which is what makes it quick.
+    """
+    import torch
+
+    from subspace.evaluation.network import train_networks
+
+    columns = list(columns) if columns else [task.column] * len(task.draws)
+    train = task.train
     scale = x[train].std(axis=0)
-    features = ((x - x[train].mean(axis=0)) / np.where(scale > 1e-8, scale, np.inf)).astype(
-        np.float64
+    mean, scale = x[train].mean(axis=0), np.where(scale > 1e-8, scale, np.inf)
+    features = torch.from_numpy(((x - mean) / scale).astype(np.float32))
+    predict = train_networks(
+        features,
+        draws=task.draws,
+        columns=columns,
+        hidden=_HIDDEN,
+        steps=_STEPS,
+        batch=_BATCH,
+        learning_rate=_LEARNING_RATE,
+        judge=lambda outputs: [
+            _score_one(_decide(output, column), column.take(task.validation))
+            for output, column in zip(outputs, columns, strict=True)
+        ],
+        validation=task.validation,
     )
-    candidates = _ridge_paths(features[train], column.take(train))
-    best = max(candidates, key=lambda beta: _score(features[validation], beta, column, validation))
-    chance = 0.0 if column.ordered else 1 / len(np.unique(column.codes[test]))
-    return ProbeScore(score=_score(features[test], best, column, test), chance=chance)
+    return np.stack(
+        [
+            _decide(output, column)
+            for output, column in zip(predict(features[task.test]), columns, strict=True)
+        ]
+    )
 
 
-def _ridge_paths(x: Matrix, column: Column) -> list[Matrix]:
+PROBES: Mapping[str, Probe] = {
+    "linear": linear_probe,
+    "neighbours": neighbour_probe,
+    "network": network_probe,
+}
+
+
+def _ridge_paths(x: Floats, column: Column) -> list[Floats]:
     """Coefficients (D + 1, targets), the last row being the intercept, for each strength."""
     if column.values is not None:
         targets = column.values[:, None]
@@ -86,24 +138,26 @@ def _ridge_paths(x: Matrix, column: Column) -> list[Matrix]:
     x_mean, target_mean = (np.average(a, axis=0, weights=weights) for a in (x, targets))
     centred = (x - x_mean) * np.sqrt(weights)[:, None]
     right = centred.T @ ((targets - target_mean) * np.sqrt(weights)[:, None])
-    eigenvalues, eigenvectors = np.linalg.eigh(centred.T @ centred)
-    rotated = eigenvectors.T @ right
+    gram = centred.T @ centred
     paths = []
     for ridge in _RELATIVE_RIDGES:
-        damped = np.maximum(eigenvalues, 0) + ridge * len(x)
-        beta = eigenvectors @ (rotated / damped[:, None])
+        damped = gram + ridge * len(x) * np.eye(gram.shape[0])
+        beta = cho_solve(cho_factor(damped), right)
         paths.append(np.vstack([beta, target_mean - x_mean @ beta]))
     return paths
 
 
-def _score(x: Matrix, beta: Matrix, column: Column, positions: npt.NDArray[np.int64]) -> float:
-    predicted = x @ beta[:-1] + beta[-1]
+def _predict(x: Floats, beta: Floats, column: Column) -> npt.NDArray[np.generic]:
+    return _decide(x @ beta[:-1] + beta[-1], column)
+
+
+def _decide(outputs: npt.NDArray[np.floating], column: Column) -> npt.NDArray[np.generic]:
+    """Class codes or numbers from outputs (N, targets); rounding in numbers ranks nothing."""
     if column.values is None:
-        truth = column.codes[positions]
-        # Macro recall over the classes that occur is balanced accuracy, without its warning
-        # about predicted classes that do not.
-        guess = predicted.argmax(axis=1)
-        return float(recall_score(truth, guess, labels=np.unique(truth), average="macro"))
-    if np.ptp(predicted) < 1e-12:  # a constant prediction ranks nothing
-        return 0.0
-    return float(spearmanr(column.values[positions], predicted[:, 0]).statistic)
+        return np.asarray(outputs.argmax(axis=1))
+    numbers = outputs[:, 0]
+    return numbers if np.ptp(numbers) > 1e-6 else np.zeros_like(numbers)
+
+
+def _score_one(predicted: npt.NDArray[np.generic], truth: Column) -> float:
+    return float(score_predictions(predicted[None], truth=truth)[0, 0])

@@ -1,101 +1,249 @@
-"""The separation report: JSON for machines, Markdown and a heat map for people."""
+"""The separation report: everything that is measured of one projection."""
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from subspace.evaluation.separation import RAW, Separation
-
-_EXPLANATION = (
-    "Each number is a linear probe's score above chance on test texts, relative to the same probe "
-    "on the raw embedding (= 1.00). The diagonal is what a block retains of its own factor; "
-    "everything else is leakage."
+from subspace.blocks import unit
+from subspace.evaluation.base_retrieval import BaseRetrieval
+from subspace.evaluation.disentanglement import Disentanglement, measure_disentanglement
+from subspace.evaluation.geometry import LITTLE_SPREAD, BlockGeometry, measure_geometry
+from subspace.evaluation.neighbours import precision_at_ten
+from subspace.evaluation.probes import PROBES
+from subspace.evaluation.separation import (
+    RAW,
+    EmbeddedSource,
+    Matrix,
+    Reading,
+    make_matrix,
+    read_factors,
 )
+from subspace.evaluation.source_probe import probe_sources
+from subspace.evaluation.swap import draw_triples, swap_accuracy
+from subspace.evaluation.tasks import Tie, association, find_ties, word_counts
+from subspace.labels import Column
+from subspace.projection import Projection
+
+# The two models that every report is about; others are baselines.
+IN_CORPUS = "in-corpus"
+CROSS_CORPUS = "cross-corpus"
+# Fewer triples say little.
+_MIN_TRIPLES = 30
 
 
-def write_report(separation: Separation, *, folder: Path, about: Mapping[str, Any]) -> None:
-    """Writes `separation.json`, `separation.md` and `separation.png`.
+@dataclass(frozen=True)
+class SwapReading:
+    """Swap accuracy of one factor of one source in one block."""
+
+    source: str
+    factor: str
+    model: str
+    block: str
+    accuracy: float
+    triples: int
+
+
+@dataclass(frozen=True)
+class PrecisionReading:
+    """Precision@10 of one factor of one source in one block."""
+
+    source: str
+    factor: str
+    model: str
+    block: str
+    precision: float
+    chance: float
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """All measurements.
+
+    Attributes:
+        about: Checkpoint, encoder, data and seeds, as they go into the JSON.
+        blocks: The blocks in order.
+        readings: Every probe.
+        models: The models that were read, the raw embedding first.
+        swaps: Swap accuracy, where there are groups.
+        precisions: Retrieval by block.
+        base: Base retrieval, one per retrieval set.
+        disentanglement: DCI, MIG and SAP, if anything could be read.
+        geometry: By block.
+        source_probe: By block, and for `raw`.
+        ties: Factors that say something about each other.
+        lengths: How much the number of words says about each label, by `source/factor`.
+        warnings: What a reader has to know before trusting or using it.
+        left_out: What could not be measured, and why.
+    """
+
+    about: Mapping[str, Any]
+    blocks: tuple[str, ...]
+    readings: tuple[Reading, ...]
+    models: tuple[str, ...]
+    swaps: tuple[SwapReading, ...] = ()
+    precisions: tuple[PrecisionReading, ...] = ()
+    base: tuple[BaseRetrieval, ...] = ()
+    disentanglement: Disentanglement | None = None
+    geometry: Mapping[str, BlockGeometry] = field(default_factory=dict)
+    source_probe: Mapping[str, float] = field(default_factory=dict)
+    ties: tuple[Tie, ...] = ()
+    lengths: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def matrix(self, model: str, *, probe: str = "linear", controlled: bool = True) -> Matrix:
+        """The block x factor matrix of one model, probe and condition."""
+        return make_matrix(self.readings, model=model, probe=probe, controlled=controlled)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, JSON-ready; what could not be measured is null."""
+        matrices = [
+            {"model": model, "probe": probe, "controlled": controlled}
+            | self.matrix(model, probe=probe, controlled=controlled).to_json()
+            for model in self.models
+            if model != RAW
+            for controlled in (False, True)
+            for probe in PROBES
+        ]
+        return {
+            "about": dict(self.about),
+            "blocks": list(self.blocks),
+            "matrices": [matrix for matrix in matrices if matrix["blocks"]],
+            "swaps": [asdict(swap) for swap in self.swaps],
+            "precisions": [asdict(precision) for precision in self.precisions],
+            "base_retrieval": [{**asdict(base), "relative": base.relative} for base in self.base],
+            "disentanglement": self.disentanglement.to_json() if self.disentanglement else None,
+            "geometry": {block: asdict(part) for block, part in self.geometry.items()},
+            "source_probe": dict(self.source_probe),
+            "ties": [asdict(tie) for tie in self.ties],
+            "lengths": dict(self.lengths),
+            "warnings": list(self.warnings),
+            "left_out": list(self.left_out),
+            "readings": [reading.to_json() for reading in self.readings],
+        }
+
+
+def measure_report(
+    projection: Projection,
+    *,
+    sources: Mapping[str, EmbeddedSource],
+    raw: slice,
+    seen: Iterable[str],
+    cross_corpus: Mapping[str, Projection] | None = None,
+    baselines: Mapping[str, Projection] | None = None,
+    base: Sequence[BaseRetrieval] = (),
+    about: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+    seeds: int = 5,
+    progress: bool = False,
+) -> Report:
+    """Measures everything.
 
     Args:
-        separation: What was measured.
-        folder: Where to; made if missing.
-        about: What was measured on: checkpoint, encoder, data; goes into the JSON.
+        projection: What is reported on.
+        sources: Labelled texts and their embeddings.
+        raw: Which dimensions of an embedding are the raw one.
+        seen: Names of the sources that the projection was fitted on; it is read in-corpus there
+            and cross-corpus on all others.
+        cross_corpus: For sources that it was fitted on, projections fitted without them.
+        baselines: Projections to compare with, by name.
+        base: Base retrieval, already measured.
+        about: Goes into the report.
+        warnings: To be shown with those found here.
+        seeds: How many samples of training texts, and initialisations.
+        progress: Shows bars.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    document = {"about": dict(about), **separation.to_json()}
-    text = json.dumps(document, indent=1, ensure_ascii=False)
-    (folder / "separation.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "separation.md").write_text(to_markdown(separation), encoding="utf-8")
-    draw_heat_map(separation, path=folder / "separation.png")
-
-
-def matrix_lines(separation: Separation) -> list[str]:
-    """The block x factor matrix as the lines of a Markdown table."""
-    lines = [
-        "| block \\ factor | " + " | ".join(separation.factors) + " | own | mean leakage |",
-        "|---|" + "---|" * (len(separation.factors) + 2),
-        "| raw embedding | " + " | ".join("1.00" for _ in separation.factors) + " | | |",
+    seen = [name for name in sources if name in set(seen)]
+    models: dict[str, Mapping[str, Projection]] = {
+        IN_CORPUS: dict.fromkeys(seen, projection),
+        CROSS_CORPUS: {name: projection for name in sources if name not in seen}
+        | {name: part for name, part in (cross_corpus or {}).items() if name in sources},
+    }
+    for name, baseline in (baselines or {}).items():
+        models[name] = dict.fromkeys(sources, baseline)
+    readings, left_out = read_factors(
+        sources,
+        models=models,
+        raw=raw,
+        seeds=seeds,
+        thorough=(IN_CORPUS, CROSS_CORPUS),
+        controls=(IN_CORPUS,),
+        progress=progress,
+    )
+    swaps, precisions = _read_neighbourhoods(sources, models=models, raw=raw, progress=progress)
+    geometry = measure_geometry(projection, sources)
+    own = [r for r in readings if r.model == IN_CORPUS and r.probe == "linear" and not r.controlled]
+    own = own or [
+        r for r in readings if r.model == CROSS_CORPUS and r.probe == "linear" and not r.controlled
     ]
-    retention, leakage = separation.retention(), separation.leakage()
-    for block, row in zip(separation.blocks, separation.matrix(), strict=True):
-        cells = [_cell(value) for value in row]
-        own = _cell(retention.get(block, np.nan))
-        lines.append(
-            f"| {block} | {' | '.join(cells)} | {own} | {_cell(leakage.get(block, np.nan))} |"
-        )
-    return lines
+    return Report(
+        about={**(about or {}), "seeds": seeds},
+        blocks=projection.layout.names,
+        readings=tuple(readings),
+        models=tuple(dict.fromkeys(reading.model for reading in readings)),
+        swaps=tuple(swaps),
+        precisions=tuple(precisions),
+        base=tuple(base),
+        disentanglement=measure_disentanglement(projection, sources, readings=own),
+        geometry=geometry,
+        source_probe=probe_sources(projection, sources, raw=raw),
+        ties=tuple(tie for source in sources.values() for tie in find_ties(source.labels)),
+        lengths=_length_associations(sources),
+        warnings=(*warnings, *_warn(geometry)),
+        left_out=tuple(left_out),
+    )
 
 
-def to_markdown(separation: Separation) -> str:
-    """The whole report as one Markdown page."""
-    lines = ["# Separation", "", _EXPLANATION, "", *matrix_lines(separation), ""]
-    selectivity = _cell(separation.selectivity())
-    lines.append(f"Selectivity (mean of retention minus leakage): {selectivity}")
-    lines += ["", "## By source", ""]
-    spaces = [RAW, *separation.blocks]
-    lines.append("| source | factor | measure | chance | " + " | ".join(spaces) + " |")
-    lines.append("|---|---|---|---|" + "---|" * len(spaces))
-    by_probe: dict[tuple[str, str], dict[str, Any]] = {}
-    for reading in separation.readings:
-        by_probe.setdefault((reading.source, reading.factor), {})[reading.space] = reading
-    for (source, factor), readings in by_probe.items():
-        chance = readings[RAW].chance
-        measure = "balanced accuracy" if chance else "Spearman"
-        scores = " | ".join(f"{readings[space].score:.3f}" for space in spaces)
-        lines.append(f"| {source} | {factor} | {measure} | {chance:.3f} | {scores} |")
-    if separation.left_out:
-        lines += ["", "Left out:", "", *(f"- {reason}" for reason in separation.left_out)]
-    return "\n".join(lines) + "\n"
+def _read_neighbourhoods(
+    sources: Mapping[str, EmbeddedSource],
+    *,
+    models: Mapping[str, Mapping[str, Projection]],
+    raw: slice,
+    progress: bool,
+) -> tuple[list[SwapReading], list[PrecisionReading]]:
+    swaps: list[SwapReading] = []
+    precisions: list[PrecisionReading] = []
+    for name, source in tqdm(
+        sources.items(), desc="neighbours", unit="source", disable=not progress, leave=False
+    ):
+        spaces = {(RAW, ""): unit(source.x[:, raw])}
+        for model, projections in models.items():
+            if name in projections:
+                z = projections[name](source.x)
+                parts = projections[name].layout.split(z)
+                spaces.update({(model, block): part for block, part in parts.items()})
+        for factor in source.labels.columns:
+            triples = draw_triples(source.labels, factor=factor)
+            for (model, block), z in spaces.items():
+                if len(triples) >= _MIN_TRIPLES:
+                    accuracy = swap_accuracy(z, triples)
+                    swaps.append(SwapReading(name, factor, model, block, accuracy, len(triples)))
+                found = precision_at_ten(z, source.labels, factor=factor)
+                if found:
+                    precisions.append(
+                        PrecisionReading(name, factor, model, block, found.precision, found.chance)
+                    )
+    return swaps, precisions
 
 
-def draw_heat_map(separation: Separation, *, path: Path) -> None:
-    """Draws the block x factor matrix to a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    matrix = separation.matrix()
-    if not matrix.size:  # nothing could be read: an empty picture that says so
-        matrix = np.full((len(separation.blocks), 1), np.nan)
-    figure = Figure(figsize=(2.2 + 1.2 * matrix.shape[1], 1.6 + 0.7 * matrix.shape[0]))
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    image = axes.imshow(np.nan_to_num(matrix), vmin=0, vmax=1, cmap="Blues", aspect="auto")
-    axes.set_xticks(range(matrix.shape[1]), separation.factors or ("nothing could be read",))
-    axes.set_yticks(range(len(separation.blocks)), separation.blocks)
-    axes.set_xlabel("factor that a linear probe reads")
-    axes.set_ylabel("block")
-    axes.set_title("Share of the raw embedding's score, test texts")
-    for (row, column), value in np.ndenumerate(matrix):
-        colour = "white" if value > 0.6 else "black"
-        axes.text(column, row, _cell(value), ha="center", va="center", color=colour)
-    figure.colorbar(image, ax=axes)
-    figure.tight_layout()
-    # No creation date or version in the file: the same numbers give the same bytes.
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+def _length_associations(sources: Mapping[str, EmbeddedSource]) -> dict[str, float]:
+    lengths = {}
+    for name, source in sources.items():
+        words = word_counts(source.records)[:, 0]
+        train = source.labels.positions("train")
+        length = Column(np.zeros(len(words), dtype=np.int64), class_count=1, values=words)
+        for factor, column in source.labels.columns.items():
+            lengths[f"{name}/{factor}"] = association(column.take(train), length.take(train))
+    return lengths
 
 
-def _cell(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.2f}"
+def _warn(geometry: Mapping[str, BlockGeometry]) -> list[str]:
+    return [
+        f"block '{block}': the scores of random texts vary by {part.score_spread:.4f} only, so "
+        "that a weight on it can hardly steer anything"
+        for block, part in geometry.items()
+        if part.score_spread < LITTLE_SPREAD
+    ]

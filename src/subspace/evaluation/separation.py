@@ -1,7 +1,7 @@
-"""Separation: what every block holds of every factor, next to the raw embedding."""
+"""Separation: what every block holds of every factor, relative to the raw embedding."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,174 +9,427 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from subspace.blocks import unit
-from subspace.evaluation.probes import MIN_TEXTS, ProbeScore, can_probe, linear_probe
-from subspace.labels import Column, Labels
+from subspace.evaluation.probes import PROBES
+from subspace.evaluation.scores import (
+    Floats,
+    bootstrap_weights,
+    chance_of,
+    interval,
+    score_predictions,
+)
+from subspace.evaluation.tasks import (
+    ProbeTask,
+    control_columns,
+    find_ties,
+    make_tasks,
+    partial_out,
+    why_not,
+    word_counts,
+)
+from subspace.labels import Labels
 from subspace.projection import Projection
-from subspace.records import SPLITS
+from subspace.records import Record
 
 RAW = "raw"
 # Where the raw embedding itself is this close to guessing, ratios to it are noise.
 MIN_ABOVE_CHANCE = 0.05
+_REPLICATES = 300
+
+Array = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class EmbeddedSource:
+    """One labelled source and its embeddings.
+
+    Attributes:
+        records: The texts.
+        labels: Their labels, same order.
+        x: Their embeddings (N, D).
+    """
+
+    records: Sequence[Record]
+    labels: Labels
+    x: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Reading:
-    """One probe: a factor of one source, read from one block or from the raw embedding.
+    """A factor of one source, read by one probe from one block.
 
     Attributes:
         source: Where the texts come from.
         factor: What is read.
-        space: Name of the block, or `raw` for the encoder's last layer.
-        score: Balanced accuracy or Spearman's rank correlation on test texts.
+        model: Which projection the block is of (`in-corpus`, `cross-corpus`, a baseline); `raw`
+            for the encoder's last layer.
+        block: Name of the block; empty where a model has none.
+        probe: `linear`, `neighbours` or `network`.
+        controlled: Whether length was partialled out and tied factors were held at a level.
+        scores: Balanced accuracy or Spearman's rank correlation on test texts, one per seed.
         chance: What guessing reaches.
+        control: Mean score on control labels, which only memorised words can give; None where
+            it was not measured.
         relative: Score above chance over the raw embedding's: the retention of the block's own
             factor, the leakage of another.
+        by_seed: The same for every seed (S,).
+        replicates: The same for every bootstrap replicate (R,).
     """
 
     source: str
     factor: str
-    space: str
-    score: float
+    model: str
+    block: str
+    probe: str
+    controlled: bool
+    scores: tuple[float, ...]
     chance: float
+    control: float | None
     relative: float
+    by_seed: Floats
+    replicates: Floats
+
+    @property
+    def score(self) -> float:
+        """Mean over the seeds."""
+        return float(np.mean(self.scores))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready; the replicates as their interval."""
+        low, high = interval(self.replicates)
+        return {
+            "source": self.source,
+            "factor": self.factor,
+            "model": self.model,
+            "block": self.block,
+            "probe": self.probe,
+            "controlled": self.controlled,
+            "scores": list(self.scores),
+            "chance": self.chance,
+            "control": self.control,
+            "relative": self.relative,
+            "relative_low": low,
+            "relative_high": high,
+        }
 
 
-@dataclass(frozen=True)
-class Separation:
-    """All readings, and their means.
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """Block x factor: means of `relative` over sources; NaN where nothing was read.
 
     Attributes:
-        blocks: The blocks in order.
-        factors: The factors that could be read, in order.
-        readings: One per source, factor and space.
-        left_out: `source/factor: why` for labels that no probe can be tested on.
+        blocks: Names of the rows.
+        factors: Names of the columns; own factors first, in the order of the blocks.
+        values: Means (B, F).
+        by_seed: The same for every seed (S, B, F).
+        replicates: The same for every bootstrap replicate (R, B, F).
     """
 
     blocks: tuple[str, ...]
     factors: tuple[str, ...]
-    readings: tuple[Reading, ...]
-    left_out: tuple[str, ...]
+    values: Floats
+    by_seed: Floats
+    replicates: Floats
 
-    def matrix(self) -> npt.NDArray[np.float64]:
-        """Mean of `relative` over sources (blocks, factors); NaN where nothing was read."""
-        matrix = np.full((len(self.blocks), len(self.factors)), np.nan)
-        for row, block in enumerate(self.blocks):
-            for column, factor in enumerate(self.factors):
-                values = [
-                    reading.relative
-                    for reading in self.readings
-                    if reading.space == block and reading.factor == factor
-                ]
-                if values:
-                    matrix[row, column] = np.mean(values)
-        return matrix
-
-    def retention(self) -> dict[str, float]:
+    def retention(self, values: Floats | None = None) -> dict[str, float]:
         """Retention of each block's own factor."""
-        matrix = self.matrix()
+        values = self.values if values is None else values
         return {
-            block: float(matrix[row, self.factors.index(block)])
+            block: float(values[row, self.factors.index(block)])
             for row, block in enumerate(self.blocks)
-            if block in self.factors
+            if block in self.factors and not np.isnan(values[row, self.factors.index(block)])
         }
 
-    def leakage(self) -> dict[str, float]:
-        """Mean leakage of the other factors into each block."""
-        matrix = self.matrix()
+    def leakage(self, values: Floats | None = None) -> dict[str, float]:
+        """Mean leakage of the other factors into each block that has a factor of its own."""
+        values = self.values if values is None else values
         leakage = {}
         for row, block in enumerate(self.blocks):
-            others = [matrix[row, c] for c, f in enumerate(self.factors) if f != block]
-            if others:
-                leakage[block] = float(np.mean(others))
+            others = [values[row, c] for c, f in enumerate(self.factors) if f != block]
+            known = [value for value in others if not np.isnan(value)]
+            if known:
+                leakage[block] = float(np.mean(known))
         return leakage
 
-    def selectivity(self) -> float:
+    def selectivity(self, values: Floats | None = None) -> float:
         """Mean over blocks of retention minus leakage; the raw embedding has 0."""
-        retention, leakage = self.retention(), self.leakage()
+        retention, leakage = self.retention(values), self.leakage(values)
         both = [retention[block] - leakage[block] for block in retention if block in leakage]
         return float(np.mean(both)) if both else float("nan")
 
+    def mean_retention(self, values: Floats | None = None) -> float:
+        """Retention, mean over the blocks that have a factor of their own."""
+        return float(np.mean(list(self.retention(values).values()) or [np.nan]))
+
+    def mean_leakage(self, values: Floats | None = None) -> float:
+        """Leakage, mean over the blocks that have a factor of their own."""
+        leakage = self.leakage(values)
+        return float(
+            np.mean([leakage[b] for b in self.retention(values) if b in leakage] or [np.nan])
+        )
+
+    def selectivity_interval(self) -> tuple[float, float]:
+        """95 % bootstrap interval over test texts, for the sources at hand."""
+        return interval([self.selectivity(replicate) for replicate in self.replicates])
+
     def to_json(self) -> dict[str, Any]:
-        """Everything, JSON-ready; what could not be read is null."""
+        """JSON-ready; what could not be read is null."""
+        low, high = np.full_like(self.values, np.nan), np.full_like(self.values, np.nan)
+        for cell in np.argwhere(~np.isnan(self.values)):
+            low[tuple(cell)], high[tuple(cell)] = interval(self.replicates[(slice(None), *cell)])
+        known = not np.isnan(self.selectivity())
         return {
             "blocks": list(self.blocks),
             "factors": list(self.factors),
-            "matrix": [
-                [None if np.isnan(value) else float(value) for value in row]
-                for row in self.matrix()
-            ],
+            "values": _nullable(self.values),
+            "low": _nullable(low),
+            "high": _nullable(high),
             "retention": self.retention(),
             "leakage": self.leakage(),
-            "selectivity": None if np.isnan(self.selectivity()) else self.selectivity(),
-            "readings": [asdict(reading) for reading in self.readings],
-            "left_out": list(self.left_out),
+            "selectivity": self.selectivity() if known else None,
+            "selectivity_interval": list(self.selectivity_interval()) if known else None,
+            "selectivity_by_seed": [self.selectivity(v) for v in self.by_seed] if known else None,
         }
 
 
-def measure_separation(
-    projection: Projection,
+def read_factors(
+    sources: Mapping[str, EmbeddedSource],
     *,
-    embeddings: Mapping[str, npt.NDArray[np.float32]],
-    labels: Mapping[str, Labels],
+    models: Mapping[str, Mapping[str, Projection]],
     raw: slice,
+    seeds: int = 5,
+    thorough: Sequence[str] = (),
+    controls: Sequence[str] = (),
     progress: bool = False,
-) -> Separation:
-    """Trains linear probes on the training texts and scores them on the test texts.
+) -> tuple[list[Reading], list[str]]:
+    """Probes every factor of every source in every block of every model.
 
     Args:
-        projection: Gives the blocks.
-        embeddings: Embeddings (N, D) by source.
-        labels: Labels by source, same order of texts.
+        sources: What is read.
+        models: By name, the projection that is used for each source; a source without one is
+            not read with that model.
         raw: Which dimensions of an embedding are the raw baseline.
+        seeds: How many samples of training texts, and initialisations.
+        thorough: Models that are also read by the small network, which takes longest.
+        controls: Models that are also read with control labels.
         progress: Shows a bar.
+
+    Returns:
+        The readings, and `source/factor: why` for labels that no probe can be tested on.
     """
     readings: list[Reading] = []
     left_out: list[str] = []
-    jobs = [(source, factor) for source in labels for factor in labels[source].columns]
-    for source, factor in tqdm(jobs, desc="probing", unit="probe", disable=not progress):
-        column = labels[source].columns[factor]
-        if not can_probe(column, labels=labels[source]):
-            left_out.append(f"{source}/{factor}: {_why_not(column, labels=labels[source])}")
-            continue
-        x = embeddings[source]
-        baseline = linear_probe(unit(x[:, raw]), column=column, labels=labels[source])
-        if baseline.above_chance < MIN_ABOVE_CHANCE:
-            left_out.append(f"{source}/{factor}: the raw embedding itself is at chance")
-            continue
-        spaces = {RAW: baseline}
-        for block, z in projection.layout.split(projection(x)).items():
-            spaces[block] = linear_probe(z, column=column, labels=labels[source])
-        readings.extend(_readings(source, factor, spaces=spaces, baseline=baseline))
-    factors = {reading.factor for reading in readings}
-    blocks = projection.layout.names
-    return Separation(
-        blocks=blocks,
-        # Own factors in the blocks' order, so that the diagonal of the matrix is the retention.
-        factors=tuple([f for f in blocks if f in factors] + sorted(factors - set(blocks))),
-        readings=tuple(readings),
-        left_out=tuple(left_out),
-    )
-
-
-def _why_not(column: Column, *, labels: Labels) -> str:
-    counts = [int((column.codes[labels.positions(split)] >= 0).sum()) for split in SPLITS]
-    return (
-        f"a probe needs {MIN_TEXTS} labelled texts and two classes in each of {', '.join(SPLITS)} "
-        f"(there are {', '.join(map(str, counts))} texts), and test classes that training has seen"
-    )
-
-
-def _readings(
-    source: str, factor: str, *, spaces: Mapping[str, ProbeScore], baseline: ProbeScore
-) -> Sequence[Reading]:
-    return [
-        Reading(
-            source=source,
+    jobs = [(name, factor) for name in sources for factor in sources[name].labels.columns]
+    for name, factor in tqdm(jobs, desc="probing", unit="factor", disable=not progress):
+        source = sources[name]
+        spaces = {(RAW, ""): unit(source.x[:, raw])}
+        if raw != slice(0, source.x.shape[1]):
+            spaces["all layers", ""] = source.x
+        for model, projections in models.items():
+            if name in projections:
+                projection = projections[name]
+                for block, z in projection.layout.split(projection(source.x)).items():
+                    spaces[model, block] = z
+        found, reason = _read_source(
+            source,
             factor=factor,
-            space=space,
-            score=probe.score,
-            chance=probe.chance,
-            relative=probe.above_chance / baseline.above_chance,
+            spaces=spaces,
+            seeds=seeds,
+            thorough={RAW, *thorough},
+            controls={RAW, *controls},
         )
-        for space, probe in spaces.items()
+        readings.extend(found)
+        if reason:
+            left_out.append(f"{name}/{factor}: {reason}")
+    return readings, left_out
+
+
+def make_matrix(readings: Iterable[Reading], *, model: str, probe: str, controlled: bool) -> Matrix:
+    """The block x factor matrix of one model, probe and condition: means over the sources."""
+    chosen = [r for r in readings if (r.model, r.probe, r.controlled) == (model, probe, controlled)]
+    blocks = tuple(dict.fromkeys(reading.block for reading in chosen))
+    factors = {reading.factor for reading in chosen}
+    # Own factors in the blocks' order, so that the diagonal of the matrix is the retention.
+    ordered = tuple([f for f in blocks if f in factors] + sorted(factors - set(blocks)))
+    values = np.full((len(blocks), len(ordered)), np.nan)
+    seeds = len(chosen[0].by_seed) if chosen else 0
+    count = len(chosen[0].replicates) if chosen else 0
+    by_seed, replicates = (np.full((size, *values.shape), np.nan) for size in (seeds, count))
+    for row, block in enumerate(blocks):
+        for column, factor in enumerate(ordered):
+            cell = [r for r in chosen if (r.block, r.factor) == (block, factor)]
+            if cell:
+                values[row, column] = np.mean([reading.relative for reading in cell])
+                by_seed[:, row, column] = np.mean([r.by_seed for r in cell], axis=0)
+                replicates[:, row, column] = np.mean([r.replicates for r in cell], axis=0)
+    return Matrix(blocks, ordered, values, by_seed, replicates)
+
+
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    """Scores of one space summed over the levels of a task: by seed, and by replicate."""
+
+    scores: Floats
+    chance: float
+    control: float | None
+    above: float
+    above_by_seed: Floats
+    above_replicates: Floats
+
+
+def _read_source(
+    source: EmbeddedSource,
+    *,
+    factor: str,
+    spaces: Mapping[tuple[str, str], Array],
+    seeds: int,
+    thorough: set[str],
+    controls: set[str],
+) -> tuple[list[Reading], str]:
+    readings: list[Reading] = []
+    plain = make_tasks(source.labels, factor=factor, seeds=seeds)
+    if not plain:
+        return [], why_not(source.labels.columns[factor], labels=source.labels)
+    held = make_tasks(source.labels, factor=factor, seeds=seeds, ties=find_ties(source.labels))
+    for controlled, tasks in ((False, plain), (True, held)):
+        if not tasks:
+            continue
+        prepared = [_prepare(source, task, spaces=spaces, controlled=controlled) for task in tasks]
+        weights = [
+            bootstrap_weights(task.groups[task.test], replicates=_REPLICATES, rng=task.rng)
+            for task in tasks
+        ]
+        for probe in PROBES:
+            outcomes: dict[tuple[str, str], _Outcome] = {}
+            for space in spaces:
+                if probe == "network" and space[0] not in thorough:
+                    continue
+                outcomes[space] = _measure(
+                    [
+                        (task, vectors[space], drawn)
+                        for task, vectors, drawn in zip(tasks, prepared, weights, strict=True)
+                    ],
+                    probe=probe,
+                    records=source.records if space[0] in controls and not controlled else None,
+                )
+            base = outcomes[RAW, ""]
+            if base.above / len(tasks) < MIN_ABOVE_CHANCE:
+                if probe == "linear" and not controlled:
+                    return [], "the raw embedding itself is at chance"
+                continue
+            readings.extend(
+                _to_reading(
+                    outcome,
+                    base,
+                    source=source.labels.source,
+                    factor=factor,
+                    space=space,
+                    probe=probe,
+                    controlled=controlled,
+                )
+                for space, outcome in outcomes.items()
+            )
+    return readings, ""
+
+
+def _prepare(
+    source: EmbeddedSource,
+    task: ProbeTask,
+    *,
+    spaces: Mapping[tuple[str, str], Array],
+    controlled: bool,
+) -> Mapping[tuple[str, str], Array]:
+    if not controlled:
+        return spaces
+    lengths = word_counts(source.records)
+    return {space: partial_out(x, lengths, train=task.train) for space, x in spaces.items()}
+
+
+def _measure(
+    tasks: Iterable[tuple[ProbeTask, Array, Floats]],
+    *,
+    probe: str,
+    records: Sequence[Record] | None,
+) -> _Outcome:
+    parts = [
+        _measure_task(task, x, weights=weights, probe=probe, records=records)
+        for task, x, weights in tasks
     ]
+    controls = [part.control for part in parts if part.control is not None]
+    return _Outcome(
+        scores=np.mean([part.scores for part in parts], axis=0),
+        chance=float(np.mean([part.chance for part in parts])),
+        control=float(np.mean(controls)) if controls else None,
+        above=sum(part.above for part in parts),
+        above_by_seed=np.sum([part.above_by_seed for part in parts], axis=0),
+        above_replicates=np.sum([part.above_replicates for part in parts], axis=0),
+    )
+
+
+def _measure_task(
+    task: ProbeTask, x: Array, *, weights: Floats, probe: str, records: Sequence[Record] | None
+) -> _Outcome:
+    truth = task.truth
+    chance = chance_of(truth)
+    predicted = PROBES[probe](x, task)
+    scores = score_predictions(predicted, truth=truth)[:, 0]
+    replicates = score_predictions(predicted, truth=truth, weights=weights).mean(axis=0)
+    control = None
+    if records is not None:
+        columns = control_columns(task, first_words=[_first_word(r.text) for r in records])
+        guesses = PROBES[probe](x, task, columns=columns)
+        control = float(
+            np.mean(
+                [
+                    score_predictions(guess[None], truth=column.take(task.test))[0, 0]
+                    for guess, column in zip(guesses, columns, strict=True)
+                ]
+            )
+        )
+    return _Outcome(
+        scores=scores,
+        chance=chance,
+        control=control,
+        # Below chance nothing is held.
+        above=max(float(scores.mean()) - chance, 0.0),
+        above_by_seed=np.maximum(scores - chance, 0.0),
+        above_replicates=np.maximum(replicates - chance, 0.0),
+    )
+
+
+def _to_reading(
+    outcome: _Outcome,
+    base: _Outcome,
+    *,
+    source: str,
+    factor: str,
+    space: tuple[str, str],
+    probe: str,
+    controlled: bool,
+) -> Reading:
+    return Reading(
+        source=source,
+        factor=factor,
+        model=space[0],
+        block=space[1],
+        probe=probe,
+        controlled=controlled,
+        scores=tuple(map(float, outcome.scores)),
+        chance=outcome.chance,
+        control=outcome.control,
+        relative=outcome.above / base.above,
+        by_seed=outcome.above_by_seed / np.maximum(base.above_by_seed, 1e-9),
+        replicates=outcome.above_replicates / np.maximum(base.above_replicates, 1e-9),
+    )
+
+
+def _first_word(text: str) -> str:
+    return text.split(maxsplit=1)[0].lower() if text.split() else ""
+
+
+def _nullable(values: Floats) -> list[list[float | None]]:
+    return [[None if np.isnan(value) else float(value) for value in row] for row in values]
+
+
+def iterate_sources(readings: Iterable[Reading]) -> Iterator[str]:
+    """Names of the sources, in the order they were read."""
+    yield from dict.fromkeys(reading.source for reading in readings)

@@ -1,0 +1,87 @@
+"""Base retrieval: do all blocks together still search like the raw embedding?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import spearmanr
+
+from subspace.blocks import unit
+from subspace.evaluation.ranking import rank_score
+from subspace.projection import Projection
+from subspace.retrieval_sets import RetrievalSet
+
+_PAIRS = 20_000
+CUT_OFF = 10
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class BaseRetrieval:
+    """One retrieval set, searched with every block at the same weight and with the raw embedding.
+
+    Attributes:
+        name: Of the set.
+        queries: How many have a relevant document.
+        raw_ndcg: nDCG@10 of the raw embedding's cosine.
+        ndcg: nDCG@10 of the sum of all blocks' cosines.
+        by_block: nDCG@10 of each block alone.
+        correlation: Spearman correlation between the two cosines over pairs of documents.
+    """
+
+    name: str
+    queries: int
+    raw_ndcg: float
+    ndcg: float
+    by_block: dict[str, float]
+    correlation: float
+
+    @property
+    def relative(self) -> float:
+        """NDCG over the raw embedding's; NaN where that finds nothing."""
+        return self.ndcg / self.raw_ndcg if self.raw_ndcg > 0 else float("nan")
+
+
+def measure_base_retrieval(
+    projection: Projection,
+    *,
+    name: str,
+    data: RetrievalSet,
+    documents: Array,
+    queries: Array,
+    raw: slice,
+) -> BaseRetrieval:
+    """Ranks every document for every query.
+
+    Args:
+        projection: Gives the blocks.
+        name: Of the set.
+        data: Documents, queries and judgements.
+        documents: Embeddings of the documents (N, D), in their order.
+        queries: Embeddings of the queries (Q, D), in their order.
+        raw: Which dimensions of an embedding are the raw one.
+    """
+    ids = list(data.queries)
+
+    def ndcg(scores: npt.NDArray[np.floating]) -> float:
+        return rank_score(scores, query_ids=ids, data=data, k=CUT_OFF).ndcg
+
+    by_document = projection.layout.split(projection(documents))
+    by_query = projection.layout.split(projection(queries))
+    by_block = {block: by_query[block] @ by_document[block].T for block in projection.layout}
+    raw_documents = unit(documents[:, raw])
+    raw_scores = unit(queries[:, raw]) @ raw_documents.T
+    judged = rank_score(raw_scores, query_ids=ids, data=data, k=CUT_OFF)
+    first, second = np.random.default_rng(0).integers(0, len(documents), (2, _PAIRS))
+    first, second = first[first != second], second[first != second]
+    ours = sum((z[first] * z[second]).sum(axis=1) for z in by_document.values())
+    theirs = (raw_documents[first] * raw_documents[second]).sum(axis=1)
+    return BaseRetrieval(
+        name=name,
+        queries=judged.queries,
+        raw_ndcg=judged.ndcg,
+        ndcg=ndcg(np.sum(list(by_block.values()), axis=0)),
+        by_block={block: ndcg(scores) for block, scores in by_block.items()},
+        correlation=float(spearmanr(ours, theirs).statistic) if len(first) > 1 else float("nan"),
+    )

@@ -1,0 +1,60 @@
+"""Retrieval by block: what the nearest neighbours in a block have in common."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from subspace.blocks import unit
+from subspace.labels import Ints, Labels
+
+NEIGHBOURS = 10
+_MAX_QUERIES = 1000
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Precision of the nearest test texts.
+
+    Attributes:
+        precision: Mean share of the 10 nearest that have the query's label (numbers: its level).
+        chance: The same share of all candidates.
+    """
+
+    precision: float
+    chance: float
+
+
+def precision_at_ten(
+    z: npt.NDArray[np.floating], labels: Labels, *, factor: str
+) -> Precision | None:
+    """Precision@10 of one factor among a source's test texts; None if they are too few.
+
+    A text of the query's own group says the same thing and is no candidate.
+
+    Args:
+        z: One vector per text of the source (N, D).
+        labels: Labels of the source.
+        factor: Which label has to be shared.
+    """
+    codes = labels.columns[factor].codes
+    test = labels.positions("test")
+    texts: Ints = test[codes[test] >= 0]
+    if len(texts) <= 3 * NEIGHBOURS:
+        return None
+    rng = np.random.default_rng(0)
+    queries = np.sort(rng.choice(len(texts), min(_MAX_QUERIES, len(texts)), replace=False))
+    directions = unit(z[texts])
+    groups = labels.groups[texts]
+    cosines = directions[queries] @ directions.T
+    own = groups[queries][:, None] == groups[None]
+    barred = np.where(groups[queries][:, None] >= 0, own, False)
+    barred[np.arange(len(queries)), queries] = True
+    cosines = np.where(barred, -np.inf, cosines)
+    nearest = np.argpartition(-cosines, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
+    same = codes[texts][queries][:, None] == codes[texts][None]
+    candidates = ~barred
+    return Precision(
+        precision=float(np.take_along_axis(same, nearest, axis=1).mean()),
+        chance=float(((same & candidates).sum(axis=1) / candidates.sum(axis=1)).mean()),
+    )

@@ -1,0 +1,95 @@
+"""Scores of predictions, and how far they would move on other test texts."""
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from subspace.labels import Column, Ints
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+
+def score_predictions(
+    predicted: npt.NDArray[np.generic], *, truth: Column, weights: Floats | None = None
+) -> Floats:
+    """Balanced accuracy for classes, Spearman's rank correlation for numbers.
+
+    Args:
+        predicted: Predictions of S probes for N texts (S, N): class codes, or numbers.
+        truth: The labels of the texts (N,).
+        weights: How often each text counts in each of R replicates (R, N), for a bootstrap; once
+            each if left out.
+
+    Returns:
+        Scores (S, R), or (S, 1) without weights. In a replicate, a class that was not drawn does
+        not count, and ranks stay those of all texts.
+    """
+    if weights is None:
+        weights = np.ones((1, predicted.shape[1]))
+    if truth.values is None:
+        return _balanced_accuracy(predicted == truth.codes, codes=truth.codes, weights=weights)
+    ranks = np.stack([rankdata(row) for row in predicted])
+    return _weighted_correlation(ranks, rankdata(truth.values), weights=weights)
+
+
+def chance_of(truth: Column) -> float:
+    """What guessing reaches: 1 / classes that occur, 0 for numbers."""
+    return 0.0 if truth.ordered else 1 / len(np.unique(truth.codes))
+
+
+def bootstrap_weights(clusters: Ints, *, replicates: int, rng: np.random.Generator) -> Floats:
+    """How often each text is drawn in each replicate (R, N).
+
+    Whole clusters are drawn: parallel versions of one text say the same thing, and counting
+    them as independent would make every interval too narrow.
+
+    Args:
+        clusters: Cluster of each text (N,); below 0 means a cluster of its own.
+        replicates: How many times to draw.
+        rng: Source of randomness.
+    """
+    alone = clusters < 0
+    ids = np.where(alone, clusters.max(initial=0) + 1 + np.arange(len(clusters)), clusters)
+    _, cluster = np.unique(ids, return_inverse=True)
+    count = int(cluster.max()) + 1
+    drawn = rng.multinomial(count, np.full(count, 1 / count), size=replicates)
+    return drawn[:, cluster].astype(np.float64)
+
+
+def interval(replicates: npt.ArrayLike) -> tuple[float, float]:
+    """The 95 % percentile interval of bootstrap replicates."""
+    low, high = np.nanquantile(np.asarray(replicates, dtype=np.float64), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _balanced_accuracy(hits: npt.NDArray[np.bool_], *, codes: Ints, weights: Floats) -> Floats:
+    recalls = []
+    for code in np.unique(codes):
+        own = codes == code
+        drawn = weights[:, own].sum(axis=1)
+        found = hits[:, own].astype(np.float64) @ weights[:, own].T
+        recalls.append(
+            np.divide(
+                found,
+                drawn,
+                out=np.full_like(found, np.nan),
+                where=np.broadcast_to(drawn > 0, found.shape),
+            )
+        )
+    return np.asarray(np.nanmean(recalls, axis=0))
+
+
+def _weighted_correlation(x: Floats, y: Floats, *, weights: Floats) -> Floats:
+    """Pearson correlation of each row of `x` (S, N) with `y` (N,) under `weights` (R, N)."""
+    total = weights.sum(axis=1)
+    x_mean, y_mean = x @ weights.T / total, weights @ y / total
+    covariance = (x * y) @ weights.T / total - x_mean * y_mean
+    x_variance = np.square(x) @ weights.T / total - np.square(x_mean)
+    y_variance = weights @ np.square(y) / total - np.square(y_mean)
+    scale = np.sqrt(np.maximum(x_variance, 0) * np.maximum(y_variance, 0))
+    # What does not vary ranks nothing.
+    return np.asarray(
+        np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 1e-9 * x.shape[1])
+    )

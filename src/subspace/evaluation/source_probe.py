@@ -1,0 +1,64 @@
+"""Source probe: how well a block tells the corpora apart, which it should not."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from subspace.blocks import unit
+from subspace.evaluation.probes import linear_probe
+from subspace.evaluation.scores import score_predictions
+from subspace.evaluation.separation import RAW, EmbeddedSource
+from subspace.evaluation.tasks import MIN_TEXTS, ProbeTask
+from subspace.labels import Column
+from subspace.projection import Projection
+from subspace.records import SPLITS
+
+_PER_SOURCE = {"train": 300, "validation": 100, "test": 200}
+
+
+def probe_sources(
+    projection: Projection, sources: Mapping[str, EmbeddedSource], *, raw: slice
+) -> dict[str, float]:
+    """Balanced accuracy of a linear probe for the source of a text, by block and for `raw`.
+
+    Chance is 1 over the number of sources. Empty where fewer than two sources have enough texts.
+
+    Args:
+        projection: Gives the blocks.
+        sources: Labelled texts.
+        raw: Which dimensions of an embedding are the raw one.
+    """
+    usable = {
+        name: source
+        for name, source in sources.items()
+        if all(len(source.labels.positions(split)) >= MIN_TEXTS for split in SPLITS)
+    }
+    if len(usable) < 2:
+        return {}
+    rng = np.random.default_rng(0)
+    parts, codes, splits = [], [], []
+    for code, source in enumerate(usable.values()):
+        for number, split in enumerate(SPLITS):
+            positions = source.labels.positions(split)
+            drawn = rng.choice(positions, min(_PER_SOURCE[split], len(positions)), replace=False)
+            parts.append(source.x[np.sort(drawn)])
+            codes.append(np.full(len(drawn), code))
+            splits.append(np.full(len(drawn), number))
+    x, split_of = np.concatenate(parts), np.concatenate(splits)
+    task = ProbeTask(
+        source="all",
+        factor="source",
+        within="",
+        column=Column(codes=np.concatenate(codes), class_count=len(usable)),
+        draws=np.flatnonzero(split_of == 0)[None],
+        validation=np.flatnonzero(split_of == 1),
+        test=np.flatnonzero(split_of == 2),
+        groups=np.full(len(x), -1),
+    )
+    spaces: dict[str, npt.NDArray[np.floating]] = {RAW: unit(x[:, raw])}
+    spaces.update(projection.layout.split(projection(x)))
+    return {
+        name: float(score_predictions(linear_probe(z, task), truth=task.truth)[0, 0])
+        for name, z in spaces.items()
+    }

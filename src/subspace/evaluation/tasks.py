@@ -1,0 +1,273 @@
+"""Probe tasks: which labels of which texts are read, and what could give them away."""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import spearmanr
+from sklearn.metrics import cluster
+
+from subspace.evaluation.scores import Floats
+from subspace.labels import Column, Ints, Labels
+from subspace.records import SPLITS, Record
+
+# A split with fewer labelled texts measures noise.
+MIN_TEXTS = 30
+# Factors that are associated more strongly than this in a source are probed within each other's
+# levels.
+TIED = 0.1
+# A probe sees at most so many texts of a split: more make it slower, hardly better.
+MAX_TEXTS = {"train": 2000, "validation": 500, "test": 1000}
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeTask:
+    """One factor of one source, perhaps within a level of another.
+
+    Attributes:
+        source: Name of the source.
+        factor: What is read.
+        within: The level of another factor that all texts have, `style=literary`; empty for all.
+        column: The factor's labels for all texts of the source (N,).
+        draws: Training texts of each seed, (S, M).
+        validation: Texts that choose a probe's settings.
+        test: Texts that score it.
+        groups: Group of every text of the source (N,), -1 for none.
+    """
+
+    source: str
+    factor: str
+    within: str
+    column: Column
+    draws: npt.NDArray[np.int64]
+    validation: Ints
+    test: Ints
+    groups: Ints
+
+    @property
+    def truth(self) -> Column:
+        """Labels of the test texts."""
+        return self.column.take(self.test)
+
+    @property
+    def train(self) -> Ints:
+        """Training texts of any seed."""
+        return np.unique(self.draws)
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """Randomness that hangs on nothing but what the task is."""
+        return np.random.default_rng(zlib.crc32(f"{self.source}/{self.factor}".encode()))
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Two factors that say something about each other in one source.
+
+    Attributes:
+        source: Name of the source.
+        factor: One of them.
+        other: The other.
+        strength: Between 0 and 1, see `association`.
+    """
+
+    source: str
+    factor: str
+    other: str
+    strength: float
+
+
+def can_probe(column: Column, *, labels: Labels) -> bool:
+    """Whether a probe trained on the training texts can be tested on the test texts.
+
+    Needs enough labelled texts in every split, more than one class in each, and for categories
+    no test class that training has never seen (as where whole articles are classes).
+    """
+    codes = {split: column.codes[labels.positions(split)] for split in SPLITS}
+    known = {split: split_codes[split_codes >= 0] for split, split_codes in codes.items()}
+    if any(len(part) < MIN_TEXTS or len(np.unique(part)) < 2 for part in known.values()):
+        return False
+    return column.ordered or set(known["test"]) <= set(known["train"])
+
+
+def why_not(column: Column, *, labels: Labels) -> str:
+    """Why `can_probe` says no, with the counts."""
+    counts = [int((column.codes[labels.positions(split)] >= 0).sum()) for split in SPLITS]
+    return (
+        f"a probe needs {MIN_TEXTS} labelled texts and two classes in each of {', '.join(SPLITS)} "
+        f"(there are {', '.join(map(str, counts))} texts), and test classes that training has seen"
+    )
+
+
+def make_tasks(
+    labels: Labels, *, factor: str, seeds: int, ties: Sequence[Tie] = ()
+) -> list[ProbeTask]:
+    """The tasks for one factor of a source; none where no probe can be tested.
+
+    Args:
+        labels: All labels of the source.
+        factor: What to read.
+        seeds: How many samples of training texts to draw.
+        ties: If the factor is tied to another, there is one task per level of the one it is tied
+            to most; numbers have two levels, cut at the median of the training texts.
+    """
+    own = [tie for tie in ties if (tie.source, tie.factor) == (labels.source, factor)]
+    parts: Iterator[tuple[str, npt.NDArray[np.bool_]]]
+    if own:
+        other = max(own, key=lambda tie: tie.strength).other
+        parts = _levels(labels, factor=other)
+    else:
+        parts = iter([("", np.ones(len(labels), dtype=bool))])
+    tasks = []
+    for within, kept in parts:
+        codes = np.where(kept, labels.columns[factor].codes, -1)
+        column = Column(
+            codes=codes,
+            class_count=labels.columns[factor].class_count,
+            values=labels.columns[factor].values,
+        )
+        if can_probe(column, labels=labels):
+            tasks.append(_draw(labels, factor=factor, column=column, within=within, seeds=seeds))
+    return tasks
+
+
+def find_ties(labels: Labels) -> list[Tie]:
+    """Every ordered pair of factors of a source that is tied, by its training texts."""
+    train = labels.take(labels.positions("train"))
+    ties = []
+    for factor, column in train.columns.items():
+        for other, other_column in train.columns.items():
+            if factor != other:
+                strength = association(column, other_column)
+                if strength > TIED:
+                    ties.append(Tie(labels.source, factor, other, strength))
+    return ties
+
+
+def association(first: Column, second: Column) -> float:
+    """How much two labels say about each other, from 0 to 1.
+
+    Rank correlation of two numbers; the correlation ratio of a number given a class, or Cramér's
+    V of two classes, both corrected for what chance gives many classes (Bergsma 2013).
+    """
+    both = (first.codes >= 0) & (second.codes >= 0)
+    if both.sum() < MIN_TEXTS:
+        return 0.0
+    first, second = first.take(np.flatnonzero(both)), second.take(np.flatnonzero(both))
+    if first.values is not None and second.values is not None:
+        if np.ptp(first.values) == 0 or np.ptp(second.values) == 0:
+            return 0.0
+        return abs(float(spearmanr(first.values, second.values).statistic))
+    if first.values is None and second.values is None:
+        return _cramers_v(first.codes, second.codes)
+    numbers, classes = (first, second) if first.values is not None else (second, first)
+    assert numbers.values is not None
+    return _correlation_ratio(numbers.values, classes.codes)
+
+
+def word_counts(records: Sequence[Record]) -> Floats:
+    """Logarithm of the number of words, as a line and a parabola (N, 2): what length can say."""
+    counts = np.log([max(len(record.text.split()), 1) for record in records])
+    return np.stack([counts, np.square(counts)], axis=1)
+
+
+def partial_out(
+    x: npt.NDArray[np.floating], nuisance: Floats, *, train: Ints
+) -> npt.NDArray[np.float32]:
+    """What `nuisance` (N, K) does not explain linearly of `x` (N, D); means stay.
+
+    The coefficients come from the training texts.
+    """
+    centred = nuisance - nuisance[train].mean(axis=0)
+    deviation = x[train] - x[train].mean(axis=0)
+    coefficients = np.linalg.lstsq(centred[train], deviation, rcond=None)[0]
+    return np.asarray(x - centred @ coefficients, dtype=np.float32)
+
+
+def control_columns(task: ProbeTask, *, first_words: Sequence[str]) -> list[Column]:
+    """Control labels of each seed: random, but the same for texts with the same first word.
+
+    A probe can only get them by memorising words, so what it reaches on them is its own doing
+    (Hewitt and Liang 2019, with texts in place of words). They are distributed like the labels.
+    """
+    labelled = task.train
+    words = sorted(set(first_words))
+    position = {word: index for index, word in enumerate(words)}
+    word = np.array([position[first] for first in first_words])
+    columns = []
+    for seed in range(len(task.draws)):
+        rng = np.random.default_rng([seed, zlib.crc32(f"{task.source}/{task.factor}".encode())])
+        drawn = rng.choice(labelled, size=len(words))[word]
+        column = task.column.take(drawn)
+        columns.append(column)
+    return columns
+
+
+def _draw(labels: Labels, *, factor: str, column: Column, within: str, seeds: int) -> ProbeTask:
+    key = zlib.crc32(f"{labels.source}/{factor}/{within}".encode())
+    known = {
+        split: positions[column.codes[positions] >= 0]
+        for split, positions in ((split, labels.positions(split)) for split in SPLITS)
+    }
+    # With few texts every seed would see the same ones, and seeds would tell nothing.
+    size = min(MAX_TEXTS["train"], max(MIN_TEXTS, int(0.8 * len(known["train"]))))
+    draws = [
+        np.sort(np.random.default_rng([seed, key]).choice(known["train"], size, replace=False))
+        for seed in range(seeds)
+    ]
+    rng = np.random.default_rng(key)
+    held = {
+        split: np.sort(
+            rng.choice(known[split], min(MAX_TEXTS[split], len(known[split])), replace=False)
+        )
+        for split in ("validation", "test")
+    }
+    return ProbeTask(
+        source=labels.source,
+        factor=factor,
+        within=within,
+        column=column,
+        draws=np.stack(draws),
+        validation=held["validation"],
+        test=held["test"],
+        groups=labels.groups,
+    )
+
+
+def _levels(labels: Labels, *, factor: str) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+    column = labels.columns[factor]
+    if column.values is None:
+        for code in range(column.class_count):
+            yield f"{factor}={code}", column.codes == code
+        return
+    train = labels.positions("train")
+    middle = np.nanmedian(column.values[train])
+    with np.errstate(invalid="ignore"):
+        yield f"{factor} up to {middle:.2g}", column.values <= middle
+        yield f"{factor} above {middle:.2g}", column.values > middle
+
+
+def _cramers_v(first: Ints, second: Ints) -> float:
+    table = np.asarray(cluster.contingency_matrix(first, second), dtype=np.float64)
+    count, (rows, columns) = table.sum(), table.shape
+    if min(rows, columns) < 2:
+        return 0.0
+    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / count
+    phi = float((np.square(table - expected) / expected).sum() / count)
+    phi = max(phi - (rows - 1) * (columns - 1) / (count - 1), 0.0)
+    rows_left = rows - (rows - 1) ** 2 / (count - 1)
+    columns_left = columns - (columns - 1) ** 2 / (count - 1)
+    return float(np.sqrt(phi / max(min(rows_left, columns_left) - 1, 1e-9)))
+
+
+def _correlation_ratio(values: Floats, codes: Ints) -> float:
+    _, codes = np.unique(codes, return_inverse=True)
+    classes = int(codes.max()) + 1
+    variance = float(values.var())
+    if classes < 2 or variance == 0 or len(values) <= classes:
+        return 0.0
+    means = np.bincount(codes, values) / np.bincount(codes)
+    within = float(np.square(values - means[codes]).sum()) / (len(values) - classes)
+    return float(np.sqrt(max(1 - within / (variance * len(values) / (len(values) - 1)), 0.0)))
