@@ -363,6 +363,29 @@ def test_the_residual_holds_what_no_block_correlates_with(statistics, fresh):
         assert np.abs(shared).max() < 1e-4 * np.abs(rows[block] @ total).max()
 
 
+def test_the_residual_may_keep_a_block_and_stays_apart_from_the_others(statistics):
+    layout = BlockLayout.from_widths({"topic": 6, "style": 4, "residual": 8})
+    total = np.mean([source.covariance for source in statistics.values()], axis=0)
+
+    def shared(keeps: list[str]) -> dict[str, float]:
+        settings = ClosedForm(content="", residual_keeps=keeps)
+        solution = solve_closed_form(
+            statistics, layout=layout, settings=settings, raw=slice(0, DIM)
+        ).projection
+        rows = {block: solution.weight[layout.slice(block)] for block in layout}
+        return {
+            block: np.abs(rows[block] @ total @ rows["residual"].T).max()
+            / np.abs(rows[block] @ total).max()
+            for block in ("topic", "style")
+        }
+
+    assert max(shared([]).values()) < 1e-4
+    kept = shared(["topic"])
+    assert kept["style"] < 1e-4 < 0.1 < kept["topic"]
+    with pytest.raises(ConfigError, match="residual_keeps names 'tone'"):
+        shared(["tone"])
+
+
 def test_caution_closes_what_rewrites_show_and_labels_do_not(world, statistics):
     """Dimension 12 is style by the rewrites alone; a topic of the labels leans on it too."""
     hidden = world.rotation[12]
@@ -418,3 +441,37 @@ def test_settings_that_fit_no_block_are_refused(statistics, settings, message):
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ConfigError):
         ClosedForm(**settings)
+
+
+def test_a_factor_of_a_single_class_cannot_be_learned_and_is_named(train):
+    same = {
+        name: replace(texts, codes={**texts.codes, "style": np.zeros_like(texts.codes["style"])})
+        for name, texts in train.items()
+    }
+    statistics = {name: texts.statistics() for name, texts in same.items()}
+    with pytest.raises(ConfigError, match="'style' has a single class in every source"):
+        solve_closed_form(
+            statistics,
+            layout=BlockLayout.from_widths(WIDTHS),
+            settings=ClosedForm(),
+            raw=slice(0, DIM),
+        )
+    one_is_enough = {**statistics, "one": train["one"].statistics()}
+    solve_closed_form(
+        one_is_enough,
+        layout=BlockLayout.from_widths(WIDTHS),
+        settings=ClosedForm(content=""),
+        raw=slice(0, DIM),
+    )
+
+
+def test_texts_that_are_all_alike_cannot_be_fitted():
+    codes = {"topic": np.arange(40) % 2, "style": np.arange(40) % 3}
+    texts = Texts(x=np.ones((40, DIM), dtype=np.float32), codes=codes)
+    with pytest.raises(ConfigError, match="all have the same embedding"):
+        solve_closed_form(
+            {"one": texts.statistics()},
+            layout=BlockLayout.from_widths(WIDTHS),
+            settings=ClosedForm(),
+            raw=slice(0, DIM),
+        )

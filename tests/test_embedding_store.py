@@ -211,3 +211,11 @@ def test_what_is_stored_never_loads_the_model(tiny_qwen, tmp_path):
 def test_a_query_and_a_document_with_the_same_text_are_two_entries(tiny_qwen, tmp_path):
     encoder = CachedEncoder.open(EncoderSpec(model=str(tiny_qwen)), root=tmp_path)
     assert encoder.rows(["a dog"]) != encoder.rows(["a dog"], kind="query")
+
+
+def test_reading_a_text_that_is_not_stored_is_refused(tmp_path):
+    """-1 would be the last row, which is another text's."""
+    store = open_store(tmp_path)
+    store.append(["here"], vectors_for(["here"]))
+    with pytest.raises(StoreError, match="1 of 2 texts are not stored"):
+        store.read(store.find(["here", "there"]))

@@ -1,5 +1,6 @@
 """The encoder gives its authors' vectors, whatever the batch."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from subspace.cached_encoder import CachedEncoder
 from subspace.encoder import Encoder, EncoderSpec, Fingerprint, model_files
 from subspace.encoder.pooling import POOLINGS
 from subspace.errors import EncoderError
@@ -274,3 +276,71 @@ def test_a_spec_from_a_fingerprint_gives_the_same_fingerprint(tiny_qwen):
     fingerprint = Encoder(spec).fingerprint
     again = EncoderSpec.from_fingerprint(fingerprint, model=str(tiny_qwen))
     assert Encoder(again).fingerprint == fingerprint
+
+
+def test_a_model_without_its_vocabulary_is_refused(copy):
+    """An empty tokenizer would be made up, and every text get nearly the same vector."""
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(EncoderError, match="is not complete: it has no tokenizer"):
+        Encoder(EncoderSpec(model=str(copy)))
+
+
+def test_a_model_without_one_of_its_shards_is_refused(copy):
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(EncoderError, match="model-00001-of-00002"):
+        Encoder(EncoderSpec(model=str(copy)))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_the_fingerprint_of_a_folder_depends_on_all_that_decides_a_vector(name, copy):
+    before = Encoder(EncoderSpec(model=str(copy))).fingerprint
+    (copy / name).write_text((copy / name).read_text() + "\n")
+    assert Encoder(EncoderSpec(model=str(copy))).fingerprint.digest != before.digest
+
+
+def test_a_single_text_in_the_place_of_a_list_is_refused(tiny_qwen):
+    """Its letters would be encoded one by one."""
+    with pytest.raises(EncoderError, match="must be a list of texts"):
+        Encoder(EncoderSpec(model=str(tiny_qwen))).encode("hello")
+
+
+def test_a_device_that_is_not_there_is_named(tiny_qwen):
+    encoder = Encoder(EncoderSpec(model=str(tiny_qwen), device="gpu"))
+    with pytest.raises(EncoderError, match="device 'gpu' cannot be used"):
+        encoder.encode(["a text"])
+
+
+def test_a_model_of_two_halves_is_refused(copy):
+    config = json.loads((copy / "config.json").read_text())
+    config.update(model_type="t5", num_layers=2, is_encoder_decoder=True)
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(EncoderError, match="is a t5 model, which is not supported"):
+        Encoder(EncoderSpec(model=str(copy)))
+
+
+def test_roberta_cannot_reach_its_last_positions(tiny_qwen, tmp_path):
+    """It counts positions from behind the padding token, so 40 of them are 38."""
+    from transformers import RobertaConfig, RobertaModel
+
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_qwen / name, tmp_path)
+    config = RobertaConfig(
+        vocab_size=500,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=40,
+    )
+    RobertaModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
+    encoder = Encoder(EncoderSpec(model=str(tmp_path), pooling="mean"))
+    assert encoder.fingerprint.max_length == 38
+    assert np.isfinite(encoder.encode(["fox " * 200])).all()
+
+
+def test_texts_that_were_cut_are_told(tiny_qwen, tmp_path, caplog):
+    spec = EncoderSpec(model=str(tiny_qwen), max_length=8)
+    encoder = CachedEncoder.open(spec, root=tmp_path)
+    encoder.encode(["short", "the quick brown fox jumps over the lazy dog " * 9])
+    assert "1 texts are longer than the encoder's 8 tokens" in caplog.text

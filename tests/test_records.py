@@ -176,3 +176,46 @@ def test_the_hash_sees_every_change_and_nothing_else(tmp_path):
     assert base == hashed(json.dumps(dict(reversed(GOOD.items())), indent=None))
     changes = {"text": "two", "group": "g", "factors": {"topic": "y"}, "split": "test", "id": "c"}
     assert all(hashed({**GOOD, key: value}) != base for key, value in changes.items())
+
+
+def test_an_assigned_split_does_not_change_with_the_name_of_the_source(tmp_path):
+    """A folder that is renamed keeps its test texts: they never become training texts."""
+    lines = "".join(
+        f'{{"id": "{n}", "text": "t", "group": "g{n // 2}", "factors": {{"f": 1}}}}\n'
+        for n in range(60)
+    )
+    splits = []
+    for name in ("before", "after"):
+        (tmp_path / f"{name}.jsonl").write_text(lines)
+        (records,) = read_records([tmp_path / f"{name}.jsonl"]).values()
+        splits.append([record.split for record in records])
+    assert splits[0] == splits[1]
+    assert set(splits[0]) == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize("part", ['"group": "\\ud800"', '"factors": {"f": "\\ud800"}'])
+def test_half_a_character_is_refused_wherever_it_stands(part, tmp_path):
+    line = {"id": "1", "text": "t", "group": None, "factors": {"f": 1.0}}
+    text = json.dumps(line)
+    for key in ("group", "factors"):
+        if part.startswith(f'"{key}"'):
+            start = {"group": '"group": null', "factors": '"factors": {"f": 1.0}'}[key]
+            text = text.replace(start, part)
+    (tmp_path / "a.jsonl").write_text(text + "\n")
+    with pytest.raises(RecordError, match=r"a\.jsonl:1"):
+        read_records([tmp_path / "a.jsonl"])
+
+
+def test_a_damaged_gzip_file_is_named(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    content = bytearray(gzip.compress(b'{"id": "1", "text": "t", "factors": {"f": 1}}\n' * 50))
+    content[12:20] = b"\xff" * 8
+    path.write_bytes(bytes(content))
+    with pytest.raises(RecordError, match=r"a\.jsonl\.gz: cannot be read"):
+        read_records([path])
+
+
+def test_leaving_out_what_is_not_there_is_said(tmp_path, caplog):
+    (tmp_path / "a.jsonl").write_text('{"id": "1", "text": "t", "factors": {"f": 1}}\n')
+    read_records([tmp_path / "a.jsonl"], exclude=["b"])
+    assert "there is no source 'b' to leave out; there are a" in caplog.text

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from subspace.checkpoint import load_checkpoint
 from subspace.closed_form import ClosedForm, solve_closed_form
-from subspace.datamodule import FactorData
+from subspace.datamodule import FactorData, _first_groups
 from subspace.encoder import EncoderSpec
 from subspace.errors import CheckpointError, ConfigError, LayoutError
 from subspace.training import LossWeights, SeparationModule
@@ -304,3 +304,38 @@ def test_a_block_without_labels_names_the_factors_there_are(stored):
     module = SeparationModule({"topic": 4, "mood": 4})
     with pytest.raises(ConfigError, match=r"mood.*complexity, .*topic"):
         make_trainer(max_steps=1).fit(module, datamodule=FactorData(**stored))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"blocks": BLOCKS, "closed_form": ClosedForm(spread=0.01)},
+        {"blocks": {**BLOCKS, "residual": 2}},
+    ],
+    ids=["spread", "residual"],
+)
+def test_what_only_the_closed_form_can_keep_is_refused_for_training(settings):
+    with pytest.raises(ConfigError, match=r"need model\.solver: closed_form"):
+        SeparationModule(**settings)
+    SeparationModule(**settings, solver="closed_form")
+
+
+def test_an_epoch_that_accumulation_does_not_divide_is_refused(stored):
+    data = FactorData(**{**stored, "steps_per_epoch": 3})
+    trainer = make_trainer(max_steps=2, accumulate_grad_batches=2)
+    with pytest.raises(ConfigError, match="must be a multiple of"):
+        trainer.fit(SeparationModule(BLOCKS), datamodule=data)
+
+
+def test_a_validation_batch_cuts_no_group_and_is_spread_over_the_source():
+    groups = np.repeat(np.arange(40), 3)
+    groups = np.concatenate([groups, np.full(80, -1)])
+    kept = _first_groups(groups, limit=50)
+    assert 40 <= len(kept) <= 50
+    taken = groups[kept][groups[kept] >= 0]
+    assert (np.unique(taken, return_counts=True)[1] == 3).all()
+    assert taken.max() > 20
+    assert (groups[kept] < 0).any()
+    assert (kept == _first_groups(groups, limit=50)).all()
+    assert sorted(_first_groups(groups, limit=500)) == list(range(200))
+    assert len(_first_groups(np.zeros(9, dtype=np.int64), limit=4)) == 9

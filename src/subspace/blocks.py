@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from numbers import Integral
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -51,7 +52,7 @@ class BlockLayout:
                 raise LayoutError(
                     f"block name {name!r} must be a text without '=' and ',' or blanks at its ends"
                 )
-            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+            if isinstance(width, bool) or not isinstance(width, Integral) or width < 1:
                 raise LayoutError(f"width of block '{name}' must be 1 or more, got {width!r}")
             if name in _RESERVED:
                 raise LayoutError(f"no block can be called '{name}': reports use that word")
@@ -61,7 +62,8 @@ class BlockLayout:
     @classmethod
     def from_widths(cls, widths: Mapping[str, int]) -> "BlockLayout":
         """Builds a layout from `{"topic": 96, "style": 96}`, keeping the mapping's order."""
-        return cls(names=tuple(widths), widths=tuple(widths.values()))
+        whole = (int(w) if isinstance(w, np.integer) else w for w in widths.values())
+        return cls(names=tuple(widths), widths=tuple(whole))
 
     def to_widths(self) -> dict[str, int]:
         """The inverse of `from_widths`; JSON-ready."""

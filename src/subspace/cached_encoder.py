@@ -1,5 +1,6 @@
 """CachedEncoder: an encoder that asks its store first and remembers what it computed."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from tqdm import tqdm
 
 from subspace.embedding_store import EmbeddingStore
 from subspace.encoder import Encoder, EncoderSpec, Kind
+
+_log = logging.getLogger(__name__)
 
 
 class CachedEncoder:
@@ -64,7 +67,17 @@ class CachedEncoder:
                 batch = [prompt + wanted[position] for position in positions]
                 self.store.append(batch, vectors)
                 progress_bar.update(len(batch))
+        self._report_truncation()
         return self.store.find(prompted)
+
+    def _report_truncation(self) -> None:
+        if self.encoder.truncated:
+            _log.warning(
+                "%d texts are longer than the encoder's %d tokens; what is beyond was not read",
+                self.encoder.truncated,
+                self.encoder.fingerprint.max_length,
+            )
+            self.encoder.truncated = 0
 
     def encode(
         self, texts: Sequence[str], *, kind: Kind = "document", progress: bool = False

@@ -12,11 +12,13 @@ what tells two sources apart counts nowhere):
 With N = L L^T, in the coordinates u = L^T w, the rows of W_f are the leading eigenvectors of
 L^-1 B_f L^-T inside the complement of L^-1 G_f: Fisher's discriminant analysis under
 the constraint W_f Sigma_xg = 0, by which no linear probe can read g from the block (LEACE,
-Belrose et al. 2023). The constraint holds exactly on the sources it was taken from; `caution`
-holds approximately and on other sources too. The cost does not depend on the number of texts.
+Belrose et al. 2023); a number g counts by its levels, so that what a line reads of it is closed
+up to the differences inside a level. The constraint holds exactly on the sources it was taken
+from; `caution` holds approximately and on other sources too. The cost does not depend on the
+number of texts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -66,6 +68,8 @@ class ClosedForm:
             embedding's own metric, not the whitened one.
         content_share: How much of the content block goes by the raw embedding's variance; the
             rest by the own factor's between-class scatter. In [0, 1].
+        residual_keeps: Blocks whose content the residual keeps as well; it is uncorrelated with
+            all others. With `[topic]` it is what a text says, without how.
     """
 
     shrinkage: float = 0.05
@@ -76,9 +80,12 @@ class ClosedForm:
     spread: float = 0.0
     content: str = "topic"
     content_share: float = 0.7
+    residual_keeps: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
+        # YAML and JSON give lists.
+        object.__setattr__(self, "residual_keeps", tuple(self.residual_keeps))
         if not 0 < self.shrinkage <= 1:
             raise ConfigError(f"shrinkage must be in (0, 1], got {self.shrinkage}")
         if not 0 <= self.guard <= 1:
@@ -101,6 +108,7 @@ class ClosedForm:
         settings = {each.name: getattr(self, each.name) for each in fields(self)}
         for name in ("caution", "ranks"):
             settings[name] = None if settings[name] is None else dict(settings[name])
+        settings["residual_keeps"] = list(self.residual_keeps)
         return settings
 
     def only(self, layout: BlockLayout) -> "ClosedForm":
@@ -110,6 +118,7 @@ class ClosedForm:
             caution={b: w for b, w in (self.caution or {}).items() if b in layout.names},
             ranks={b: r for b, r in (self.ranks or {}).items() if b in layout.names},
             content=self.content if self.content in layout.names else "",
+            residual_keeps=[block for block in self.residual_keeps if block in layout.names],
         )
 
     def rank(self, block: str, *, width: int) -> int:
@@ -160,9 +169,11 @@ def solve_closed_form(
 
     Raises:
         ConfigError: A setting names no block, a block's factor is labelled in no source, or a
-            block is wider than what the guard leaves of the embedding.
+            block is wider than what the guard leaves of the embedding, a factor has a single
+            class, or nothing varies.
     """
     evidence = gather_evidence(statistics)
+    _check_statistics(statistics, layout=layout)
     _check_names(
         layout, settings=settings, labelled=[f for f in evidence if evidence[f].labels is not None]
     )
@@ -176,7 +187,8 @@ def solve_closed_form(
             )
     if RESIDUAL in layout.names:
         width = layout.to_widths()[RESIDUAL]
-        rows[RESIDUAL] = _residual_rows(list(rows.values()), total=total, width=width, raw=raw)
+        apart = [part for block, part in rows.items() if block not in settings.residual_keeps]
+        rows[RESIDUAL] = _residual_rows(apart, total=total, width=width, raw=raw)
         guards[RESIDUAL] = np.zeros((len(total), 0))
     counts = np.array([source.count for source in statistics.values()], dtype=np.float64)
     means = np.stack([source.mean for source in statistics.values()])
@@ -195,6 +207,22 @@ def solve_closed_form(
     )
 
 
+def _check_statistics(statistics: Mapping[str, SourceStatistics], *, layout: BlockLayout) -> None:
+    if not any(np.trace(source.covariance) > 0 for source in statistics.values()):
+        raise ConfigError("the training texts all have the same embedding: there is nothing to fit")
+    for block in layout:
+        labelled = {
+            name: int((source.factors[block].counts > 0).sum())
+            for name, source in statistics.items()
+            if block in source.factors
+        }
+        if labelled and max(labelled.values()) < 2:
+            raise ConfigError(
+                f"'{block}' has a single class in every source that labels it "
+                f"({', '.join(labelled)}): a block cannot learn it"
+            )
+
+
 def _check_names(layout: BlockLayout, *, settings: ClosedForm, labelled: list[str]) -> None:
     for block in layout:
         if block not in labelled and block != RESIDUAL:
@@ -202,8 +230,12 @@ def _check_names(layout: BlockLayout, *, settings: ClosedForm, labelled: list[st
                 f"no source is labelled with '{block}'; name blocks after the factors "
                 f"{', '.join(sorted(labelled))}, or add a source that labels it"
             )
-    for setting, named in (("caution", settings.caution), ("ranks", settings.ranks)):
-        for block in named or {}:
+    for setting, named in (
+        ("caution", settings.caution),
+        ("ranks", settings.ranks),
+        ("residual_keeps", settings.residual_keeps),
+    ):
+        for block in named or ():
             if block not in layout.names:
                 raise ConfigError(
                     f"{setting} names '{block}', but the blocks are {', '.join(layout)}"
@@ -284,8 +316,8 @@ def _leading(scatter: Matrix, *, count: int) -> tuple[Matrix, Matrix]:
 
 
 def _residual_rows(blocks: list[Matrix], *, total: Matrix, width: int, raw: slice) -> Matrix:
-    """Orthonormal rows (width, D): leading raw directions that no block correlates with."""
-    covariance = np.concatenate(blocks) @ total[:, raw]
+    """Orthonormal rows (width, D): leading raw directions that `blocks` do not correlate with."""
+    covariance = np.concatenate([np.zeros((1, len(total))), *blocks]) @ total[:, raw]
     # Zero rows beyond a block's rank correlate with nothing.
     free = null_space(covariance)
     if free.shape[1] < width:

@@ -155,9 +155,7 @@ class FactorData(pl.LightningDataModule):
         for name, (labels, rows) in self._part(split).items():
             if name not in order or len(rows) < 2:
                 continue
-            # By group, so that a cut leaves whole groups; the sort is stable, so it is the same
-            # in every run.
-            kept = np.argsort(labels.groups, kind="stable")[: 4 * self._batch_size]
+            kept = _first_groups(labels.groups, limit=4 * self._batch_size)
             batches.append(
                 make_batch(
                     self._vectors,
@@ -168,8 +166,8 @@ class FactorData(pl.LightningDataModule):
             )
         if not batches:
             raise ConfigError(
-                f"no source has texts in the split '{split}'; label some with it, or leave `split` "
-                "out of the records to have it assigned"
+                f"no source that has training texts has two texts or more in the split '{split}'; "
+                "label some with it, or leave `split` out of the records to have it assigned"
             )
         return DataLoader(_Batches(batches), batch_size=None)
 
@@ -196,6 +194,23 @@ class FactorData(pl.LightningDataModule):
             self.prepare_data()
         assert self._encoder is not None
         return self._encoder
+
+
+def _first_groups(groups: Ints, *, limit: int) -> Ints:
+    """Positions of about `limit` texts, no group cut in two, spread over the source.
+
+    The sort is stable and what is drawn hangs on nothing but the numbers: the same in every run.
+    """
+    order = np.argsort(groups, kind="stable")
+    if len(order) <= limit:
+        return order
+    starts = np.flatnonzero((groups[order] < 0) | (np.diff(groups[order], prepend=-2) != 0))
+    ends = np.append(starts[1:], len(order))
+    # Evenly through the file: its beginning is often of one kind.
+    drawn = np.random.default_rng(0).permutation(len(starts))
+    whole = drawn[np.cumsum((ends - starts)[drawn]) <= limit]
+    whole = np.sort(whole) if len(whole) else drawn[:1]
+    return np.concatenate([order[starts[g] : ends[g]] for g in whole])
 
 
 class _PlannedBatches(Dataset[Batch]):
@@ -248,6 +263,13 @@ class _StepSampler(Sampler[int]):
     """The steps of one epoch, from the trainer's step on: resuming in mid-epoch is exact."""
 
     def __init__(self, trainer: Any, steps_per_epoch: int) -> None:
+        accumulated = trainer.accumulate_grad_batches
+        if steps_per_epoch % accumulated:
+            raise ConfigError(
+                f"data.steps_per_epoch ({steps_per_epoch}) must be a multiple of "
+                f"trainer.accumulate_grad_batches ({accumulated}), so that a step never spans two "
+                "epochs"
+            )
         self._trainer = trainer
         self._steps_per_epoch = steps_per_epoch
 

@@ -141,7 +141,13 @@ class EmbeddingStore:
             raise StoreError(f"cannot write to {self.folder}: {error}") from error
 
     def read(self, rows: Rows) -> Vectors:
-        """Copies rows (as `find` gives them) into memory."""
+        """Copies rows (as `find` gives them) into memory.
+
+        Raises:
+            StoreError: A row is -1: its text is not stored.
+        """
+        if len(rows) and rows.min() < 0:
+            raise StoreError(f"{int((rows < 0).sum())} of {len(rows)} texts are not stored")
         return np.asarray(self.vectors[rows])
 
     def _write(self, vectors: bytes, entries: bytes) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def read_lines(path: Path, *, problems: Problems) -> Iterator[Line]:
                 value = _parse(raw, where=where, problems=problems)
                 if value is not None:
                     yield Line(value=value, where=where)
-    except (OSError, EOFError) as error:  # a missing, unreadable or cut-off (gzip) file
+    except (OSError, EOFError, zlib.error) as error:  # missing, unreadable or damaged (gzip)
         problems.add(str(path), f"cannot be read: {error}")
 
 

@@ -9,7 +9,7 @@ from subspace.blocks import BlockLayout, unit_blocks
 from subspace.errors import LayoutError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
 class Projection:
     """z = W (x - mu), every block scaled to unit length.
 
@@ -50,11 +50,19 @@ class Projection:
         """Projects embeddings (..., D) to blocks (..., layout.dim), each block of unit length.
 
         Raises:
-            LayoutError: The embeddings have another dimension.
+            LayoutError: The embeddings have another dimension, or are not finite.
         """
         if x.shape[-1] != self.input_dim:
             raise LayoutError(
                 f"embeddings have {x.shape[-1]} dimensions, the projection takes {self.input_dim}"
             )
-        z = (x - self.mean) @ self.weight.T
+        with np.errstate(all="ignore"):
+            z = (x - self.mean) @ self.weight.T
+            # Scaling to unit length would make zeros of it, which look sound.
+            broken = np.flatnonzero(~np.isfinite(z).all(axis=-1))
+        if len(broken):
+            raise LayoutError(
+                f"{len(broken)} of the embeddings hold NaN or infinity, or are too large, the "
+                f"first at position {broken[0]}"
+            )
         return unit_blocks(z, layout=self.layout).astype(np.float32, copy=False)

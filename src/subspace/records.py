@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from subspace.jsonl import Line, Problems, read_lines, read_text
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+_log = logging.getLogger(__name__)
 
 # Files of a BEIR retrieval set may lie beside records; they are not records.
 _RETRIEVAL_FILES = ("corpus.jsonl", "queries.jsonl", "corpus.jsonl.gz", "queries.jsonl.gz")
@@ -60,6 +63,7 @@ def read_records(
     """
     problems = Problems()
     files: dict[str, list[Path]] = {}
+    left_out = set()
     for path in map(Path, paths):
         found = _find_sources(path)
         if not found:
@@ -67,8 +71,14 @@ def read_records(
         for name, source_files in found.items():
             if name in files:
                 problems.add(str(path), f"a second source is called '{name}'; rename one")
-            elif name not in exclude:
+            elif name in exclude:
+                left_out.add(name)
+            else:
                 files[name] = source_files
+    for name in exclude:
+        if name not in left_out:  # perhaps mistyped; perhaps a configuration for more data
+            known = ", ".join(sorted({*files, *left_out}))
+            _log.warning("there is no source '%s' to leave out; there are %s", name, known)
     sources = {
         name: _read_source(name, source_files, problems=problems)
         for name, source_files in files.items()
@@ -153,13 +163,12 @@ def _read_record(
     record_id = read_text(value, "id", where=where, problems=problems)
     text = read_text(value, "text", where=where, problems=problems)
     group = value.get("group")
-    if group is not None and not (isinstance(group, str) and group):
-        problems.add(where, f"'group' must be a text or null, got {group!r:.60}")
+    if group is not None and read_text(value, "group", where=where, problems=problems) is None:
         return None
     factors = _read_factors(value.get("factors"), where=where, problems=problems)
     if record_id is None or text is None or factors is None:
         return None
-    split = value.get("split") if needs_split else assign_split(f"{source}\n{group or record_id}")
+    split = value.get("split") if needs_split else assign_split(group or record_id)
     if split not in SPLITS:
         problems.add(where, f"'split' must be one of {', '.join(SPLITS)}, got {split!r:.60}")
         return None
@@ -184,7 +193,7 @@ def _read_factors(
         number = _to_number(label)
         if number is not None:
             factors[name] = number
-        elif isinstance(label, str) and label.strip():
+        elif isinstance(label, str) and label.strip() and _is_encodable(name + label):
             factors[name] = label
         else:
             problems.add(
@@ -192,6 +201,15 @@ def _read_factors(
             )
             return None
     return factors
+
+
+def _is_encodable(text: str) -> bool:
+    """Whether it is free of halves of surrogate pairs, which no file and no tensor can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _to_number(label: object) -> float | None:

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from subspace.batches import Batch
 from subspace.blocks import BlockLayout
 from subspace.checkpoint import MANIFEST_KEY, Checkpoint, read_state
-from subspace.closed_form import ClosedForm, guard_directions, solve_closed_form
+from subspace.closed_form import RESIDUAL, ClosedForm, guard_directions, solve_closed_form
 from subspace.errors import CheckpointError, ConfigError
 from subspace.losses import (
     ProbeHead,
@@ -108,6 +108,11 @@ class SeparationModule(pl.LightningModule):
                 raise ConfigError(f"model.{name} must be above 0 and finite, got {value}")
         if not 1 <= hard_weight < np.inf:
             raise ConfigError(f"model.hard_weight must be 1 or more and finite, got {hard_weight}")
+        if solver == "sgd" and (closed_form.spread or RESIDUAL in (blocks or {})):
+            raise ConfigError(
+                "model.closed_form.spread and a residual block need model.solver: closed_form; "
+                "training would wash the constant and the residual out"
+            )
         self.layout = BlockLayout.from_widths(
             blocks or dict.fromkeys(("topic", "style", "complexity", "specificity"), 256)
         )

@@ -19,6 +19,9 @@ Vectors = npt.NDArray[np.float32]
 # Texts are sorted by length inside a window, so that a batch holds texts of like length.
 _WINDOW = 2048
 _DTYPES = ("float32", "bfloat16")
+# Architectures that count positions from behind the padding token's id (transformers,
+# `create_position_ids_from_input_ids`), so that their last positions cannot be reached.
+_OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "longformer"})
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ class Encoder:
             )
         if pooling not in POOLINGS:
             raise EncoderError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}")
-        depth = config.num_hidden_layers
+        depth, longest = _read_size(config, model=spec.model)
         if not spec.layers or len(set(spec.layers)) != len(spec.layers):
             raise EncoderError(f"layers must name each layer once, got {list(spec.layers)}")
         for layer in spec.layers:
@@ -153,7 +156,6 @@ class Encoder:
                     f"layers has {layer}, but '{spec.model}' has the layers 0 to {depth} "
                     "(0 are the token embeddings; -1 is the last)"
                 )
-        longest = int(config.max_position_embeddings)
         max_length = spec.max_length or recipe.max_length or longest
         if not 3 <= max_length <= longest:
             raise EncoderError(f"max_length must be 3 to {longest}, got {max_length}")
@@ -185,7 +187,19 @@ class Encoder:
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(self._files.folder, local_files_only=True)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self._files.folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise EncoderError(
+                f"{self._files.folder} holds no readable tokenizer: {error}"
+            ) from error
+        if tokenizer.pad_token is None:
+            if tokenizer.eos_token is None:
+                raise EncoderError(
+                    f"the tokenizer in {self._files.folder} has no padding token, so that texts of "
+                    "several lengths cannot be encoded together; name one in its files"
+                )
+            tokenizer.pad_token = tokenizer.eos_token  # masked, so any token will do
         # Last-token pooling is run with padding on the left, as the authors of Qwen3 do.
         tokenizer.padding_side = "left" if self.fingerprint.pooling == "lasttoken" else "right"
         return tokenizer
@@ -194,7 +208,13 @@ class Encoder:
     def _device(self) -> str:
         import torch
 
-        return self.spec.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        wanted = self.spec.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            torch.empty(0, device=wanted)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise EncoderError(f"device {wanted!r} cannot be used: {reason}") from error
+        return wanted
 
     @cached_property
     def _model(self) -> Any:
@@ -260,7 +280,23 @@ class Encoder:
             return torch.cat(pooled, dim=-1).cpu().numpy()
 
 
+def _read_size(config: Any, *, model: str) -> tuple[int, int]:
+    """Number of layers and longest input of a model, as its configuration says."""
+    depth = getattr(config, "num_hidden_layers", None)
+    longest = getattr(config, "max_position_embeddings", None)
+    if getattr(config, "is_encoder_decoder", False) or depth is None or longest is None:
+        raise EncoderError(
+            f"'{model}' is a {config.model_type} model, which is not supported: it must be an "
+            "encoder or a decoder of its own, with num_hidden_layers and max_position_embeddings"
+        )
+    if config.model_type in _OFFSET_POSITIONS:
+        longest -= (config.pad_token_id or 0) + 1
+    return int(depth), int(longest)
+
+
 def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise EncoderError("texts must be a list of texts, got a single one; put it in a list")
     for position, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise EncoderError(f"text {position} is empty or no text: {text!r:.60}")

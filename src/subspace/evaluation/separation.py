@@ -31,6 +31,8 @@ from subspace.projection import Projection
 from subspace.records import Record
 
 RAW = "raw"
+# What the projection reads, where that is more than the last layer.
+ALL_LAYERS = "all layers"
 # Where the raw embedding itself is this close to guessing, ratios to it are noise.
 MIN_ABOVE_CHANCE = 0.05
 _REPLICATES = 300
@@ -223,7 +225,7 @@ def read_factors(
         source = sources[name]
         spaces = {(RAW, ""): unit(source.x[:, raw])}
         if raw != slice(0, source.x.shape[1]):
-            spaces["all layers", ""] = source.x
+            spaces[ALL_LAYERS, ""] = source.x
         for model, projections in models.items():
             if name in projections:
                 projection = projections[name]
@@ -302,6 +304,8 @@ def _read_source(
             outcomes: dict[tuple[str, str], _Outcome] = {}
             for space in spaces:
                 if probe == "network" and space[0] not in thorough:
+                    continue
+                if probe != "linear" and space[0] == ALL_LAYERS:  # they are probes' input alone
                     continue
                 outcomes[space] = _measure(
                     [

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def guard_penalty(weight: Tensor, *, classes: Tensor, z: Tensor) -> Tensor:
-    """Share of a block's variance that lies along other factors' class means.
+    """How far other factors' class means lie apart inside a block, relative to its variance.
 
     Args:
         weight: W_f, the block's rows (width, D).

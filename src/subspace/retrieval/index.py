@@ -97,16 +97,16 @@ class BlockIndex:
         twice = [name for name, count in counts.items() if count > 1]
         if twice:
             raise ValueError(f"ids must differ; used more than once: {', '.join(twice[:5])}")
-        with np.errstate(all="ignore"):  # what overflows is refused by the document's id
+        try:
             vectors = projection(embeddings)
-        # Both: scaling to unit length can make zeros of what is not finite.
-        sound = np.isfinite(embeddings).all(axis=1) & np.isfinite(vectors).all(axis=1)
-        broken = np.flatnonzero(~sound)
-        if len(broken):
-            raise ValueError(
-                f"the embedding of document '{documents[broken[0]].id}' holds NaN or infinity, "
-                f"or is too large ({len(broken)} such embeddings)"
-            )
+        except LayoutError:
+            for document, embedding in zip(documents, embeddings, strict=True):
+                try:
+                    projection(embedding)
+                except LayoutError as error:
+                    message = f"the embedding of document '{document.id}' cannot be used: {error}"
+                    raise ValueError(message) from error
+            raise
         return cls(
             documents=tuple(documents),
             vectors=vectors,
