@@ -148,6 +148,11 @@ def test_files_of_a_retrieval_set_are_no_records(tmp_path):
     write(tmp_path / "s" / "queries.jsonl", {"_id": "q", "text": "query"})
     assert [record.id for record in read_records([tmp_path / "s"])["s"]] == ["a"]
 
+    write(tmp_path / "alone" / "corpus.jsonl", {"_id": "d", "text": "doc"})
+    assert list(read_records([tmp_path / "s", tmp_path / "alone"])) == ["s"]
+    with pytest.raises(RecordError, match="no records at all"):
+        read_records([tmp_path / "alone"])
+
 
 @given(groups=st.lists(st.text(min_size=1, max_size=4).map(lambda t: f"g{t!r}"), min_size=1))
 def test_without_splits_a_group_stays_together_whatever_the_order(groups, tmp_path_factory):

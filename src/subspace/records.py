@@ -66,7 +66,7 @@ def read_records(
     left_out = set()
     for path in map(Path, paths):
         found = _find_sources(path)
-        if not found:
+        if not found and not any((path / name).is_file() for name in _RETRIEVAL_FILES):
             problems.add(str(path), "holds no records (*.jsonl or *.jsonl.gz)")
         for name, source_files in found.items():
             if name in files:

@@ -179,12 +179,6 @@ def _compare(
         )
         return {}, models
     closed_form = ClosedForm(**settings)
-    missing = len(checkpoint.data_sha256) - len(statistics)
-    if missing and leave_out:
-        warnings.append(
-            f"{missing} of the {len(checkpoint.data_sha256)} sources that the checkpoint was "
-            "trained on are not given: cross-corpus projections are solved from the others alone"
-        )
     trained = checkpoint.training.get("solver") != "closed_form"
     if trained:
         models["closed form"] = solve_closed_form(
@@ -192,6 +186,12 @@ def _compare(
         ).projection
     if not leave_out or len(statistics) < 2:
         return {}, models
+    missing = len(checkpoint.data_sha256) - len(statistics)
+    if missing:
+        warnings.append(
+            f"{missing} of the {len(checkpoint.data_sha256)} sources that the checkpoint was "
+            "trained on are not given: cross-corpus projections are solved from the others alone"
+        )
     if trained:
         warnings.append(
             "cross-corpus figures are of the closed form with the checkpoint's settings: training "

@@ -61,8 +61,8 @@ def _search(arguments: argparse.Namespace) -> None:
     named = " ".join(f"{name}={value:.2f}" for name, value in weights.as_dict().items())
     print(f"query: {arguments.query}\nweights: {named}")
     for rank, hit in enumerate(hits, start=1):
-        parts = " ".join(f"{name} {part:+.2f}" for name, part in hit.parts.items())
-        print(f"{rank:2d}. {hit.score:+.3f}  [{parts}]  {hit.id}\n      {_shorten(hit.text)}")
+        parts = " ".join(f"{name} {part:+.3f}" for name, part in hit.parts.items())
+        print(f"{rank:2d}. {hit.score:+.4f}  [{parts}]  {hit.id}\n      {_shorten(hit.text)}")
 
 
 def _shorten(text: str, *, width: int = 110) -> str:
