@@ -16,7 +16,7 @@ from subspace.blocks import unit
 from subspace.cached_encoder import CachedEncoder
 from subspace.checkpoint import load_checkpoint
 from subspace.evaluation import rank_score
-from subspace.retrieval import BlockWeights
+from subspace.retrieval import Weights
 from subspace.retrieval_sets import read_retrieval_set
 
 
@@ -39,10 +39,10 @@ def main() -> None:
     blocks = projection(queries), projection(documents)
     rows: dict[str, npt.NDArray[np.floating]] = {
         "raw encoder, last layer": unit(queries[:, raw]) @ unit(documents[:, raw]).T,
-        "blocks, equal weights": BlockWeights.equal(layout).fold(blocks[0]) @ blocks[1].T,
+        "blocks, equal weights": Weights.equal(layout).fold(blocks[0]) @ blocks[1].T,
     }
     for name in layout:
-        weights = BlockWeights.from_mapping({name: 1.0}, layout=layout)
+        weights = Weights.from_mapping({name: 1.0}, layout=layout)
         rows[f"block {name} alone"] = weights.fold(blocks[0]) @ blocks[1].T
     print("| score | NDCG@5 | MRR |\n|---|---|---|")
     for name, scores in rows.items():

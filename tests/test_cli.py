@@ -190,10 +190,13 @@ def search(cwd: Path, *arguments: str) -> dict:
 
 def test_search_prints_parts_that_sum_to_the_score(trained):
     found = search(trained, "--query", "how to cook a stew", "-k", "7")
-    assert found["weights"] == dict.fromkeys(found["weights"], 0.25)
+    blocks = ["topic", "style", "complexity", "specificity"]
+    assert found["weights"]["relevance"] == dict.fromkeys(blocks, 0.25)
+    assert found["weights"]["recency"] == dict.fromkeys(blocks, 0.0)
     assert len(found["hits"]) == 7
     for hit in found["hits"]:
-        assert hit["score"] == pytest.approx(sum(hit["parts"].values()), abs=1e-6)
+        parts = [value for block in hit["parts"].values() for value in block.values()]
+        assert hit["score"] == pytest.approx(sum(parts), abs=1e-6)
     scores = [hit["score"] for hit in found["hits"]]
     assert scores == sorted(scores, reverse=True)
 
@@ -202,7 +205,7 @@ def test_two_weightings_give_two_rankings(trained):
     topic = search(trained, "--query", "how to cook a stew", "--weights", "topic=1")
     style = search(trained, "--query", "how to cook a stew", "--weights", "style=1")
     assert [hit["id"] for hit in topic["hits"]] != [hit["id"] for hit in style["hits"]]
-    assert all(hit["parts"]["style"] == 0 for hit in topic["hits"])
+    assert all(set(hit["parts"]["style"].values()) == {0} for hit in topic["hits"])
 
 
 def test_search_prints_a_table_for_people(trained):
@@ -213,6 +216,139 @@ def test_search_prints_a_table_for_people(trained):
     ).stdout
     assert "weights: topic=0.70 style=0.10 complexity=0.00 specificity=0.00" in out
     assert " 1. " in out
+
+
+def test_what_was_used_comes_back_in_block_and_in_item_scope(trained):
+    """Uses are logged, and the same search then ranks what was used, and its like, higher."""
+    first = search(trained, "--query", "stew", "-k", "100")["hits"]
+    last = first[-1]["id"]
+    for _ in range(2):
+        out = run(
+            *("feedback", "--usage", "usage.db", "--clock", "steps", "--index", "index"),
+            *("--used", f"{last}=1"),
+            cwd=trained,
+        ).stdout
+        assert "1 uses -> usage.db" in out
+    options = ("--query", "stew", "--preset", "recency_importance", "--usage", "usage.db")
+    for scope in ("item", "block"):
+        found = search(trained, *options, "--scope", scope, "-k", "100")
+        assert found["scope"] == scope
+        ranks = [hit["id"] for hit in found["hits"]]
+        assert ranks.index(last) < (1 if scope == "item" else 50)
+    both = search(trained, *options, "--scope", "both")
+    assert [found["scope"] for found in both] == ["block", "item"]
+    # Counter-check: relevance alone ranks as before.
+    assert search(trained, "--query", "stew", "-k", "100", "--usage", "usage.db")["hits"] == first
+
+
+def test_the_log_goes_out_as_jsonl_and_comes_back(trained):
+    run("feedback", "--usage", "one.db", "--used", "a=1", "--used", "b", cwd=trained)
+    run("feedback", "--usage", "one.db", "--export", "uses.jsonl", cwd=trained)
+    run("feedback", "--usage", "two.db", "--import", "uses.jsonl", cwd=trained)
+    run("feedback", "--usage", "two.db", "--export", "again.jsonl", cwd=trained)
+    uses = [json.loads(line) for line in (trained / "uses.jsonl").read_text().splitlines()]
+    assert [(use["item"], use["success"]) for use in uses] == [("a", 1.0), ("b", None)]
+    assert (trained / "again.jsonl").read_text() == (trained / "uses.jsonl").read_text()
+
+
+def test_the_bandit_chooses_and_learns_from_ratings_once(trained):
+    options = ("--usage", "bandit-usage.db", "--bandit", "arms.db", "--seed", "3")
+    found = search(trained, "--query", "stew", "--preset", "auto", *options)
+    rate = ("feedback", *options, "--query-id", found["query_id"], "--ratings", "relevance=5")
+    assert f"rated: {found['arm']}" in run(*rate, cwd=trained).stdout
+    assert "was rated before" in run(*rate, cwd=trained, expect=2).stderr
+    wrong = ("feedback", *options, "--query-id", "nobody", "--success", "1")
+    assert "no query 'nobody'" in run(*wrong, cwd=trained, expect=2).stderr
+
+
+def test_a_query_can_be_an_item_a_composition_or_a_file_of_texts(trained):
+    everything = search(trained, "--query", "stew", "-k", "3")["hits"]
+    item = everything[0]["id"]
+    like = search(trained, "--like", item)
+    assert item not in [hit["id"] for hit in like["hits"]]
+    composed = search(trained, "--compose", "topic=stew", "--compose", f"style=@{item}")
+    assert set(composed["hits"][0]["parts"]["complexity"].values()) == {0}
+    lines = [{"id": "q1", "text": "stew"}, {"id": "q2", "text": "goal"}]
+    (trained / "queries.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    batch = search(trained, "--queries", "queries.jsonl", "-k", "3")
+    assert [found["query"] for found in batch] == ["q1", "q2"]
+    assert [hit["id"] for hit in batch[0]["hits"]] == [hit["id"] for hit in everything]
+
+
+def test_hits_can_be_filtered_by_what_labels_them(trained):
+    first = json.loads((trained / "texts.jsonl").read_text().splitlines()[0])
+    wanted = first["factors"]["specificity"]
+    where = ("--where", f"specificity={wanted!r}", "-k", "50")
+    assert [hit["id"] for hit in search(trained, "--query", "stew", *where)["hits"]] == [
+        first["id"]
+    ]
+    assert search(trained, "--query", "stew", "--where", "specificity=many")["hits"] == []
+
+
+def test_index_says_how_much_scores_vary(trained):
+    out = run(
+        *("index", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl"),
+        *("--output", "index-again", "--dtype", "float16"),
+        cwd=trained,
+    ).stdout
+    assert "spread of scores among" in out
+    assert "topic" in out
+
+
+def test_presets_are_listed_with_their_values(tmp_path):
+    listed = json.loads(run("presets", "--json", cwd=tmp_path).stdout)
+    assert len(listed) == 12
+    assert listed["balanced"] == [0.33, 0.33, 0.34]
+    assert "importance_relevance" in run("presets", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--query", "stew", "--like", "a"), "give one of"),
+        ((), "give one of"),
+        (("--like", "nobody"), "not in the index: nobody"),
+        (("--compose", "mood=x"), "no block 'mood'"),
+        (("--compose", "topic"), "--compose must read like"),
+        (("--query", "stew", "--preset", "best"), "no preset 'best'"),
+        (("--query", "stew", "--preset", "balanced"), "--usage on the command line"),
+        (("--query", "stew", "--riv", "1,2"), "riv=0.15,0.15,0.7"),
+        (("--query", "stew", "--riv", "1,0,0", "--preset", "balanced"), "--riv goes with"),
+        (("--query", "stew", "--preset", "auto", "--usage", "u.db"), "--bandit is needed"),
+        (("--query", "stew", "-k", "0"), "k must be a whole number"),
+        (("--query", "stew", "--candidates", "0"), "candidates must be a whole number"),
+        (("--query", "stew", "--where", "topic"), "--where must read like"),
+        (("--query", "stew", "--usage", "u.db", "--recency", "fast"), "linear:50"),
+        (("--query", "stew", "--usage", "u.db", "--half-life", "soon"), "a time must read like"),
+        (("--query", "stew", "--usage", "texts.jsonl"), "texts.jsonl cannot be used"),
+    ],
+)
+def test_a_wrong_search_is_one_sentence(trained, arguments, message):
+    result = run(
+        *("search", "--checkpoint", "checkpoints/demo", "--index", "index", *arguments),
+        cwd=trained,
+        expect=2,
+    )
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "say what to do"),
+        (("--used", "a=2"), "between 0 and 1"),
+        (("--used", "a=often"), "a number is needed"),
+        (("--used", "a=1", "--used", "a=0"), "given twice"),
+        (("--used", "nobody", "--index", "index"), "not in the index index: nobody"),
+        (("--success", "1"), "give its --query-id"),
+        (("--import", "nowhere.jsonl"), "nowhere.jsonl: cannot be read"),
+    ],
+)
+def test_wrong_feedback_is_one_sentence(trained, arguments, message):
+    result = run("feedback", "--usage", "wrong.db", *arguments, cwd=trained, expect=2)
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -342,7 +478,9 @@ def test_the_reading_side_imports_no_trainer(trained, command):
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("command", ["", "embed", "probe", "index", "search"])
+@pytest.mark.parametrize(
+    "command", ["", "embed", "probe", "index", "search", "feedback", "presets", "rewrite"]
+)
 def test_help_is_there_for_every_command(command, tmp_path):
     out = run(*([command] if command else []), "--help", cwd=tmp_path).stdout
     assert "usage: subspace" in out

@@ -1,5 +1,6 @@
 """What the README prints is what its commands print."""
 
+import ast
 import os
 import re
 import subprocess
@@ -17,6 +18,19 @@ def shown(name: str) -> str:
     found = re.search(rf"<!-- demo: {name} -->\n```\n(.*?)```", README, re.DOTALL)
     assert found, f"README has no block '{name}'"
     return found[1]
+
+
+def run_python(code: str, *, cwd: Path) -> list[str]:
+    """Lines that a piece of Python prints."""
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, text=True, capture_output=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout.splitlines()
+
+
+def python_blocks(text: str = README) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +80,26 @@ def test_the_hits_are_what_the_demo_prints(demo):
 
 
 def test_the_python_example_runs_and_shows_two_rankings(demo):
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
-    assert code
-    assert len(code[1].strip().splitlines()) <= 10
-    result = subprocess.run(
-        [sys.executable, "-c", code[1]], cwd=demo, text=True, capture_output=True, check=False
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    ids = [line.split()[1] for line in result.stdout.splitlines()]
+    code = python_blocks()[0]
+    assert len(code.strip().splitlines()) <= 10
+    ids = [line.split()[1] for line in run_python(code, cwd=demo)]
     assert len(ids) == 6
     assert ids[:3] != ids[3:]
+
+
+def test_every_python_example_runs_in_the_order_of_reading(demo):
+    """After the feedback of the second, recency and importance count."""
+    lines = run_python("\n".join(python_blocks()), cwd=demo)
+    parts = ast.literal_eval(lines[-1])
+    assert set(parts) == {"recency", "importance", "relevance"}
+    assert parts["recency"] > 0
+
+
+def test_the_python_of_the_page_on_retrieval_runs(demo):
+    page = (ROOT / "docs" / "retrieval.md").read_text(encoding="utf-8")
+    blocks = python_blocks(page)
+    assert len(blocks) > 1
+    run_python("\n".join(blocks), cwd=demo)
 
 
 def test_the_tree_in_the_readme_is_the_tree():

@@ -2,11 +2,10 @@
 
 Three lines to a result::
 
-    from subspace import BlockWeights, Searcher
+    from subspace import Searcher
 
     searcher = Searcher.open("checkpoints/demo", "runs/demo/index")
-    weights = BlockWeights.parse("topic=0.7,style=0.3", layout=searcher.index.layout)
-    hits = searcher.search("how do I prune roses", weights=weights)
+    hits = searcher.search("how do I prune roses", weights="topic=0.7,style=0.3")
 
 Nothing here imports the trainer; training is `subspace fit --config ...`, or
 `subspace.training.SeparationModule` with `subspace.datamodule.FactorData`.
@@ -17,18 +16,33 @@ from subspace.checkpoint import Checkpoint, load_checkpoint
 from subspace.encoder import Encoder, EncoderSpec
 from subspace.errors import SubspaceError
 from subspace.projection import Projection
-from subspace.retrieval import BlockIndex, BlockWeights, Hit, Searcher
+from subspace.retrieval import (
+    PRESETS,
+    BlockIndex,
+    Hit,
+    Like,
+    Results,
+    Searcher,
+    UsageLog,
+    Use,
+    Weights,
+)
 
 __all__ = [
+    "PRESETS",
     "BlockIndex",
     "BlockLayout",
-    "BlockWeights",
     "Checkpoint",
     "Encoder",
     "EncoderSpec",
     "Hit",
+    "Like",
     "Projection",
+    "Results",
     "Searcher",
     "SubspaceError",
+    "UsageLog",
+    "Use",
+    "Weights",
     "load_checkpoint",
 ]

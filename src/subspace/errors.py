@@ -10,7 +10,11 @@
     ├── LayoutError       block names or widths do not fit
     ├── CheckpointError   a checkpoint is missing, damaged or made for something else
     ├── WeightsError      weights of a query are wrong
-    └── IndexFolderError  a search index is missing, damaged or made for another checkpoint
+    ├── QueryError        a query names an item or a block that is not there
+    ├── IndexFolderError  a search index is missing, damaged or made for another checkpoint
+    ├── EngineError       a vector engine refuses, cannot be reached, or lacks its package
+    ├── UsageLogError     a usage log cannot be used, or a use is wrong
+    └── BanditError       a reward or a rating is wrong, or the bandit's file cannot be used
 
 The command line prints the message of a `SubspaceError` and exits with 2; any other exception
 is a defect of this package and keeps its traceback.
@@ -64,3 +68,19 @@ class WeightsError(SubspaceError, ValueError):
 
 class IndexFolderError(SubspaceError):
     """A search index is missing, damaged, or was built with another checkpoint."""
+
+
+class QueryError(SubspaceError, ValueError):
+    """A query asks for items or blocks that are not there, or is of the wrong shape."""
+
+
+class EngineError(SubspaceError, ValueError):
+    """A vector engine refuses items, cannot be reached, or its package is not installed."""
+
+
+class UsageLogError(SubspaceError, ValueError):
+    """A usage log is damaged or cannot be written, or a use is not possible."""
+
+
+class BanditError(SubspaceError, ValueError):
+    """Ratings or rewards are out of range, or the bandit's file cannot be used."""

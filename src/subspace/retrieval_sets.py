@@ -7,6 +7,8 @@ from pathlib import Path
 
 from subspace.jsonl import Line, Problems, read_lines, read_text
 
+Scalar = str | float | bool
+
 _TEXTS = ("corpus.jsonl", "queries.jsonl")
 
 
@@ -17,10 +19,13 @@ class Document:
     Attributes:
         id: Unique in its set.
         text: What is encoded: the title, if there is one, and the text.
+        metadata: What it can be filtered by: the texts, numbers and truth values among its
+            `metadata` and its `factors`.
     """
 
     id: str
     text: str
+    metadata: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,12 +148,30 @@ def _read_documents(
             )
             continue
         first_seen[document_id] = line.where
-        documents[document_id] = Document(id=document_id, text=text)
+        documents[document_id] = Document(id=document_id, text=text, metadata=_read_metadata(line))
         metadata = line.value.get("metadata")
         split = metadata.get("split") if isinstance(metadata, dict) else None
         if splits is not None and isinstance(split, str):
             splits[document_id] = split
     return documents
+
+
+def _read_metadata(line: Line) -> dict[str, Scalar]:
+    """Scalars of `factors` and `metadata`; what is nested cannot be filtered by and is left out."""
+    found: dict[str, Scalar] = {}
+    for key in ("factors", "metadata"):
+        values = line.value.get(key)
+        if isinstance(values, dict):
+            found.update({k: v for k, v in values.items() if k.isprintable() and _is_scalar(v)})
+    return found
+
+
+def _is_scalar(value: object) -> bool:
+    if isinstance(value, str):
+        return value.isprintable()
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _read_content(line: Line, *, problems: Problems) -> str | None:

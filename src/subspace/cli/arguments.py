@@ -1,15 +1,18 @@
 """Arguments that several commands share, and what they open."""
 
 import argparse
+import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
     from subspace.cached_encoder import CachedEncoder
     from subspace.checkpoint import Checkpoint
+    from subspace.retrieval.bandit import Bandit
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
@@ -38,6 +41,129 @@ def add_store(parser: argparse.ArgumentParser) -> None:
         help="folder of computed embeddings; what is there is not computed again "
         "(default: %(default)s)",
     )
+
+
+def add_usage(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Adds `--usage` and what recency means."""
+    parser.add_argument(
+        "--usage",
+        required=required,
+        metavar="F",
+        help="the usage log: an SQLite file, made where there is none",
+    )
+    parser.add_argument(
+        "--clock",
+        choices=["wall", "steps"],
+        help="what time a new log counts: seconds, or steps, one for every time something is "
+        "logged (default: wall)",
+    )
+    parser.add_argument(
+        "--recency",
+        metavar="KIND:SCALE",
+        help="how the recency of an item falls: linear:50, exponential:7d or power:12h; without a "
+        "unit in steps or seconds (default: a linear window of 50 steps or days)",
+    )
+    parser.add_argument(
+        "--half-life",
+        metavar="T",
+        help="age after which a use counts half in a block: 50, 7d (default: 50 steps or days)",
+    )
+
+
+def add_bandit(parser: argparse.ArgumentParser) -> None:
+    """Adds `--bandit`, `--arms` and `--seed`."""
+    parser.add_argument(
+        "--bandit",
+        metavar="F",
+        help="SQLite file of the bandit's posteriors, for --preset auto; made where there is none",
+    )
+    parser.add_argument(
+        "--arms",
+        metavar="F",
+        help="YAML file of what it chooses from: weights by name; or `blocks`, block weights by "
+        "name, each of which goes with every preset (default: the presets)",
+    )
+    parser.add_argument("--seed", type=int, help="of the bandit's draws")
+
+
+def history_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """`recency` and `half_life` of a `BlockIndex`.
+
+    Raises:
+        WeightsError: One of them cannot be read.
+        UsageLogError: The log counts another time than --clock says.
+    """
+    from subspace.retrieval.item_scope import Decay, parse_duration
+    from subspace.retrieval.usage_log import UsageLog
+
+    if arguments.usage is not None and arguments.clock is not None:
+        UsageLog.open(arguments.usage, clock=arguments.clock).close()
+    return {
+        "recency": None if arguments.recency is None else Decay.parse(arguments.recency),
+        "half_life": None if arguments.half_life is None else parse_duration(arguments.half_life),
+    }
+
+
+def open_bandit(arguments: argparse.Namespace) -> "Bandit":
+    """The bandit of --bandit and --arms.
+
+    Raises:
+        ConfigError: There is no --bandit, or the file of arms cannot be read.
+        BanditError: It cannot be used.
+    """
+    from subspace.retrieval.bandit import WeightBandit
+    from subspace.retrieval.factored_bandit import FactoredBandit
+
+    if arguments.bandit is None:
+        raise ConfigError("--bandit is needed: the file in which what is learned is kept")
+    if arguments.arms is None:
+        return WeightBandit(arguments.bandit, seed=arguments.seed)
+    arms = _read_arms(arguments.arms)
+    if "blocks" in arms and set(arms) <= {"blocks", "presets"}:
+        return FactoredBandit(arguments.bandit, seed=arguments.seed, **arms)
+    return WeightBandit(arguments.bandit, arms=arms, seed=arguments.seed)
+
+
+def _read_arms(path: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        arms = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"--arms: cannot read {path}: {error}") from error
+    named = isinstance(arms, dict) and all(
+        isinstance(arm, dict) or name == "presets" for name, arm in arms.items()
+    )
+    if not named:
+        raise ConfigError(
+            f"--arms: {path} must hold weights by name, such as `calm: {{preset: balanced, "
+            "blocks: {topic: 1}}`, or `blocks: {content: {topic: 1}}`"
+        )
+    return dict(arms)
+
+
+def read_pairs(given: Sequence[str], *, option: str) -> dict[str, list[str]]:
+    """Reads `NAME=VALUE`, each; values by name.
+
+    Raises:
+        ConfigError: One of them is not of that form.
+    """
+    pairs: dict[str, list[str]] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip() or not value:
+            raise ConfigError(f"{option} must read like NAME=VALUE, got {text!r}")
+        pairs.setdefault(name.strip(), []).append(value)
+    return pairs
+
+
+def read_value(text: str) -> str | float | bool:
+    """A number or truth value where the text is one in JSON; else the text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
 
 
 def make_folder(path: Path | str) -> Path:

@@ -2,8 +2,16 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from subspace.cli.arguments import Commands, add_checkpoint, add_store, open_encoder
+from subspace.steering import LOW
+
+if TYPE_CHECKING:
+    from subspace.retrieval import BlockIndex
+
+# Documents that are projected and added at once.
+_BATCH = 10_000
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -11,8 +19,9 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "index",
         help="build an index of texts to search in",
-        description="Encodes texts, projects them to blocks and writes an index folder. Weights "
-        "are given with each search, so an index never has to be built again for other weights.",
+        description="Encodes texts, projects them to blocks and writes an index. Weights are given "
+        "with each search, so an index never has to be built again for other weights. Says which "
+        "blocks hardly vary among these texts, as a weight on such a block steers nothing.",
         epilog="example: subspace index --checkpoint checkpoints/demo "
         "--input data/factorial/records.jsonl --output runs/index",
     )
@@ -22,23 +31,73 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "--input",
         required=True,
         metavar="F",
-        help="JSONL with `id` (or `_id`), `text` and perhaps `title`, or a folder with a "
-        "corpus.jsonl",
+        help="JSONL with `id` (or `_id`), `text` and perhaps `title`, `metadata` and `factors`, "
+        "or a folder with a corpus.jsonl",
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="the index folder to write")
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="INDEX",
+        help="the folder to write; or postgresql://USER@HOST/DB#TABLE, http://HOST:PORT#COLLECTION "
+        "(Milvus) or FILE.db#COLLECTION (Milvus, embedded)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=["numpy", "faiss", "pgvector", "milvus"],
+        help="numpy (exact) or faiss (compressed, for 100,000 texts and more) for a folder; "
+        "by default numpy, or what goes with the address",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "float16"],
+        help="how a folder keeps vectors: float16 takes half of the space",
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
     from subspace.checkpoint import load_checkpoint
     from subspace.retrieval import BlockIndex
+    from subspace.retrieval.engines import NumpyEngine, create_engine
+    from subspace.retrieval.index import digest_projection
     from subspace.retrieval_sets import read_documents
 
-    BlockIndex.check_target(arguments.output)
     path = Path(arguments.input)
     documents = read_documents(path / "corpus.jsonl" if path.is_dir() else path)
     checkpoint = load_checkpoint(arguments.checkpoint)
+    projection = checkpoint.projection
+    engine = create_engine(
+        arguments.output,
+        layout=projection.layout,
+        projection_digest=digest_projection(projection),
+        engine=arguments.engine,
+        settings={"dtype": arguments.dtype} if arguments.dtype else {},
+    )
     encoder = open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store)
-    raw = encoder.encode([document.text for document in documents], progress=True)
-    BlockIndex.build(documents, raw, projection=checkpoint.projection).save(arguments.output)
+    rows = encoder.rows([document.text for document in documents], progress=True)
+    starts = range(0, len(documents), _BATCH)
+    for start in tqdm(starts, desc="indexing", unit="batch", disable=len(starts) < 2):
+        part = slice(start, start + _BATCH)
+        BlockIndex.build(
+            documents[part], encoder.store.read(rows[part]), projection=projection, engine=engine
+        )
+    if isinstance(engine, NumpyEngine):
+        engine.save()
     print(f"{len(documents)} texts -> {arguments.output}")
+    _say(BlockIndex(engine))
+    engine.close()
+
+
+def _say(index: "BlockIndex") -> None:
+    steering = index.steering
+    spreads = ", ".join(f"{name} {spread:.3f}" for name, spread in steering.blocks.items())
+    print(f"spread of scores among {steering.items} texts: {spreads}")
+    if steering.warning():
+        print(f"warning: {steering.warning()}")
+    idle = {name: n for name, n in steering.idle_dimensions(index.layout).items() if n}
+    if idle:
+        widths = index.layout.to_widths()
+        said = ", ".join(f"{name} {count} of {widths[name]}" for name, count in idle.items())
+        print(f"dimensions that hardly vary (below {LOW} of their block's average): {said}")

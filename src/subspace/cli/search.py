@@ -1,31 +1,106 @@
-"""`subspace search`: the best documents under a weight per block."""
+"""`subspace search`: the best documents under weights per block."""
 
 import argparse
 import gc
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from subspace.cli.arguments import Commands, add_checkpoint
+from subspace.cli.arguments import (
+    Commands,
+    add_bandit,
+    add_checkpoint,
+    add_usage,
+    read_pairs,
+    read_value,
+)
+from subspace.errors import ConfigError
+
+if TYPE_CHECKING:
+    from subspace.retrieval import Hit, Results, Searcher
+    from subspace.retrieval.queries import Query
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     """Declares the command's arguments."""
     parser = commands.add_parser(
         "search",
-        help="search an index with a weight per block",
+        help="search an index with weights per block",
         description="Prints the best texts for a query, each with its score and what every block "
         "adds to it. A block that --weights does not name counts 0; without --weights every "
-        "block counts the same.",
+        "block counts the same. Recency and importance count with --riv or --preset, and come "
+        "from a usage log (`subspace feedback` writes it).",
         epilog="example: subspace search --checkpoint checkpoints/demo --index runs/index "
-        '--query "how do I prune roses" --weights topic=0.7,complexity=0.3',
+        '--query "how do I prune roses" --weights topic=0.7,complexity=0.3 --preset balanced '
+        "--usage runs/usage.db",
     )
     add_checkpoint(parser)
-    parser.add_argument("--index", required=True, metavar="DIR", help="folder of the index")
-    parser.add_argument("--query", required=True, metavar="TEXT", help="what to search for")
-    parser.add_argument("--weights", metavar="B=W,...", help="such as topic=0.7,style=0.1")
+    parser.add_argument(
+        "--index", required=True, metavar="INDEX", help="the folder or address of the index"
+    )
+    _add_queries(parser)
+    _add_weights(parser)
     parser.add_argument("-k", type=int, default=5, help="how many hits (default: %(default)s)")
+    parser.add_argument(
+        "--candidates",
+        type=int,
+        metavar="N",
+        help="let recency and importance order only the N best by relevance",
+    )
+    parser.add_argument(
+        "--where",
+        action="append",
+        metavar="NAME=VALUE",
+        help="only texts with this metadata; given twice with one name: either value",
+    )
+    add_usage(parser, required=False)
+    add_bandit(parser)
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
     parser.set_defaults(run=_run)
+
+
+def _add_queries(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--query", metavar="TEXT", help="what to search for")
+    parser.add_argument("--like", metavar="ID", help="more like this item of the index")
+    parser.add_argument(
+        "--compose",
+        action="append",
+        metavar="BLOCK=TEXT",
+        help="what a block is to be like, one for each block; BLOCK=@ID names an item",
+    )
+    parser.add_argument(
+        "--queries", metavar="F", help="JSONL of queries (`id` and `text`), searched together"
+    )
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights",
+        metavar="B=W,...",
+        help="such as topic=0.7,style=0.1, or a YAML file (name.yaml) with such weights or a table "
+        "of recency, importance and relevance by block",
+    )
+    parser.add_argument(
+        "--riv", metavar="R,I,V", help="recency, importance and relevance, such as 0.15,0.15,0.7"
+    )
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="these three by name (`subspace presets` lists them), or auto: the bandit's choice",
+    )
+    parser.add_argument(
+        "--scope",
+        choices=["block", "item", "both"],
+        default="block",
+        help="whether recency and importance spread to what is alike in a block, or are of each "
+        "item by itself, or both side by side (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--standardize",
+        action="store_true",
+        help="let weights count in standard deviations of each block's scores",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -40,29 +115,133 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> None:
-    from subspace.retrieval import BlockWeights, Searcher
-
-    searcher = Searcher.open(arguments.checkpoint, arguments.index, encoder_model=arguments.encoder)
-    layout = searcher.index.layout
-    weights = (
-        BlockWeights.equal(layout)
-        if arguments.weights is None
-        else BlockWeights.parse(arguments.weights, layout=layout)
-    )
-    hits = searcher.search(arguments.query, weights=weights, k=arguments.k)
+    queries = _read_queries(arguments)
+    where = _read_where(arguments.where)
+    searcher = _open(arguments)
+    weights, preset = _read_weights(arguments, searcher)
+    options: dict[str, Any] = {
+        "k": arguments.k,
+        "candidates": arguments.candidates,
+        "where": where,
+        "standardize": arguments.standardize,
+        "weights": weights,
+        "preset": preset,
+    }
+    if arguments.scope == "both":
+        pairs = [searcher.compare(query, **options) for query in queries.values()]
+        results = [found for pair in pairs for found in pair.values()]
+        names = [name for name in queries for _ in range(2)]
+    else:
+        results = searcher.search_batch(list(queries.values()), scope=arguments.scope, **options)
+        names = list(queries)
     if arguments.json:
-        result = {
-            "query": arguments.query,
-            "weights": weights.as_dict(),
-            "hits": [asdict(hit) for hit in hits],
-        }
-        print(json.dumps(result, ensure_ascii=False, indent=1))
+        print(json.dumps(_as_json(names, queries, results), ensure_ascii=False, indent=1))
         return
-    named = " ".join(f"{name}={value:.2f}" for name, value in weights.as_dict().items())
-    print(f"query: {arguments.query}\nweights: {named}")
-    for rank, hit in enumerate(hits, start=1):
-        parts = " ".join(f"{name} {part:+.3f}" for name, part in hit.parts.items())
-        print(f"{rank:2d}. {hit.score:+.4f}  [{parts}]  {hit.id}\n      {_shorten(hit.text)}")
+    for name, found in zip(names, results, strict=True):
+        _show(str(queries[name]) if isinstance(queries[name], str) else name, found)
+
+
+def _open(arguments: argparse.Namespace) -> "Searcher":
+    from subspace.cli.arguments import history_options, open_bandit
+    from subspace.retrieval import Searcher
+
+    bandit = open_bandit(arguments) if arguments.preset == "auto" else None
+    return Searcher.open(
+        arguments.checkpoint,
+        arguments.index,
+        usage=arguments.usage,
+        bandit=bandit,
+        encoder_model=arguments.encoder,
+        **history_options(arguments),
+    )
+
+
+def _read_queries(arguments: argparse.Namespace) -> "dict[str, Query]":
+    """Queries by the name to show them under."""
+    from subspace.retrieval import Like
+
+    given = [n for n in ("query", "like", "compose", "queries") if getattr(arguments, n)]
+    if len(given) != 1:
+        raise ConfigError("give one of --query, --like, --compose and --queries")
+    if arguments.query:
+        return {arguments.query: arguments.query}
+    if arguments.like:
+        return {f"like {arguments.like}": Like(arguments.like)}
+    if arguments.compose:
+        parts = read_pairs(arguments.compose, option="--compose")
+        if len(parts) < len(arguments.compose):
+            raise ConfigError("--compose: a block is given twice")
+        composed = {
+            block: Like(text[1:]) if text.startswith("@") else text
+            for block, (text,) in parts.items()
+        }
+        return {", ".join(arguments.compose): composed}
+    from subspace.retrieval_sets import read_documents
+
+    return {document.id: document.text for document in read_documents(arguments.queries)}
+
+
+def _read_where(given: list[str] | None) -> dict[str, list[Any]]:
+    pairs = read_pairs(given or [], option="--where")
+    return {name: [read_value(value) for value in values] for name, values in pairs.items()}
+
+
+def _read_weights(arguments: argparse.Namespace, searcher: "Searcher") -> "tuple[Any, str | None]":
+    """Weights and preset, as `Searcher.search` takes them."""
+    from subspace.retrieval import Weights
+
+    text = arguments.weights
+    if text is not None and text.endswith((".yaml", ".yml")):
+        text = Weights.read(text, layout=searcher.layout)
+    if arguments.riv is None:
+        return text, arguments.preset
+    if arguments.preset is not None or isinstance(text, Weights):
+        raise ConfigError("--riv goes with weights by block, not with --preset or a YAML file")
+    parts = [part for part in (text, f"riv={arguments.riv}") if part]
+    return ",".join(parts), None
+
+
+def _as_json(
+    names: list[str], queries: "Mapping[str, Query]", results: "list[Results]"
+) -> dict[str, Any] | list[dict[str, Any]]:
+    rows = [
+        {
+            "query": name,
+            "query_id": found.query_id,
+            "scope": found.scope,
+            "arm": found.arm,
+            "weights": found.weights.as_dict(),
+            "hits": [asdict(hit) for hit in found],
+        }
+        for name, found in zip(names, results, strict=True)
+    ]
+    return rows[0] if len(queries) == len(rows) == 1 else rows
+
+
+def _show(query: str, found: "Results") -> None:
+    table = found.weights
+    named = " ".join(
+        f"{name}={sum(values):.2f}"
+        for name, *values in zip(
+            table.layout, table.recency, table.importance, table.relevance, strict=True
+        )
+    )
+    print(f"query: {query}\nweights: {named}")
+    if table.uses_history:
+        shares = {part: sum(getattr(table, part)) for part in ("recency", "importance")}
+        said = " ".join(f"{part}={value:.2f}" for part, value in shares.items())
+        arm = f", chosen: {found.arm}" if found.arm else ""
+        print(f"of which {said}, {found.scope} scope{arm}; query id {found.query_id}")
+    for rank, hit in enumerate(found, start=1):
+        print(f"{rank:2d}. {hit.score:+.4f}  [{_parts(hit, table.uses_history)}]  {hit.id}")
+        print(f"      {_shorten(hit.text)}")
+
+
+def _parts(hit: "Hit", history: bool) -> str:
+    parts = " ".join(f"{name} {part:+.3f}" for name, part in hit.by_block().items())
+    if not history:
+        return parts
+    return parts + " | " + " ".join(f"{name} {part:+.3f}" for name, part in hit.by_part().items())
 
 
 def _shorten(text: str, *, width: int = 110) -> str:

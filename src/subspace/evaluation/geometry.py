@@ -9,8 +9,6 @@ import numpy.typing as npt
 from subspace.evaluation.separation import EmbeddedSource
 from subspace.projection import Projection
 
-# Below this standard deviation the scores of a block hardly change a ranking.
-LITTLE_SPREAD = 0.002
 _PAIRS = 2000
 
 

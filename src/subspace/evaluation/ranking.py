@@ -52,15 +52,28 @@ def rank_score(
     judged = (gains > 0).any(axis=1)
     if not judged.any():
         raise ValueError("no query has a relevant document")
-    scores, gains = scores[judged], gains[judged]
-    reciprocal = [_reciprocal_rank(row, gain > 0) for row, gain in zip(scores, gains, strict=True)]
+    each = [
+        rank_one(row, relevant=gain > 0, k=k)
+        for row, gain in zip(scores[judged], gains[judged], strict=True)
+    ]
+    ndcg, mrr = np.mean(each, axis=0)
+    return RankingScore(ndcg=float(ndcg), mrr=float(mrr), k=k, queries=int(judged.sum()))
+
+
+def rank_one(
+    scores: npt.NDArray[np.floating], *, relevant: npt.NDArray[np.bool_], k: int
+) -> tuple[float, float]:
+    """nDCG@k and reciprocal rank of one query.
+
+    Args:
+        scores: Score of every document (N,).
+        relevant: Which of them are relevant (N,), one at least.
+        k: Cut-off of nDCG.
+    """
     # scikit-learn refuses to rank a single document, which is relevant here.
-    return RankingScore(
-        ndcg=float(ndcg_score(gains, scores, k=k)) if scores.shape[1] > 1 else 1.0,
-        mrr=float(np.mean(reciprocal)),
-        k=k,
-        queries=int(judged.sum()),
-    )
+    gains = relevant[None].astype(np.float64)
+    ndcg = ndcg_score(gains, scores[None], k=k) if len(scores) > 1 else 1.0
+    return float(ndcg), _reciprocal_rank(scores, relevant)
 
 
 def _reciprocal_rank(scores: npt.NDArray[np.floating], relevant: npt.NDArray[np.bool_]) -> float:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from subspace.blocks import unit
 from subspace.evaluation.base_retrieval import BaseRetrieval
 from subspace.evaluation.disentanglement import Disentanglement, measure_disentanglement
-from subspace.evaluation.geometry import LITTLE_SPREAD, BlockGeometry, measure_geometry
+from subspace.evaluation.geometry import BlockGeometry, measure_geometry
 from subspace.evaluation.neighbours import precision_at_ten
 from subspace.evaluation.probes import PROBES
 from subspace.evaluation.separation import (
@@ -26,6 +26,7 @@ from subspace.evaluation.swap import draw_triples, swap_accuracy
 from subspace.evaluation.tasks import Tie, association, find_ties, word_counts
 from subspace.labels import Column
 from subspace.projection import Projection
+from subspace.steering import LOW
 
 # The two models that every report is about; others are baselines.
 IN_CORPUS = "in-corpus"
@@ -243,8 +244,9 @@ def _length_associations(sources: Mapping[str, EmbeddedSource]) -> dict[str, flo
 
 def _warn(geometry: Mapping[str, BlockGeometry]) -> list[str]:
     return [
-        f"block '{block}': the scores of random texts vary by {part.score_spread:.4f} only, so "
-        "that a weight on it can hardly steer anything"
+        f"block '{block}': the scores of random texts vary by {part.score_spread:.4f} only (below "
+        f"{LOW}), so that a weight on it hardly steers next to blocks that vary more; let weights "
+        "count in standard deviations (`standardize`)"
         for block, part in geometry.items()
-        if part.score_spread < LITTLE_SPREAD
+        if part.score_spread < LOW
     ]

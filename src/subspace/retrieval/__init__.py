@@ -1,7 +1,21 @@
-"""Search with a weight per block."""
+"""Search with a weight for recency, importance and relevance in every block."""
 
-from subspace.retrieval.index import BlockIndex, Hit
+from subspace.retrieval.hits import Hit, Results
+from subspace.retrieval.index import BlockIndex
+from subspace.retrieval.presets import PRESETS
+from subspace.retrieval.queries import Like
 from subspace.retrieval.searcher import Searcher
-from subspace.retrieval.weights import BlockWeights
+from subspace.retrieval.usage_log import UsageLog, Use
+from subspace.retrieval.weights import Weights
 
-__all__ = ["BlockIndex", "BlockWeights", "Hit", "Searcher"]
+__all__ = [
+    "PRESETS",
+    "BlockIndex",
+    "Hit",
+    "Like",
+    "Results",
+    "Searcher",
+    "UsageLog",
+    "Use",
+    "Weights",
+]

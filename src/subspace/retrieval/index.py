@@ -1,33 +1,19 @@
-"""BlockIndex: the blocks of a set of documents, on disk and searched exactly.
+"""BlockIndex: an engine's vectors searched with weights, recency and importance per block.
 
-A folder with three files: `items.jsonl` (id and text of each document), `vectors.npy` (float32,
-count x dim, unit blocks, memory-mapped when read) and `manifest.json` (format 1)::
+    score(q, d) = sum_b  w[V,b] <q_b, d_b>  +  w[R,b] R_b(d)  +  w[I,b] I_b(d)
 
-    format_version   1
-    projection       digest of the projection that made the vectors
-    blocks           {"topic": 96, ...}: the layout, in order
-    count            of documents
-    items_sha256     of `items.jsonl`
-    vectors_crc32    of `vectors.npy`
-
-Both sums are checked whenever an index is opened, which makes that a tenth slower (300,000 short
-texts, 384 dimensions; reading the items takes the rest). A CRC is enough to find what a disk or a
-copy damaged, and is faster for the larger file. Indexes written before there were sums are read
-without.
+In `block` scope R_b and I_b are inner products with traces of what was used, so that all of it is
+one inner product with a folded query; in `item` scope they are the item's own recency and success
+rate, added to the score of each item. Scores and their parts are computed in double precision from
+the vectors of what the engine found, so that every engine gives the same scores.
 """
 
 import hashlib
 import json
-import operator
-import os
-import shutil
-import tempfile
-import zlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import uuid
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -35,224 +21,108 @@ import numpy.typing as npt
 from subspace.blocks import BlockLayout
 from subspace.errors import ConfigError, IndexFolderError, LayoutError, WeightsError
 from subspace.projection import Projection
-from subspace.retrieval.weights import BlockWeights
+from subspace.retrieval.engines import Engine, Found, NumpyEngine, Where, open_engine
+from subspace.retrieval.engines.protocol import check_k, check_queries
+from subspace.retrieval.history import History, require
+from subspace.retrieval.hits import SCOPES, Results, Scope
+from subspace.retrieval.item_scope import Decay
+from subspace.retrieval.scoring import BlockScorer, ItemScorer, Scorer
+from subspace.retrieval.usage_log import UsageLog
+from subspace.retrieval.weights import Weights
 from subspace.retrieval_sets import Document
+from subspace.steering import STEERING_SAMPLE, Steering, measure_steering
 
-FORMAT_VERSION = 1
-# Error of a float32 inner product, relative to the sum of the query's entries.
-_ROUNDING = 1e-6
-_MANIFEST, _ITEMS, _VECTORS = "manifest.json", "items.jsonl", "vectors.npy"
+Vector = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Hit:
-    """One document found.
-
-    Attributes:
-        id: The document's id.
-        text: Its text.
-        score: Sum of `parts`.
-        parts: What each block adds: its weight times the cosine in the block.
-    """
-
-    id: str
-    text: str
-    score: float
-    parts: dict[str, float]
-
-
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
 class BlockIndex:
-    """Documents and their blocks.
+    """Documents that can be found by their blocks.
 
     Attributes:
-        documents: What can be found.
-        vectors: Unit blocks (N, layout.dim), same order.
-        layout: The blocks.
-        projection_digest: Identifies the projection that made the vectors.
+        engine: Where the vectors are.
+        history: What was used; None without a usage log.
     """
 
-    documents: tuple[Document, ...]
-    vectors: npt.NDArray[np.float32]
-    layout: BlockLayout
-    projection_digest: str
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        usage: UsageLog | None = None,
+        recency: Decay | None = None,
+        half_life: float | None = None,
+    ) -> None:
+        """Searches an engine.
+
+        Args:
+            engine: Where the vectors are.
+            usage: Which item was used when; needed where recency or importance count.
+            recency: How the recency of an item falls with age; see `History`.
+            half_life: Age at which a use counts half in a block; see `History`.
+        """
+        self.engine = engine
+        self._steering: Steering | None = None
+        self.history = (
+            None
+            if usage is None
+            else History(usage, engine=engine, recency=recency, half_life=half_life)
+        )
 
     @classmethod
     def build(
         cls,
         documents: Sequence[Document],
-        embeddings: npt.NDArray[np.float32],
+        embeddings: Vector,
         *,
         projection: Projection,
-    ) -> "BlockIndex":
+        engine: Engine | None = None,
+        **options: Any,
+    ) -> Self:
         """Projects raw embeddings (N, D) of `documents`.
 
+        Args:
+            documents: What can be found.
+            embeddings: Their raw embeddings, same order.
+            projection: To blocks.
+            engine: Where to add them; a new `NumpyEngine` if None.
+            options: Of the index, as the class takes them.
+
         Raises:
-            ValueError: There are more or fewer embeddings than documents, an embedding is not
-                finite, or an id is used twice.
+            EngineError: An id is empty or used twice.
+            LayoutError: There are more or fewer embeddings than documents, or one is not finite.
         """
         if len(documents) != len(embeddings):
-            raise ValueError(f"{len(documents)} documents, {len(embeddings)} embeddings")
-        counts = Counter(document.id for document in documents)
-        twice = [name for name, count in counts.items() if count > 1]
-        if twice:
-            raise ValueError(f"ids must differ; used more than once: {', '.join(twice[:5])}")
-        try:
-            vectors = projection(embeddings)
-        except LayoutError:
-            for document, embedding in zip(documents, embeddings, strict=True):
-                try:
-                    projection(embedding)
-                except LayoutError as error:
-                    message = f"the embedding of document '{document.id}' cannot be used: {error}"
-                    raise ValueError(message) from error
-            raise
-        return cls(
-            documents=tuple(documents),
-            vectors=vectors,
-            layout=projection.layout,
-            projection_digest=digest_projection(projection),
-        )
-
-    def search(
-        self,
-        query: npt.NDArray[np.float32],
-        *,
-        weights: BlockWeights | Mapping[str, float] | None = None,
-        k: int = 10,
-    ) -> list[Hit]:
-        """The best `k` documents by weighted score, exactly; ties in index order.
-
-        Args:
-            query: Unit blocks (layout.dim,).
-            weights: Weight by block name, blocks left out count 0; equal ones if None.
-            k: How many; more than there are gives all.
-
-        Raises:
-            ConfigError: `k` is no whole number from 1.
-            LayoutError: The query has another dimension, or is not finite.
-            WeightsError: A weight is wrong, or they are for another layout.
-            IndexFolderError: The vectors are not finite.
-        """
-        k = _check_k(k)
-        if query.shape != (self.layout.dim,):
-            raise LayoutError(
-                f"the query has shape {query.shape}, the index needs ({self.layout.dim},)"
+            raise LayoutError(f"{len(documents)} documents, {len(embeddings)} embeddings")
+        if engine is None:
+            engine = NumpyEngine(
+                layout=projection.layout, projection_digest=digest_projection(projection)
             )
-        if not np.isfinite(query).all():
-            raise LayoutError("the query holds NaN or infinity")
-        weights = self._weights(weights)
-        folded = weights.fold(query)
-        with np.errstate(all="ignore"):
-            scores = self.vectors @ folded
-        if not np.isfinite(scores).all():  # NaN and infinity come through, also at weight 0
-            broken = self.documents[int(np.flatnonzero(~np.isfinite(scores))[0])]
-            raise IndexFolderError(
-                f"the index is damaged: the vector of '{broken.id}' holds NaN or infinity; "
-                "build it again"
-            )
-        positions = _candidates(scores, k=k, margin=_ROUNDING * float(np.abs(folded).sum()))
-        products = self.layout.split(np.asarray(self.vectors[positions] * folded))
-        parts = {name: block.sum(axis=1, dtype=np.float64) for name, block in products.items()}
-        # What is shown is what is sorted by; the sort is stable, so ties stay in index order.
-        best = np.argsort(-sum(parts.values()), kind="stable")[:k]
-        return [
-            self._hit(int(positions[row]), {name: float(part[row]) for name, part in parts.items()})
-            for row in best
-        ]
-
-    @staticmethod
-    def check_target(folder: Path | str) -> None:
-        """Whether `save` can write there: to be asked before the work that an index takes.
-
-        Raises:
-            IndexFolderError: The folder holds something else, or cannot be written.
-        """
-        try:
-            target = _resolve(folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent).cleanup()
-        except OSError as error:
-            raise IndexFolderError(f"cannot write the index {folder}: {error}") from error
-
-    def save(self, folder: Path | str) -> None:
-        """Writes the index: whole, or not at all; through a link, to where it points.
-
-        Raises:
-            IndexFolderError: The folder holds something else, or the disk refuses.
-        """
-        try:
-            target = _resolve(folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-            try:
-                self._write(partial)
-                partial.chmod(0o755)
-                _swap(partial, target)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-        except OSError as error:
-            raise IndexFolderError(f"cannot write the index {folder}: {error}") from error
-
-    def _write(self, folder: Path) -> None:
-        np.save(folder / _VECTORS, np.asarray(self.vectors, dtype=np.float32))
-        with (folder / _ITEMS).open("w", encoding="utf-8") as stream:
-            for document in self.documents:
-                item = {"id": document.id, "text": document.text}
-                stream.write(json.dumps(item, ensure_ascii=False) + "\n")
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            "projection": self.projection_digest,
-            "blocks": self.layout.to_widths(),
-            "count": len(self.documents),
-            "items_sha256": _sha256(folder / _ITEMS),
-            "vectors_crc32": _crc32(folder / _VECTORS),
-        }
-        (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        engine.upsert(documents, _project(documents, embeddings, projection=projection))
+        return cls(engine, **options)
 
     @classmethod
-    def load(cls, folder: Path | str) -> "BlockIndex":
-        """Opens an index; its vectors are memory-mapped.
+    def open(cls, target: Path | str, **options: Any) -> Self:
+        """Opens an index: a folder, or the address of a server (see `engines.choose`).
 
         Raises:
-            IndexFolderError: It is missing, damaged, or of another format version.
+            IndexFolderError: There is none in that folder, or it is damaged.
+            EngineError: A server cannot be reached, or has no such index.
         """
-        folder = Path(folder)
-        if not (folder / _MANIFEST).is_file():
-            raise IndexFolderError(f"there is no index {folder}; build one with `subspace index`")
-        try:
-            manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-            _check_version(manifest, folder=folder)
-            layout = BlockLayout.from_widths(manifest["blocks"])
-            count, digest = manifest["count"], manifest["projection"]
-            # Unlike np.load, this reads nothing but .npy.
-            vectors = np.lib.format.open_memmap(folder / _VECTORS, mode="r")
-            with (folder / _ITEMS).open(encoding="utf-8") as stream:
-                items = [json.loads(line) for line in stream]
-            documents = tuple(Document(id=item["id"], text=item["text"]) for item in items)
-            changed = _changed_files(folder, manifest=manifest)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise IndexFolderError(f"the index {folder} is damaged: {error!r}") from error
-        if vectors.shape != (count, layout.dim) or len(documents) != count:
-            raise IndexFolderError(
-                f"the index {folder} is damaged: {count} documents are promised, there are "
-                f"{len(documents)} and vectors of shape {vectors.shape}"
-            )
-        if vectors.dtype != np.float32:
-            raise IndexFolderError(
-                f"the index {folder} is damaged: its vectors are {vectors.dtype}, not float32"
-            )
-        if changed:
-            raise IndexFolderError(
-                f"the index {folder} is damaged: {_MANIFEST} was written for other content of "
-                f"{' and '.join(changed)}; build it again"
-            )
-        return cls(
-            documents=documents,
-            vectors=vectors,
-            layout=layout,
-            projection_digest=digest,
-        )
+        return cls(open_engine(target), **options)
+
+    def close(self) -> None:
+        """Closes the engine, and the usage log if there is one."""
+        self.engine.close()
+        if self.history is not None:
+            self.history.log.close()
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        return self.engine.count()
+
+    @property
+    def layout(self) -> BlockLayout:
+        """The blocks."""
+        return self.engine.layout
 
     def check_projection(self, projection: Projection) -> None:
         """Refuses queries of another projection than the documents'.
@@ -260,16 +130,132 @@ class BlockIndex:
         Raises:
             IndexFolderError: They differ.
         """
-        if digest_projection(projection) != self.projection_digest:
+        if digest_projection(projection) != self.engine.projection_digest:
             raise IndexFolderError(
                 "the index was built with another checkpoint; build it again with this one"
             )
 
-    def _weights(self, weights: BlockWeights | Mapping[str, float] | None) -> BlockWeights:
+    def search(
+        self,
+        query: Vector,
+        *,
+        weights: Weights | Mapping[str, Any] | str | None = None,
+        scope: Scope = "block",
+        k: int = 10,
+        candidates: int | None = None,
+        where: Where | None = None,
+        standardize: bool = False,
+        exclude: Collection[str] = (),
+    ) -> Results:
+        """The best `k` documents by weighted score; exactly, if the engine is; ties in its order.
+
+        Args:
+            query: Unit blocks (layout.dim,).
+            weights: A table, or what `Weights.from_mapping` or `Weights.parse` takes; equal
+                weights of relevance alone if None.
+            scope: What recency and importance are of: `block` or `item`.
+            k: How many; more than there are gives all.
+            candidates: If given, only this many best by relevance alone are scored in full.
+            where: Metadata that hits must have: a value, or one of several, by name.
+            standardize: Let weights count in standard deviations of each block's scores among
+                the items of this index, so that blocks whose scores vary little steer as well.
+            exclude: Ids that are not to be among the hits.
+
+        Raises:
+            ConfigError: `k` is no whole number from 1, or there is no usage log to take recency
+                and importance from.
+            LayoutError: The query has another dimension, or is not finite.
+            WeightsError: A weight is wrong, or they are for another layout.
+            IndexFolderError: The vectors are not finite.
+        """
+        if np.ndim(query) != 1:
+            raise LayoutError(
+                f"the query has shape {np.shape(query)}, the index needs ({self.layout.dim},)"
+            )
+        return self.search_batch(
+            query[None],
+            weights=weights,
+            scope=scope,
+            k=k,
+            candidates=candidates,
+            where=where,
+            standardize=standardize,
+            exclude=[exclude],
+        )[0]
+
+    def search_batch(
+        self,
+        queries: Vector,
+        *,
+        weights: Weights | Mapping[str, Any] | str | None = None,
+        scope: Scope = "block",
+        k: int = 10,
+        candidates: int | None = None,
+        where: Where | None = None,
+        standardize: bool = False,
+        exclude: Sequence[Collection[str]] | None = None,
+    ) -> list[Results]:
+        """`search` of several queries (Q, layout.dim) in one pass over the vectors.
+
+        Args:
+            queries: Unit blocks.
+            weights: As in `search`, the same for all queries.
+            scope: As in `search`.
+            k: As in `search`.
+            candidates: As in `search`.
+            where: As in `search`.
+            standardize: As in `search`.
+            exclude: For each query, ids that are not to be among its hits.
+        """
+        k = check_k(k)
+        if scope not in SCOPES:
+            raise ConfigError(f"scope is one of {', '.join(SCOPES)}, not {scope!r}")
+        if isinstance(exclude, str) or any(isinstance(ids, str) for ids in exclude or ()):
+            raise ConfigError(f"exclude holds lists of ids, got {exclude!r:.60}")
+        table = self.weights(weights)
+        if standardize:
+            table = table.standardized(self.steering.blocks)
+        check_queries(queries, layout=self.layout)
+        without = [frozenset(ids) for ids in exclude or [()] * len(queries)]
+        if len(without) != len(queries):
+            raise ConfigError(
+                f"exclude needs the ids of each query: {len(queries)} queries, {len(without)} lists"
+            )
+        scorer = self._scorer(table, scope=scope)
+        found = self._find(
+            queries, scorer, k=k, candidates=candidates, where=where, exclude=without
+        )
+        return [
+            Results(
+                hits=scorer.hits(query, items, k=k),
+                query_id=uuid.uuid4().hex,
+                weights=table,
+                scope=scope,
+            )
+            for query, items in zip(queries, found, strict=True)
+        ]
+
+    def compare(self, query: Vector, **options: Any) -> dict[Scope, Results]:
+        """The same search in both scopes, side by side.
+
+        Args:
+            query: Unit blocks (layout.dim,).
+            options: Of `search`, without `scope`.
+        """
+        return {scope: self.search(query, scope=scope, **options) for scope in SCOPES}
+
+    def weights(self, weights: Weights | Mapping[str, Any] | str | None) -> Weights:
+        """Weights for this index, in whatever form they are given.
+
+        Raises:
+            WeightsError: A name or a value is wrong, or they are for another layout.
+        """
         if weights is None:
-            return BlockWeights.equal(self.layout)
-        if not isinstance(weights, BlockWeights):
-            return BlockWeights.from_mapping(weights, layout=self.layout)
+            return Weights.equal(self.layout)
+        if isinstance(weights, str):
+            return Weights.parse(weights, layout=self.layout)
+        if not isinstance(weights, Weights):
+            return Weights.from_mapping(weights, layout=self.layout)
         if weights.layout != self.layout:
             raise WeightsError(
                 f"the weights are for the blocks {weights.layout.to_widths()}, the index has "
@@ -277,9 +263,74 @@ class BlockIndex:
             )
         return weights
 
-    def _hit(self, position: int, parts: dict[str, float]) -> Hit:
-        document = self.documents[position]
-        return Hit(id=document.id, text=document.text, score=sum(parts.values()), parts=parts)
+    @property
+    def steering(self) -> Steering:
+        """How much scores vary among the items; measured once, on a sample."""
+        if self._steering is None:
+            sample = self.engine.sample(STEERING_SAMPLE)
+            self._steering = measure_steering(sample.vectors, layout=self.layout)
+        return self._steering
+
+    def _scorer(self, weights: Weights, *, scope: Scope) -> Scorer:
+        if not weights.uses_history:
+            return Scorer(weights)
+        history = require(self.history)
+        history.refresh()
+        return ItemScorer(weights, history) if scope == "item" else BlockScorer(weights, history)
+
+    def _find(
+        self,
+        queries: Vector,
+        scorer: Scorer,
+        *,
+        k: int,
+        candidates: int | None,
+        where: Where | None,
+        exclude: Sequence[Collection[str]],
+    ) -> list[Found]:
+        """What the engine finds, without what is excluded; the gate's best, if there is one."""
+        more = max(map(len, exclude), default=0)
+        if candidates is None:
+            folded, count, priors = scorer.fold(queries), k, scorer.priors()
+        else:
+            folded = scorer.weights.relevance_alone().fold(queries)
+            count, priors = check_k(candidates, name="candidates"), None
+        found = self.engine.search(folded, k=count + more, priors=priors, where=where)
+        kept = [_without(items, ids) for items, ids in zip(found, exclude, strict=True)]
+        if candidates is None:
+            return kept
+        return [_keep_best(items, one, k=count) for items, one in zip(kept, folded, strict=True)]
+
+
+def _without(found: Found, ids: Collection[str]) -> Found:
+    if not ids:
+        return found
+    rows = [row for row, document in enumerate(found.documents) if document.id not in ids]
+    return Found(tuple(found.documents[row] for row in rows), found.vectors[rows])
+
+
+def _keep_best(found: Found, folded: Vector, *, k: int) -> Found:
+    """The best `k` by inner product, in the order in which they were found."""
+    if len(found.documents) <= k:
+        return found
+    scores = found.vectors.astype(np.float64) @ folded
+    rows = np.sort(np.argsort(-scores, kind="stable")[:k])
+    return Found(tuple(found.documents[row] for row in rows), found.vectors[rows])
+
+
+def _project(
+    documents: Sequence[Document], embeddings: Vector, *, projection: Projection
+) -> Vector:
+    try:
+        return projection(embeddings)
+    except LayoutError:
+        for document, embedding in zip(documents, embeddings, strict=True):
+            try:
+                projection(embedding)
+            except LayoutError as error:
+                message = f"the embedding of document '{document.id}' cannot be used: {error}"
+                raise LayoutError(message) from error
+        raise
 
 
 def digest_projection(projection: Projection) -> str:
@@ -288,93 +339,3 @@ def digest_projection(projection: Projection) -> str:
     digest.update(np.ascontiguousarray(projection.weight).tobytes())
     digest.update(np.ascontiguousarray(projection.mean).tobytes())
     return digest.hexdigest()
-
-
-def _resolve(folder: Path | str) -> Path:
-    """Where an index is really written, if nothing else is lost there."""
-    target = Path(os.path.realpath(folder))
-    if not _is_free(target):
-        raise IndexFolderError(f"{folder} is no index and no empty folder; choose another folder")
-    return target
-
-
-def _swap(new: Path, folder: Path) -> None:
-    """Puts `new` in the place of `folder`; the old one is removed only after that."""
-    if not folder.exists():
-        os.replace(new, folder)
-        return
-    old = new.with_name(new.name + "-old")
-    os.replace(folder, old)
-    try:
-        os.replace(new, folder)
-    except BaseException:
-        os.replace(old, folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _is_free(folder: Path) -> bool:
-    """Whether an index can be written there without anything else being lost."""
-    if not folder.exists():
-        return True
-    if not folder.is_dir():
-        return False
-    names = {path.name for path in folder.iterdir()}
-    return not names or names == {_MANIFEST, _ITEMS, _VECTORS}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _crc32(path: Path) -> int:
-    crc = 0
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            crc = zlib.crc32(chunk, crc)
-    return crc
-
-
-def _changed_files(folder: Path, *, manifest: Mapping[str, Any]) -> list[str]:
-    """Files that are not those the manifest was written for, as far as it says."""
-    sums = {
-        _ITEMS: (manifest.get("items_sha256"), _sha256),
-        _VECTORS: (manifest.get("vectors_crc32"), _crc32),
-    }
-    return [
-        name
-        for name, (wanted, measure) in sums.items()
-        if wanted is not None and measure(folder / name) != wanted
-    ]
-
-
-def _check_k(k: Any) -> int:
-    try:
-        count = operator.index(k)
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise ConfigError(f"k must be a whole number, 1 or more, got {k!r}")
-    return count
-
-
-def _candidates(scores: npt.NDArray[np.float32], *, k: int, margin: float) -> npt.NDArray[np.int64]:
-    """Positions of everything that may be among the `k` best, in index order.
-
-    A matrix product rounds a row by where it stands in the matrix, so that copies of one
-    document can differ in the last digits: the k-th score has a margin.
-    """
-    if k >= len(scores):
-        return np.arange(len(scores))
-    kth = np.partition(scores, len(scores) - k)[len(scores) - k]
-    return np.flatnonzero(scores >= kth - margin)
-
-
-def _check_version(manifest: Any, *, folder: Path) -> None:
-    found = manifest.get("format_version")
-    if found != FORMAT_VERSION:
-        raise IndexFolderError(
-            f"the index {folder} has format version {found!r}, this version of subspace reads "
-            f"{FORMAT_VERSION}; build it again"
-        )

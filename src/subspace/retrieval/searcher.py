@@ -1,12 +1,26 @@
-"""Searcher: text in, weighted hits out."""
+"""Searcher: texts in, weighted hits out, and what became of them back in."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
+
+from subspace.blocks import BlockLayout
 from subspace.checkpoint import Checkpoint, load_checkpoint
 from subspace.encoder import Encoder
-from subspace.retrieval.index import BlockIndex, Hit
-from subspace.retrieval.weights import BlockWeights
+from subspace.errors import ConfigError, QueryError, WeightsError
+from subspace.retrieval.bandit import Bandit, learn
+from subspace.retrieval.hits import Results, Scope
+from subspace.retrieval.index import BlockIndex
+from subspace.retrieval.queries import Like, Query, items_of, texts_of
+from subspace.retrieval.usage_log import UsageLog
+from subspace.retrieval.weights import Weights
+
+AUTO = "auto"
+Vector = npt.NDArray[np.float32]
 
 
 class Searcher:
@@ -14,54 +28,244 @@ class Searcher:
 
     Attributes:
         index: What is searched.
+        bandit: What chooses the weights of `preset="auto"`; None if nothing does.
     """
 
-    def __init__(self, checkpoint: Checkpoint, index: BlockIndex, *, encoder: Encoder) -> None:
-        """Checks that the three belong together.
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        index: BlockIndex,
+        *,
+        encoder: Encoder,
+        bandit: Bandit | None = None,
+    ) -> None:
+        """Checks that they belong together.
 
         Raises:
             CheckpointError: The encoder is not the one the checkpoint was trained on.
             IndexFolderError: The index was built with another checkpoint.
+            WeightsError: The bandit has weights of blocks that are not there.
         """
         checkpoint.check_encoder(encoder.fingerprint)
         index.check_projection(checkpoint.projection)
+        if bandit is not None:
+            bandit.check(index.layout)
         self.index = index
+        self.bandit = bandit
         self._projection = checkpoint.projection
         self._encoder = encoder
 
     @classmethod
     def open(
-        cls, checkpoint: Path | str, index: Path | str, *, encoder_model: str | None = None
-    ) -> "Searcher":
-        """Opens a checkpoint and an index from disk.
+        cls,
+        checkpoint: Path | str,
+        index: Path | str,
+        *,
+        usage: Path | str | None = None,
+        bandit: Bandit | None = None,
+        encoder_model: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Opens a checkpoint and an index.
 
         Args:
             checkpoint: Folder or Lightning file.
-            index: Folder written by `BlockIndex.save`.
+            index: Folder written by `subspace index`, or the address of a server.
+            usage: The usage log's file; recency and importance come from it.
+            bandit: What chooses the weights of `preset="auto"`.
             encoder_model: Where the encoder lies, if not where the checkpoint says.
+            options: `recency` and `half_life`, as `BlockIndex` takes them.
         """
         loaded = load_checkpoint(checkpoint)
+        log = None if usage is None else UsageLog.open(usage)
+        opened = BlockIndex.open(index, usage=log, **options)
+        opened.check_projection(loaded.projection)  # before the encoder, which takes seconds
         encoder = Encoder(loaded.encoder_spec(model=encoder_model))
-        return cls(loaded, BlockIndex.load(index), encoder=encoder)
+        return cls(loaded, opened, encoder=encoder, bandit=bandit)
+
+    def close(self) -> None:
+        """Closes the engine, and the usage log if there is one."""
+        self.index.close()
+
+    @property
+    def layout(self) -> BlockLayout:
+        """The blocks."""
+        return self.index.layout
 
     def search(
         self,
-        text: str,
+        query: Query,
         *,
-        weights: BlockWeights | Mapping[str, float] | None = None,
-        k: int = 10,
-    ) -> list[Hit]:
-        """The best `k` documents for `text`.
+        weights: Weights | Mapping[str, Any] | str | None = None,
+        preset: str | None = None,
+        **options: Any,
+    ) -> Results:
+        """The best documents for a query.
 
         Args:
-            text: What to search for.
-            weights: Weight by block name, blocks left out count 0; equal ones if None.
-            k: How many; more than there are gives all.
+            query: A text; `Like(id)` for more like an item; or a mapping of either by block:
+                `{"topic": "about this", "style": Like("written like that")}`.
+            weights: A 3 x B table, weights by block name, or a text such as
+                `topic=0.7,riv=0.1,0.2,0.7`; equal weights of relevance alone if None.
+            preset: A mix of recency, importance and relevance by name, for all blocks that
+                `weights` names; or `auto`, for what the bandit chooses.
+            options: `scope`, `k`, `candidates`, `where`, as `BlockIndex.search` takes them.
 
         Raises:
-            EncoderError: The text is empty.
-            ConfigError: `k` is no number from 1.
+            EncoderError: A text is empty.
+            QueryError: An item or a block is not there.
+            ConfigError: `k` is no number from 1, or there is no usage log or no bandit.
             WeightsError: A weight is wrong, or they are for another layout.
         """
-        query = self._projection(self._encoder.encode([text], kind="query"))[0]
-        return self.index.search(query, weights=weights, k=k)
+        return self.search_batch([query], weights=weights, preset=preset, **options)[0]
+
+    def search_batch(
+        self,
+        queries: Sequence[Query],
+        *,
+        weights: Weights | Mapping[str, Any] | str | None = None,
+        preset: str | None = None,
+        **options: Any,
+    ) -> list[Results]:
+        """`search` of several queries, encoded and scored together."""
+        vectors = self.embed(queries)
+        exclude = [items_of(query) for query in queries]
+        if preset != AUTO:
+            table = self._mix(weights, preset)
+            return self.index.search_batch(vectors, weights=table, exclude=exclude, **options)
+        if weights is not None:
+            raise WeightsError(f"preset '{AUTO}' chooses the weights: give none beside it")
+        return [
+            self._search_auto(vector, exclude=ids, **options)
+            for vector, ids in zip(vectors, exclude, strict=True)
+        ]
+
+    def compare(
+        self,
+        query: Query,
+        *,
+        weights: Weights | Mapping[str, Any] | str | None = None,
+        preset: str | None = None,
+        **options: Any,
+    ) -> dict[Scope, Results]:
+        """The same search in block and in item scope, side by side."""
+        return self.index.compare(
+            self.embed([query])[0],
+            weights=self._mix(weights, preset),
+            exclude=items_of(query),
+            **options,
+        )
+
+    def embed(self, queries: Sequence[Query]) -> Vector:
+        """Unit blocks (Q, layout.dim) of queries; 0 in blocks that a query leaves out.
+
+        Raises:
+            EncoderError: A text is empty.
+            QueryError: An item or a block is not there.
+        """
+        texts = list(dict.fromkeys(text for query in queries for text in texts_of(query)))
+        ids = list(dict.fromkeys(name for query in queries for name in items_of(query)))
+        known: dict[str | Like, Vector] = {}
+        if texts:
+            encoded = self._projection(self._encoder.encode(texts, kind="query"))
+            known.update(zip(texts, encoded, strict=True))
+        if ids:
+            found = self.index.engine.fetch(ids)
+            known.update(
+                (Like(document.id), vector)
+                for document, vector in zip(found.documents, found.vectors, strict=True)
+            )
+        missing = [name for name in ids if Like(name) not in known]
+        if missing:
+            raise QueryError(f"not in the index: {', '.join(missing[:5])}")
+        vectors = [self._compose(query, known) for query in queries]
+        return np.array(vectors, dtype=np.float32).reshape(len(queries), self.layout.dim)
+
+    def use(
+        self, items: Mapping[str, float | None] | Iterable[str], *, query_id: str | None = None
+    ) -> None:
+        """Logs that items were used now.
+
+        Args:
+            items: Ids, or ids with the success of each in [0, 1] (None where nobody can say).
+            query_id: `Results.query_id` of the search that found them.
+
+        Raises:
+            QueryError: An item is not in the index.
+            UsageLogError: A success is outside [0, 1], or the log cannot be written.
+            ConfigError: There is no usage log.
+        """
+        log = self._log()
+        successes = dict(items) if isinstance(items, Mapping) else dict.fromkeys(items)
+        there = {document.id for document in self.index.engine.fetch(list(successes)).documents}
+        unknown = [name for name in successes if name not in there]
+        if unknown:
+            raise QueryError(f"not in the index: {', '.join(map(str, unknown[:5]))}")
+        log.add(successes.items(), query=query_id)
+
+    def feedback(
+        self,
+        query_id: str,
+        ratings: Mapping[str, float] | float,
+        *,
+        scale: tuple[float, float] = (1, 5),
+    ) -> None:
+        """Tells the bandit how good the hits of a search with `preset="auto"` were; once.
+
+        Args:
+            query_id: `Results.query_id` of the search.
+            ratings: Ratings of recency, importance and relevance (one of them or more) on
+                `scale`, or one success in [0, 1].
+            scale: The worst and the best rating: (1, 5), or (0, 1).
+
+        Raises:
+            BanditError: A rating is wrong, or the search was not the bandit's.
+            UsageLogError: There was no such search, or it was rated before.
+            ConfigError: There is no usage log or no bandit.
+        """
+        if self.bandit is None:
+            raise ConfigError("there is no bandit to learn from feedback: give one")
+        learn(self.bandit, log=self._log(), query_id=query_id, ratings=ratings, scale=scale)
+
+    def _mix(
+        self, weights: Weights | Mapping[str, Any] | str | None, preset: str | None
+    ) -> Weights:
+        if preset == AUTO:
+            raise WeightsError(f"preset '{AUTO}' learns from one scope: search in that one alone")
+        if preset is None:
+            return self.index.weights(weights)
+        if weights is None:
+            return Weights.make(layout=self.layout, preset=preset)
+        table = self.index.weights(weights)
+        if table.uses_history:
+            raise WeightsError("give a preset, or weights of recency and importance, not both")
+        blocks = dict(zip(self.layout, table.relevance, strict=True))
+        return Weights.make(layout=self.layout, blocks=blocks, preset=preset)
+
+    def _search_auto(self, vector: Vector, **options: Any) -> Results:
+        if self.bandit is None:
+            raise ConfigError(f"there is no bandit to choose for preset '{AUTO}': give one")
+        log = self._log()
+        arm = self.bandit.choose()
+        weights = self.bandit.weights(arm, layout=self.layout)
+        results = replace(self.index.search(vector, weights=weights, **options), arm=arm)
+        log.add_query(results.query_id, arm=arm)
+        return results
+
+    def _log(self) -> UsageLog:
+        if self.index.history is None:
+            raise ConfigError("there is no usage log to write to: give one")
+        return self.index.history.log
+
+    def _compose(self, query: Query, known: Mapping[str | Like, Vector]) -> Vector:
+        if not isinstance(query, Mapping):
+            return known[query]
+        if not query:
+            raise QueryError("a composed query needs a text or an item for one block at least")
+        composed = np.zeros(self.layout.dim, dtype=np.float32)
+        for block, part in query.items():
+            if block not in self.layout.names:
+                raise QueryError(f"no block '{block}'; the blocks are {', '.join(self.layout)}")
+            place = self.layout.slice(block)
+            composed[place] = known[part][place]
+        return composed

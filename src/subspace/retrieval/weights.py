@@ -1,14 +1,21 @@
-"""BlockWeights: how much each block counts in one query."""
+"""Weights: how much recency, importance and relevance count in each block of one query."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from subspace.blocks import BlockLayout
 from subspace.errors import WeightsError
+from subspace.retrieval.presets import find_preset
+
+Part = Literal["recency", "importance", "relevance"]
+PARTS: tuple[Part, ...] = ("recency", "importance", "relevance")
 
 # Vectors and weights meet in float32. The room left at both ends of its range is for sums over
 # dimensions and blocks, and for the small entries of unit vectors.
@@ -16,102 +23,296 @@ _ROOM = 2.0**20
 _LARGEST = float(np.finfo(np.float32).max) / _ROOM
 _SMALLEST = float(np.finfo(np.float32).tiny) * _ROOM
 
+_FORM = "weights must read like topic=0.7,style=0.1 or riv=0.15,0.15,0.7 or preset=balanced"
+_RIV = re.compile(r"(?:^|[,;])\s*riv\s*=\s*([^,;=]+),([^,;=]+),([^,;=]+)(?=$|[,;])")
+_PRESET = re.compile(r"(?:^|[,;])\s*preset\s*=\s*([^,;=]+)(?=$|[,;])")
+
 
 @dataclass(frozen=True)
-class BlockWeights:
-    """One weight per block of a layout; blocks that are not named count 0.
+class Weights:
+    """A 3 x B table: one weight per part (recency, importance, relevance) and block.
 
     Attributes:
         layout: The blocks.
-        values: One weight per block, 0 or between about 1e-32 and 3e32, not all 0.
+        recency: One weight per block for how lately it, or its like, was used.
+        importance: One weight per block for how well it, or its like, did.
+        relevance: One weight per block for its cosine with the query.
+
+    Every weight is 0 or between about 1e-32 and 3e32, and not all are 0.
 
     Raises:
         WeightsError: A weight is negative, NaN, infinite or out of that range, or all are 0.
     """
 
     layout: BlockLayout
-    values: tuple[float, ...]
+    recency: tuple[float, ...]
+    importance: tuple[float, ...]
+    relevance: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Checks the values, naming the block."""
-        if len(self.values) != len(self.layout):
-            raise WeightsError(
-                f"{len(self.values)} weights for the {len(self.layout)} blocks "
-                f"{', '.join(self.layout)}"
-            )
-        for name, value in zip(self.layout, self.values, strict=True):
-            if not 0 <= value < float("inf"):
+        """Checks the values, naming part and block."""
+        for part in PARTS:
+            values = getattr(self, part)
+            if len(values) != len(self.layout):
                 raise WeightsError(
-                    f"the weight of block '{name}' must be finite and 0 or more, got {value}"
+                    f"{len(values)} {part} weights for the {len(self.layout)} blocks "
+                    f"{', '.join(self.layout)}"
                 )
-            if value and not _SMALLEST <= value <= _LARGEST:
-                raise WeightsError(
-                    f"the weight of block '{name}' must be 0 or between {_SMALLEST:.0e} and "
-                    f"{_LARGEST:.0e}, as searching is in float32; got {value}"
-                )
-        if not any(self.values):
+            for block, value in zip(self.layout, values, strict=True):
+                _check(value, of=f"of block '{block}' ({part})")
+        if not any(any(getattr(self, part)) for part in PARTS):
             named = ", ".join(self.layout)
             raise WeightsError(f"at least one weight must be above 0; the blocks are {named}")
 
     @classmethod
-    def equal(cls, layout: BlockLayout) -> "BlockWeights":
-        """Every block counts the same: the score is the mean of the blocks' cosines."""
-        return cls(layout=layout, values=(1 / len(layout),) * len(layout))
+    def make(
+        cls,
+        *,
+        layout: BlockLayout,
+        blocks: Mapping[str, float] | None = None,
+        riv: Sequence[float] | None = None,
+        preset: str | None = None,
+    ) -> "Weights":
+        """The outer product of a weight per block and a weight per part.
 
-    @classmethod
-    def from_mapping(cls, weights: Mapping[str, float], *, layout: BlockLayout) -> "BlockWeights":
-        """Weights by block name; blocks left out count 0.
+        Args:
+            layout: The blocks.
+            blocks: Weight by block name, blocks left out count 0; equal ones that sum to 1 if
+                None.
+            riv: Weights of recency, importance and relevance; relevance alone if None.
+            preset: The name of such three, instead of `riv`.
 
         Raises:
-            WeightsError: A name is unknown, or a value is refused.
+            WeightsError: A name is unknown or a value is refused.
         """
-        for name in weights:
-            if name not in layout.names:
-                raise WeightsError(f"no block '{name}'; the blocks are {', '.join(layout)}")
-        values = tuple(_to_float(weights.get(name, 0.0), block=name) for name in layout)
-        return cls(layout=layout, values=values)
+        if riv is not None and preset is not None:
+            raise WeightsError("give riv or preset, not both")
+        if preset is not None:
+            riv = find_preset(str(preset))
+        mix = (0.0, 0.0, 1.0) if riv is None else _read_riv(riv)
+        if blocks is None:
+            values = (1 / len(layout),) * len(layout)
+        else:
+            values = _read_blocks(blocks, layout=layout)
+        for block, value in zip(layout, values, strict=True):
+            _check(value, of=f"of block '{block}'")
+        if not any(values):
+            raise WeightsError(
+                f"at least one weight must be above 0; the blocks are {', '.join(layout)}"
+            )
+        rows = [tuple(weight * value for value in values) for weight in mix]
+        return cls(layout=layout, recency=rows[0], importance=rows[1], relevance=rows[2])
 
     @classmethod
-    def parse(cls, text: str, *, layout: BlockLayout) -> "BlockWeights":
-        """Reads `topic=0.7,style=0.1`.
+    def equal(cls, layout: BlockLayout) -> "Weights":
+        """Relevance alone, every block the same: the score is the mean of the blocks' cosines."""
+        return cls.make(layout=layout)
+
+    @classmethod
+    def from_mapping(cls, weights: Mapping[str, Any], *, layout: BlockLayout) -> "Weights":
+        """Reads what YAML or JSON says.
+
+        Three forms: weights by block name (relevance alone); `blocks` and `riv` or `preset`; or
+        the table itself, weights by block name under `recency`, `importance` and `relevance`.
 
         Raises:
-            WeightsError: The text is not of that form, names a block twice, or a value is
+            WeightsError: A name is unknown, forms are mixed, or a value is refused.
+        """
+        made = {"blocks", "riv", "preset"}
+        # A block may be called `riv` or `recency`: its weight is a number, which theirs is not.
+        if any(name in layout.names and not _holds(value) for name, value in weights.items()):
+            return cls.make(layout=layout, blocks=weights)
+        if set(weights) & made:
+            _check_names(weights, known=made)
+            return cls.make(layout=layout, **weights)
+        if set(weights) & set(PARTS):
+            _check_names(weights, known=set(PARTS))
+            rows = {part: _read_blocks(weights.get(part, {}), layout=layout) for part in PARTS}
+            return cls(layout=layout, **rows)
+        return cls.make(layout=layout, blocks=weights)
+
+    @classmethod
+    def parse(cls, text: str, *, layout: BlockLayout) -> "Weights":
+        """Reads `topic=0.7,style=0.1`, `riv=0.15,0.15,0.7` or `preset=balanced`, or several.
+
+        Raises:
+            WeightsError: The text is not of that form, names something twice, or a value is
                 refused.
         """
-        weights: dict[str, float] = {}
-        for part in text.split(","):
-            name, equals, value = (piece.strip() for piece in part.partition("="))
-            try:
-                number = float(value)
-            except ValueError:
-                number = None
-            if not equals or number is None:
-                raise WeightsError(
-                    f"weights must read like topic=0.7,style=0.1; cannot read {part.strip()!r}"
+        settings: dict[str, Any] = {}
+        rest = text.strip()
+        for name, pattern in (("riv", _RIV), ("preset", _PRESET)):
+            if name in layout.names:
+                continue
+            found = pattern.findall(rest)
+            if len(found) > 1:
+                raise WeightsError(f"'{name}' is given twice")
+            if found:
+                settings[name] = (
+                    [_parse_number(value) for value in found[0]]
+                    if name == "riv"
+                    else found[0].strip()
                 )
-            if name in weights:
-                raise WeightsError(f"block '{name}' has two weights")
-            weights[name] = number
-        return cls.from_mapping(weights, layout=layout)
+                # The separator before it went with it; where it came first, that after it stays.
+                rest = re.sub(r"^[,;]", "", pattern.sub("", rest)).strip()
+        if rest or not settings:
+            settings["blocks"] = _parse_blocks(rest)
+        return cls.make(layout=layout, **settings)
 
-    def as_dict(self) -> dict[str, float]:
-        """Weight by block name."""
-        return dict(zip(self.layout, self.values, strict=True))
+    @classmethod
+    def read(cls, path: Path | str, *, layout: BlockLayout) -> "Weights":
+        """Reads a YAML file with what `from_mapping` takes.
 
-    def fold(self, query: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Multiplies each block of `query` (..., dim) by its weight.
-
-        The inner product of the result with a document is the weighted score, so that any
-        inner-product index can be searched with it and nothing has to be built anew.
+        Raises:
+            WeightsError: The file cannot be read, or its content is refused.
         """
-        return query * np.repeat(np.array(self.values, dtype=np.float32), self.layout.widths)
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise WeightsError(f"cannot read weights from {path}: {error}") from error
+        if not isinstance(content, dict):
+            raise WeightsError(f"{path} must hold a mapping, such as `topic: 0.7`")
+        try:
+            return cls.from_mapping(content, layout=layout)
+        except WeightsError as error:
+            raise WeightsError(f"{path}: {error}") from error
+
+    @property
+    def uses_history(self) -> bool:
+        """Whether recency or importance count at all."""
+        return any(self.recency) or any(self.importance)
+
+    def relevance_alone(self) -> "Weights":
+        """The same without recency and importance.
+
+        Raises:
+            WeightsError: Nothing is left.
+        """
+        nothing = (0.0,) * len(self.layout)
+        return replace(self, recency=nothing, importance=nothing)
+
+    def standardized(self, spread: Mapping[str, float]) -> "Weights":
+        """Weights that count in standard deviations of each block's scores.
+
+        A block whose cosines lie between 0.98 and 1 then steers as much, at the same weight, as
+        one whose cosines fill -1 to 1. Scores stay sums of their parts; only ratios of weights
+        change: they are scaled so that the largest factor is 1.
+
+        Args:
+            spread: Standard deviation of the scores of each block, by its name; a block without
+                any keeps its weight, as it changes no ranking.
+        """
+        known = [spread[name] for name in self.layout if spread[name] > 0]
+        smallest = min(known, default=1.0)
+        factors = [smallest / spread[n] if spread[n] > 0 else 1.0 for n in self.layout]
+        recency, importance, relevance = (
+            tuple(w * f for w, f in zip(getattr(self, part), factors, strict=True))
+            for part in PARTS
+        )
+        return replace(self, recency=recency, importance=importance, relevance=relevance)
+
+    def as_dict(self) -> dict[str, dict[str, float]]:
+        """The table: weight by part and block name. `from_mapping` reads it."""
+        return {part: dict(zip(self.layout, getattr(self, part), strict=True)) for part in PARTS}
+
+    def spread(self, part: Part) -> npt.NDArray[np.float32]:
+        """The weight of each dimension (layout.dim,)."""
+        return np.repeat(np.array(getattr(self, part), np.float32), self.layout.widths)
+
+    def fold(
+        self,
+        query: npt.NDArray[np.float32],
+        *,
+        recency: npt.NDArray[np.float32] | None = None,
+        importance: npt.NDArray[np.float32] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """One vector whose inner product with a document is the weighted score.
+
+        So any inner-product index can be searched with it, and nothing has to be built anew when
+        weights, recency or importance change.
+
+        Args:
+            query: Unit blocks (..., dim).
+            recency: Trace of what was used lately (dim,), in the same blocks; none if None.
+            importance: Trace of what did well (dim,); none if None.
+        """
+        folded = query * self.spread("relevance")
+        if recency is not None:
+            folded = folded + recency * self.spread("recency")
+        if importance is not None:
+            folded = folded + importance * self.spread("importance")
+        return folded
 
 
-def _to_float(value: Any, *, block: str) -> float:
+def _check(value: float, *, of: str) -> None:
+    if not 0 <= value < float("inf"):
+        raise WeightsError(f"the weight {of} must be finite and 0 or more, got {value}")
+    if value and not _SMALLEST <= value <= _LARGEST:
+        raise WeightsError(
+            f"the weight {of} must be 0 or between {_SMALLEST:.0e} and {_LARGEST:.0e}, as "
+            f"searching is in float32; got {value}"
+        )
+
+
+def _check_names(weights: Mapping[str, Any], *, known: set[str]) -> None:
+    for name in weights:
+        if name not in known:
+            raise WeightsError(f"'{name}' does not go with {', '.join(sorted(known))}")
+
+
+def _read_riv(riv: Any) -> tuple[float, ...]:
+    if isinstance(riv, str) or not isinstance(riv, Sequence) or len(riv) != len(PARTS):
+        raise WeightsError(
+            f"riv must be three numbers (recency, importance, relevance), got {riv!r:.60}"
+        )
+    values = tuple(_to_float(value, of=f"of {p}") for p, value in zip(PARTS, riv, strict=True))
+    for part, value in zip(PARTS, values, strict=True):
+        _check(value, of=f"of {part}")
+    if not any(values):
+        raise WeightsError("at least one of the three weights of riv must be above 0")
+    return values
+
+
+def _read_blocks(weights: Any, *, layout: BlockLayout) -> tuple[float, ...]:
+    if not isinstance(weights, Mapping):
+        raise WeightsError(f"weights by block name are needed, got {weights!r:.60}")
+    for name in weights:
+        if name not in layout.names:
+            raise WeightsError(f"no block '{name}'; the blocks are {', '.join(layout)}")
+    return tuple(_to_float(weights.get(name, 0.0), of=f"of block '{name}'") for name in layout)
+
+
+def _parse_blocks(text: str) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        try:
+            number = float(value)
+        except ValueError:
+            number = None
+        if not equals or number is None:
+            raise WeightsError(f"{_FORM}; cannot read {part.strip()!r}")
+        if name in weights:
+            raise WeightsError(f"block '{name}' has two weights")
+        weights[name] = number
+    return weights
+
+
+def _parse_number(text: str) -> float:
     try:
+        return float(text)
+    except ValueError as error:
+        raise WeightsError(f"{_FORM}; cannot read {text.strip()!r}") from error
+
+
+def _holds(value: Any) -> bool:
+    return isinstance(value, Mapping | Sequence) and not isinstance(value, str)
+
+
+def _to_float(value: Any, *, of: str) -> float:
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError("a truth value")
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise WeightsError(
-            f"the weight of block '{block}' must be a number, got {value!r:.60}"
-        ) from error
+        raise WeightsError(f"the weight {of} must be a number, got {value!r:.60}") from error

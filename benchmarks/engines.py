@@ -1,0 +1,565 @@
+"""What search costs: next to bare numpy, when weights change, and as the number of vectors grows.
+
+    python benchmarks/engines.py speed --data FOLDER --checkpoint checkpoints/minilm
+    python benchmarks/engines.py scale --output runs/scale
+
+`speed` compares, in turn and on the same vectors, the search with weights, recency and importance
+per block and all parts of the scores with the bare product and partial sort in numpy; a search
+after something changed with one after nothing did; and faiss with the exact scan. `scale` builds
+and searches indexes of growing size, each in a process of its own. Everything is a ratio or a
+median within one run. Vectors are clustered synthetic ones (200 Gaussians in each of 4 blocks of
+256, a power-law spectrum), and with --data real texts, too.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from subspace.blocks import BlockLayout, unit_blocks
+from subspace.cached_encoder import CachedEncoder
+from subspace.checkpoint import load_checkpoint
+from subspace.records import read_records
+from subspace.retrieval import BlockIndex, UsageLog, Weights
+from subspace.retrieval.engines import Engine, NumpyEngine, create_engine, open_engine
+from subspace.retrieval.engines.faiss_engine import METHODS, FaissEngine
+from subspace.retrieval.hits import SCOPES, Scope
+from subspace.retrieval.weights import PARTS
+from subspace.retrieval_sets import Document
+
+Vectors = npt.NDArray[np.float32]
+
+LAYOUT = BlockLayout.from_widths(
+    {"topic": 256, "style": 256, "complexity": 256, "specificity": 256}
+)
+CLUSTERS = 200
+# How far vectors lie from the centre of their cluster, in distances between centres.
+WITHIN = 0.6
+CHUNK = 20_000
+K = 10
+BATCH = 64
+USES = 300
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: medians in milliseconds, and the median of the ratios of the rounds."""
+
+    vectors: str
+    what: str
+    ours_ms: float
+    beside: str
+    beside_ms: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """faiss next to the exact scan: time per query, and what it finds."""
+
+    vectors: str
+    method: str
+    weights: str
+    batch: int
+    exact_ms: float
+    faiss_ms: float
+    speed_up: float
+    speed_up_of_means: float
+    recall: float
+
+
+@dataclass(frozen=True)
+class Size:
+    """What an index of one size takes."""
+
+    engine: str
+    count: int
+    upsert_s: float
+    save_s: float
+    open_s: float
+    search_ms: float
+    batch_ms: float
+    build_peak_mib: float
+    resident_mib: float
+    own_mib: float
+    vectors_mib: float
+    items_mib: float
+    faiss_mib: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("speed", "scale"))
+    parser.add_argument("--output", type=Path, help="folder for JSON and a plot")
+    parser.add_argument("--count", type=int, default=100_000, help="vectors of `speed`")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--data", nargs="*", default=[], help="labelled texts, for `speed`")
+    parser.add_argument("--checkpoint", help="what projects them")
+    parser.add_argument("--store", default="runs/embeddings")
+    parser.add_argument(
+        "--counts", nargs="+", type=int, default=[10_000, 100_000, 300_000, 1_000_000]
+    )
+    parser.add_argument("--engines", nargs="*", default=["numpy", "faiss"], help="of `scale`")
+    arguments = parser.parse_args()
+    (_speed if arguments.what == "speed" else _scale)(arguments)
+
+
+# Vectors.
+
+
+def synthetic(count: int, *, layout: BlockLayout = LAYOUT) -> Iterator[Vectors]:
+    """Chunks of unit blocks; the same centres whatever the count."""
+    rng = np.random.default_rng(0)
+    scales = [np.arange(1, width + 1) ** -0.5 for width in layout.widths]
+    centres = [rng.normal(size=(CLUSTERS, len(scale))) * scale for scale in scales]
+    for start in range(0, count, CHUNK):
+        size = min(CHUNK, count - start)
+        rng = np.random.default_rng([1, start])
+        z = [
+            centre[rng.integers(0, CLUSTERS, size)]
+            + WITHIN * scale * rng.standard_normal((size, len(scale)), dtype=np.float32)
+            for centre, scale in zip(centres, scales, strict=True)
+        ]
+        yield unit_blocks(np.concatenate(z, axis=1).astype(np.float32), layout=layout)
+
+
+def real(arguments: argparse.Namespace) -> tuple[str, BlockLayout, Vectors]:
+    """Texts, encoded and projected; perturbed copies where there are too few of them."""
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    encoder = CachedEncoder.open(checkpoint.encoder_spec(), root=arguments.store)
+    records = read_records(arguments.data)
+    texts = dict.fromkeys(record.text for source in records.values() for record in source)
+    rows = encoder.rows(list(texts), progress=True)
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(rows)[: arguments.count]
+    project, layout = checkpoint.projection, checkpoint.projection.layout
+    parts = [
+        project(encoder.store.read(rows[start : start + CHUNK]))
+        for start in range(0, len(rows), CHUNK)
+    ]
+    vectors = np.concatenate(parts)
+    missing = arguments.count - len(vectors)
+    name = f"{len(vectors):,} real texts"
+    if missing > 0:
+        copies = vectors[rng.integers(0, len(vectors), missing)]
+        copies = copies + 0.05 * rng.normal(size=copies.shape) / np.sqrt(layout.dim)
+        vectors = np.concatenate([vectors, unit_blocks(copies.astype(np.float32), layout=layout)])
+        name += f" and {missing:,} perturbed copies"
+    return f"{name}, {layout.dim} dims", layout, vectors
+
+
+def documents(count: int, *, first: int = 0) -> list[Document]:
+    return [Document(id=f"d{n}", text=f"text {n}") for n in range(first, first + count)]
+
+
+# Speed.
+
+
+def _speed(arguments: argparse.Namespace) -> None:
+    worlds: list[Callable[[], tuple[str, BlockLayout, Vectors]]] = [
+        lambda: (
+            f"{arguments.count:,} synthetic, {LAYOUT.dim} dims",
+            LAYOUT,
+            np.concatenate(list(synthetic(arguments.count))),
+        )
+    ]
+    if arguments.data:
+        worlds.append(lambda: real(arguments))
+    rows: list[Row] = []
+    candidates: list[Candidates] = []
+    for make in worlds:
+        name, layout, vectors = make()
+        rng = np.random.default_rng(2)
+        # Near the documents, as queries are, and none of them.
+        queries = vectors[rng.choice(len(vectors), 4 * BATCH, replace=False)]
+        queries = queries + 0.1 * rng.normal(size=queries.shape) / np.sqrt(layout.dim)
+        queries = unit_blocks(queries.astype(np.float32), layout=layout)
+        exact = NumpyEngine(layout=layout, projection_digest="benchmark")
+        exact.upsert(documents(len(vectors)), vectors)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            rows += _next_to_numpy(name, exact, queries, rounds=arguments.rounds, scratch=folder)
+            for method in arguments.methods:
+                candidates += _next_to_scan(name, exact, method, queries, arguments, folder)
+    _print(rows)
+    _print(candidates)
+    _write(arguments.output, "speed", rows=rows, candidates=candidates)
+
+
+@dataclass
+class Side:
+    """A search with all parts, next to the bare product and partial sort.
+
+    `bare` and `bare_batch` get queries that somebody else has folded.
+    """
+
+    index: BlockIndex
+    vectors: Vectors
+    queries: Vectors
+    scope: Scope
+    weights: Weights
+    other: Weights
+
+    def search(self, number: int) -> object:
+        """One query with all parts."""
+        return self.index.search(self._one(number), weights=self.weights, scope=self.scope, k=K)
+
+    def search_changed(self, number: int) -> object:
+        """The same with what changed."""
+        return self.index.search(self._one(number), weights=self.other, scope=self.scope, k=K)
+
+    def search_batch(self, number: int) -> object:
+        """A batch with all parts."""
+        queries = self._several(number)
+        return self.index.search_batch(queries, weights=self.weights, scope=self.scope, k=K)
+
+    def bare(self, number: int) -> object:
+        """One product, one partial sort."""
+        scores = self.vectors @ self._one(number)
+        return np.argpartition(scores, len(scores) - K)[-K:]
+
+    def bare_batch(self, number: int) -> object:
+        """The same for a batch."""
+        scores = self._several(number) @ self.vectors.T
+        return np.argpartition(scores, scores.shape[1] - K, axis=1)[:, -K:]
+
+    def _one(self, number: int) -> Vectors:
+        query: Vectors = self.queries[number % len(self.queries)]
+        return query
+
+    def _several(self, number: int) -> Vectors:
+        start = BATCH * (number % (len(self.queries) // BATCH))
+        return self.queries[start : start + BATCH]
+
+
+def _next_to_numpy(
+    name: str, engine: NumpyEngine, queries: Vectors, *, rounds: int, scratch: Path
+) -> list[Row]:
+    """Search with all parts next to the bare product, and after changes next to after none."""
+    rng = np.random.default_rng(3)
+    used = [f"d{n}" for n in rng.choice(engine.count(), USES, replace=False)]
+    weights = _random_weights(engine.layout, rng)
+    rows = []
+    with UsageLog.open(scratch / "usage.db", clock="steps") as usage:
+        for item in used:
+            usage.add([(item, float(rng.random()))])
+        index = BlockIndex(engine, usage=usage)
+
+        def reweigh(side: Side, number: int) -> None:  # noqa: ARG001
+            side.other = _random_weights(engine.layout, rng)
+
+        def use(side: Side, number: int) -> None:
+            side.other = side.weights
+            usage.add([(used[number % USES], None)])
+
+        def rate(side: Side, number: int) -> None:
+            side.other = side.weights
+            usage.add([(f"d{number}", float(rng.random()))])
+
+        changes = {"other weights": reweigh, "a use: recency": use, "a rating: importance": rate}
+        for scope in SCOPES:
+            side = Side(index, engine.vectors, queries, scope, weights, weights)
+            times = _compare(side.search, side.bare, rounds)
+            rows.append(_row(name, f"{scope} scope, one query", "bare numpy", times))
+            times = _compare(side.search_batch, side.bare_batch, max(4, rounds // 4))
+            rows.append(_row(name, f"{scope} scope, batch of 64", "bare numpy", times))
+            for what, change in changes.items():
+                before = partial(change, side)
+                times = _compare(side.search_changed, side.search, rounds, before=before)
+                rows.append(_row(name, f"{scope} scope, {what}", "nothing changed", times))
+    return rows
+
+
+def _row(name: str, what: str, beside: str, times: tuple[float, float, float]) -> Row:
+    return Row(name, what, times[0], beside, *times[1:])
+
+
+def _next_to_scan(
+    name: str,
+    exact: NumpyEngine,
+    method: str,
+    queries: Vectors,
+    arguments: argparse.Namespace,
+    scratch: Path,
+) -> list[Candidates]:
+    """The exact scan of the same vectors next to faiss, one query at a time and in batches."""
+    layout = exact.layout
+    engine = FaissEngine(layout=layout, projection_digest="benchmark", method=method)
+    engine.upsert(exact.documents, exact.vectors)
+    start = time.perf_counter()
+    engine.build()
+    took = time.perf_counter() - start
+    engine.save(scratch / method)
+    mib = (scratch / method / "candidates.faiss").stat().st_size / 2**20
+    print(f"{name}, {method}: built in {took:.1f} s, {mib:.0f} MiB", flush=True)
+    rng = np.random.default_rng(4)
+    tables = {
+        "uniform": np.full((1, len(layout)), 1 / len(layout)),
+        "dirichlet": rng.dirichlet(np.ones(len(layout)), size=4),
+        **{
+            f"{block} alone": one[None]
+            for block, one in zip(layout, np.eye(len(layout)), strict=True)
+        },
+    }
+    rows = []
+    for weights, several in tables.items():
+        spread = np.repeat(several, layout.widths, axis=1).astype(np.float32)
+        folded = queries * spread[np.arange(len(queries)) % len(spread)]
+        for size, rounds, streak in ((1, arguments.rounds // 2, 10), (BATCH, 5, 2)):
+            ours, theirs = _times(
+                partial(_ask, engine, folded, size),
+                partial(_ask, exact, folded, size),
+                rounds,
+                streak=streak,
+            )
+            rows.append(
+                Candidates(
+                    vectors=name,
+                    method=method,
+                    weights=weights,
+                    batch=size,
+                    exact_ms=1e3 * statistics.median(theirs) / size,
+                    faiss_ms=1e3 * statistics.median(ours) / size,
+                    speed_up=statistics.median(b / a for a, b in zip(ours, theirs, strict=True)),
+                    speed_up_of_means=statistics.mean(theirs) / statistics.mean(ours),
+                    recall=_recall(engine, exact, folded),
+                )
+            )
+    return rows
+
+
+def _ask(engine: Engine, queries: Vectors, size: int, number: int) -> object:
+    start = size * (number % (len(queries) // size))
+    return engine.search(queries[start : start + size], k=K)
+
+
+def _recall(engine: Engine, exact: Engine, folded: Vectors) -> float:
+    """Mean recall@10 of some queries; of documents that score alike any will do."""
+    shares = []
+    for query, found, wanted in zip(
+        folded, engine.search(folded, k=K), exact.search(folded, k=K), strict=True
+    ):
+        lowest = np.sort(wanted.vectors @ query)[-K] - 1e-6 * np.abs(query).sum()
+        shares.append(min(K, int((found.vectors @ query >= lowest).sum())) / K)
+    return statistics.mean(shares)
+
+
+def _random_weights(layout: BlockLayout, rng: np.random.Generator) -> Weights:
+    """A full table: every part and block counts."""
+    table: dict[str, dict[str, float]] = {
+        part: dict(zip(layout, rng.uniform(0.1, 1, len(layout)).tolist(), strict=True))
+        for part in PARTS
+    }
+    return Weights.from_mapping(table, layout=layout)
+
+
+def _times(
+    ours: Callable[[int], object],
+    theirs: Callable[[int], object],
+    rounds: int,
+    *,
+    streak: int = 1,
+    before: Callable[[int], None] = lambda _: None,
+) -> tuple[list[float], list[float]]:
+    """Seconds per call of both, in turn, and who comes first in turn, too.
+
+    In a streak each is called several times before the other, so that it finds its own data in
+    the caches.
+    """
+    times: dict[Callable[[int], object], list[float]] = {ours: [], theirs: []}
+    for number in range(-2, rounds):
+        pair = (ours, theirs) if number % 2 else (theirs, ours)
+        for call in pair:
+            if call is ours:
+                before(max(number, 0))
+            first = streak * max(number, 0)
+            start = time.perf_counter()
+            for query in range(first, first + streak):
+                call(query)
+            if number >= 0:  # the first are for caches
+                times[call].append((time.perf_counter() - start) / streak)
+    return times[ours], times[theirs]
+
+
+def _compare(
+    ours: Callable[[int], object],
+    theirs: Callable[[int], object],
+    rounds: int,
+    *,
+    before: Callable[[int], None] = lambda _: None,
+) -> tuple[float, float, float]:
+    """Medians in milliseconds, and the median ratio."""
+    a, b = _times(ours, theirs, rounds, before=before)
+    ratios = [mine / other for mine, other in zip(a, b, strict=True)]
+    return 1e3 * statistics.median(a), 1e3 * statistics.median(b), statistics.median(ratios)
+
+
+# Scale.
+
+
+def _scale(arguments: argparse.Namespace) -> None:
+    sizes: list[Size] = []
+    cases = [(engine, count) for count in arguments.counts for engine in arguments.engines]
+    for engine, count in tqdm(cases, desc="indexes", unit="index"):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "index"
+            built = _alone(_build, engine, count, folder)
+            searched = _alone(_search, count, folder)
+            files = {path.name: path.stat().st_size / 2**20 for path in folder.iterdir()}
+        sizes.append(
+            Size(
+                engine=engine,
+                count=count,
+                vectors_mib=files["vectors.npy"],
+                items_mib=files["items.jsonl"],
+                faiss_mib=files.get("candidates.faiss", 0.0),
+                **built,
+                **searched,
+            )
+        )
+    _print(sizes)
+    _write(arguments.output, "scale", sizes=sizes)
+    if arguments.output:
+        _plot(sizes, arguments.output / "scale.png")
+
+
+def _alone(task: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, float]:
+    """Runs a task in a new process, whose memory is its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(task, *arguments).result()
+
+
+def _build(name: str, count: int, folder: Path) -> dict[str, float]:
+    engine = cast(
+        NumpyEngine,
+        create_engine(
+            folder,
+            layout=LAYOUT,
+            projection_digest="benchmark",
+            engine=name,
+            settings={"dtype": "float16"},
+        ),
+    )
+    upserting, first = 0.0, 0
+    for chunk in synthetic(count):
+        start = time.perf_counter()
+        engine.upsert(documents(len(chunk), first=first), chunk)
+        upserting += time.perf_counter() - start
+        first += len(chunk)
+    start = time.perf_counter()
+    engine.save()
+    saving = time.perf_counter() - start
+    return {
+        "upsert_s": upserting,
+        "save_s": saving,
+        "build_peak_mib": _memory("VmHWM"),
+    }
+
+
+def _search(count: int, folder: Path) -> dict[str, float]:
+    start = time.perf_counter()
+    index = BlockIndex(open_engine(folder))
+    opening = time.perf_counter() - start
+    queries = next(synthetic(CHUNK))[:256]
+    rounds = 30 if count <= 100_000 else 12
+    one, _ = _times(lambda n: index.search(queries[n], k=K), lambda _: None, rounds)
+    many, _ = _times(
+        lambda n: index.search_batch(queries[BATCH * (n % 4) : BATCH * (n % 4 + 1)], k=K),
+        lambda _: None,
+        4,
+    )
+    return {
+        "open_s": opening,
+        "search_ms": 1e3 * statistics.median(one),
+        "batch_ms": 1e3 * statistics.median(many) / BATCH,
+        "resident_mib": _memory("VmRSS"),
+        "own_mib": _memory("RssAnon"),
+    }
+
+
+def _memory(name: str) -> float:
+    """Memory of this process in MiB, as Linux counts it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    lines = dict(line.split(":", 1) for line in status.splitlines())
+    return int(lines[name].split()[0]) / 1024
+
+
+# What is shown.
+
+
+def _print(rows: Sequence[Any]) -> None:
+    """A Markdown table of dataclasses."""
+    if not rows:
+        return
+    names = list(asdict(rows[0]))
+    print("\n| " + " | ".join(name.replace("_", " ") for name in names) + " |")
+    print("|" + "---|" * len(names))
+    for row in rows:
+        cells = (
+            f"{v:.4g}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else v
+            for v in asdict(row).values()
+        )
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def _write(output: Path | None, name: str, **tables: Sequence[Any]) -> None:
+    if output is None:
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    content = {"cores": os.cpu_count(), **{k: [asdict(r) for r in t] for k, t in tables.items()}}
+    (output / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _plot(sizes: Sequence[Size], path: Path) -> None:
+    """Costs against the number of vectors; both axes logarithmic, so that growth is a slope."""
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    panels: dict[str, dict[str, str]] = {
+        "milliseconds per query": {"one query": "search_ms", "batch of 64": "batch_ms"},
+        "seconds": {"upsert": "upsert_s", "build and save": "save_s", "open": "open_s"},
+        "MiB": {
+            "peak while building": "build_peak_mib",
+            "resident after searches": "resident_mib",
+            "of it not mapped files": "own_mib",
+        },
+    }
+    figure, axes = plt.subplots(1, len(panels), figsize=(15, 4.5), layout="constrained")
+    styles = {"numpy": "-", "faiss": "--"}
+    for axis, (unit, lines) in zip(axes, panels.items(), strict=True):
+        for engine in dict.fromkeys(size.engine for size in sizes):
+            own = [size for size in sizes if size.engine == engine]
+            for number, (label, name) in enumerate(lines.items()):
+                axis.loglog(
+                    [size.count for size in own],
+                    [getattr(size, name) for size in own],
+                    styles.get(engine, ":"),
+                    color=f"C{number}",
+                    marker="o",
+                    label=f"{engine}: {label}",
+                )
+        axis.set(xlabel="vectors of 1,024 dimensions", ylabel=unit)
+        axis.grid(alpha=0.3, which="both")
+        axis.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""How far recency and importance can go at all: random mixes of both scopes at once, in hindsight.
+
+    python benchmarks/riv_bound.py --data FOLDER/kusp_skills
+
+The raw embedding as one block. Every draw weighs relevance by 1, traces of recency and importance,
+recency and success of the item itself, with half-lives of their own; the best is chosen on the very
+tasks it is scored on, which is more than any learner can do. Prints the best five.
+"""
+
+import argparse
+from dataclasses import replace
+
+import numpy as np
+
+from subspace.bench.spaces import relevance_matrix
+from subspace.blocks import BlockLayout, unit
+from subspace.cached_encoder import CachedEncoder
+from subspace.encoder import EncoderSpec
+from subspace.evaluation.ranking import rank_one
+from subspace.retrieval.block_scope import Traces
+from subspace.retrieval.item_scope import Decay, ItemHistory
+from subspace.retrieval.usage_log import Use
+from subspace.retrieval_sets import read_retrieval_set
+
+CHOICES = {
+    "recency trace": (0.0, 0.0, 0.1, 0.3, 0.6),
+    "importance trace": (0.0, 0.2, 0.5, 1.0),
+    "item recency": (0.0, 0.0, -0.02, 0.02),
+    "item success": (0.0, 0.1, 0.2, 0.3, 0.4),
+    "half-life of recency": (5.0, 50.0),
+    "half-life of importance": (5.0, 50.0, 200.0, 1e9),
+}
+
+
+def replay(
+    documents: np.ndarray,
+    queries: np.ndarray,
+    relevant: np.ndarray,
+    order: np.ndarray,
+    mix: dict[str, float],
+) -> float:
+    layout = BlockLayout(("whole",), (documents.shape[1],))
+    recency = Traces(layout=layout, half_life=mix["half-life of recency"])
+    importance = Traces(layout=layout, half_life=mix["half-life of importance"])
+    items, decay = ItemHistory(), Decay.default("steps")
+    ids = [str(n) for n in range(len(documents))]
+    scores = []
+    for step, task in enumerate(order):
+        query = queries[task] + mix["recency trace"] * recency.recency
+        query = query + mix["importance trace"] * importance.importance
+        lately, success = items.of(ids, step, decay=decay)
+        score = documents @ query + mix["item recency"] * lately + mix["item success"] * success
+        used = np.argsort(-score, kind="stable")[:5]
+        scores.append(rank_one(score, relevant=relevant[task], k=5)[0])
+        uses = [Use(ids[row], step, float(relevant[task, row])) for row in used]
+        items.add(uses)
+        recency.add(uses, documents[used])
+        importance.add(uses, documents[used])
+    return float(np.mean(scores))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--store", default="runs/embeddings")
+    parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--orders", type=int, default=3)
+    arguments = parser.parse_args()
+
+    data = read_retrieval_set(arguments.data)
+    data = replace(
+        data,
+        documents=tuple(replace(d, text=d.text.split(" Steps:")[0]) for d in data.documents),
+    )
+    encoder = CachedEncoder.open(EncoderSpec(model="minilm"), root=arguments.store)
+    documents = unit(encoder.encode([d.text for d in data.documents]))
+    queries = unit(encoder.encode(list(data.queries.values()), kind="query"))
+    relevant = relevance_matrix(data)
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(len(queries)) for _ in range(arguments.orders)]
+    nothing = {name: 0.0 for name in CHOICES if "half" not in name}
+    mixes = [{**nothing, "half-life of recency": 50.0, "half-life of importance": 50.0}]
+    mixes += [
+        {name: float(rng.choice(values)) for name, values in CHOICES.items()}
+        for _ in range(arguments.draws)
+    ]
+    found = [
+        float(np.mean([replay(documents, queries, relevant, order, mix) for order in orders]))
+        for mix in mixes
+    ]
+    print(f"relevance alone: nDCG@5 {found[0]:.3f}")
+    for row in np.argsort(found)[::-1][:5]:
+        said = ", ".join(f"{name} {value:g}" for name, value in mixes[row].items())
+        print(f"{found[row]:.3f} ({found[row] / found[0] - 1:+.1%}): {said}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Side-by-side tables on a user's own texts: what the command `subspace bench` runs."""

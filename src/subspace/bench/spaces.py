@@ -1,0 +1,142 @@
+"""The vectors that a replay searches: raw, as blocks, and with a block learned from pairs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from subspace.blocks import BlockLayout, unit
+from subspace.errors import ConfigError
+from subspace.matching import solve_matching
+from subspace.projection import Projection
+from subspace.retrieval_sets import RetrievalSet
+
+Vectors = npt.NDArray[np.float32]
+WHOLE = "whole"
+MATCH = "match"
+
+
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+class Space:
+    """Documents and queries as unit blocks.
+
+    Attributes:
+        documents: (N, layout.dim).
+        queries: (Q, layout.dim).
+    """
+
+    documents: Vectors
+    queries: Vectors
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One way to cut up the embeddings.
+
+    Attributes:
+        name: For people.
+        layout: The blocks of all its spaces.
+        spaces: One, or one per fold.
+        fold: Which of them each query is searched in (Q,): one that was fitted without it.
+    """
+
+    name: str
+    layout: BlockLayout
+    spaces: tuple[Space, ...]
+    fold: npt.NDArray[np.int64]
+
+
+def relevance_matrix(data: RetrievalSet) -> npt.NDArray[np.bool_]:
+    """Whether each document is relevant to each query (Q, N).
+
+    Raises:
+        ConfigError: A query has no relevant document.
+    """
+    column = {document.id: position for position, document in enumerate(data.documents)}
+    relevant = np.zeros((len(data.queries), len(data.documents)), dtype=bool)
+    for row, query in enumerate(data.queries):
+        for document, grade in data.relevance.get(query, {}).items():
+            relevant[row, column[document]] = grade > 0
+    if not relevant.any(axis=1).all():
+        missing = list(data.queries)[int(np.flatnonzero(~relevant.any(axis=1))[0])]
+        raise ConfigError(f"query '{missing}' has no relevant document, so nothing can succeed")
+    return relevant
+
+
+def make_variants(
+    *,
+    documents: Vectors,
+    queries: Vectors,
+    relevant: npt.NDArray[np.bool_],
+    projection: Projection,
+    raw: slice,
+    folds: int,
+    seed: int,
+) -> list[Variant]:
+    """The raw embedding as one block, the projection's blocks, and these with a learned one.
+
+    Args:
+        documents: Embeddings (N, D).
+        queries: Embeddings (Q, D).
+        relevant: Which document is relevant to which query (Q, N).
+        projection: To blocks.
+        raw: The dimensions of the raw embedding, which are those of the last layer.
+        folds: In how many parts the queries are cut; the block learned from pairs never saw the
+            part that is searched in it. 0 leaves this variant out.
+        seed: Of the cut.
+
+    Raises:
+        ConfigError: There are fewer queries than folds, or one fold only.
+    """
+    count = len(queries)
+    if folds == 1 or folds < 0 or folds > count:
+        raise ConfigError(f"folds must be 0 or between 2 and {count}, the queries, got {folds}")
+    one = np.zeros(count, dtype=np.int64)
+    whole = Space(unit(documents[:, raw]), unit(queries[:, raw]))
+    layout = BlockLayout((WHOLE,), (whole.documents.shape[1],))
+    blocks = Space(projection(documents), projection(queries))
+    variants = [
+        Variant("raw embedding", layout, (whole,), one),
+        Variant("blocks", projection.layout, (blocks,), one),
+    ]
+    if folds:
+        fold = np.random.default_rng(seed).permutation(count) % folds
+        learned = [
+            _learn(documents, queries, relevant, train=np.flatnonzero(fold != part))
+            for part in range(folds)
+        ]
+        variants.append(_append(blocks, projection.layout, learned, fold=fold))
+    return variants
+
+
+def _learn(
+    documents: Vectors,
+    queries: Vectors,
+    relevant: npt.NDArray[np.bool_],
+    *,
+    train: npt.NDArray[np.int64],
+) -> Space:
+    d, q = unit(documents), unit(queries)
+    pairs = np.argwhere(relevant[train])
+    learned = solve_matching(queries=q[train], documents=d, pairs=pairs, name=MATCH)
+    return Space(learned(d), learned(q))
+
+
+def _append(
+    blocks: Space,
+    layout: BlockLayout,
+    learned: Sequence[Space],
+    *,
+    fold: npt.NDArray[np.int64],
+) -> Variant:
+    width = learned[0].documents.shape[1]
+    spaces = tuple(
+        Space(
+            np.concatenate([blocks.documents, part.documents], axis=1),
+            np.concatenate([blocks.queries, part.queries], axis=1),
+        )
+        for part in learned
+    )
+    wider = BlockLayout((*layout.names, MATCH), (*layout.widths, width))
+    return Variant(f"blocks and pairs, {len(learned)}-fold", wider, spaces, fold)

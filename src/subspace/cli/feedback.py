@@ -1,0 +1,111 @@
+"""`subspace feedback`: what was used, and how well it did."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from subspace.cli.arguments import Commands, add_bandit, add_usage, open_bandit, read_pairs
+from subspace.errors import ConfigError
+
+if TYPE_CHECKING:
+    from subspace.retrieval import UsageLog
+
+
+def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
+    """Declares the command's arguments."""
+    parser = commands.add_parser(
+        "feedback",
+        help="log what was used and how well it did",
+        description="Adds uses of items to a usage log, which is where recency and importance come "
+        "from; and tells the bandit how good the hits of a search with --preset auto were. Also "
+        "reads and writes the log as JSONL, one use a line: item, time, success, query.",
+        epilog="example: subspace feedback --usage runs/usage.db --used roses=1 --used slugs=0.2",
+    )
+    add_usage(parser, required=True)
+    parser.add_argument("--index", metavar="INDEX", help="refuse items that are not in this index")
+    parser.add_argument(
+        "--used",
+        action="append",
+        default=[],
+        metavar="ID[=SUCCESS]",
+        help="an item that was used now, and its success between 0 and 1; may be given again",
+    )
+    parser.add_argument("--query-id", metavar="Q", help="the id of the search that found them")
+    parser.add_argument(
+        "--success", type=float, metavar="S", help="how good that search was, between 0 and 1"
+    )
+    parser.add_argument(
+        "--ratings",
+        metavar="PART=N,...",
+        help="the same as ratings of recency, importance and relevance, 1 (bad) to 5 (good)",
+    )
+    add_bandit(parser)
+    parser.add_argument("--import", dest="source", metavar="F", help="add the uses of a JSONL file")
+    parser.add_argument("--export", metavar="F", help="write all uses to a JSONL file")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from subspace.retrieval import UsageLog
+
+    if not (arguments.used or arguments.source or arguments.export or _rates(arguments)):
+        raise ConfigError("say what to do: --used, --success or --ratings, --import, or --export")
+    uses = dict(_read_use(text) for text in arguments.used)
+    if len(uses) < len(arguments.used):
+        raise ConfigError("--used: an item is given twice")
+    if arguments.index is not None:
+        _check_items(arguments.index, list(uses))
+    with UsageLog.open(arguments.usage, clock=arguments.clock) as log:
+        if uses:
+            log.add(uses.items(), query=arguments.query_id)
+            print(f"{len(uses)} uses -> {arguments.usage}")
+        if _rates(arguments):
+            _rate(arguments, log)
+        if arguments.source:
+            print(f"{log.import_jsonl(arguments.source)} uses -> {arguments.usage}")
+        if arguments.export:
+            print(f"{log.export_jsonl(arguments.export)} uses -> {arguments.export}")
+
+
+def _rates(arguments: argparse.Namespace) -> bool:
+    return arguments.success is not None or arguments.ratings is not None
+
+
+def _rate(arguments: argparse.Namespace, log: "UsageLog") -> None:
+    from subspace.retrieval.bandit import learn
+
+    if arguments.query_id is None:
+        raise ConfigError("--success and --ratings are of a search: give its --query-id")
+    if arguments.success is not None and arguments.ratings is not None:
+        raise ConfigError("give --success or --ratings, not both")
+    ratings = arguments.success
+    if arguments.ratings is not None:
+        pairs = read_pairs(arguments.ratings.split(","), option="--ratings")
+        ratings = {name: _to_number(values[-1]) for name, values in pairs.items()}
+    bandit = open_bandit(arguments)
+    arm = learn(bandit, log=log, query_id=arguments.query_id, ratings=ratings)
+    print(f"rated: {arm}")
+
+
+def _read_use(text: str) -> tuple[str, float | None]:
+    """An id, or an id and a success; an id may hold '=' if a success follows."""
+    name, equals, success = text.rpartition("=")
+    return (name, _to_number(success)) if equals else (text, None)
+
+
+def _to_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigError(f"a number is needed, got {text!r}") from error
+
+
+def _check_items(target: str, ids: list[str]) -> None:
+    from subspace.errors import QueryError
+    from subspace.retrieval.engines import open_engine
+
+    engine = open_engine(target)
+    there = {document.id for document in engine.fetch(ids).documents}
+    engine.close()
+    unknown = [name for name in ids if name not in there]
+    if unknown:
+        raise QueryError(f"not in the index {target}: {', '.join(unknown[:5])}")

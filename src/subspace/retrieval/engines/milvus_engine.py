@@ -1,0 +1,348 @@
+"""MilvusEngine: vectors in Milvus: embedded in this process (milvus-lite), a server or a cluster.
+
+All blocks are one vector field, searched by inner product with the folded query. Milvus' own
+search over several fields is another score: a document that is missing from one field's list gets
+nothing for it. The fields of a collection (format 1):
+
+========  ============  ===================================================================
+id        VARCHAR       the primary key
+seq       INT64         order of adding; a document that is replaced keeps its place
+draw      INT64         a hash of the id, below 2 ** 32: the smallest of them are a sample
+tags      VARCHAR       a hash of each name and value of the metadata, to filter by
+text      VARCHAR       65,535 bytes at most, as all texts in Milvus
+metadata  JSON
+vector    FLOAT_VECTOR  unit blocks
+========  ============  ===================================================================
+
+`where` asks for tags, not for the metadata itself: Milvus cannot be asked for every name, and in
+milvus-lite True is 1 and JSON is many times slower. A hash needs no escaping, either.
+
+What a collection is stands in its description, and, as milvus-lite keeps none, in a file also in a
+property of the name `subspace`::
+
+    {"subspace": 1, "projection": "...", "blocks": {"topic": 96, ...}, "index": "FLAT"}
+
+Priors cannot be added in Milvus' scan; `threshold` says how they are searched.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+from subspace.blocks import BlockLayout
+from subspace.errors import ConfigError, EngineError
+from subspace.retrieval.engines.milvus_connection import (
+    INDEXES,
+    About,
+    Connection,
+    Place,
+    connected,
+)
+from subspace.retrieval.engines.milvus_rows import (
+    DRAWS,
+    MESSAGE_BYTES,
+    Row,
+    batches,
+    can_be_id,
+    has_tags,
+    id_in,
+    make_tag,
+    sliced,
+    to_row,
+    wanted_tags,
+)
+from subspace.retrieval.engines.protocol import (
+    Found,
+    Priors,
+    Vectors,
+    Where,
+    check_documents,
+    check_k,
+    check_queries,
+)
+from subspace.retrieval.engines.threshold import search_by_similarity, search_with_priors
+from subspace.retrieval_sets import Document
+
+# Milvus' own limits: hits of one query, `ef`.
+_MOST_HITS = 16_384
+_MOST_EF = 32_768
+# Documents in one answer to a search, or in one that fetches them, whatever their texts.
+_HITS, _IDS = 2048, 256
+# milvus-lite searches what is not flushed row by row, and a flush takes 20 ms.
+_FLUSH_ROWS = 256
+
+
+class MilvusEngine:
+    """Documents and vectors in one collection."""
+
+    name = "milvus"
+
+    def __init__(self, connection: "Connection", about: "About") -> None:
+        """Takes over a connection; use `open` or `create`."""
+        self._connection = connection
+        self._about = about
+        self._last_seq = 0
+        self._not_flushed = 0
+
+    @classmethod
+    def open(cls, target: str) -> Self:
+        """Opens a collection.
+
+        Args:
+            target: `http(s)://HOST:PORT#COLLECTION` or `PATH/FILE.db#COLLECTION`. The environment
+                variable MILVUS_TOKEN may hold a server's token.
+
+        Raises:
+            ConfigError: The target is not of that form.
+            EngineError: There is no such collection, it is something else's, Milvus cannot be
+                reached, or its client is not installed.
+        """
+        place = Place.parse(target)
+        if place.file is not None and not place.file.exists():
+            raise EngineError(f"there is no index {place.address}; build one with `subspace index`")
+        with connected(place) as connection:
+            about = connection.about()
+            if about is None:
+                raise EngineError(
+                    f"there is no collection '{place.collection}' in {place.address}; build it "
+                    "with `subspace index`"
+                )
+            connection.call("load_collection")
+            return cls(connection, about)
+
+    @classmethod
+    def create(
+        cls, target: str, *, layout: BlockLayout, projection_digest: str, index: str = "FLAT"
+    ) -> Self:
+        """Makes an empty collection, in the place of one that was made here.
+
+        Args:
+            target: As in `open`; the folder of a file is made.
+            layout: The blocks of every vector.
+            projection_digest: Identifies the projection that makes the vectors.
+            index: `FLAT`, which is exact, or `HNSW`, which is faster.
+
+        Raises:
+            ConfigError: The target is not of that form, or there is no such index.
+            EngineError: There is such a collection and it is something else's, Milvus cannot be
+                reached, or its client is not installed.
+        """
+        if index not in INDEXES:
+            raise ConfigError(f"index is one of {', '.join(INDEXES)}, not {index!r}")
+        place = Place.parse(target)
+        about = About(layout=layout, projection=projection_digest, index=index)
+        place.make_folder()
+        with connected(place) as connection:
+            if connection.about() is not None:
+                connection.call("drop_collection")
+            connection.make(about)
+            return cls(connection, about)
+
+    @property
+    def layout(self) -> BlockLayout:
+        """The blocks of every vector."""
+        return self._about.layout
+
+    @property
+    def projection_digest(self) -> str:
+        """Identifies the projection that made the vectors."""
+        return self._about.projection
+
+    @property
+    def exact(self) -> bool:
+        """Whether a search finds the best for certain: with a FLAT index."""
+        return self._about.index == "FLAT"
+
+    def upsert(self, documents: Sequence[Document], vectors: Vectors) -> None:
+        """Adds documents with their vectors, in the place of those with the same ids.
+
+        All of them are checked before any is written. Many are written in several batches: should
+        one of these fail, the earlier ones have been written.
+
+        Raises:
+            EngineError: An id is empty or given twice, a text or metadata is none that Milvus
+                keeps, or Milvus cannot write.
+            LayoutError: The vectors have another shape, or are not finite.
+        """
+        check_documents(documents, vectors, layout=self.layout)
+        rows = [to_row(d, vector) for d, vector in zip(documents, vectors, strict=True)]
+        places = {row["id"]: row["seq"] for row in self._rows([d.id for d in documents], "seq")}
+        self._last_seq = max(self._last_seq, time.time_ns())
+        for row in rows:
+            self._last_seq += row["id"] not in places
+            row["seq"] = places.get(row["id"], self._last_seq)
+        written = 0
+        for batch in batches(rows):
+            try:
+                self._connection.call("upsert", data=batch)
+            except EngineError as error:
+                raise EngineError(
+                    f"{error} ({written} of {len(rows)} documents have been written; upsert all of "
+                    "them again to complete it)"
+                ) from error
+            written += len(batch)
+        self._flush(len(rows))
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Removes documents and gives their number; ids that are not there are passed over."""
+        there = [row["id"] for row in self._rows(ids, "id")]
+        for some in sliced(there, _IDS):
+            self._connection.call("delete", filter=id_in(some))
+        return len(there)
+
+    def search(
+        self, queries: Vectors, *, k: int, priors: Priors | None = None, where: Where | None = None
+    ) -> list[Found]:
+        """The best `k` of each query, and what ties with the last, in the order of adding.
+
+        Without priors that is one call for all queries, unless more than 2,048 documents are read
+        or many of them tie.
+
+        Raises:
+            ConfigError: `k` is no whole number from 1.
+            LayoutError: The queries have another shape, or are not finite.
+            QueryError: `where` is not what it must be.
+            EngineError: More hits are asked for than Milvus gives, or it cannot be reached.
+        """
+        k = check_k(k)
+        check_queries(queries, layout=self.layout)
+        scan = _Scan(self, queries.astype(np.float32, copy=False), wanted_tags(where))
+        if k > _MOST_HITS and self.count(where) > _MOST_HITS:
+            raise EngineError(f"Milvus gives {_MOST_HITS:,} hits at most; ask for fewer than {k:,}")
+        k = min(k, _MOST_HITS)
+        if priors is None or not len(priors.values):
+            found = search_by_similarity(scan.queries, k=k, nearest=scan.nearest, limit=_MOST_HITS)
+        else:
+            found = search_with_priors(
+                scan.queries,
+                k=k,
+                priors=priors,
+                nearest=scan.nearest,
+                fetch=scan.fetch,
+                limit=_MOST_HITS,
+            )
+        return [scan.in_order(items) for items in found]
+
+    def fetch(self, ids: Sequence[str]) -> Found:
+        """Documents by id, in the order asked for; ids that are not there are left out."""
+        rows = {row["id"]: row for row in self._rows(ids, *_Scan.FIELDS)}
+        return self._found([rows[name] for name in ids if name in rows])
+
+    def sample(self, count: int) -> Found:
+        """`count` documents drawn by a hash of their ids; all, if there are no more."""
+        total = self.count()
+        # So many that fewer come only by a chance of one in ten thousand.
+        share = (count + 4 * math.sqrt(max(count, 0)) + 4) / max(total, 1)
+        drawn = self._connection.call(
+            "query",
+            filter=f"draw < {min(DRAWS, math.ceil(share * DRAWS))}",
+            output_fields=["id", "draw"],
+        )
+        drawn = sorted(drawn, key=lambda row: (row["draw"], row["id"]))[: max(count, 0)]
+        rows = self._rows([row["id"] for row in drawn], *_Scan.FIELDS)
+        return self._found(sorted(rows, key=lambda row: int(row["seq"])))
+
+    def count(self, where: Where | None = None) -> int:
+        """Number of documents, or of those with such metadata."""
+        condition = has_tags(wanted_tags(where))
+        rows = self._connection.call("query", filter=condition, output_fields=["count(*)"])
+        return int(rows[0]["count(*)"])
+
+    def close(self) -> None:
+        """Closes the connection; milvus-lite ends with the last engine on its file."""
+        self._connection.close()
+
+    def _flush(self, count: int) -> None:
+        """A server needs none: its collections are consistent, and it limits flushes."""
+        self._not_flushed += count
+        if self._connection.place.file is not None and self._not_flushed >= _FLUSH_ROWS:
+            self._connection.call("flush")
+            self._not_flushed = 0
+
+    def _rows(self, ids: Sequence[str], *fields: str) -> list[Row]:
+        """Fields of documents, each document once."""
+        names = list(dict.fromkeys(name for name in ids if can_be_id(name)))
+        return [
+            row
+            for some in sliced(names, _IDS)
+            for row in self._connection.call(
+                "query", filter=id_in(some), output_fields=["id", *fields]
+            )
+        ]
+
+    def _nearest(self, queries: Vectors, *, depth: int, condition: str) -> list[list[Row]]:
+        """Rows of the `depth` best of each query, best first."""
+        most = min(_HITS, MESSAGE_BYTES // (4 * self.layout.dim))
+        fields = _Scan.FIELDS if depth <= most else ()
+        params = {} if self.exact else {"ef": min(max(128, 4 * depth), _MOST_EF)}
+        answers = [
+            [{**hit["entity"], "id": hit["id"]} for hit in hits]
+            for some in sliced(queries, max(1, most // depth))
+            for hits in self._connection.call(
+                "search",
+                data=list(some),
+                filter=condition,
+                limit=depth,
+                output_fields=["id", *fields],
+                search_params={"metric_type": "IP", "params": params},
+            )
+        ]
+        if fields:
+            return answers
+        names = [row["id"] for rows in answers for row in rows]
+        known = {row["id"]: row for row in self._rows(names, *_Scan.FIELDS)}
+        return [[known[row["id"]] for row in rows if row["id"] in known] for rows in answers]
+
+    def _found(self, rows: Sequence[Row]) -> Found:
+        vectors = np.array([row["vector"] for row in rows], dtype=np.float32)
+        return Found(
+            tuple(
+                Document(id=row["id"], text=row["text"], metadata=dict(row["metadata"]))
+                for row in rows
+            ),
+            vectors.reshape(len(rows), self.layout.dim),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Scan:
+    """What one search reads, and in which order that was added."""
+
+    engine: MilvusEngine
+    queries: Vectors
+    wanted: Sequence[Sequence[str]]
+    seqs: dict[str, int] = field(default_factory=dict)
+
+    FIELDS = ("seq", "text", "metadata", "vector")
+
+    def nearest(self, rows: Sequence[int], depth: int, without: Sequence[str]) -> list[Found]:
+        """As `threshold` asks for it."""
+        others = [name for name in without if can_be_id(name)]
+        conditions = [has_tags(self.wanted), id_in(others, negate=True) if others else ""]
+        condition = " and ".join(filter(None, conditions))
+        read = self.engine._nearest(self.queries[list(rows)], depth=depth, condition=condition)
+        return [self._noted(items) for items in read]
+
+    def fetch(self, ids: Sequence[str]) -> Found:
+        """As `threshold` asks for it; filtered here, as Milvus is fast if asked for ids alone."""
+        rows = self.engine._rows(ids, *self.FIELDS)
+        return self._noted([row for row in rows if self._is_wanted(row["metadata"])])
+
+    def in_order(self, found: Found) -> Found:
+        """The same in the order of adding."""
+        rows = sorted(
+            range(len(found.documents)), key=lambda n: (self.seqs[found.documents[n].id], n)
+        )
+        return Found(tuple(found.documents[n] for n in rows), found.vectors[rows])
+
+    def _noted(self, rows: Sequence[Row]) -> Found:
+        self.seqs.update((row["id"], int(row["seq"])) for row in rows)
+        return self.engine._found(rows)
+
+    def _is_wanted(self, metadata: Mapping[str, Any]) -> bool:
+        tags = {make_tag(name, value) for name, value in metadata.items()}
+        return all(not tags.isdisjoint(several) for several in self.wanted)

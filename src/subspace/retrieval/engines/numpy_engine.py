@@ -1,0 +1,321 @@
+"""NumpyEngine: the exact scan, in this process.
+
+One matrix product over all vectors. Nothing is built, so adding, removing and every change of
+weights or priors are free; a batch of queries costs 5-8 times less per query than one by one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from subspace.blocks import BlockLayout
+from subspace.errors import ConfigError, IndexFolderError
+from subspace.retrieval.engines.folder import KINDS, Stored, read_folder, write_folder
+from subspace.retrieval.engines.protocol import (
+    ROUNDING,
+    Found,
+    Priors,
+    Vectors,
+    Where,
+    check_documents,
+    check_k,
+    check_queries,
+    check_where,
+)
+from subspace.retrieval_sets import Document
+
+# Queries scored at once: their scores take 4 bytes per document each.
+_QUERIES = 64
+# Rows of float16 that are widened at once, small enough to stay in the processor's cache.
+_WIDEN_ROWS = 2048
+
+
+class NumpyEngine:
+    """Documents and vectors in memory, or mapped from a folder.
+
+    What `upsert` and `delete` change is on disk after `save`.
+    """
+
+    name = "numpy"
+
+    def __init__(
+        self,
+        *,
+        layout: BlockLayout,
+        projection_digest: str,
+        dtype: str = "float32",
+        folder: Path | str | None = None,
+    ) -> None:
+        """Starts with no documents.
+
+        Args:
+            layout: The blocks of every vector.
+            projection_digest: Identifies the projection that makes the vectors.
+            dtype: `float32`, or `float16` for half the memory at a rounding of 5e-4.
+            folder: Where `save` writes to.
+
+        Raises:
+            ConfigError: The dtype is another.
+        """
+        if dtype not in KINDS:
+            raise ConfigError(f"vectors are kept as {' or '.join(KINDS)}, not {dtype!r}")
+        self._layout = layout
+        self._projection_digest = projection_digest
+        self._documents: list[Document] = []
+        self._rows: dict[str, int] = {}
+        # Grown by doubling; the first len(_documents) rows are in use.
+        self._buffer: npt.NDArray[Any] = np.empty((0, layout.dim), dtype=dtype)
+        self._folder = None if folder is None else Path(folder)
+        self._forget_priors()
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Opens what `save` wrote; the vectors are memory-mapped.
+
+        Raises:
+            IndexFolderError: It is missing, damaged, or of another format version or engine.
+        """
+        stored = read_folder(folder)
+        if stored.engine != cls.name:
+            raise IndexFolderError(f"{folder} is an index of the engine '{stored.engine}'")
+        return cls._from_stored(stored, folder=folder)
+
+    @classmethod
+    def _from_stored(cls, stored: Stored, *, folder: Path | str, **settings: Any) -> Self:
+        engine = cls(
+            layout=stored.layout,
+            projection_digest=stored.projection_digest,
+            dtype=str(stored.vectors.dtype),
+            folder=folder,
+            **settings,
+        )
+        engine._documents = list(stored.documents)
+        engine._rows = {document.id: row for row, document in enumerate(stored.documents)}
+        engine._buffer = stored.vectors
+        if len(engine._rows) != len(stored.documents):
+            raise IndexFolderError(f"the index {folder} is damaged: ids are used more than once")
+        return engine
+
+    def save(self, folder: Path | str | None = None) -> None:
+        """Writes everything: whole, or not at all.
+
+        Args:
+            folder: Where to; where it was opened from or made for, if None.
+
+        Raises:
+            ConfigError: There is no folder.
+            IndexFolderError: The folder holds something else, or the disk refuses.
+        """
+        target = folder or self._folder
+        if target is None:
+            raise ConfigError("say which folder the index is to be written to")
+        stored = Stored(
+            documents=self._documents,
+            vectors=self.vectors,
+            layout=self._layout,
+            projection_digest=self._projection_digest,
+            engine=self.name,
+            settings=self._settings(),
+        )
+        write_folder(target, stored, more=self._files())
+        self._folder = Path(target)
+
+    def _settings(self) -> Mapping[str, Any]:
+        """What the manifest says of the engine, beside what all have."""
+        return {}
+
+    def _files(self) -> Mapping[str, Callable[[Path], None]]:
+        """Files to write beside what all have: by name, what writes them."""
+        return {}
+
+    @property
+    def layout(self) -> BlockLayout:
+        """The blocks of every vector."""
+        return self._layout
+
+    @property
+    def projection_digest(self) -> str:
+        """Identifies the projection that made the vectors."""
+        return self._projection_digest
+
+    @property
+    def exact(self) -> bool:
+        """Whether a search finds the best for certain: yes."""
+        return True
+
+    @property
+    def documents(self) -> Sequence[Document]:
+        """All documents, in the order they were added."""
+        return tuple(self._documents)
+
+    @property
+    def vectors(self) -> npt.NDArray[Any]:
+        """Their vectors (count, dim), float32 or float16."""
+        return self._buffer[: len(self._documents)]
+
+    def upsert(self, documents: Sequence[Document], vectors: Vectors) -> None:
+        """Adds documents with their vectors, in the place of those with the same ids."""
+        check_documents(documents, vectors, layout=self._layout)
+        if not documents:
+            return
+        known = [(self._rows[d.id], n) for n, d in enumerate(documents) if d.id in self._rows]
+        new = [n for n, d in enumerate(documents) if d.id not in self._rows]
+        self._make_room(len(self._documents) + len(new))
+        for row, position in known:
+            self._documents[row] = documents[position]
+            self._buffer[row] = vectors[position]
+        start = len(self._documents)
+        self._buffer[start : start + len(new)] = vectors[new]
+        for position in new:
+            self._rows[documents[position].id] = len(self._documents)
+            self._documents.append(documents[position])
+        self._forget_priors()
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Removes documents and gives their number; ids that are not there are passed over."""
+        gone = {self._rows[name] for name in ids if name in self._rows}
+        if not gone:
+            return 0
+        kept = np.array([row for row in range(len(self._documents)) if row not in gone], np.int64)
+        self._buffer = self._buffer[kept]
+        self._documents = [self._documents[row] for row in kept]
+        self._rows = {document.id: row for row, document in enumerate(self._documents)}
+        self._forget_priors()
+        return len(gone)
+
+    def search(
+        self, queries: Vectors, *, k: int, priors: Priors | None = None, where: Where | None = None
+    ) -> list[Found]:
+        """The best `k` of each query, and what ties with the last, in the order of adding."""
+        k = check_k(k)
+        check_queries(queries, layout=self._layout)
+        mask = self._matching(where)
+        added = None if priors is None else self._spread(priors)
+        found: list[Found] = []
+        for start in range(0, len(queries), _QUERIES):
+            part = queries[start : start + _QUERIES]
+            scores = self._scores(part)
+            if added is not None:
+                scores += added
+            if mask is not None:
+                scores[:, ~mask] = -np.inf
+            largest = 0.0 if added is None else float(np.abs(added).max(initial=0))
+            margins = ROUNDING * (np.abs(part).sum(axis=1) + largest)
+            wanted = k if mask is None else min(k, int(mask.sum()))
+            for row, margin in zip(scores, margins, strict=True):
+                found.append(self._take(_best(row, k=wanted, margin=float(margin))))
+        return found
+
+    def fetch(self, ids: Sequence[str]) -> Found:
+        """Documents by id, in the order asked for; ids that are not there are left out."""
+        rows = [self._rows[name] for name in ids if name in self._rows]
+        return self._take(np.array(rows, dtype=np.int64))
+
+    def sample(self, count: int) -> Found:
+        """`count` documents drawn by a fixed seed; all, if there are no more."""
+        rows = np.arange(len(self._documents))
+        if count < len(rows):
+            rows = np.sort(np.random.default_rng(0).choice(rows, count, replace=False))
+        return self._take(rows)
+
+    def count(self, where: Where | None = None) -> int:
+        """Number of documents, or of those with such metadata."""
+        mask = self._matching(where)
+        return len(self._documents) if mask is None else int(mask.sum())
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def _take(self, rows: npt.NDArray[np.int64]) -> Found:
+        return Found(
+            documents=tuple(self._documents[row] for row in rows),
+            vectors=self.vectors[rows].astype(np.float32, copy=False),
+        )
+
+    def _scores(self, queries: Vectors) -> Vectors:
+        """Inner products (Q, count).
+
+        Raises:
+            IndexFolderError: A vector is not finite: NaN and infinity come through at any weight.
+        """
+        vectors = self.vectors
+        with np.errstate(all="ignore"):
+            if vectors.dtype == np.float32:
+                scores = (vectors @ queries.T).T if len(queries) == 1 else queries @ vectors.T
+            else:
+                scores = np.empty((len(queries), len(vectors)), dtype=np.float32)
+                for start in range(0, len(vectors), _WIDEN_ROWS):
+                    rows = slice(start, start + _WIDEN_ROWS)
+                    scores[:, rows] = queries @ vectors[rows].astype(np.float32).T
+        finite = np.isfinite(scores)
+        if not finite.all():
+            broken = self._documents[int(np.flatnonzero(~finite.all(axis=0))[0])]
+            raise IndexFolderError(
+                f"the index is damaged: the vector of '{broken.id}' holds NaN or infinity; "
+                "build it again"
+            )
+        return scores
+
+    def _matching(self, where: Where | None) -> npt.NDArray[np.bool_] | None:
+        allowed = check_where(where)
+        if not allowed:
+            return None
+        return np.array(
+            [
+                all(_is_among(document.metadata.get(n), values) for n, values in allowed.items())
+                for document in self._documents
+            ],
+            dtype=bool,
+        )
+
+    def _make_room(self, count: int) -> None:
+        """A buffer of one's own with room for `count` rows."""
+        if count <= len(self._buffer) and self._buffer.flags.writeable:
+            return
+        rows = len(self._buffer)
+        larger = np.empty(
+            (max(count, 2 * rows) if count > rows else rows, self._layout.dim),
+            dtype=self._buffer.dtype,
+        )
+        larger[: len(self._documents)] = self.vectors
+        self._buffer = larger
+
+    def _forget_priors(self) -> None:
+        self._prior_ids: list[str] = []
+        self._prior_rows = np.empty(0, dtype=np.int64)
+
+    def _spread(self, priors: Priors) -> Vectors:
+        """What is added to each document (count,); only ids that are new are looked up."""
+        if priors.ids is not self._prior_ids:
+            self._forget_priors()
+            self._prior_ids = priors.ids
+        new = priors.ids[len(self._prior_rows) : len(priors.values)]
+        rows = [self._rows.get(name, -1) for name in new]
+        self._prior_rows = np.concatenate([self._prior_rows, np.array(rows, dtype=np.int64)])
+        added = np.full(len(self._documents), priors.default, dtype=np.float32)
+        known = self._prior_rows[: len(priors.values)]
+        there = known >= 0
+        added[known[there]] = priors.values[there]
+        return added
+
+
+def _is_among(value: Any, allowed: tuple[Any, ...]) -> bool:
+    """Whether a value is one of several; True is not 1, in any engine."""
+    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed)
+
+
+def _best(scores: Vectors, *, k: int, margin: float) -> npt.NDArray[np.int64]:
+    """Positions of everything that may be among the `k` best, in the order of adding.
+
+    A matrix product rounds a row by where it stands in the matrix, so that copies of one
+    document can differ in the last digits: the k-th score has a margin.
+    """
+    if k >= len(scores):
+        return np.arange(len(scores))
+    if k == 0:
+        return np.empty(0, dtype=np.int64)
+    kth = np.partition(scores, len(scores) - k)[len(scores) - k]
+    return np.flatnonzero(scores >= kth - margin)
