@@ -101,11 +101,11 @@ def _to_number(text: str) -> float:
 
 def _check_items(target: str, ids: list[str]) -> None:
     from subspace.errors import QueryError
-    from subspace.retrieval.engines import open_engine
+    from subspace.retrieval.engines import open_engine, show_target
 
     engine = open_engine(target)
     there = {document.id for document in engine.fetch(ids).documents}
     engine.close()
     unknown = [name for name in ids if name not in there]
     if unknown:
-        raise QueryError(f"not in the index {target}: {', '.join(unknown[:5])}")
+        raise QueryError(f"not in the index {show_target(target)}: {', '.join(unknown[:5])}")

@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     from subspace.checkpoint import load_checkpoint
     from subspace.retrieval import BlockIndex
-    from subspace.retrieval.engines import NumpyEngine, create_engine
+    from subspace.retrieval.engines import NumpyEngine, create_engine, show_target
     from subspace.retrieval.index import digest_projection
     from subspace.retrieval_sets import read_documents
 
@@ -85,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> None:
         )
     if isinstance(engine, NumpyEngine):
         engine.save()
-    print(f"{len(documents)} texts -> {arguments.output}")
+    print(f"{len(documents)} texts -> {show_target(arguments.output)}")
     _say(BlockIndex(engine))
     engine.close()
 

@@ -29,8 +29,20 @@ def _kind(target: Path | str) -> str:
     if text.startswith(("http://", "https://")) or text.partition("#")[0].endswith(".db"):
         return "milvus"
     if "://" in text:
-        raise ConfigError(f"no engine for {text!r}; give a folder, postgresql:// or http(s)://")
+        raise ConfigError(
+            f"no engine for {show_target(target)}; give a folder, postgresql:// or http(s)://"
+        )
     return "folder"
+
+
+def show_target(target: Path | str) -> str:
+    """An address without the user, password and parameters in it."""
+    scheme, separator, rest = str(target).partition("://")
+    if not separator:
+        return str(target)
+    address, _, name = rest.rpartition("#")
+    host = address.rpartition("@")[2].partition("?")[0]
+    return f"{scheme}://{host}#{name}"
 
 
 def open_engine(target: Path | str) -> Engine:
@@ -84,11 +96,13 @@ def create_engine(
     kind = _kind(target)
     if engine is not None and engine != kind and not (kind == "folder" and engine in EMBEDDED):
         raise ConfigError(
-            f"the engine '{engine}' does not go with {target}: a folder has numpy or faiss, "
+            f"the engine '{engine}' does not go with {show_target(target)}: a folder has numpy or faiss, "
             "postgresql:// has pgvector, http(s):// and a file FILE.db have milvus"
         )
     if kind != "folder" and "dtype" in (settings or {}):
-        raise ConfigError(f"{target} keeps float32; a dtype can be chosen for a folder")
+        raise ConfigError(
+            f"{show_target(target)} keeps float32; a dtype can be chosen for a folder"
+        )
     about = {"layout": layout, "projection_digest": projection_digest, **(settings or {})}
     if kind == "pgvector":
         from subspace.retrieval.engines.pgvector_engine import PgvectorEngine

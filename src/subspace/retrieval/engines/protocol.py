@@ -154,7 +154,7 @@ def check_documents(
             if not _is_text(name) or not _is_scalar(label):
                 raise EngineError(
                     f"metadata {name!r:.60} of document '{document.id:.60}' must be {_SCALARS}, "
-                    f"got {label!r:.60}"
+                    f"got {_shown(label)}"
                 )
     counts = Counter(document.id for document in documents)
     twice = [name for name, count in counts.items() if count > 1]
@@ -203,7 +203,7 @@ def check_where(where: Where | None) -> dict[str, tuple[Scalar, ...]]:
         several = tuple(values) if isinstance(values, list | tuple | set) else (values,)
         wrong = [value for value in several if not _is_scalar(value)]
         if wrong:
-            raise QueryError(f"metadata '{name}' can be {_SCALARS}, not {wrong[0]!r:.60}")
+            raise QueryError(f"metadata '{name}' can be {_SCALARS}, not {_shown(wrong[0])}")
         if not several:
             raise QueryError(f"no value is given that metadata '{name}' may have")
         allowed[name] = several
@@ -217,6 +217,14 @@ def _is_scalar(value: Any) -> bool:
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
     return math.isfinite(value) if isinstance(value, float) else _is_text(value)
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value's text; Python writes no whole number of more than 4,300 digits."""
+    try:
+        return f"{value!r:.60}"
+    except ValueError:
+        return f"a number of {value.bit_length()} bits"
 
 
 def _is_text(value: Any) -> bool:

@@ -1,0 +1,172 @@
+"""The table of an index in PostgreSQL: what its comment says, and how it is made."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from subspace.blocks import BlockLayout
+from subspace.errors import EngineError, LayoutError
+from subspace.retrieval.engines.pgvector_connection import Address, reason
+from subspace.retrieval.engines.pgvector_values import compose, quote_literal, quote_name
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+FORMAT_VERSION = 1
+# Two processes that make an index at once do it one after the other ("subspace" as a number).
+MAKING = int.from_bytes(b"subspace"[:7])
+_OWN = {"id", "seq", "text", "metadata", "embedding"}
+_LOOK_UP = """\
+SELECT c.oid, n.nspname, c.relkind = 'r', obj_description(c.oid, 'pg_class'),
+    (
+        SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, a.atttypmod))
+        FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    )
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass(quote_ident(%s))
+"""
+# Ids are compared byte by byte, whatever the database's language. Vectors and metadata stay in
+# their rows: every search reads them all, which is 2-4 times faster than from beside the table.
+_CREATE = (
+    """\
+CREATE TABLE {table} (
+    id text COLLATE "C" PRIMARY KEY,
+    seq bigint GENERATED ALWAYS AS IDENTITY,
+    text text NOT NULL,
+    metadata jsonb NOT NULL,
+    embedding vector({dim}) NOT NULL
+)""",
+    "ALTER TABLE {table} ALTER embedding SET STORAGE MAIN, ALTER metadata SET STORAGE MAIN",
+    "COMMENT ON TABLE {table} IS {comment}",
+)
+
+
+@dataclass(frozen=True)
+class About:
+    """What the comment of a table says."""
+
+    layout: BlockLayout
+    projection_digest: str
+    hnsw: bool
+
+    def to_comment(self) -> str:
+        """What `from_comment` reads."""
+        about = {
+            "format_version": FORMAT_VERSION,
+            "projection": self.projection_digest,
+            "blocks": self.layout.to_widths(),
+            "hnsw": self.hnsw,
+        }
+        return json.dumps({"subspace": about})
+
+    @classmethod
+    def from_comment(cls, comment: str) -> "About":
+        """Reads it; raises what `json`, a mapping or a layout raises if it is damaged."""
+        about = json.loads(comment)["subspace"]
+        return cls(
+            layout=BlockLayout.from_widths(about["blocks"]),
+            projection_digest=str(about["projection"]),
+            hnsw=bool(about["hnsw"]),
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the database says of a table."""
+
+    oid: int
+    schema: str
+    is_table: bool
+    comment: str | None
+    columns: Mapping[str, str]
+
+    @property
+    def version(self) -> Any:
+        """The format version that its comment tells; None if it is no index of ours."""
+        if not self.is_table or not set(self.columns) >= _OWN:
+            return None
+        try:
+            return json.loads(self.comment or "")["subspace"]["format_version"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+
+
+def look_up(connection: "Connection[Any]", address: Address) -> Table | None:
+    """The table of an address; None if there is none."""
+    row = connection.execute(_LOOK_UP, (address.table,)).fetchone()
+    return None if row is None else Table(*row)
+
+
+def read_about(table: Table, *, address: Address) -> About:
+    """What the comment says.
+
+    Raises:
+        EngineError: It is not one of ours, of another format version, damaged, or says another
+            dimension than the table has.
+    """
+    if table.version is None:
+        raise EngineError(
+            f"the table '{address.table}' at {address.server} is not an index of subspace, or its "
+            "comment, which says so, is damaged; build the index under another name"
+        )
+    if table.version != FORMAT_VERSION:
+        raise EngineError(
+            f"{address} has format version {table.version!r}, this version of subspace reads "
+            f"{FORMAT_VERSION}; build it again"
+        )
+    try:
+        about = About.from_comment(table.comment or "")
+    except (ValueError, KeyError, TypeError, AttributeError, LayoutError) as error:
+        raise EngineError(f"{address} has a damaged comment: {error!r}; build it again") from error
+    if table.columns["embedding"] != f"vector({about.layout.dim})":
+        raise EngineError(
+            f"{address} is damaged: its comment says {about.layout.dim} dimensions, the table has "
+            f"{table.columns['embedding']}; build it again"
+        )
+    return about
+
+
+def make_extension(connection: "Connection[Any]", *, address: Address) -> None:
+    """Adds pgvector to the database where it is not there yet.
+
+    Raises:
+        EngineError: The user may not, or the server does not have it.
+    """
+    import psycopg
+
+    if connection.execute("SELECT to_regtype('vector')").fetchone() != (None,):
+        return
+    try:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise EngineError(
+            f"the database at {address.server} has no pgvector, and this user may not add it; ask "
+            "an administrator to run, in that database: CREATE EXTENSION vector"
+        ) from error
+    except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile) as error:
+        raise EngineError(
+            f"the server at {address.server} has no pgvector: {reason(error)}; ask an "
+            "administrator to install pgvector there (https://github.com/pgvector/pgvector)"
+        ) from error
+
+
+def make_table(connection: "Connection[Any]", about: About, *, address: Address) -> None:
+    """An empty table in the place of what is there, if that is ours."""
+    from psycopg import sql
+
+    old = look_up(connection, address)
+    name = quote_name(address.table) if old is None else quote_name(old.schema, address.table)
+    if old is not None:
+        if old.version is None or set(old.columns) != _OWN:
+            raise EngineError(
+                f"there is a '{address.table}' at {address.server} that is not an index of "
+                "subspace, or not that alone; choose another name, or remove it yourself"
+            )
+        connection.execute(compose("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE", table=name), ())
+        if look_up(connection, address) != old:
+            raise EngineError(f"{address} was changed by somebody else meanwhile; try again")
+        connection.execute(compose("DROP TABLE {table}", table=name), ())
+    parts = {"dim": sql.SQL(str(about.layout.dim)), "comment": quote_literal(about.to_comment())}
+    for statement in _CREATE:
+        connection.execute(compose(statement, table=name, **parts), ())
