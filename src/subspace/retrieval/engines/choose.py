@@ -97,7 +97,7 @@ def create_engine(
     if engine is not None and engine != kind and not (kind == "folder" and engine in EMBEDDED):
         raise ConfigError(
             f"the engine '{engine}' does not go with {show_target(target)}: a folder "
-            "has numpy or faiss, postgresql:// has pgvector, http(s):// and a file FILE.db have milvus"
+            "has numpy or faiss, postgresql:// has pgvector, http(s):// and FILE.db have milvus"
         )
     if kind != "folder" and "dtype" in (settings or {}):
         raise ConfigError(
