@@ -113,6 +113,19 @@ def test_the_pages_say_the_headline_and_the_matrices(report, tmp_path):
     assert tables > 8
 
 
+def test_the_input_layers_stand_beside_the_baselines(tmp_path):
+    """They hold every factor, so they are shown with what they hold, and separate nothing."""
+    report = measure(raw=slice(0, 7))
+    held = report.matrix("all layers")
+    values = ", ".join(
+        f"{held.values[0, held.factors.index(block)]:.2f}" for block in report.blocks
+    )
+    line = f"| all layers | linear probe | {values} | 0.00 |"
+    assert line in written(report, tmp_path)["separation.md"].decode()
+    # Where the raw embedding is all there is, there is nothing to show.
+    assert "| all layers |" not in written(measure(), tmp_path)["separation.md"].decode()
+
+
 def test_texts_in_a_page_are_escaped(tmp_path):
     report = measure(warnings=["<script>alert(1)</script>"])
     page = written(report, tmp_path)["separation.html"].decode()

@@ -6,7 +6,6 @@ from tqdm import tqdm
 
 from subspace.blocks import BlockLayout
 from subspace.closed_form import RESIDUAL, ClosedForm, solve_closed_form
-from subspace.errors import ConfigError
 from subspace.projection import Projection
 from subspace.statistics import SourceStatistics
 
@@ -49,15 +48,3 @@ def leave_one_out(
             others, layout=kept, settings=settings.only(kept), raw=raw
         ).projection
     return projections
-
-
-def require_settings(training: Mapping[str, object]) -> ClosedForm:
-    """The closed form's settings in a checkpoint's manifest.
-
-    Raises:
-        ConfigError: It was made before they were kept there.
-    """
-    settings = training.get("closed_form")
-    if not isinstance(settings, dict):
-        raise ConfigError("the checkpoint does not say how it was solved; train it again")
-    return ClosedForm(**settings)

@@ -14,7 +14,7 @@ import numpy as np
 from subspace.evaluation.heat_maps import PROBE_TITLES, draw_heat_maps
 from subspace.evaluation.probes import PROBES
 from subspace.evaluation.report import CROSS_CORPUS, IN_CORPUS, Report
-from subspace.evaluation.separation import RAW, Matrix
+from subspace.evaluation.separation import ALL_LAYERS, RAW, Matrix
 
 FILES = ("separation.json", "separation.md", "separation.png", "separation.html")
 
@@ -181,23 +181,30 @@ def _baselines(report: Report) -> Table:
             continue
         for probe in ("linear", "neighbours"):
             matrix = report.matrix(model, probe=probe)
-            if not matrix.retention():
+            if matrix.retention():
+                own = matrix.retention()
+                rest = matrix.selectivity(), matrix.mean_retention(), matrix.mean_leakage()
+            elif model == ALL_LAYERS and matrix.blocks:
+                # Not cut into blocks: it holds its own factors and the others alike.
+                own = dict(zip(matrix.factors, matrix.values[0], strict=True))
+                own = {factor: own[factor] for factor in report.blocks if factor in own}
+                held = float(np.mean(list(own.values()) or [np.nan]))
+                rest = 0.0, held, held
+            else:
                 continue
-            rows.append(
-                [
-                    model,
-                    PROBE_TITLES[probe],
-                    ", ".join(f"{value:.2f}" for value in matrix.retention().values()),
-                    _number(matrix.selectivity()),
-                    _number(matrix.mean_retention()),
-                    _number(matrix.mean_leakage()),
-                ]
-            )
-    return _table(
+            values = ", ".join(f"{value:.2f}" for value in own.values())
+            rows.append([model, PROBE_TITLES[probe], values, *map(_number, rest)])
+    table = _table(
         "Beside the baselines",
         ["model", "probe", "own factor by block", "selectivity", "own factor", "leakage"],
         rows,
     )
+    table["note"] = (
+        "PCA, LDA and a closed form are fitted on the training texts of the corpora that the "
+        "checkpoint was fitted on, and are to be compared with the in-corpus rows. All layers are "
+        "the input of the projection."
+    )
+    return table
 
 
 def _swaps(report: Report) -> Table:
@@ -333,7 +340,7 @@ def _controls(report: Report) -> Table:
             ]
             if chosen:
                 scores = np.mean([reading.score for reading in chosen])
-                control = np.mean([reading.control for reading in chosen if reading.control])
+                control = np.mean([r.control for r in chosen if r.control is not None])
                 rows.append(
                     [
                         PROBE_TITLES[probe],

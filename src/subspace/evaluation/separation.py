@@ -1,6 +1,6 @@
 """Separation: what every block holds of every factor, relative to the raw embedding."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -432,8 +432,3 @@ def _first_word(text: str) -> str:
 
 def _nullable(values: Floats) -> list[list[float | None]]:
     return [[None if np.isnan(value) else float(value) for value in row] for row in values]
-
-
-def iterate_sources(readings: Iterable[Reading]) -> Iterator[str]:
-    """Names of the sources, in the order they were read."""
-    yield from dict.fromkeys(reading.source for reading in readings)
