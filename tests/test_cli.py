@@ -43,6 +43,7 @@ def tiny(labelled_folder: Path, tiny_qwen: Path) -> list[str]:
         "--data.encoder.max_length=64",
         "--model.blocks={topic: 6, style: 4, complexity: 4, specificity: 4}",
         "--model.closed_form.ranks=null",
+        "--model.closed_form.reads=null",
         "--data.steps_per_epoch=3",
         "--data.batch_size=32",
         "--trainer.max_epochs=2",

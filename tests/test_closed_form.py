@@ -215,6 +215,37 @@ def test_the_content_block_keeps_the_raw_embedding_alone(statistics):
     assert np.abs(by_factor[:, : DIM // 2]).max() > 0.1
 
 
+def test_a_block_may_have_a_shrinkage_of_its_own(statistics):
+    settings = {"content": "", "guard": 0.5}
+    low, high = (solve(statistics, shrinkage=share, **settings) for share in (0.1, 0.9))
+    mixed = solve(statistics, shrinkage=0.9, block_shrinkage={"topic": 0.1}, **settings)
+    assert (rows(mixed, "topic") == rows(low, "topic")).all()
+    assert (rows(mixed, "style") == rows(high, "style")).all()
+    assert not np.allclose(rows(low, "topic"), rows(high, "topic"))
+
+
+def test_a_block_reads_the_layers_named_and_keeps_its_guard_there(statistics):
+    """It read all of them before, and the other block still does."""
+    half = DIM // 2
+    last = slice(half, DIM)
+    settings = {"raw": last, "content": "", "guard": 1.0}
+    widths = {"topic": 3, "style": 2}
+    everything = solve(statistics, widths=widths, **settings)
+    first = solve(statistics, widths=widths, reads={"style": [0]}, **settings)
+    assert np.abs(rows(everything, "style")[:, last]).max() > 0.1
+    assert (rows(first, "style")[:, last] == 0).all()
+    assert (rows(first, "topic") == rows(everything, "topic")).all()
+    both = solve(statistics, widths=widths, reads={"style": [1, 0]}, **settings)
+    assert (rows(both, "style") == rows(everything, "style")).all()
+    w, guard = rows(first, "style"), first.guards["style"]
+    assert np.linalg.matrix_rank(w) == 2
+    np.testing.assert_allclose(w @ guard, 0, atol=1e-5)
+    for source in statistics.values():
+        moved = source.factors["topic"].means @ w.T
+        held = source.factors["style"].means @ w.T
+        assert np.abs(moved).max() < 0.02 * np.abs(held).max()
+
+
 def test_mu_is_the_mean_of_all_training_texts(train, statistics):
     everything = np.concatenate([texts.x for texts in train.values()]).astype(np.float64)
     mean = solve(statistics).projection.mean
@@ -419,6 +450,9 @@ def test_caution_closes_what_rewrites_show_and_labels_do_not(world, statistics):
     [
         ({"ranks": {"tone": 2}}, "ranks names 'tone'"),
         ({"caution": {"tone": 2.0}}, "caution names 'tone'"),
+        ({"block_shrinkage": {"tone": 0.5}}, "block_shrinkage names 'tone'"),
+        ({"reads": {"tone": [0]}}, "reads names 'tone'"),
+        ({"reads": {"style": [1]}}, "reads.style names layer 1, but the embedding has 1 side"),
         ({"ranks": {"style": 9}}, "too narrow for rank 9"),
         ({"ranks": {"style": 4}, "spread": 0.1}, "one row is the constant"),
     ],
@@ -436,6 +470,10 @@ def test_settings_that_fit_no_block_are_refused(statistics, settings, message):
         {"caution": {"style": -1.0}},
         {"caution": {"style": float("inf")}},
         {"ranks": {"style": 0}},
+        {"block_shrinkage": {"style": 0.0}},
+        {"reads": {"style": []}},
+        {"reads": {"style": [0, 0]}},
+        {"reads": {"style": [-1]}},
     ],
 )
 def test_settings_out_of_range_are_refused(settings):

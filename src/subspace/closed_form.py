@@ -52,12 +52,16 @@ class ClosedForm:
 
     Attributes:
         shrinkage: Share of the identity in the covariance, in (0, 1].
+        block_shrinkage: The same for single blocks, where it differs.
         guard: Share of the other factors' between-class energy whose directions are removed
             exactly, in [0, 1]; 0 is an analysis without guard.
         caution: How much the scatter of the other factors counts beside the total covariance, 0
             or more; by block, 0 for blocks that are not named.
         ranks: How many rows of a block are used, by block; the others are zero. Blocks that are
             not named use their width.
+        reads: Which of the layers side by side a block reads, by their place in
+            `data.encoder.layers` (0 is the first); blocks that are not named read all. Directions
+            of a factor that middle layers hold carry less of the others than those of the last.
         energy: Row i is scaled by its discriminability (over that of the first row) to this
             power; 0 gives all rows the same energy.
         spread: Standard deviation that a block's scores of two random texts get, above 0: the
@@ -73,9 +77,11 @@ class ClosedForm:
     """
 
     shrinkage: float = 0.05
+    block_shrinkage: Mapping[str, float] | None = None
     guard: float = 0.9999
     caution: Mapping[str, float] | None = None
     ranks: Mapping[str, int] | None = None
+    reads: Mapping[str, Sequence[int]] | None = None
     energy: float = 0.5
     spread: float = 0.0
     content: str = "topic"
@@ -96,18 +102,32 @@ class ClosedForm:
             raise ConfigError(f"energy must be 0 or more and finite, got {self.energy}")
         if not 0 <= self.spread < 1:
             raise ConfigError(f"spread must be in [0, 1), got {self.spread}")
+        self._check_blocks()
+
+    def _check_blocks(self) -> None:
+        for block, share in (self.block_shrinkage or {}).items():
+            if not 0 < share <= 1:
+                raise ConfigError(f"block_shrinkage.{block} must be in (0, 1], got {share}")
         for block, weight in (self.caution or {}).items():
             if not 0 <= weight < np.inf:
                 raise ConfigError(f"caution.{block} must be 0 or more and finite, got {weight}")
         for block, rank in (self.ranks or {}).items():
             if rank < 1:
                 raise ConfigError(f"ranks.{block} must be 1 or more, got {rank}")
+        for block, places in (self.reads or {}).items():
+            if not places or min(places) < 0 or len(set(places)) < len(places):
+                raise ConfigError(
+                    f"reads.{block} must name layers by their place, 0 or more, each once; "
+                    f"got {list(places)}"
+                )
 
     def to_json(self) -> dict[str, Any]:
         """As keyword arguments that give the same settings; JSON-ready."""
         settings = {each.name: getattr(self, each.name) for each in fields(self)}
-        for name in ("caution", "ranks"):
+        for name in ("block_shrinkage", "caution", "ranks"):
             settings[name] = None if settings[name] is None else dict(settings[name])
+        reads = self.reads
+        settings["reads"] = None if reads is None else {b: list(reads[b]) for b in reads}
         settings["residual_keeps"] = list(self.residual_keeps)
         return settings
 
@@ -115,11 +135,37 @@ class ClosedForm:
         """The same settings for fewer blocks."""
         return replace(
             self,
+            block_shrinkage={
+                b: s for b, s in (self.block_shrinkage or {}).items() if b in layout.names
+            },
             caution={b: w for b, w in (self.caution or {}).items() if b in layout.names},
             ranks={b: r for b, r in (self.ranks or {}).items() if b in layout.names},
+            reads={b: p for b, p in (self.reads or {}).items() if b in layout.names},
             content=self.content if self.content in layout.names else "",
             residual_keeps=[block for block in self.residual_keeps if block in layout.names],
         )
+
+    def dimensions(self, block: str, *, dim: int, raw: slice) -> npt.NDArray[np.int64]:
+        """Which of the embedding's dimensions `block` reads, ascending.
+
+        Args:
+            block: Name of the block.
+            dim: Dimensions of the embedding: layers of equal width, side by side.
+            raw: Those of the last layer.
+
+        Raises:
+            ConfigError: There is no such layer.
+        """
+        places = (self.reads or {}).get(block)
+        if places is None:
+            return np.arange(dim)
+        width = len(range(dim)[raw])
+        if max(places) >= dim // width:
+            raise ConfigError(
+                f"reads.{block} names layer {max(places)}, but the embedding has {dim // width} "
+                "side by side, counted from 0 (data.encoder.layers)"
+            )
+        return np.concatenate([np.arange(p * width, (p + 1) * width) for p in sorted(places)])
 
     def rank(self, block: str, *, width: int) -> int:
         """Number of rows of `block` that are used; one is kept for the constant, if there is one.
@@ -231,8 +277,10 @@ def _check_names(layout: BlockLayout, *, settings: ClosedForm, labelled: list[st
                 f"{', '.join(sorted(labelled))}, or add a source that labels it"
             )
     for setting, named in (
+        ("block_shrinkage", settings.block_shrinkage),
         ("caution", settings.caution),
         ("ranks", settings.ranks),
+        ("reads", settings.reads),
         ("residual_keeps", settings.residual_keeps),
     ):
         for block in named or ():
@@ -253,14 +301,18 @@ def _solve_block(
 ) -> tuple[Matrix, Matrix]:
     """Rows (width, D) of a factor's block, and its guard (D, R)."""
     others = [part for factor, part in evidence.items() if factor != block]
-    whiten, unwhiten = _whitening(_noise(block, others, total=total, settings=settings))
-    closed = [part.labels for part in others if part.labels is not None]
+    dim = len(total)
+    # Everything is solved in the dimensions that the block reads.
+    read = np.ix_(*2 * (settings.dimensions(block, dim=dim, raw=raw),))
+    noise = _noise(block, others, total=total, settings=settings)[read]
+    whiten, unwhiten = _whitening(noise)
+    closed = [part.labels[read] for part in others if part.labels is not None]
     taken, free = _split_nuisance(closed, whiten=whiten, share=settings.guard)
     rank = settings.rank(block, width=width)
     if free.shape[1] < rank:
         raise ConfigError(
             f"block '{block}' is {width} wide, but the guard leaves {free.shape[1]} of "
-            f"{len(total)} dimensions; make it narrower, or lower `guard`"
+            f"{len(noise)} dimensions; make it narrower, or lower `guard`"
         )
     guard = np.linalg.qr(unwhiten @ taken)[0]
     own = evidence[block]
@@ -269,18 +321,22 @@ def _solve_block(
         kept[raw, raw] = total[raw, raw]
         labels = np.zeros_like(total) if own.paired is None else own.paired
         share = settings.content_share
-        rows = _principal_rows(
-            share * unit_trace(kept) + (1 - share) * labels, rank=rank, guard=guard
-        )
+        signal = share * unit_trace(kept) + (1 - share) * labels
+        rows = _principal_rows(signal[read], rank=rank, guard=guard)
     else:
         signal = np.sum(
             [part for part in (own.paired, own.own_measures, own.rewrites) if part is not None],
             axis=0,
         )
         rows = _discriminant_rows(
-            signal, rank=rank, whiten=whiten, free=free, energy=settings.energy
+            signal[read], rank=rank, whiten=whiten, free=free, energy=settings.energy
         )
-    return np.concatenate([rows, np.zeros((width - rank, len(total)))]), guard
+    used = read[1][0]
+    padded = np.zeros((width, dim))
+    padded[:rank, used] = rows
+    closed_off = np.zeros((dim, guard.shape[1]))
+    closed_off[used] = guard
+    return padded, closed_off
 
 
 def _noise(block: str, others: list[Evidence], *, total: Matrix, settings: ClosedForm) -> Matrix:
@@ -293,7 +349,7 @@ def _noise(block: str, others: list[Evidence], *, total: Matrix, settings: Close
                 scatter = getattr(part, kind)
                 if scatter is not None:
                     noise = noise + caution * weight * scatter
-    share = settings.shrinkage
+    share = (settings.block_shrinkage or {}).get(block, settings.shrinkage)
     shrunk = (1 - share) * unit_trace(noise) + share * np.eye(len(total)) / len(total)
     return np.asarray(shrunk * np.trace(total))
 

@@ -108,10 +108,13 @@ class SeparationModule(pl.LightningModule):
                 raise ConfigError(f"model.{name} must be above 0 and finite, got {value}")
         if not 1 <= hard_weight < np.inf:
             raise ConfigError(f"model.hard_weight must be 1 or more and finite, got {hard_weight}")
-        if solver == "sgd" and (closed_form.spread or RESIDUAL in (blocks or {})):
+        if solver == "sgd" and (
+            closed_form.spread or closed_form.reads or RESIDUAL in (blocks or {})
+        ):
             raise ConfigError(
-                "model.closed_form.spread and a residual block need model.solver: closed_form; "
-                "training would wash the constant and the residual out"
+                "model.closed_form.spread, model.closed_form.reads and a residual block need "
+                "model.solver: closed_form; training would wash the constant and the residual "
+                "out, and read all layers"
             )
         self.layout = BlockLayout.from_widths(
             blocks or dict.fromkeys(("topic", "style", "complexity", "specificity"), 256)
