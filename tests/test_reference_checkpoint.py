@@ -9,9 +9,6 @@ import pytest
 from subspace.blocks import BlockLayout
 from subspace.cached_encoder import CachedEncoder
 from subspace.checkpoint import load_checkpoint
-from subspace.evaluation.neighbours import precision_at_ten
-from subspace.evaluation.swap import draw_triples, swap_accuracy
-from subspace.labels import label_source
 from subspace.records import read_records
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,8 +23,7 @@ def unseen(tmp_path_factory):
     records = read_records([ROOT / "data" / "factorial"])["factorial"]
     records = [record for record in records if record.split == "test"]
     x = encoder.encode([record.text for record in records])
-    blocks = checkpoint.projection.layout.split(checkpoint.projection(x))
-    return records, {"raw": x[:, checkpoint.fingerprint.last_layer], **blocks}
+    return records, checkpoint.projection.layout.split(checkpoint.projection(x))
 
 
 def share_alike(records, z, *, factor, k=5):
@@ -68,19 +64,6 @@ def test_the_topic_block_finds_topics_and_the_others_do_not(unseen):
     topic = share_alike(records, blocks["topic"], factor="topic")
     for other in ("style", "complexity", "specificity"):
         assert topic > share_alike(records, blocks[other], factor="topic") + 0.3
-
-
-@pytest.mark.parametrize("factor", ["style", "complexity", "specificity"])
-def test_the_raw_embedding_fails_where_the_block_does_not(factor, unseen):
-    """The counter-check of the metrics on real embeddings: raw cosine follows the content."""
-    records, blocks = unseen
-    labels = label_source("factorial", records)
-    triples = draw_triples(labels, factor=factor)
-    assert len(triples) > 100
-    assert swap_accuracy(blocks["raw"], triples) < 0.05
-    assert swap_accuracy(blocks[factor], triples) > 0.3
-    raw, own = (precision_at_ten(blocks[name], labels, factor=factor) for name in ("raw", factor))
-    assert own.precision > raw.precision + 0.15
 
 
 def test_the_card_quotes_the_report_beside_it():
