@@ -120,8 +120,9 @@ def test_all_presets_are_arms_unless_some_are_named():
 def test_arms_that_cannot_be_are_refused_and_leave_no_file(path):
     with pytest.raises(WeightsError, match="no preset 'unbalanced'"):
         WeightBandit(path, arms=["balanced", "unbalanced"])
-    with pytest.raises(WeightsError, match="no preset 'b'"):
-        WeightBandit(path, arms="balanced")
+    for arms in ("balanced", 5, {1: {"topic": 1}}, {"calm": "balanced"}):
+        with pytest.raises(BanditError, match="arms are"):
+            WeightBandit(path, arms=arms)
     for nothing in ([], {}, ()):
         with pytest.raises(BanditError, match="one arm at least"):
             WeightBandit(path, arms=nothing)
@@ -208,9 +209,12 @@ def test_a_damaged_file_is_refused_by_its_name_and_left_as_it_was(content, path)
     assert path.read_bytes() == content
 
 
-def test_a_file_in_no_folder_is_refused_by_its_name(tmp_path):
-    with pytest.raises(BanditError, match=r"nowhere.*bandit\.db cannot be used"):
-        WeightBandit(tmp_path / "nowhere" / "bandit.db")
+def test_the_folder_of_a_file_is_made_and_one_that_cannot_be_is_said(tmp_path):
+    WeightBandit(tmp_path / "new" / "bandit.db").close()
+    assert (tmp_path / "new" / "bandit.db").exists()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BanditError, match=r"bandit\.db cannot be used"):
+        WeightBandit(tmp_path / "file" / "bandit.db")
 
 
 def test_an_arm_that_is_gone_from_the_file_is_said(path):

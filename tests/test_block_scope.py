@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subspace.blocks import BlockLayout, unit_blocks
-from subspace.errors import WeightsError
+from subspace.errors import ConfigError
 from subspace.retrieval import BlockIndex, UsageLog, Use, Weights
 from subspace.retrieval.block_scope import Traces
 from subspace.retrieval.engines import NumpyEngine
@@ -175,7 +175,7 @@ def test_a_use_centuries_apart_from_the_others_is_no_harm():
 
 @pytest.mark.parametrize("half_life", [0, -1, float("nan")])
 def test_a_half_life_that_cannot_be_is_refused(half_life):
-    with pytest.raises(WeightsError, match="half-life must be above 0"):
+    with pytest.raises(ConfigError, match="half-life must be above 0"):
         Traces(layout=LAYOUT, half_life=half_life)
 
 

@@ -184,6 +184,9 @@ def test_texts_that_the_checkpoint_has_not_seen_are_cross_corpus(trained, labell
     assert "in-corpus" not in models
 
 
+LOG = ("--usage", "u.db", "--clock", "steps")
+
+
 def search(cwd: Path, *arguments: str) -> dict:
     base = ("search", "--checkpoint", "checkpoints/demo", "--index", "index", "--json")
     return json.loads(run(*base, *arguments, cwd=cwd).stdout)
@@ -284,6 +287,7 @@ def test_hits_can_be_filtered_by_what_labels_them(trained):
         first["id"]
     ]
     assert search(trained, "--query", "stew", "--where", "specificity=many")["hits"] == []
+    assert search(trained, "--query", "stew", "--where", f'specificity="{wanted!r}"')["hits"] == []
 
 
 def test_index_says_how_much_scores_vary(trained):
@@ -294,6 +298,100 @@ def test_index_says_how_much_scores_vary(trained):
     ).stdout
     assert "spread of scores among" in out
     assert "topic" in out
+
+
+def test_wrong_feedback_logs_nothing_that_stood_beside_it(trained):
+    """So that the same, corrected, counts once."""
+    beside = ("--usage", "beside.db", "--used", "a=1", "--query-id", "nobody", "--success", "1")
+    run("feedback", *beside, cwd=trained, expect=2)
+    run("feedback", *beside, "--bandit", "beside-arms.db", cwd=trained, expect=2)
+    run("feedback", "--usage", "beside.db", "--export", "beside.jsonl", cwd=trained)
+    assert (trained / "beside.jsonl").read_text() == ""
+
+
+def test_ratings_can_be_on_another_scale_and_any_chosen_search_can_be_rated(trained):
+    (trained / "arms.yaml").write_text("a: {topic: 1}\nb: {style: 1}\n")
+    options = ("--usage", "scale.db", "--bandit", "scale-arms.db", "--arms", "arms.yaml")
+    out = run(
+        *("search", "--checkpoint", "checkpoints/demo", "--index", "index", "--query", "stew"),
+        *("--preset", "auto", *options),
+        cwd=trained,
+    ).stdout
+    query_id = out.partition("query id ")[2].split()[0]
+    rate = ("feedback", *options, "--query-id", query_id, "--ratings", "relevance=0.8")
+    assert "between 1.0 and 5.0" in run(*rate, cwd=trained, expect=2).stderr
+    assert "rated: " in run(*rate, "--scale", "0,1", cwd=trained).stdout
+
+
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [
+        ("1: {topic: 1}", "must hold weights by name"),
+        ("presets: balanced", "must hold weights by name"),
+        ("calm: balanced", "must hold weights by name"),
+        ("presets: [best]", "no preset 'best'"),
+        ("blocks: {1: {topic: 1}}", "cannot be called"),
+        ("a: {mood: 1}", "no block 'mood'"),
+        ("blocks: {m: {mood: 1}}", "no block 'mood'"),
+    ],
+)
+def test_wrong_arms_are_one_sentence(trained, arms, message):
+    (trained / "wrong.yaml").write_text(arms)
+    result = run(
+        *("search", "--checkpoint", "checkpoints/demo", "--index", "index", "--query", "stew"),
+        *("--preset", "auto", "--usage", "arms-usage.db", "--bandit", "wrong-arms.db"),
+        *("--arms", "wrong.yaml"),
+        cwd=trained,
+        expect=2,
+    )
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_reading_makes_no_usage_log(trained):
+    for command in (
+        ("feedback", "--usage", "typo.db", "--export", "uses.jsonl"),
+        (
+            *("search", "--checkpoint", "checkpoints/demo", "--index", "index"),
+            *("--query", "stew", "--usage", "typo.db"),
+        ),
+    ):
+        assert "there is no usage log typo.db" in run(*command, cwd=trained, expect=2).stderr
+    assert not (trained / "typo.db").exists()
+
+
+def test_an_index_that_cannot_be_built_leaves_the_one_that_is_there(trained):
+    base = ("index", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl")
+    target = "kept.db#items"
+    run(*base, "--output", target, cwd=trained)
+    run(*base, "--output", target, "--encoder", "nowhere", cwd=trained, expect=2)
+    found = run(
+        *("search", "--checkpoint", "checkpoints/demo", "--index", target, "--json"),
+        *("--query", "stew"),
+        cwd=trained,
+    ).stdout
+    assert len(json.loads(found)["hits"]) == 5
+
+
+def test_settings_of_an_engine_are_taken_and_unknown_ones_refused(trained):
+    base = ("index", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl")
+    fast = ("--output", "fast", "--engine", "faiss", "--setting", "method=hnsw")
+    run(*base, *fast, cwd=trained)
+    manifest = json.loads((trained / "fast" / "manifest.json").read_text())
+    assert manifest["settings"]["method"] == "hnsw"
+    wrong = run(*base, "--output", "slow", "--setting", "speed=1", cwd=trained, expect=2)
+    assert "has no setting 'speed'; it has dtype" in wrong.stderr
+
+
+def test_index_says_how_much_recency_and_importance_vary(trained):
+    run("feedback", "--usage", "varies.db", "--used", "a=1", cwd=trained)
+    out = run(
+        *("index", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl"),
+        *("--output", "index-usage", "--usage", "varies.db"),
+        cwd=trained,
+    ).stdout
+    assert "spread of recency among the texts: topic" in out
+    assert "importance hardly varies (below 0.1) in:" in out
 
 
 def test_presets_are_listed_with_their_values(tmp_path):
@@ -319,8 +417,10 @@ def test_presets_are_listed_with_their_values(tmp_path):
         (("--query", "stew", "-k", "0"), "k must be a whole number"),
         (("--query", "stew", "--candidates", "0"), "candidates must be a whole number"),
         (("--query", "stew", "--where", "topic"), "--where must read like"),
-        (("--query", "stew", "--usage", "u.db", "--recency", "fast"), "linear:50"),
-        (("--query", "stew", "--usage", "u.db", "--half-life", "soon"), "a time must read like"),
+        (("--query", "stew", *LOG, "--recency", "fast"), "linear:50"),
+        (("--query", "stew", *LOG, "--recency", "linear:7d"), "counts steps"),
+        (("--query", "stew", *LOG, "--half-life", "soon"), "a time must read like"),
+        (("--query", "stew", "--half-life", "5"), "give --usage"),
         (("--query", "stew", "--usage", "texts.jsonl"), "texts.jsonl cannot be used"),
     ],
 )

@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import faiss
@@ -20,6 +20,7 @@ from subspace.retrieval.engines import (
     NumpyEngine,
     Priors,
     create_engine,
+    faiss_engine,
     open_engine,
 )
 from subspace.retrieval.engines.faiss_engine import INDEX, METHODS, FaissEngine, _widen
@@ -67,6 +68,14 @@ def make_pair(
     return engine, exact
 
 
+@pytest.fixture(scope="module", autouse=True)
+def searched_as_if_they_were_many() -> Iterator[None]:
+    """Candidates although a scan of so few documents is faster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faiss_engine, "_COST", 0.4)
+        yield
+
+
 @pytest.fixture(scope="module", params=METHODS)
 def pair(request) -> tuple[FaissEngine, NumpyEngine]:
     """Not to be changed."""
@@ -106,6 +115,11 @@ def recall(engine: FaissEngine, exact: NumpyEngine, queries: np.ndarray) -> floa
 
 def names(found: Sequence[Found]) -> list[set[str]]:
     return [{document.id for document in f.documents} for f in found]
+
+
+def share(found: Sequence[Found], wanted: Sequence[Found]) -> float:
+    pairs = zip(names(found), names(wanted), strict=True)
+    return float(np.mean([len(ours & theirs) / len(theirs) for ours, theirs in pairs]))
 
 
 def assert_same(engine: FaissEngine, exact: NumpyEngine, queries: np.ndarray, **options) -> None:
@@ -173,6 +187,19 @@ def test_few_documents_are_scanned_exactly_without_an_index(tmp_path):
     assert not more.exact
 
 
+def test_where_a_scan_costs_less_it_is_what_is_done(monkeypatch):
+    vectors = clustered()
+    monkeypatch.setattr(faiss_engine, "_COST", 15.0)
+    scanned, _ = make_pair(vectors)
+    assert scanned.exact  # 500 candidates cost as much as 7,500 rows
+    engine, exact = make_pair(vectors, rescore=40)
+    assert not engine.exact
+    # Of one query 3,000 rows cost more than 40 candidates; of five, less than 5 times as much.
+    assert engine._costs_more(40, queries=1) is False
+    assert engine._costs_more(41, queries=5) is True
+    assert_same(engine, exact, hardest(clustered(9, seed=5)), k=11)
+
+
 @pytest.mark.parametrize("k", [1, 400, 2999, 5000])
 def test_any_number_of_hits_can_be_asked_for(pair, k):
     engine, exact = pair
@@ -211,6 +238,19 @@ def test_too_few_candidates_cost_time_and_no_recall():
     assert recall(engine, exact, hardest(clustered(40, seed=5))) >= 0.98
 
 
+def test_what_all_documents_have_alike_changes_no_certainty():
+    engine, _ = make_pair(clustered())
+    query = clustered(1, seed=5)
+    (guesses,), (rows,) = engine._candidates.search(query, count=500)
+    certainties = []
+    for default in (0.0, 5.0, -5.0):
+        apart = engine._apart(query, Priors(["d0"], np.zeros(1), default))
+        best, certainty = engine._sift(query[0], guesses, rows, number=0, k=10, apart=apart)
+        assert len(best) == 10
+        certainties.append(certainty)
+    np.testing.assert_allclose(certainties, certainties[0], rtol=1e-2)
+
+
 # Narrow blocks: 4 dimensions in which all documents are almost alike.
 
 NARROW = BlockLayout.from_widths({"topic": 64, "complexity": 4})
@@ -223,16 +263,20 @@ def narrow_cone(count: int = 12_000, *, seed: int = 0) -> np.ndarray:
     return unit_blocks(z, layout=NARROW)
 
 
-def test_where_candidates_cannot_be_told_apart_codes_give_way_to_a_scan():
+@pytest.mark.parametrize("default", [None, 5.0])
+def test_where_candidates_cannot_be_told_apart_codes_give_way_to_a_scan(default):
     vectors = narrow_cone()
     engine, exact = make_pair(vectors, layout=NARROW, rescore=100)
     queries = vectors[:30].copy()
     queries[:, :64] = 0
-    assert recall(engine, exact, queries) >= 0.98
+    priors = None if default is None else Priors(["d0"], np.zeros(1), default)
+    found = engine.search(queries, k=10, priors=priors)
+    wanted = exact.search(queries, k=10, priors=priors)
+    assert share(found, wanted) >= 0.98
     _, rows = engine._candidates.search(queries, count=100)
-    there = best(exact.search(queries, k=10), queries)
-    shares = [len({f"d{row}" for row in a} & set(b)) / 10 for a, b in zip(rows, there, strict=True)]
-    assert np.mean(shares) < 0.8  # what the 100 candidates would have held
+    candidates = [{f"d{row}" for row in near} for near in rows]
+    held = [len(a & b) / len(b) for a, b in zip(candidates, names(wanted), strict=True)]
+    assert np.mean(held) < 0.8
 
 
 def test_a_graph_that_misses_them_says_so_when_it_is_built_and_when_it_is_opened(tmp_path, caplog):
@@ -429,10 +473,17 @@ def test_what_was_saved_is_what_is_opened(tmp_path, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_same_vectors_give_the_same_index(saved, tmp_path, method):
-    engine, _ = make_pair(clustered(), method=method)
-    engine.save(tmp_path / "index")
-    assert (tmp_path / "index" / INDEX).read_bytes() == (saved[method] / INDEX).read_bytes()
+def test_the_same_vectors_give_the_same_index(tmp_path, method):
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    try:
+        for name in ("first", "second"):
+            engine, _ = make_pair(clustered(5000), method=method)  # more than it is trained on
+            engine.save(tmp_path / name)
+    finally:
+        faiss.omp_set_num_threads(before)
+    first, second = (tmp_path / name / INDEX for name in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def copy_of(folder: Path, target: Path) -> Path:

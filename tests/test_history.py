@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subspace.blocks import BlockLayout, unit_blocks
-from subspace.errors import ConfigError, EngineError, UsageLogError, WeightsError
+from subspace.errors import ConfigError, EngineError, UsageLogError
 from subspace.retrieval import BlockIndex, UsageLog, Use, Weights
 from subspace.retrieval.engines import NumpyEngine
 from subspace.retrieval.history import History, require
@@ -249,9 +249,9 @@ def test_the_half_life_is_that_of_the_traces(log, engine):
 def test_a_half_life_that_cannot_be_is_refused_and_not_taken_for_the_default(
     half_life, log, engine
 ):
-    with pytest.raises(WeightsError, match="half-life must be above 0"):
+    with pytest.raises(ConfigError, match="half-life must be above 0"):
         History(log, engine=engine, half_life=half_life)
-    with pytest.raises(WeightsError, match="half-life must be above 0"):
+    with pytest.raises(ConfigError, match="half-life must be above 0"):
         BlockIndex(engine, usage=log, half_life=half_life)
 
 

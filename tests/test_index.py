@@ -533,7 +533,7 @@ def test_without_a_gate_others_win():
 
 def test_a_gate_without_relevance_is_refused(log):
     index, query = make_index(unit_vectors(30), usage=log), unit_vectors(1)[0]
-    with pytest.raises(WeightsError, match="at least one weight must be above 0"):
+    with pytest.raises(WeightsError, match="best by relevance, which has no weight"):
         index.search(query, weights="riv=1,1,0", candidates=5)
     assert len(index.search(query, weights="riv=1,1,0")) == 10
 
@@ -699,9 +699,28 @@ def test_building_into_an_engine_adds_to_it_and_replaces_what_is_there():
 
 def test_building_into_an_engine_of_another_layout_is_refused():
     engine = NumpyEngine(layout=ONE_BLOCK, projection_digest="0" * 64)
-    x = np.zeros((3, 6), dtype=np.float32)
-    with pytest.raises(LayoutError, match=r"\(3, 6\), got \(3, 10\)"):
+    x = np.ones((3, 6), dtype=np.float32)
+    with pytest.raises(IndexFolderError, match="another checkpoint"):
         BlockIndex.build(DOCUMENTS, x, projection=make_projection(), engine=engine)
+    assert engine.count() == 0
+
+
+def test_documents_are_added_and_removed_and_those_of_another_projection_refused(tmp_path):
+    index = BlockIndex.build(
+        DOCUMENTS, np.eye(3, 6, dtype=np.float32), projection=make_projection()
+    )
+    index.engine.save(tmp_path / "index")
+    with BlockIndex.open(tmp_path / "index") as opened:
+        new = [Document(id="new", text="a new text")]
+        x = np.ones((1, 6), dtype=np.float32)
+        opened.add(new, x, projection=make_projection())
+        assert opened.delete([DOCUMENTS[0].id, "nowhere"]) == 1
+        with pytest.raises(IndexFolderError, match="another checkpoint"):
+            opened.add(new, x, projection=make_projection(seed=1))
+        opened.save()
+    with BlockIndex.open(tmp_path / "index") as again:
+        assert len(again) == 3
+        assert again.engine.fetch(["new"]).documents == tuple(new)
 
 
 def test_embeddings_for_other_documents_are_not_built_into_an_index():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from subspace.errors import WeightsError
+from subspace.errors import ConfigError
 from subspace.retrieval import Use
 from subspace.retrieval.item_scope import KINDS, Decay, ItemHistory, parse_duration
 
@@ -186,7 +186,6 @@ def test_items_are_kept_in_the_order_of_their_first_use():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("linear:50", Decay("linear", 50)),
         ("exponential:7d", Decay("exponential", 7 * DAY_S)),
         (" power : 12h ", Decay("power", 12 * 3600)),
         ("linear:1.5m", Decay("linear", 90)),
@@ -195,7 +194,17 @@ def test_items_are_kept_in_the_order_of_their_first_use():
     ],
 )
 def test_decay_is_read_from_text(text, expected):
-    assert Decay.parse(text) == expected
+    assert Decay.parse(text, clock="wall") == expected
+    assert Decay.parse("linear:50", clock="steps") == Decay("linear", 50)
+
+
+@pytest.mark.parametrize(
+    ("text", "clock", "message"),
+    [("linear:7d", "steps", "counts steps: '7d'"), ("linear:50", "wall", "'50' needs a unit")],
+)
+def test_a_unit_goes_with_wall_clock_time_alone(text, clock, message):
+    with pytest.raises(ConfigError, match=message):
+        Decay.parse(text, clock=clock)
 
 
 @pytest.mark.parametrize(
@@ -203,23 +212,24 @@ def test_decay_is_read_from_text(text, expected):
     ["", "linear", "50", "sudden:50", "linear:", "linear:x", "linear:5y", "linear:-", "linear:1:2"],
 )
 def test_decay_that_cannot_be_read_is_refused(text):
-    with pytest.raises(WeightsError, match="must read like"):
-        Decay.parse(text)
+    for clock in ("steps", "wall"):
+        with pytest.raises(ConfigError, match="must read like"):
+            Decay.parse(text, clock=clock)
 
 
 @pytest.mark.parametrize("text", ["linear:0", "linear:-5", "power:nan", "power:inf", "power:1e999"])
 def test_a_scale_that_cannot_be_is_refused_with_its_value(text):
-    with pytest.raises(WeightsError, match="recency must be above 0 and finite, got"):
-        Decay.parse(text)
+    with pytest.raises(ConfigError, match="recency must be above 0 and finite, got"):
+        Decay.parse(text, clock="steps")
 
 
 @pytest.mark.parametrize("kind", ["sudden", "", None, ["linear"]])
 def test_an_unknown_kind_is_refused_with_the_known_ones(kind):
-    with pytest.raises(WeightsError, match="one of linear, exponential, power, not"):
+    with pytest.raises(ConfigError, match="one of linear, exponential, power, not"):
         Decay(kind)
 
 
 def test_a_window_is_fifty_steps_or_fifty_days():
     assert Decay.default("steps") == Decay("linear", 50)
     assert Decay.default("wall") == Decay("linear", 50 * DAY_S)
-    assert parse_duration("50d") == 50 * DAY_S
+    assert parse_duration("50d", clock="wall") == 50 * DAY_S

@@ -19,22 +19,30 @@ from subspace.projection import Projection
 from subspace.retrieval import (
     PRESETS,
     BlockIndex,
+    Decay,
+    FactoredBandit,
     Hit,
     Like,
     Results,
     Searcher,
     UsageLog,
     Use,
+    WeightBandit,
     Weights,
+    create_engine,
 )
+from subspace.retrieval_sets import Document
 
 __all__ = [
     "PRESETS",
     "BlockIndex",
     "BlockLayout",
     "Checkpoint",
+    "Decay",
+    "Document",
     "Encoder",
     "EncoderSpec",
+    "FactoredBandit",
     "Hit",
     "Like",
     "Projection",
@@ -43,6 +51,8 @@ __all__ = [
     "SubspaceError",
     "UsageLog",
     "Use",
+    "WeightBandit",
     "Weights",
+    "create_engine",
     "load_checkpoint",
 ]

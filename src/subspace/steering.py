@@ -52,8 +52,12 @@ class Steering:
             return ""
         strong = max(self.blocks, key=self.blocks.__getitem__)
         said = [f"scores hardly vary among these items (below {LOW}) in: {', '.join(low)}"]
-        factors = [self.blocks[strong] / self.blocks[n] for n in low if self.blocks[n] > 0]
-        if factors and strong not in low:
+        factors = [
+            self.blocks[strong] / self.blocks[name]
+            for name in low
+            if self.blocks[name] > 0 and name != strong
+        ]
+        if factors:
             least, most = f"{min(factors):.0f}", f"{max(factors):.0f}"
             times = least if least == most else f"{least} to {most}"
             said.append(

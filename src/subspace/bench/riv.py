@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from subspace.retrieval.hits import SCOPES, Scope
 from subspace.retrieval.presets import PRESETS
 from subspace.retrieval.weights import Weights
 from subspace.steering import LOW, measure_steering
+
+Measure = Literal["ndcg", "reciprocal_rank", "hit"]
 
 RELEVANCE = "relevance alone"
 # Not a preset, but what pays on the tasks the presets were published with.
@@ -69,11 +71,11 @@ class Row:
         """Mean nDCG@5 over the last third of each replay."""
         return float(np.mean([run.ndcg[run.order[-(len(run.order) // 3) :]] for run in self.runs]))
 
-    def interval(self) -> tuple[float, float]:
-        """95 % bootstrap interval of the mean nDCG@5 over tasks."""
-        of_task = np.mean([run.ndcg for run in self.runs], axis=0)
+    def interval(self, measure: Measure = "ndcg") -> tuple[float, float]:
+        """95 % bootstrap interval of a mean over tasks."""
+        of_task = np.mean([getattr(run, measure) for run in self.runs], axis=0)
         if np.ptp(of_task) == 0:
-            return self.ndcg, self.ndcg
+            return float(of_task[0]), float(of_task[0])
         found = bootstrap(
             (of_task,),
             np.mean,
@@ -85,16 +87,19 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         """Figures and curves, JSON-ready."""
-        low, high = self.interval()
+        shown = [int(run.shown[-1]) for run in self.runs]
         return {
             "variant": self.variant,
             "policy": self.policy,
             "scope": self.scope,
             "ndcg": self.ndcg,
-            "ndcg_interval": [low, high],
+            "ndcg_interval": self.interval(),
             "mrr": self.mrr,
+            "mrr_interval": self.interval("reciprocal_rank"),
             "hit_rate": self.hit_rate,
+            "hit_rate_interval": self.interval("hit"),
             "distinct_items": self.distinct,
+            "distinct_items_range": [min(shown), max(shown)],
             "ndcg_last_third": self.late_ndcg,
             "arms": list(self.arms),
             "ndcg_over_time": self.over_time().round(5).tolist(),
@@ -164,8 +169,7 @@ def run_riv(
     Raises:
         ConfigError: There is no order.
     """
-    if orders < 1:
-        raise ConfigError(f"orders must be 1 or more, got {orders}")
+    check_options(orders)
     sequences = [
         np.random.default_rng([seed, number]).permutation(len(relevant)) for number in range(orders)
     ]
@@ -193,6 +197,18 @@ def run_riv(
     return RivBench(
         rows=tuple(rows), tasks=len(relevant), documents=relevant.shape[1], orders=orders
     )
+
+
+def check_options(orders: int) -> None:
+    """Whether a bench can run: to be asked before the work that it takes.
+
+    Raises:
+        ConfigError: There is no order.
+        BanditError: The bandit's package is not installed.
+    """
+    if orders < 1:
+        raise ConfigError(f"orders must be 1 or more, got {orders}")
+    WeightBandit(":memory:").close()
 
 
 def find_block_weights(variant: Variant) -> dict[str, dict[str, float]]:

@@ -44,21 +44,22 @@ def riv_markdown(bench: RivBench) -> str:
         "# Recency, importance and relevance, replayed",
         "",
         f"{bench.tasks} tasks in {bench.orders} orders, {bench.documents} documents; the best five "
-        "are used, each succeeds if it is relevant. nDCG@5 with its 95 % interval over tasks; "
-        "*seen* is how many different documents were ever used.",
+        "are used, each succeeds if it is relevant. Means with 95 % bootstrap intervals of tasks; "
+        "*hit rate*: tasks with a relevant document among the five; *used*: how many different "
+        "documents were ever among them.",
     ]
     for variant in _variants(bench):
         lines += ["", f"## {variant}", "", *_preset_table(bench, variant)]
         lines += ["", "![over time](riv.png)"] if variant == _variants(bench)[0] else []
-    lines += ["", "## What the bandit learned", "", *_bandit_table(bench)]
+    lines += ["", "## What the bandit learned", "", *_bandit_table(bench), ""]
     return "\n".join(lines) + "\n"
 
 
 def _preset_table(bench: RivBench, variant: str) -> list[str]:
     alone = bench.find(variant, RELEVANCE)
     lines = [
-        "| weights | item scope: nDCG@5 | MRR | hits | seen | block scope: nDCG@5 | MRR | hits "
-        "| seen |",
+        "| weights | item scope: nDCG@5 | MRR | hit rate | used | block scope: nDCG@5 | MRR "
+        "| hit rate | used |",
         "|---|---|---|---|---|---|---|---|---|",
         f"| {RELEVANCE} | {_cells(alone)} | {_cells(alone)} |",
     ]
@@ -70,17 +71,18 @@ def _preset_table(bench: RivBench, variant: str) -> list[str]:
 
 
 def _cells(row: Row) -> str:
-    low, high = row.interval()
+    (low, high), (worst, best) = row.interval(), row.interval("reciprocal_rank")
+    least, most = row.interval("hit")
     return (
-        f"{row.ndcg:.3f} ({low:.3f} to {high:.3f}) | {row.mrr:.3f} | {row.hit_rate:.2f} "
-        f"| {row.distinct:.0f}"
+        f"{row.ndcg:.3f} ({low:.3f} to {high:.3f}) | {row.mrr:.3f} ({worst:.3f} to {best:.3f}) "
+        f"| {row.hit_rate:.2f} ({least:.2f} to {most:.2f}) | {row.distinct:.0f}"
     )
 
 
 def _bandit_table(bench: RivBench) -> list[str]:
     lines = [
         "| vectors | relevance alone | best fixed choice | bandit, all tasks | last third "
-        "| the arms it prefers at the end, as fixed choices | of the best |",
+        "| the arms it prefers at the end, as fixed choices | share of the best fixed choice |",
         "|---|---|---|---|---|---|---|",
     ]
     for variant in _variants(bench):

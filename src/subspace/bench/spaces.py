@@ -64,6 +64,16 @@ def relevance_matrix(data: RetrievalSet) -> npt.NDArray[np.bool_]:
     return relevant
 
 
+def check_folds(folds: int, *, queries: int) -> None:
+    """Whether queries can be cut into so many parts.
+
+    Raises:
+        ConfigError: They cannot; 0, for no cut, is fine.
+    """
+    if folds == 1 or folds < 0 or folds > queries:
+        raise ConfigError(f"folds must be 0 or between 2 and {queries}, the queries, got {folds}")
+
+
 def make_variants(
     *,
     documents: Vectors,
@@ -90,8 +100,7 @@ def make_variants(
         ConfigError: There are fewer queries than folds, or one fold only.
     """
     count = len(queries)
-    if folds == 1 or folds < 0 or folds > count:
-        raise ConfigError(f"folds must be 0 or between 2 and {count}, the queries, got {folds}")
+    check_folds(folds, queries=count)
     one = np.zeros(count, dtype=np.int64)
     whole = Space(unit(documents[:, raw]), unit(queries[:, raw]))
     layout = BlockLayout((WHOLE,), (whole.documents.shape[1],))

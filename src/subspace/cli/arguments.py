@@ -60,8 +60,8 @@ def add_usage(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
         "--recency",
         metavar="KIND:SCALE",
-        help="how the recency of an item falls: linear:50, exponential:7d or power:12h; without a "
-        "unit in steps or seconds (default: a linear window of 50 steps or days)",
+        help="how the recency of an item falls: linear:50 (steps), exponential:7d or power:12h "
+        "(s, m, h, d or w; default: a linear window of 50 steps or days)",
     )
     parser.add_argument(
         "--half-life",
@@ -86,22 +86,33 @@ def add_bandit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="of the bandit's draws")
 
 
-def history_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """`recency` and `half_life` of a `BlockIndex`.
+def history_options(arguments: argparse.Namespace, *, create: bool) -> dict[str, Any]:
+    """`recency` and `half_life` of a `BlockIndex`, in what the usage log counts.
+
+    Args:
+        arguments: With those of `add_usage`.
+        create: Whether a usage log that is not there is made.
 
     Raises:
-        WeightsError: One of them cannot be read.
-        UsageLogError: The log counts another time than --clock says.
+        ConfigError: One of them cannot be read, or there is no usage log to go with it.
+        UsageLogError: There is no such log, or it counts another time than --clock says.
     """
     from subspace.retrieval.item_scope import Decay, parse_duration
     from subspace.retrieval.usage_log import UsageLog
 
-    if arguments.usage is not None and arguments.clock is not None:
-        UsageLog.open(arguments.usage, clock=arguments.clock).close()
-    return {
-        "recency": None if arguments.recency is None else Decay.parse(arguments.recency),
-        "half_life": None if arguments.half_life is None else parse_duration(arguments.half_life),
-    }
+    if arguments.usage is None:
+        if arguments.recency or arguments.half_life or arguments.clock:
+            raise ConfigError("--recency, --half-life and --clock are of a usage log: give --usage")
+        return {}
+    create = create or arguments.clock is not None
+    with UsageLog.open(arguments.usage, clock=arguments.clock, create=create) as log:
+        clock = log.clock
+    options: dict[str, Any] = {}
+    if arguments.recency is not None:
+        options["recency"] = Decay.parse(arguments.recency, clock=clock)
+    if arguments.half_life is not None:
+        options["half_life"] = parse_duration(arguments.half_life, clock=clock)
+    return options
 
 
 def open_bandit(arguments: argparse.Namespace) -> "Bandit":
@@ -119,9 +130,12 @@ def open_bandit(arguments: argparse.Namespace) -> "Bandit":
     if arguments.arms is None:
         return WeightBandit(arguments.bandit, seed=arguments.seed)
     arms = _read_arms(arguments.arms)
-    if "blocks" in arms and set(arms) <= {"blocks", "presets"}:
-        return FactoredBandit(arguments.bandit, seed=arguments.seed, **arms)
-    return WeightBandit(arguments.bandit, arms=arms, seed=arguments.seed)
+    if not set(arms) <= {"blocks", "presets"}:
+        return WeightBandit(arguments.bandit, arms=arms, seed=arguments.seed)
+    presets, blocks = arms.get("presets"), arms.get("blocks")
+    if blocks is None:
+        return WeightBandit(arguments.bandit, arms=presets, seed=arguments.seed)
+    return FactoredBandit(arguments.bandit, blocks=blocks, presets=presets, seed=arguments.seed)
 
 
 def _read_arms(path: str) -> dict[str, Any]:
@@ -132,12 +146,13 @@ def _read_arms(path: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"--arms: cannot read {path}: {error}") from error
     named = isinstance(arms, dict) and all(
-        isinstance(arm, dict) or name == "presets" for name, arm in arms.items()
+        isinstance(name, str) and isinstance(arm, list if name == "presets" else dict)
+        for name, arm in arms.items()
     )
     if not named:
         raise ConfigError(
             f"--arms: {path} must hold weights by name, such as `calm: {{preset: balanced, "
-            "blocks: {topic: 1}}`, or `blocks: {content: {topic: 1}}`"
+            "blocks: {topic: 1}}`, or `blocks: {content: {topic: 1}}` and `presets: [balanced]`"
         )
     return dict(arms)
 
@@ -157,13 +172,15 @@ def read_pairs(given: Sequence[str], *, option: str) -> dict[str, list[str]]:
     return pairs
 
 
-def read_value(text: str) -> str | float | bool:
-    """A number or truth value where the text is one in JSON; else the text."""
+def read_values(text: str) -> list[str | float | bool]:
+    """What a text can mean as metadata: 5 is a number or a text, "5" in quotes a text."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=str)
     except ValueError:
-        return text
-    return value if isinstance(value, bool | int | float) else text
+        return [text]
+    if isinstance(value, str):
+        return [value]
+    return [value, text] if isinstance(value, bool | int | float) else [text]
 
 
 def make_folder(path: Path | str) -> Path:

@@ -60,18 +60,20 @@ def _add_riv(benches: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _run_riv(arguments: argparse.Namespace) -> None:
-    from subspace.bench.riv import run_riv
+    from subspace.bench.riv import check_options, run_riv
     from subspace.bench.riv_pages import riv_markdown, write_riv
-    from subspace.bench.spaces import make_variants, relevance_matrix
+    from subspace.bench.spaces import check_folds, make_variants, relevance_matrix
     from subspace.checkpoint import load_checkpoint
     from subspace.retrieval_sets import read_retrieval_set
 
+    check_options(arguments.orders)
     output = make_folder(arguments.output)
     data = read_retrieval_set(arguments.data)
     if arguments.until:
         documents = tuple(replace(d, text=_cut(d.text, arguments.until)) for d in data.documents)
         data = replace(data, documents=documents)
     relevant = relevance_matrix(data)
+    check_folds(arguments.folds, queries=len(relevant))
     checkpoint = load_checkpoint(arguments.checkpoint)
     encoder = open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store)
     variants = make_variants(

@@ -36,7 +36,13 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument(
         "--ratings",
         metavar="PART=N,...",
-        help="the same as ratings of recency, importance and relevance, 1 (bad) to 5 (good)",
+        help="the same as ratings of recency, importance and relevance, on --scale",
+    )
+    parser.add_argument(
+        "--scale",
+        default="1,5",
+        metavar="WORST,BEST",
+        help="what ratings go from and to (default: %(default)s)",
     )
     add_bandit(parser)
     parser.add_argument("--import", dest="source", metavar="F", help="add the uses of a JSONL file")
@@ -47,19 +53,27 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from subspace.retrieval import UsageLog
 
-    if not (arguments.used or arguments.source or arguments.export or _rates(arguments)):
+    writes = bool(arguments.used or arguments.source)
+    if not (writes or arguments.export or _rates(arguments)):
         raise ConfigError("say what to do: --used, --success or --ratings, --import, or --export")
+    # All that can be wrong is looked at before the first thing is written.
     uses = dict(_read_use(text) for text in arguments.used)
     if len(uses) < len(arguments.used):
         raise ConfigError("--used: an item is given twice")
+    if _rates(arguments) and arguments.query_id is None:
+        raise ConfigError("--success and --ratings are of a search: give its --query-id")
+    if arguments.success is not None and arguments.ratings is not None:
+        raise ConfigError("give --success or --ratings, not both")
     if arguments.index is not None:
         _check_items(arguments.index, list(uses))
-    with UsageLog.open(arguments.usage, clock=arguments.clock) as log:
+    with UsageLog.open(
+        arguments.usage, clock=arguments.clock, create=writes or arguments.clock is not None
+    ) as log:
+        if _rates(arguments):
+            print(f"rated: {_rate(arguments, log)}")
         if uses:
             log.add(uses.items(), query=arguments.query_id)
             print(f"{len(uses)} uses -> {arguments.usage}")
-        if _rates(arguments):
-            _rate(arguments, log)
         if arguments.source:
             print(f"{log.import_jsonl(arguments.source)} uses -> {arguments.usage}")
         if arguments.export:
@@ -70,20 +84,26 @@ def _rates(arguments: argparse.Namespace) -> bool:
     return arguments.success is not None or arguments.ratings is not None
 
 
-def _rate(arguments: argparse.Namespace, log: "UsageLog") -> None:
+def _rate(arguments: argparse.Namespace, log: "UsageLog") -> str:
+    """Tells the bandit; gives the arm."""
     from subspace.retrieval.bandit import learn
 
-    if arguments.query_id is None:
-        raise ConfigError("--success and --ratings are of a search: give its --query-id")
-    if arguments.success is not None and arguments.ratings is not None:
-        raise ConfigError("give --success or --ratings, not both")
     ratings = arguments.success
     if arguments.ratings is not None:
         pairs = read_pairs(arguments.ratings.split(","), option="--ratings")
         ratings = {name: _to_number(values[-1]) for name, values in pairs.items()}
+    low, _, high = arguments.scale.partition(",")
     bandit = open_bandit(arguments)
-    arm = learn(bandit, log=log, query_id=arguments.query_id, ratings=ratings)
-    print(f"rated: {arm}")
+    try:
+        return learn(
+            bandit,
+            log=log,
+            query_id=arguments.query_id,
+            ratings=ratings,
+            scale=(_to_number(low), _to_number(high)),
+        )
+    finally:
+        bandit.close()
 
 
 def _read_use(text: str) -> tuple[str, float | None]:

@@ -2,9 +2,16 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from subspace.cli.arguments import Commands, add_checkpoint, add_store, open_encoder
+from subspace.cli.arguments import (
+    Commands,
+    add_checkpoint,
+    add_store,
+    open_encoder,
+    read_pairs,
+    read_values,
+)
 from subspace.steering import LOW
 
 if TYPE_CHECKING:
@@ -52,6 +59,19 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         choices=["float32", "float16"],
         help="how a folder keeps vectors: float16 takes half of the space",
     )
+    parser.add_argument(
+        "--setting",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the engine: method=hnsw or rescore=1000 (faiss), hnsw=true (pgvector), "
+        "index=HNSW (milvus)",
+    )
+    parser.add_argument(
+        "--usage",
+        metavar="F",
+        help="a usage log: also say how much recency and importance vary among these texts",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -59,35 +79,55 @@ def _run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from subspace.checkpoint import load_checkpoint
-    from subspace.retrieval import BlockIndex
-    from subspace.retrieval.engines import NumpyEngine, create_engine, show_target
+    from subspace.retrieval import BlockIndex, UsageLog
+    from subspace.retrieval.engines import check_target, create_engine, show_target
     from subspace.retrieval.index import digest_projection
     from subspace.retrieval_sets import read_documents
 
+    settings = _read_settings(arguments)
+    check_target(arguments.output, engine=arguments.engine, settings=settings)
     path = Path(arguments.input)
     documents = read_documents(path / "corpus.jsonl" if path.is_dir() else path)
     checkpoint = load_checkpoint(arguments.checkpoint)
     projection = checkpoint.projection
+    encoder = open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store)
+    rows = encoder.rows([document.text for document in documents], progress=True)
+    # An index that is there already is replaced only now, that the vectors are there.
     engine = create_engine(
         arguments.output,
         layout=projection.layout,
         projection_digest=digest_projection(projection),
         engine=arguments.engine,
-        settings={"dtype": arguments.dtype} if arguments.dtype else {},
+        settings=settings,
     )
-    encoder = open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store)
-    rows = encoder.rows([document.text for document in documents], progress=True)
-    starts = range(0, len(documents), _BATCH)
-    for start in tqdm(starts, desc="indexing", unit="batch", disable=len(starts) < 2):
-        part = slice(start, start + _BATCH)
-        BlockIndex.build(
-            documents[part], encoder.store.read(rows[part]), projection=projection, engine=engine
-        )
-    if isinstance(engine, NumpyEngine):
-        engine.save()
-    print(f"{len(documents)} texts -> {show_target(arguments.output)}")
-    _say(BlockIndex(engine))
-    engine.close()
+    with BlockIndex(engine) as index:
+        starts = range(0, len(documents), _BATCH)
+        for start in tqdm(starts, desc="indexing", unit="batch", disable=len(starts) < 2):
+            part = slice(start, start + _BATCH)
+            index.add(documents[part], encoder.store.read(rows[part]), projection=projection)
+        index.save()
+        print(f"{len(documents)} texts -> {show_target(arguments.output)}")
+        _say(index)
+    if arguments.usage:
+        with UsageLog.open(arguments.usage, create=False) as log:
+            _say_history(BlockIndex(engine, usage=log))
+
+
+def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    pairs = read_pairs(arguments.setting, option="--setting")
+    settings: dict[str, Any] = {name: read_values(values[-1])[0] for name, values in pairs.items()}
+    if arguments.dtype:
+        settings["dtype"] = arguments.dtype
+    return settings
+
+
+def _say_history(index: "BlockIndex") -> None:
+    for part, spreads in index.history_spread().items():
+        said = ", ".join(f"{name} {spread:.3f}" for name, spread in spreads.items())
+        print(f"spread of {part} among the texts: {said}")
+        low = [name for name, spread in spreads.items() if spread < LOW]
+        if low:
+            print(f"warning: {part} hardly varies (below {LOW}) in: {', '.join(low)}")
 
 
 def _say(index: "BlockIndex") -> None:

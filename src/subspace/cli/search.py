@@ -1,9 +1,9 @@
 """`subspace search`: the best documents under weights per block."""
 
 import argparse
+import contextlib
 import gc
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,10 @@ from subspace.cli.arguments import (
     add_bandit,
     add_checkpoint,
     add_usage,
+    history_options,
+    open_bandit,
     read_pairs,
-    read_value,
+    read_values,
 )
 from subspace.errors import ConfigError
 
@@ -116,13 +118,18 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _search(arguments: argparse.Namespace) -> None:
     queries = _read_queries(arguments)
-    where = _read_where(arguments.where)
-    searcher = _open(arguments)
+    with contextlib.ExitStack() as stack:
+        _answer(arguments, queries, searcher=_open(arguments, stack=stack))
+
+
+def _answer(
+    arguments: argparse.Namespace, queries: "dict[str, Query]", *, searcher: "Searcher"
+) -> None:
     weights, preset = _read_weights(arguments, searcher)
     options: dict[str, Any] = {
         "k": arguments.k,
         "candidates": arguments.candidates,
-        "where": where,
+        "where": _read_where(arguments.where),
         "standardize": arguments.standardize,
         "weights": weights,
         "preset": preset,
@@ -135,25 +142,31 @@ def _search(arguments: argparse.Namespace) -> None:
         results = searcher.search_batch(list(queries.values()), scope=arguments.scope, **options)
         names = list(queries)
     if arguments.json:
-        print(json.dumps(_as_json(names, queries, results), ensure_ascii=False, indent=1))
+        rows = _as_json(names, results)
+        several = arguments.queries or arguments.scope == "both"
+        print(json.dumps(rows if several else rows[0], ensure_ascii=False, indent=1))
         return
     for name, found in zip(names, results, strict=True):
         _show(str(queries[name]) if isinstance(queries[name], str) else name, found)
 
 
-def _open(arguments: argparse.Namespace) -> "Searcher":
-    from subspace.cli.arguments import history_options, open_bandit
+def _open(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> "Searcher":
     from subspace.retrieval import Searcher
 
-    bandit = open_bandit(arguments) if arguments.preset == "auto" else None
-    return Searcher.open(
+    bandit = None
+    if arguments.preset == "auto":
+        bandit = open_bandit(arguments)
+        stack.callback(bandit.close)
+    options = history_options(arguments, create=bandit is not None)
+    searcher = Searcher.open(
         arguments.checkpoint,
         arguments.index,
         usage=arguments.usage,
         bandit=bandit,
         encoder_model=arguments.encoder,
-        **history_options(arguments),
+        **options,
     )
+    return stack.enter_context(searcher)
 
 
 def _read_queries(arguments: argparse.Namespace) -> "dict[str, Query]":
@@ -183,7 +196,10 @@ def _read_queries(arguments: argparse.Namespace) -> "dict[str, Query]":
 
 def _read_where(given: list[str] | None) -> dict[str, list[Any]]:
     pairs = read_pairs(given or [], option="--where")
-    return {name: [read_value(value) for value in values] for name, values in pairs.items()}
+    return {
+        name: [value for text in values for value in read_values(text)]
+        for name, values in pairs.items()
+    }
 
 
 def _read_weights(arguments: argparse.Namespace, searcher: "Searcher") -> "tuple[Any, str | None]":
@@ -201,10 +217,8 @@ def _read_weights(arguments: argparse.Namespace, searcher: "Searcher") -> "tuple
     return ",".join(parts), None
 
 
-def _as_json(
-    names: list[str], queries: "Mapping[str, Query]", results: "list[Results]"
-) -> dict[str, Any] | list[dict[str, Any]]:
-    rows = [
+def _as_json(names: list[str], results: "list[Results]") -> list[dict[str, Any]]:
+    return [
         {
             "query": name,
             "query_id": found.query_id,
@@ -215,7 +229,6 @@ def _as_json(
         }
         for name, found in zip(names, results, strict=True)
     ]
-    return rows[0] if len(queries) == len(rows) == 1 else rows
 
 
 def _show(query: str, found: "Results") -> None:
@@ -227,11 +240,13 @@ def _show(query: str, found: "Results") -> None:
         )
     )
     print(f"query: {query}\nweights: {named}")
-    if table.uses_history:
+    if table.uses_history or found.arm:
         shares = {part: sum(getattr(table, part)) for part in ("recency", "importance")}
         said = " ".join(f"{part}={value:.2f}" for part, value in shares.items())
         arm = f", chosen: {found.arm}" if found.arm else ""
         print(f"of which {said}, {found.scope} scope{arm}; query id {found.query_id}")
+    if not found:
+        print("no hits")
     for rank, hit in enumerate(found, start=1):
         print(f"{rank:2d}. {hit.score:+.4f}  [{_parts(hit, table.uses_history)}]  {hit.id}")
         print(f"      {_shorten(hit.text)}")

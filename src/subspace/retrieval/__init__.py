@@ -1,7 +1,11 @@
 """Search with a weight for recency, importance and relevance in every block."""
 
+from subspace.retrieval.bandit import WeightBandit
+from subspace.retrieval.engines import create_engine, open_engine
+from subspace.retrieval.factored_bandit import FactoredBandit
 from subspace.retrieval.hits import Hit, Results
 from subspace.retrieval.index import BlockIndex
+from subspace.retrieval.item_scope import Decay
 from subspace.retrieval.presets import PRESETS
 from subspace.retrieval.queries import Like
 from subspace.retrieval.searcher import Searcher
@@ -11,11 +15,16 @@ from subspace.retrieval.weights import Weights
 __all__ = [
     "PRESETS",
     "BlockIndex",
+    "Decay",
+    "FactoredBandit",
     "Hit",
     "Like",
     "Results",
     "Searcher",
     "UsageLog",
     "Use",
+    "WeightBandit",
     "Weights",
+    "create_engine",
+    "open_engine",
 ]

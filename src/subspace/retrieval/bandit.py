@@ -68,6 +68,10 @@ class Bandit(Protocol):
         """Learns that an arm earned a reward in [0, 1]."""
         ...
 
+    def close(self) -> None:
+        """Closes the file."""
+        ...
+
 
 class WeightBandit:
     """Chooses an arm, and learns from its reward.
@@ -216,6 +220,9 @@ def learn(
         ratings: As `reward` takes them.
         scale: As `reward` takes it.
 
+    The reward is in the bandit's file just before the search counts as rated in the log: a process
+    that is killed between the two leaves a search that can be rated again.
+
     Returns:
         The arm that earned it.
 
@@ -250,6 +257,14 @@ def _read_arms(
 ) -> dict[str, Mapping[str, Any]]:
     if isinstance(arms, Mapping):
         read = dict(arms)
+        for name, weights in read.items():
+            if not isinstance(name, str) or not isinstance(weights, Mapping):
+                raise BanditError(
+                    f"arms are weights by name, such as {{'calm': {{'preset': 'balanced'}}}}; got "
+                    f"{name!r:.60}: {weights!r:.60}"
+                )
+    elif isinstance(arms, str) or not isinstance(arms, Iterable | None):
+        raise BanditError(f"arms are names of presets, or weights by name; got {arms!r:.60}")
     else:
         read = {name: {"preset": name} for name in (PRESETS if arms is None else arms)}
         for name in read:
@@ -271,5 +286,10 @@ def said(path: Path | str, done: str) -> Iterator[None]:
     """What SQLite or the store refuses, as an error that names the file."""
     try:
         yield
-    except (sqlite3.Error, KeyError, ValueError) as error:  # the last two by arms that are broken
+    except (
+        sqlite3.Error,
+        OSError,
+        KeyError,
+        ValueError,
+    ) as error:  # the last two by arms that are broken
         raise BanditError(f"the bandit's file {path} cannot be {done}: {error}") from error

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import BlockLayout, unit_blocks
-from subspace.errors import WeightsError
+from subspace.errors import ConfigError
 from subspace.retrieval.usage_log import Use
 
 Vector = npt.NDArray[np.float64]
@@ -72,7 +72,7 @@ class Traces:
         half_life: Time after which a use counts half, in steps or seconds.
 
     Raises:
-        WeightsError: The half-life is not above 0.
+        ConfigError: The half-life is not above 0.
     """
 
     layout: BlockLayout
@@ -83,7 +83,7 @@ class Traces:
     def __post_init__(self) -> None:
         """Starts from nothing."""
         if not self.half_life > 0:
-            raise WeightsError(f"the half-life must be above 0, got {self.half_life}")
+            raise ConfigError(f"the half-life must be above 0, got {self.half_life}")
         self._used = _DecayedSum(self.layout, self.half_life)
         self._rated = _DecayedSum(self.layout, self.half_life)
 

@@ -50,7 +50,7 @@ class FactoredBandit:
             BanditError: As `WeightBandit` does, or a name is wrong.
         """
         for name in blocks:
-            if not name or "/" in name or name == EQUAL:
+            if not isinstance(name, str) or not name or "/" in name or name == EQUAL:
                 raise BanditError(f"block weights cannot be called {name!r}: '/' parts an arm")
         own = {EQUAL: {}, **{name: {"blocks": weights} for name, weights in blocks.items()}}
         self.presets = WeightBandit(path, arms=presets, discount=discount, seed=seed)

@@ -28,7 +28,7 @@ from subspace.retrieval.hits import SCOPES, Results, Scope
 from subspace.retrieval.item_scope import Decay
 from subspace.retrieval.scoring import BlockScorer, ItemScorer, Scorer
 from subspace.retrieval.usage_log import UsageLog
-from subspace.retrieval.weights import Weights
+from subspace.retrieval.weights import PARTS, Part, Weights
 from subspace.retrieval_sets import Document
 from subspace.steering import STEERING_SAMPLE, Steering, measure_steering
 
@@ -60,7 +60,7 @@ class BlockIndex:
             half_life: Age at which a use counts half in a block; see `History`.
         """
         self.engine = engine
-        self._steering: Steering | None = None
+        self._steering: tuple[int, Steering] | None = None
         self.history = (
             None
             if usage is None
@@ -89,15 +89,48 @@ class BlockIndex:
         Raises:
             EngineError: An id is empty or used twice.
             LayoutError: There are more or fewer embeddings than documents, or one is not finite.
+            IndexFolderError: The engine is of another projection.
         """
-        if len(documents) != len(embeddings):
-            raise LayoutError(f"{len(documents)} documents, {len(embeddings)} embeddings")
         if engine is None:
             engine = NumpyEngine(
                 layout=projection.layout, projection_digest=digest_projection(projection)
             )
-        engine.upsert(documents, _project(documents, embeddings, projection=projection))
-        return cls(engine, **options)
+        index = cls(engine, **options)
+        index.add(documents, embeddings, projection=projection)
+        return index
+
+    def add(
+        self, documents: Sequence[Document], embeddings: Vector, *, projection: Projection
+    ) -> None:
+        """Adds documents, in the place of those with the same ids; all or none of them.
+
+        Args:
+            documents: What can be found.
+            embeddings: Their raw embeddings (N, D), same order.
+            projection: To blocks; the one that the index was built with.
+
+        Raises:
+            EngineError: An id is empty or used twice, or the engine cannot write.
+            LayoutError: There are more or fewer embeddings than documents, or one is not finite.
+            IndexFolderError: The projection is another.
+        """
+        if len(documents) != len(embeddings):
+            raise LayoutError(f"{len(documents)} documents, {len(embeddings)} embeddings")
+        self.check_projection(projection)
+        self.engine.upsert(documents, _project(documents, embeddings, projection=projection))
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Removes documents and gives their number; ids that are not there are passed over."""
+        return self.engine.delete(ids)
+
+    def save(self) -> None:
+        """Writes a folder's index to where it was opened from; a server has everything already.
+
+        Raises:
+            ConfigError: There is no folder.
+            IndexFolderError: The disk refuses.
+        """
+        self.engine.save()
 
     @classmethod
     def open(cls, target: Path | str, **options: Any) -> Self:
@@ -108,6 +141,14 @@ class BlockIndex:
             EngineError: A server cannot be reached, or has no such index.
         """
         return cls(open_engine(target), **options)
+
+    def __enter__(self) -> Self:
+        """The index itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes it."""
+        self.close()
 
     def close(self) -> None:
         """Closes the engine, and the usage log if there is one."""
@@ -168,9 +209,10 @@ class BlockIndex:
             WeightsError: A weight is wrong, or they are for another layout.
             IndexFolderError: The vectors are not finite.
         """
-        if np.ndim(query) != 1:
+        query = _to_array(query)
+        if query.ndim != 1:
             raise LayoutError(
-                f"the query has shape {np.shape(query)}, the index needs ({self.layout.dim},)"
+                f"the query has shape {query.shape}, the index needs ({self.layout.dim},)"
             )
         return self.search_batch(
             query[None],
@@ -214,7 +256,12 @@ class BlockIndex:
             raise ConfigError(f"exclude holds lists of ids, got {exclude!r:.60}")
         table = self.weights(weights)
         if standardize:
+            if scope == "item" and table.uses_history:
+                raise ConfigError(
+                    "standardize is of cosines: in item scope recency and importance are none"
+                )
             table = table.standardized(self.steering.blocks)
+        queries = _to_array(queries)
         check_queries(queries, layout=self.layout)
         without = [frozenset(ids) for ids in exclude or [()] * len(queries)]
         if len(without) != len(queries):
@@ -265,11 +312,36 @@ class BlockIndex:
 
     @property
     def steering(self) -> Steering:
-        """How much scores vary among the items; measured once, on a sample."""
-        if self._steering is None:
+        """How much scores vary among the items; measured anew when their number changes."""
+        count = self.engine.count()
+        if self._steering is None or self._steering[0] != count:
             sample = self.engine.sample(STEERING_SAMPLE)
-            self._steering = measure_steering(sample.vectors, layout=self.layout)
-        return self._steering
+            self._steering = count, measure_steering(sample.vectors, layout=self.layout)
+        return self._steering[1]
+
+    def history_spread(self) -> dict[Part, dict[str, float]]:
+        """How much recency and importance vary among the items, by block, on a sample.
+
+        The standard deviation of R_b and I_b; under the name of no block, "item", that of the
+        items' own. Where it is near 0 a weight moves nothing, as with `steering`.
+
+        Raises:
+            ConfigError: There is no usage log.
+        """
+        history = require(self.history)
+        history.refresh()
+        sample = self.engine.sample(STEERING_SAMPLE)
+        own = history.item_values([document.id for document in sample.documents])
+        traces = {"recency": history.recency, "importance": history.importance}
+        spread: dict[Part, dict[str, float]] = {}
+        for part, values in zip(PARTS[:2], own, strict=True):
+            scores = self.layout.split(sample.vectors * traces[part])
+            spread[part] = {
+                name: float(block.sum(axis=1).std()) if len(block) else 0.0
+                for name, block in scores.items()
+            }
+            spread[part]["item"] = float(values.std()) if len(values) else 0.0
+        return spread
 
     def _scorer(self, weights: Weights, *, scope: Scope) -> Scorer:
         if not weights.uses_history:
@@ -293,6 +365,10 @@ class BlockIndex:
         if candidates is None:
             folded, count, priors = scorer.fold(queries), k, scorer.priors()
         else:
+            if not any(scorer.weights.relevance):
+                raise WeightsError(
+                    "candidates are the best by relevance, which has no weight in any block"
+                )
             folded = scorer.weights.relevance_alone().fold(queries)
             count, priors = check_k(candidates, name="candidates"), None
         found = self.engine.search(folded, k=count + more, priors=priors, where=where)
@@ -300,6 +376,13 @@ class BlockIndex:
         if candidates is None:
             return kept
         return [_keep_best(items, one, k=count) for items, one in zip(kept, folded, strict=True)]
+
+
+def _to_array(queries: Any) -> Vector:
+    try:
+        return np.asarray(queries, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise LayoutError(f"queries are arrays of numbers: {error}") from error
 
 
 def _without(found: Found, ids: Collection[str]) -> Found:

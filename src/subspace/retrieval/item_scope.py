@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from subspace.errors import WeightsError
+from subspace.errors import ConfigError
 from subspace.retrieval.usage_log import Clock, Use
 
 Kind = Literal["linear", "exponential", "power"]
@@ -20,7 +20,7 @@ Numbers = npt.NDArray[np.float64]
 # importance that is what the smoothing gives: (0 + 1) / (0 + 0 + 2).
 UNUSED = 0.5
 
-_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"([0-9.eE+-]+)\s*([smhdw]?)")
 
 
@@ -34,7 +34,7 @@ class Decay:
         scale: The window, the half-life, or the age of recency one half; in steps or seconds.
 
     Raises:
-        WeightsError: The kind is unknown, or the scale is not above 0 and finite.
+        ConfigError: The kind is unknown, or the scale is not above 0 and finite.
     """
 
     kind: Kind = "linear"
@@ -43,9 +43,9 @@ class Decay:
     def __post_init__(self) -> None:
         """Checks kind and scale."""
         if self.kind not in KINDS:
-            raise WeightsError(f"recency is one of {', '.join(KINDS)}, not {self.kind!r}")
+            raise ConfigError(f"recency is one of {', '.join(KINDS)}, not {self.kind!r}")
         if not 0 < self.scale < float("inf"):
-            raise WeightsError(
+            raise ConfigError(
                 f"the scale of {self.kind} recency must be above 0 and finite, got {self.scale}"
             )
 
@@ -55,18 +55,18 @@ class Decay:
         return cls(scale=50.0 if clock == "steps" else 50 * _SECONDS["d"])
 
     @classmethod
-    def parse(cls, text: str) -> "Decay":
-        """Reads `linear:50`, `exponential:7d` or `power:12h` (s, m, h, d, w; seconds or steps).
+    def parse(cls, text: str, *, clock: Clock) -> "Decay":
+        """Reads `linear:50` (steps), `exponential:7d` or `power:12h` (s, m, h, d, w).
 
         Raises:
-            WeightsError: The text is not of that form.
+            ConfigError: The text is not of that form.
         """
         kind, _, scale = (piece.strip() for piece in text.partition(":"))
         if kind not in KINDS:
-            raise WeightsError(
+            raise ConfigError(
                 f"recency must read like linear:50, exponential:7d or power:12h, got {text!r}"
             )
-        return cls(kind=kind, scale=parse_duration(scale))
+        return cls(kind=kind, scale=parse_duration(scale, clock=clock))
 
     def __call__(self, age: npt.ArrayLike) -> Numbers:
         """Recency in [0, 1] of each age; an age below 0 counts as 0."""
@@ -78,17 +78,25 @@ class Decay:
         return np.asarray(1 / (1 + relative))
 
 
-def parse_duration(text: str) -> float:
-    """Reads `50`, `90s`, `12h` or `7d` as steps or seconds.
+def parse_duration(text: str, *, clock: Clock) -> float:
+    """Reads a number of steps (`50`), or a time with its unit (`90s`, `12h`, `7d`) as seconds.
 
     Raises:
-        WeightsError: The text is not of that form.
+        ConfigError: The text is not of the form that goes with the clock.
     """
     found = _DURATION.fullmatch(text.strip())
     try:
-        return float(found[1]) * _SECONDS[found[2]] if found else float(text)
+        number, unit = (float(found[1]), found[2]) if found else (float(text), "")
     except ValueError as error:
-        raise WeightsError(f"a time must read like 50, 90s, 12h or 7d, got {text!r}") from error
+        raise ConfigError(f"a time must read like 50, 90s, 12h or 7d, got {text!r}") from error
+    if clock == "steps" and unit:
+        raise ConfigError(f"the usage log counts steps: {text!r} cannot have a unit")
+    if clock == "wall" and not unit:
+        raise ConfigError(
+            f"the usage log counts wall-clock time: {text!r} needs a unit, one of "
+            f"{', '.join(_SECONDS)}"
+        )
+    return number * _SECONDS.get(unit, 1.0)
 
 
 @dataclass

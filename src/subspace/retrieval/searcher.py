@@ -1,6 +1,7 @@
 """Searcher: texts in, weighted hits out, and what became of them back in."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -13,11 +14,13 @@ from subspace.checkpoint import Checkpoint, load_checkpoint
 from subspace.encoder import Encoder
 from subspace.errors import ConfigError, QueryError, WeightsError
 from subspace.retrieval.bandit import Bandit, learn
+from subspace.retrieval.engines import Where
 from subspace.retrieval.hits import Results, Scope
 from subspace.retrieval.index import BlockIndex
 from subspace.retrieval.queries import Like, Query, items_of, texts_of
 from subspace.retrieval.usage_log import UsageLog
 from subspace.retrieval.weights import Weights
+from subspace.retrieval_sets import Document
 
 AUTO = "auto"
 Vector = npt.NDArray[np.float32]
@@ -25,6 +28,9 @@ Vector = npt.NDArray[np.float32]
 
 class Searcher:
     """Searches an index with the checkpoint that made it.
+
+    Use one in each thread: connections to the usage log and to the bandit's file are of the thread
+    that opened them.
 
     Attributes:
         index: What is searched.
@@ -77,14 +83,50 @@ class Searcher:
             options: `recency` and `half_life`, as `BlockIndex` takes them.
         """
         loaded = load_checkpoint(checkpoint)
-        log = None if usage is None else UsageLog.open(usage)
-        opened = BlockIndex.open(index, usage=log, **options)
-        opened.check_projection(loaded.projection)  # before the encoder, which takes seconds
-        encoder = Encoder(loaded.encoder_spec(model=encoder_model))
-        return cls(loaded, opened, encoder=encoder, bandit=bandit)
+        with ExitStack() as stack:
+            log = None if usage is None else stack.enter_context(UsageLog.open(usage))
+            opened = BlockIndex.open(index, usage=log, **options)
+            stack.callback(opened.close)
+            opened.check_projection(loaded.projection)  # before the encoder, which takes seconds
+            encoder = Encoder(loaded.encoder_spec(model=encoder_model))
+            searcher = cls(loaded, opened, encoder=encoder, bandit=bandit)
+            stack.pop_all()  # open until the searcher is closed
+        return searcher
+
+    def add(self, documents: Sequence[Document]) -> None:
+        """Encodes documents and adds them, in the place of those with the same ids.
+
+        An index in a folder is written by `save`.
+
+        Raises:
+            EncoderError: A text is empty.
+            EngineError: An id is empty or used twice, or the engine cannot write.
+        """
+        raw = self._encoder.encode([document.text for document in documents])
+        self.index.add(documents, raw, projection=self._projection)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Removes documents and gives their number; ids that are not there are passed over."""
+        return self.index.delete(ids)
+
+    def save(self) -> None:
+        """Writes an index in a folder to where it was opened from.
+
+        Raises:
+            IndexFolderError: The disk refuses.
+        """
+        self.index.save()
+
+    def __enter__(self) -> Self:
+        """The searcher itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes it."""
+        self.close()
 
     def close(self) -> None:
-        """Closes the engine, and the usage log if there is one."""
+        """Closes the index and the usage log, if there is one; the bandit is the caller's."""
         self.index.close()
 
     @property
@@ -98,9 +140,14 @@ class Searcher:
         *,
         weights: Weights | Mapping[str, Any] | str | None = None,
         preset: str | None = None,
-        **options: Any,
+        scope: Scope = "block",
+        k: int = 10,
+        candidates: int | None = None,
+        where: Where | None = None,
+        standardize: bool = False,
+        exclude: Collection[str] = (),
     ) -> Results:
-        """The best documents for a query.
+        """The best `k` documents for a query.
 
         Args:
             query: A text; `Like(id)` for more like an item; or a mapping of either by block:
@@ -109,7 +156,12 @@ class Searcher:
                 `topic=0.7,riv=0.1,0.2,0.7`; equal weights of relevance alone if None.
             preset: A mix of recency, importance and relevance by name, for all blocks that
                 `weights` names; or `auto`, for what the bandit chooses.
-            options: `scope`, `k`, `candidates`, `where`, as `BlockIndex.search` takes them.
+            scope: What recency and importance are of: `block` or `item`.
+            k: How many; more than there are gives all.
+            candidates: If given, only this many best by relevance alone are scored in full.
+            where: Metadata that hits must have: a value, or one of several, by name.
+            standardize: Let weights count in standard deviations of each block's scores.
+            exclude: Ids that are not to be among the hits, beside those of items in the query.
 
         Raises:
             EncoderError: A text is empty.
@@ -117,7 +169,17 @@ class Searcher:
             ConfigError: `k` is no number from 1, or there is no usage log or no bandit.
             WeightsError: A weight is wrong, or they are for another layout.
         """
-        return self.search_batch([query], weights=weights, preset=preset, **options)[0]
+        return self.search_batch(
+            [query],
+            weights=weights,
+            preset=preset,
+            scope=scope,
+            k=k,
+            candidates=candidates,
+            where=where,
+            standardize=standardize,
+            exclude=[exclude],
+        )[0]
 
     def search_batch(
         self,
@@ -125,19 +187,46 @@ class Searcher:
         *,
         weights: Weights | Mapping[str, Any] | str | None = None,
         preset: str | None = None,
-        **options: Any,
+        scope: Scope = "block",
+        k: int = 10,
+        candidates: int | None = None,
+        where: Where | None = None,
+        standardize: bool = False,
+        exclude: Sequence[Collection[str]] | None = None,
     ) -> list[Results]:
-        """`search` of several queries, encoded and scored together."""
-        vectors = self.embed(queries)
-        exclude = [items_of(query) for query in queries]
-        if preset != AUTO:
-            table = self._mix(weights, preset)
-            return self.index.search_batch(vectors, weights=table, exclude=exclude, **options)
-        if weights is not None:
+        """`search` of several queries, encoded and scored together.
+
+        Args:
+            queries: As `search` takes them.
+            weights: As in `search`, the same for all queries.
+            preset: As in `search`; `auto` chooses for each query.
+            scope: As in `search`.
+            k: As in `search`.
+            candidates: As in `search`.
+            where: As in `search`.
+            standardize: As in `search`.
+            exclude: For each query, ids that are not to be among its hits.
+        """
+        options: dict[str, Any] = {
+            "scope": scope,
+            "k": k,
+            "candidates": candidates,
+            "where": where,
+            "standardize": standardize,
+        }
+        if preset == AUTO and weights is not None:
             raise WeightsError(f"preset '{AUTO}' chooses the weights: give none beside it")
+        table = None if preset == AUTO else self._mix(weights, preset)
+        vectors = self.embed(queries)
+        without = [
+            {*items_of(query), *ids}
+            for query, ids in zip(queries, exclude or [()] * len(queries), strict=True)
+        ]
+        if table is not None:
+            return self.index.search_batch(vectors, weights=table, exclude=without, **options)
         return [
             self._search_auto(vector, exclude=ids, **options)
-            for vector, ids in zip(vectors, exclude, strict=True)
+            for vector, ids in zip(vectors, without, strict=True)
         ]
 
     def compare(
@@ -146,14 +235,20 @@ class Searcher:
         *,
         weights: Weights | Mapping[str, Any] | str | None = None,
         preset: str | None = None,
-        **options: Any,
+        k: int = 10,
+        candidates: int | None = None,
+        where: Where | None = None,
+        standardize: bool = False,
     ) -> dict[Scope, Results]:
-        """The same search in block and in item scope, side by side."""
+        """The same search in block and in item scope, side by side; arguments as in `search`."""
         return self.index.compare(
             self.embed([query])[0],
             weights=self._mix(weights, preset),
             exclude=items_of(query),
-            **options,
+            k=k,
+            candidates=candidates,
+            where=where,
+            standardize=standardize,
         )
 
     def embed(self, queries: Sequence[Query]) -> Vector:
@@ -163,6 +258,8 @@ class Searcher:
             EncoderError: A text is empty.
             QueryError: An item or a block is not there.
         """
+        if isinstance(queries, str):
+            raise QueryError("several queries are a list; give one text to `search`")
         texts = list(dict.fromkeys(text for query in queries for text in texts_of(query)))
         ids = list(dict.fromkeys(name for query in queries for name in items_of(query)))
         known: dict[str | Like, Vector] = {}
@@ -195,6 +292,8 @@ class Searcher:
             UsageLogError: A success is outside [0, 1], or the log cannot be written.
             ConfigError: There is no usage log.
         """
+        if isinstance(items, str):
+            raise QueryError("items are a list of ids, or success by id")
         log = self._log()
         successes = dict(items) if isinstance(items, Mapping) else dict.fromkeys(items)
         there = {document.id for document in self.index.engine.fetch(list(successes)).documents}

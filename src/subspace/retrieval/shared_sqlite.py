@@ -36,11 +36,14 @@ class HeldConnection(sqlite3.Connection):
 
 
 def open_shared(path: Path | str) -> HeldConnection:
-    """Opens a file, or makes it.
+    """Opens a file, or makes it and its folder.
 
     Raises:
         sqlite3.Error: It cannot be opened.
+        OSError: Its folder cannot be made.
     """
+    if str(path) != ":memory:":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
     return sqlite3.connect(path, timeout=BUSY_S, factory=HeldConnection)
 
 

@@ -14,7 +14,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from numbers import Real
@@ -82,12 +82,13 @@ class UsageLog:
         self._connection = connection
 
     @classmethod
-    def open(cls, path: Path | str, *, clock: Clock | None = None) -> Self:
+    def open(cls, path: Path | str, *, clock: Clock | None = None, create: bool = True) -> Self:
         """Opens a log, or makes an empty one.
 
         Args:
             path: The file; its folder is made.
             clock: What time is; the file's own if None, and `wall` for a new file.
+            create: Whether a file that is not there is made.
 
         Raises:
             UsageLogError: The file is damaged or something else, cannot be written, or has
@@ -96,6 +97,8 @@ class UsageLog:
         path = Path(path)
         if clock is not None and clock not in CLOCKS:
             raise UsageLogError(f"a usage log's clock is one of {', '.join(CLOCKS)}, not {clock!r}")
+        if not create and not path.exists():
+            raise UsageLogError(f"there is no usage log {path}; `subspace feedback` makes it")
         with _said(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
@@ -200,24 +203,30 @@ class UsageLog:
         with self._transaction():
             row = self._run("SELECT arm, rated FROM queries WHERE id = ?", (query_id,)).fetchone()
             if row is None:
-                raise UsageLogError(f"no query '{query_id}' in the usage log {self.path}")
+                raise UsageLogError(
+                    f"no query '{query_id}' in the usage log {self.path}, which keeps those of "
+                    "preset 'auto'"
+                )
             if row[1]:
                 raise UsageLogError(f"query '{query_id}' was rated before")
             self._run("UPDATE queries SET rated = 1 WHERE id = ?", (query_id,))
             yield None if row[0] is None else str(row[0])
 
     def export_jsonl(self, path: Path | str) -> int:
-        """Writes every use as one line of JSON, and gives their number.
+        """Writes every use as one line of JSON, with what its time counts; gives their number.
 
         Raises:
-            UsageLogError: The file cannot be written.
+            UsageLogError: The file cannot be written, or is the log itself.
         """
         path, count = Path(path), 0
+        if path.exists() and path.samefile(self.path):
+            raise UsageLogError(f"{path} is the usage log itself; choose another file")
         partial = path.with_name(path.name + ".partial")
         try:
             with partial.open("w", encoding="utf-8") as stream:
                 for _, use in self.since():
-                    stream.write(json.dumps(asdict(use), ensure_ascii=False) + "\n")
+                    line = {**asdict(use), "clock": self.clock}
+                    stream.write(json.dumps(line, ensure_ascii=False) + "\n")
                     count += 1
             partial.replace(path)
         except OSError as error:
@@ -230,6 +239,9 @@ class UsageLog:
     def import_jsonl(self, path: Path | str) -> int:
         """Adds the uses of a file of JSON lines, all or none, and gives their number.
 
+        Lines hold `item` and perhaps `time` (now, if left out), `success`, `query`, and `clock`,
+        which must be the log's.
+
         Raises:
             RecordError: With every wrong line.
             UsageLogError: The log cannot be written.
@@ -238,6 +250,7 @@ class UsageLog:
         now, uses = self.now(), []
         for line in read_lines(Path(path), problems=problems):
             try:
+                self._check_line(line.value)
                 use = Use(
                     item=line.value.get("item", ""),
                     time=line.value.get("time", now),
@@ -252,6 +265,13 @@ class UsageLog:
         with self._transaction():
             self._insert(uses)
         return len(uses)
+
+    def _check_line(self, line: Mapping[str, object]) -> None:
+        unknown = set(line) - {"item", "time", "success", "query", "clock"}
+        if unknown:
+            raise UsageLogError(f"a use has no {', '.join(map(repr, sorted(unknown)))}")
+        if line.get("clock", self.clock) != self.clock:
+            raise UsageLogError(f"its time counts {line['clock']!r:.60}, the log {self.clock}")
 
     def _insert(self, uses: Iterable[Use]) -> None:
         rows = [

@@ -8,7 +8,8 @@ a folder                               `numpy` (default) or `faiss`, as its mani
 =====================================  ====================================================
 """
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from subspace.retrieval.engines.folder import check_folder, read_folder
 from subspace.retrieval.engines.numpy_engine import NumpyEngine
 from subspace.retrieval.engines.protocol import Engine
 
+# What every engine is made with; all else are settings of its own.
+_OF_ALL = ("target", "folder", "layout", "projection_digest")
 EMBEDDED = ("numpy", "faiss")
 
 
@@ -67,8 +70,37 @@ def open_engine(target: Path | str) -> Engine:
     if stored.engine == "faiss":
         from subspace.retrieval.engines.faiss_engine import FaissEngine
 
-        return FaissEngine.load(target)
-    return NumpyEngine.load(target)
+        return FaissEngine.from_stored(stored, folder=target)
+    return NumpyEngine.from_stored(stored, folder=target)
+
+
+def check_target(
+    target: Path | str, *, engine: str | None = None, settings: Mapping[str, Any] | None = None
+) -> None:
+    """Whether an index can be made there: to be asked before the work that it takes.
+
+    A server is not asked; nothing is written.
+
+    Raises:
+        ConfigError: Engine and target do not go together, or there is no such setting.
+        IndexFolderError: The folder holds something else, or cannot be written.
+        EngineError: The engine's package is not installed.
+    """
+    kind = _kind(target)
+    if engine is not None and engine != kind and not (kind == "folder" and engine in EMBEDDED):
+        raise ConfigError(
+            f"the engine '{engine}' does not go with {show_target(target)}: a folder "
+            "has numpy or faiss, postgresql:// has pgvector, http(s):// and FILE.db have milvus"
+        )
+    known = _settings_of(_factory(kind, engine))
+    for name in settings or {}:
+        if name not in known:
+            raise ConfigError(
+                f"an index in {show_target(target)} has no setting '{name}'; it has "
+                f"{', '.join(known) or 'none'}"
+            )
+    if kind == "folder":
+        check_folder(target)
 
 
 def create_engine(
@@ -93,28 +125,31 @@ def create_engine(
         IndexFolderError: The folder holds something else.
         EngineError: A server cannot be reached, or the engine's package is not installed.
     """
+    check_target(target, engine=engine, settings=settings)
     kind = _kind(target)
-    if engine is not None and engine != kind and not (kind == "folder" and engine in EMBEDDED):
-        raise ConfigError(
-            f"the engine '{engine}' does not go with {show_target(target)}: a folder "
-            "has numpy or faiss, postgresql:// has pgvector, http(s):// and FILE.db have milvus"
-        )
-    if kind != "folder" and "dtype" in (settings or {}):
-        raise ConfigError(
-            f"{show_target(target)} keeps float32; a dtype can be chosen for a folder"
-        )
     about = {"layout": layout, "projection_digest": projection_digest, **(settings or {})}
+    make = _factory(kind, engine)
+    return make(folder=target, **about) if kind == "folder" else make(str(target), **about)
+
+
+def _factory(kind: str, engine: str | None) -> Callable[..., Engine]:
+    """What makes an empty index."""
     if kind == "pgvector":
         from subspace.retrieval.engines.pgvector_engine import PgvectorEngine
 
-        return PgvectorEngine.create(str(target), **about)
+        return PgvectorEngine.create
     if kind == "milvus":
         from subspace.retrieval.engines.milvus_engine import MilvusEngine
 
-        return MilvusEngine.create(str(target), **about)
-    check_folder(target)
+        return MilvusEngine.create
     if engine == "faiss":
         from subspace.retrieval.engines.faiss_engine import FaissEngine
 
-        return FaissEngine(folder=target, **about)
-    return NumpyEngine(folder=target, **about)
+        return FaissEngine
+    return NumpyEngine
+
+
+def _settings_of(factory: Callable[..., Engine]) -> list[str]:
+    """Names of what a factory takes beside what all do."""
+    names = inspect.signature(factory).parameters
+    return [name for name in names if name not in _OF_ALL]

@@ -8,7 +8,8 @@ their scores come from the vectors.
 By how much faiss's own scores are wrong is known on the candidates. Where the k-th best score is
 not 3 standard deviations of that above what faiss left out, 8 times as many candidates are taken,
 and where that is not enough the query is scanned exactly: narrow blocks alone need it, as their
-scores lie close together. What a graph does not reach it cannot know of. So recall is measured
+scores lie close together. So is a search for which a scan costs less: of few documents, or a batch
+of queries on not very many. What a graph does not reach it cannot know of. So recall is measured
 whenever the index is built, and a warning is logged if it is low.
 
 Scored exactly, whatever faiss finds: documents added or replaced after the index was built, and
@@ -46,8 +47,11 @@ Method = Literal["pq", "hnsw"]
 METHODS: tuple[Method, ...] = get_args(Method)
 INDEX = "candidates.faiss"
 
-# Fewer documents are scanned in less than a millisecond, and PQ needs 624 to train.
+# PQ needs 624 vectors to train.
 _FEW = 2000
+# A candidate costs as much as so many rows of a scan, and so many times that next to a batch of
+# as many queries or more, whose scan is one product (measured with 312 and 1,024 dimensions).
+_COST, _BATCHED = 15.0, 5
 # The index is built anew once more than this share of its rows was added, replaced or removed.
 _OUTDATED = 0.1
 # Scores of scattered rows cost several times those of a scan: above this share all are scanned.
@@ -59,6 +63,8 @@ _RESCORE: Mapping[Method, int] = {"pq": 500, "hnsw": 128}
 _PER_HIT = 4
 _MORE = 8
 _CERTAIN = 3.0
+# Below this, more candidates would not do: 8 times as many add 1 to 2.
+_HOPELESS = 1.5
 # Candidates from which the errors of faiss's scores can be estimated.
 _ESTIMATED = 30
 
@@ -147,7 +153,12 @@ class FaissEngine(NumpyEngine):
         _import_faiss()
 
     @classmethod
-    def _from_stored(cls, stored: Stored, *, folder: Path | str, **settings: Any) -> Self:
+    def from_stored(cls, stored: Stored, *, folder: Path | str, **settings: Any) -> Self:
+        """What a folder holds, as an engine; warns if its recall was low.
+
+        Raises:
+            IndexFolderError: It is damaged.
+        """
         about = stored.settings
         try:
             own = {
@@ -158,7 +169,7 @@ class FaissEngine(NumpyEngine):
             indexed = int(about["indexed"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise IndexFolderError(f"the index {folder} is damaged: {error!r}") from error
-        engine = super()._from_stored(stored, folder=folder, **own, **settings)
+        engine = super().from_stored(stored, folder=folder, **own, **settings)
         if indexed:
             engine._candidates = _Candidates.read(
                 Path(folder) / INDEX,
@@ -195,13 +206,14 @@ class FaissEngine(NumpyEngine):
     def build(self) -> None:
         """Builds the faiss index from all documents, and measures its recall.
 
-        The same vectors give the same index; fewer than 2,000 documents need none.
+        The same vectors give the same index. Few documents need none: below 2,000, or 15 for
+        each candidate (7,500 for `pq` as it is), a scan is faster.
 
         Raises:
             IndexFolderError: A vector is not finite.
         """
         self._candidates = self._recall = None
-        if len(self._documents) < _FEW:
+        if self._are_few():
             return
         self._candidates = _Candidates.build(self.vectors, layout=self._layout, method=self.method)
         self._recall = measure_recall(
@@ -246,21 +258,33 @@ class FaissEngine(NumpyEngine):
     def _search(self, queries: Vectors, *, k: int, priors: Priors | None) -> list[Found]:
         """The best of some queries: from candidates, from more of them, and where need be all."""
         assert self._candidates is not None
-        left, found = list(range(len(queries))), {}
+        found: dict[int, Found] = {}
+        left = list(range(len(queries)))
         apart = self._apart(queries, priors)
         wanted = max(self.rescore, _PER_HIT * k)
         for count in (wanted, _MORE * wanted):
-            if apart is None or not left or 2 * count > len(self._documents):
+            if apart is None or not left or self._costs_more(count, queries=len(left)):
                 break
             guesses, rows = self._candidates.search(queries[left], count=count)
+            unsure = []
             for number, guessed, near in zip(left, guesses, rows, strict=True):
-                best = self._sift(queries[number], guessed, near, number=number, k=k, apart=apart)
-                if best is not None:
+                best, certainty = self._sift(
+                    queries[number], guessed, near, number=number, k=k, apart=apart
+                )
+                if certainty >= _CERTAIN:
                     found[number] = self._take(best)
-            left = [number for number in left if number not in found]
+                elif certainty >= _HOPELESS:
+                    unsure.append(number)
+            left = unsure
+        left = [number for number in range(len(queries)) if number not in found]
         if left:
             found.update(zip(left, super().search(queries[left], k=k, priors=priors), strict=True))
         return [found[number] for number in range(len(queries))]
+
+    def _costs_more(self, count: int, *, queries: int) -> bool:
+        """Whether so many candidates of each query cost more than a scan."""
+        rows = max(2.0, _COST * min(queries, _BATCHED)) * count
+        return rows > len(self._documents)
 
     def _apart(self, queries: Vectors, priors: Priors | None) -> _Apart | None:
         """Rows that are scored exactly whatever faiss finds; None if they are too many for it."""
@@ -289,34 +313,43 @@ class FaissEngine(NumpyEngine):
 
     def _sift(
         self, query: Vectors, guesses: Vectors, rows: Ints, *, number: int, k: int, apart: _Apart
-    ) -> Ints | None:
-        """Rows of the best `k`, ascending; None if what faiss left out may be among them."""
+    ) -> tuple[Ints, float]:
+        """Rows of the best `k`, ascending, and how certain it is that faiss left none of them out.
+
+        That is by how many standard deviations of faiss's errors the k-th score is above what was
+        left out.
+        """
         there = np.flatnonzero(rows >= 0)
         there = there[np.argsort(rows[there])]
         near = rows[there]
         if len(near) < max(k, _ESTIMATED):
-            return None
+            return near, _HOPELESS
         with np.errstate(all="ignore"):
             scores = _inner(query[None], self.vectors, near)[0]
             errors = scores.astype(np.float64) - guesses[there]
             mean, deviation = float(errors.mean()), float(errors.std())
-        # Where errors are mostly below 0 they are what made these the candidates, and others have
-        # as good a claim. (NaN is no number above any: the scan says which vector holds it.)
-        if not mean >= -deviation:
-            return None
-        left_out = float(guesses.min()) + mean + _CERTAIN * deviation
         others = ~apart.among[near]
         near = np.concatenate([apart.rows, near[others]])
         scores = np.concatenate([apart.scores[number], scores[others] + np.float32(apart.default)])
         kth = np.partition(scores, len(scores) - k)[len(scores) - k]
         lowest = float(kth - ROUNDING * (np.abs(query).sum() + apart.largest))
-        if not lowest > left_out + apart.default:
-            return None
-        return np.sort(near[scores >= lowest])
+        above = lowest - (float(guesses.min()) + mean + apart.default)
+        best = np.sort(near[scores >= lowest])
+        # NaN is above nothing: the scan says which vector holds it.
+        if not above > 0:
+            return best, 0.0
+        # Where errors are mostly below 0 they are what made these the candidates, and others have
+        # as good a claim.
+        certainty = above / deviation if deviation > 0 else np.inf
+        return best, certainty if mean >= -deviation else min(certainty, _HOPELESS)
+
+    def _are_few(self) -> bool:
+        count = len(self._documents)
+        return count < _FEW or self._costs_more(self.rescore, queries=1)
 
     def _is_outdated(self) -> bool:
         count = len(self._documents)
-        if self._candidates is None or count < _FEW:
+        if self._candidates is None or self._are_few():
             return True
         fresh, gone = len(self._candidates.fresh(count)), self._candidates.gone
         return fresh > _OUTDATED * count or gone > _OUTDATED * len(self._candidates)
@@ -361,8 +394,9 @@ class _Candidates:
         sample = _check_finite(vectors[np.sort(drawn)])
         make = _make_codes if method == "pq" else _make_graph
         index = faiss.IndexIDMap(make(faiss, sample, layout))
-        # Several threads would link a graph in the order in which they happen to come.
-        with _threads(faiss, 1 if method == "hnsw" else None):
+        # Before 1.15 several threads link a graph in the order in which they happen to come.
+        ordered = method == "pq" or hasattr(faiss, "hnsw_add_vertices_deterministic")
+        with _threads(faiss, None if ordered else 1):
             for start in range(0, len(vectors), _ADDED):
                 part = slice(start, start + _ADDED)
                 index.add_with_ids(_check_finite(vectors[part]), rows[part])

@@ -252,6 +252,9 @@ class MilvusEngine:
         rows = self._connection.call("query", filter=condition, output_fields=["count(*)"])
         return int(rows[0]["count(*)"])
 
+    def save(self) -> None:
+        """Nothing to do: what a call has written when it returns is kept."""
+
     def close(self) -> None:
         """Closes the connection; milvus-lite ends with the last engine on its file."""
         self._connection.close()

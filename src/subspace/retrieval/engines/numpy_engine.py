@@ -81,10 +81,15 @@ class NumpyEngine:
         stored = read_folder(folder)
         if stored.engine != cls.name:
             raise IndexFolderError(f"{folder} is an index of the engine '{stored.engine}'")
-        return cls._from_stored(stored, folder=folder)
+        return cls.from_stored(stored, folder=folder)
 
     @classmethod
-    def _from_stored(cls, stored: Stored, *, folder: Path | str, **settings: Any) -> Self:
+    def from_stored(cls, stored: Stored, *, folder: Path | str, **settings: Any) -> Self:
+        """What a folder holds, as an engine.
+
+        Raises:
+            IndexFolderError: It is damaged.
+        """
         engine = cls(
             layout=stored.layout,
             projection_digest=stored.projection_digest,

@@ -362,6 +362,9 @@ class PgvectorEngine:
             row = connection.execute(self._sql(_COUNT, filter=condition), values).fetchone()
         return int(row[0]) if row else 0
 
+    def save(self) -> None:
+        """Nothing to do: what a call has written when it returns is kept."""
+
     def close(self) -> None:
         """Closes the connection; what was written is kept."""
         with self._lock:

@@ -120,6 +120,15 @@ class Engine(Protocol):
         """Number of documents, or of those with such metadata."""
         ...
 
+    def save(self) -> None:
+        """Writes what was changed to disk, where that is not done at once.
+
+        Raises:
+            ConfigError: There is no place to write to.
+            IndexFolderError: The disk refuses.
+        """
+        ...
+
     def close(self) -> None:
         """Gives back files and connections."""
         ...
@@ -196,6 +205,8 @@ def check_where(where: Where | None) -> dict[str, tuple[Scalar, ...]]:
         QueryError: A name is empty, no value is given, or a value is no text, number or truth
             value.
     """
+    if where is not None and not isinstance(where, Mapping):
+        raise QueryError(f"metadata is filtered by name, as {{'lang': 'en'}}, got {where!r:.60}")
     allowed: dict[str, tuple[Scalar, ...]] = {}
     for name, values in (where or {}).items():
         if not name or not _is_text(name):
