@@ -36,7 +36,7 @@ from subspace.checkpoint import load_checkpoint
 from subspace.records import read_records
 from subspace.retrieval import BlockIndex, UsageLog, Weights
 from subspace.retrieval.engines import Engine, NumpyEngine, create_engine, open_engine
-from subspace.retrieval.engines.faiss_engine import METHODS, FaissEngine
+from subspace.retrieval.engines.faiss_engine import INDEX, METHODS, FaissEngine
 from subspace.retrieval.hits import SCOPES, Scope
 from subspace.retrieval.weights import PARTS
 from subspace.retrieval_sets import Document
@@ -116,6 +116,8 @@ def main() -> None:
     )
     parser.add_argument("--engines", nargs="*", default=["numpy", "faiss"], help="of `scale`")
     arguments = parser.parse_args()
+    if arguments.data and not arguments.checkpoint:
+        parser.error("--data needs --checkpoint")
     (_speed if arguments.what == "speed" else _scale)(arguments)
 
 
@@ -304,8 +306,11 @@ def _next_to_scan(
     start = time.perf_counter()
     engine.build()
     took = time.perf_counter() - start
+    if engine.exact:
+        print(f"{name}, {method}: too few vectors for an index", flush=True)
+        return []
     engine.save(scratch / method)
-    mib = (scratch / method / "candidates.faiss").stat().st_size / 2**20
+    mib = (scratch / method / INDEX).stat().st_size / 2**20
     print(f"{name}, {method}: built in {took:.1f} s, {mib:.0f} MiB", flush=True)
     rng = np.random.default_rng(4)
     tables = {
@@ -427,7 +432,7 @@ def _scale(arguments: argparse.Namespace) -> None:
                 count=count,
                 vectors_mib=files["vectors.npy"],
                 items_mib=files["items.jsonl"],
-                faiss_mib=files.get("candidates.faiss", 0.0),
+                faiss_mib=files.get(INDEX, 0.0),
                 **built,
                 **searched,
             )

@@ -139,7 +139,7 @@ def test_the_bench_is_written_for_people_and_machines_and_is_the_same_again(tmp_
     assert pages[0][2].startswith(b"\x89PNG")
     low, high = bench.find("world", "balanced").interval()
     assert low < bench.find("world", "balanced").ndcg < high
-    assert len(bench.find("world", BANDIT).arms) == 2
+    assert len(bench.find("world", BANDIT).arms) == 8
     assert bench.find("world", RELEVANCE).ndcg > 0
 
 

@@ -1,6 +1,7 @@
 """The R/I/V bench as JSON, Markdown and a plot."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,9 +81,11 @@ def _cells(row: Row) -> str:
 
 
 def _bandit_table(bench: RivBench) -> list[str]:
+    runs = bench.find(_variants(bench)[0], BANDIT).runs
     lines = [
         "| vectors | relevance alone | best fixed choice | bandit, all tasks | last third "
-        "| the arms it prefers at the end, as fixed choices | share of the best fixed choice |",
+        f"| arms it has come to, as fixed choices (the most frequent of {len(runs)} replays) "
+        "| share of the best fixed choice |",
         "|---|---|---|---|---|---|---|",
     ]
     for variant in _variants(bench):
@@ -90,10 +93,10 @@ def _bandit_table(bench: RivBench) -> list[str]:
         best = max(bench.fixed(variant), key=lambda row: row.ndcg)
         bandit = bench.find(variant, BANDIT)
         final = float(np.mean([bench.find(variant, arm).ndcg for arm in bandit.arms]))
+        arms = ", ".join(f"{arm} {count}" for arm, count in Counter(bandit.arms).most_common(4))
         lines.append(
             f"| {variant} | {alone.ndcg:.3f} | {best.ndcg:.3f} ({best.policy}) | {bandit.ndcg:.3f} "
-            f"| {bandit.late_ndcg:.3f} | {final:.3f} ({', '.join(sorted(set(bandit.arms)))}) "
-            f"| {final / best.ndcg:.3f} |"
+            f"| {bandit.late_ndcg:.3f} | {final:.3f} ({arms}) | {final / best.ndcg:.3f} |"
         )
     return lines
 

@@ -189,13 +189,17 @@ class WeightBandit:
                 raise
 
     def best(self) -> str:
-        """The arm with the best posterior mean.
+        """The arm that it has learned of most often, so the one it has come to choose.
+
+        A posterior mean may be high by chance where an arm was tried a few times only; of equals,
+        the one with the best mean.
 
         Raises:
             BanditError: The file cannot be read.
         """
-        means = {arm: a / (a + b) for arm, (a, b) in self.posteriors().items()}
-        return max(means, key=means.__getitem__)
+        with said(self.path, "read"):
+            arms = self._bandit.get_arms()
+        return str(max(arms, key=lambda arm: (arm.pulls, arm.mean)).arm_id)
 
     def posteriors(self) -> dict[str, tuple[float, float]]:
         """(alpha, beta) of the Beta posterior of each arm."""

@@ -114,7 +114,7 @@ class FactoredBandit:
             self.blocks.update(blocks, value)
 
     def best(self) -> str:
-        """The arm with the best posterior mean of both kinds."""
+        """The preset and the block weights that it has learned of most often."""
         return _join(self.presets.best(), self.blocks.best())
 
     def _part(self, arm: str) -> tuple[str, str]:

@@ -80,7 +80,7 @@ _LINKS, _EFFORT = 32, 200
 _QUERIES = 64  # searched at once
 _FOR_THREADS = 16  # queries that are worth several threads
 _ADDED = 16_384  # vectors given to faiss at once
-_WIDENED = 2048  # vectors scored at once
+_WIDENED = 16_384  # vectors scored at once
 _MEASURED = 50  # queries that recall is measured with, each under some ten weights
 
 Ints = npt.NDArray[np.int64]
