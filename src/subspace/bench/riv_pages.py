@@ -146,7 +146,7 @@ def _draw_presets(axis: "Axes", bench: RivBench, variant: str) -> None:
     axis.set_xlim(0, None)
     axis.set_xlabel("nDCG@5")
     axis.set_title(variant, fontsize=11)
-    axis.legend(fontsize=8, loc="center left")
+    axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
 
 
 def _shown_rows(bench: RivBench, variant: str) -> list[tuple[str, Row]]:
@@ -162,13 +162,12 @@ def _shown_rows(bench: RivBench, variant: str) -> list[tuple[str, Row]]:
 
 def _draw_time(axis: "Axes", bench: RivBench, variant: str) -> None:
     window = min(_WINDOW, bench.tasks)
-    for name, row in _shown_rows(bench, variant):
+    for _, row in _shown_rows(bench, variant):
         running = np.convolve(row.over_time(), np.ones(window) / window, mode="valid")
-        axis.plot(np.arange(len(running)) + window, running, label=name, linewidth=1.3)
+        axis.plot(np.arange(len(running)) + window, running, linewidth=1.3)
     axis.set_ylim(0, None)
     axis.set_xlabel("task")
     axis.set_ylabel(f"nDCG@5, mean of the last {window}")
-    axis.legend(fontsize=7, loc="lower right")
 
 
 def _draw_shown(axis: "Axes", bench: RivBench, variant: str) -> None:
@@ -179,3 +178,4 @@ def _draw_shown(axis: "Axes", bench: RivBench, variant: str) -> None:
     axis.set_ylim(0, None)
     axis.set_xlabel("task")
     axis.set_ylabel("different documents used so far")
+    axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
