@@ -27,6 +27,19 @@ import numpy as np
 from subspace.blocks import BlockLayout
 from subspace.errors import ConfigError, EngineError
 from subspace.retrieval.engines.pgvector_connection import Address, opening, register, said
+from subspace.retrieval.engines.pgvector_statements import (
+    COUNT,
+    CREATE_GRAPH,
+    DELETE,
+    FETCH,
+    HAS_GRAPH,
+    SAMPLE,
+    SEARCH,
+    SEARCH_GRAPH,
+    SEARCH_PRIORS,
+    SET_CANDIDATES,
+    UPSERT,
+)
 from subspace.retrieval.engines.pgvector_table import (
     MAKING,
     About,
@@ -68,82 +81,6 @@ _HNSW_CANDIDATES = 1000
 _BATCH = 500
 # Documents asked for beyond the k-th, to see which of them tie with it.
 _SURPLUS = 32
-# Items of the highest priors that HNSW candidates are joined by.
-_POPULAR = 10_000
-# A graph of what is there already is built 8 times faster than one that grows row by row, so it is
-# made at the end of the first upsert; and that may take its time.
-_HAS_GRAPH = """\
-SELECT 1 FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
-JOIN pg_am AS a ON a.oid = c.relam WHERE i.indrelid = %s AND a.amname = 'hnsw'
-"""
-_CREATE_GRAPH = (
-    "SET LOCAL statement_timeout = 0",
-    """\
-CREATE INDEX ON {table} USING hnsw (embedding vector_ip_ops) WITH (m = 16, ef_construction = 64)
-""",
-)
-_UPSERT = """\
-INSERT INTO {table} (id, text, metadata, embedding)
-SELECT id, text, metadata, embedding
-FROM unnest(%b::text[], %b::text[], %b::text[]::jsonb[], %b::vector[])
-    WITH ORDINALITY AS given(id, text, metadata, embedding, place)
-ORDER BY place
-ON CONFLICT (id) DO UPDATE
-SET text = excluded.text, metadata = excluded.metadata, embedding = excluded.embedding
-"""
-_COLUMNS = "t.id, t.text, t.metadata, t.embedding, t.seq, t.tableoid"
-_SIMILARITY = "(t.embedding <#> %(query)b) * -1"
-_SEARCH = f"""\
-SELECT {_COLUMNS}, {_SIMILARITY} AS score
-FROM {{table}} AS t WHERE {{filter}}
-ORDER BY score DESC, t.seq LIMIT %(limit)b
-"""
-# With priors, scores are joined, and the rows of the best only are looked up then: on a table that
-# was not analysed yet, the planner would otherwise sort all rows with their vectors for the join.
-_PRIOR = """\
-prior AS (
-    SELECT id, value FROM unnest(%(ids)b::text[], %(values)b::float8[]) AS given(id, value)
-)"""
-_BEST = f"""\
-best AS (
-    SELECT scored.id, scored.similarity + coalesce(prior.value, %(default)b) AS score
-    FROM scored LEFT JOIN prior USING (id)
-    ORDER BY score DESC, scored.seq LIMIT %(limit)b
-)
-SELECT {_COLUMNS}, best.score
-FROM best JOIN {{table}} AS t USING (id)
-ORDER BY best.score DESC, t.seq
-"""
-_SEARCH_PRIORS = f"""\
-WITH {_PRIOR},
-scored AS MATERIALIZED (
-    SELECT t.id, t.seq, {_SIMILARITY} AS similarity FROM {{table}} AS t WHERE {{filter}}
-),
-{_BEST}"""
-_SEARCH_GRAPH = f"""\
-WITH {_PRIOR},
-near AS MATERIALIZED (
-    SELECT t.id FROM {{table}} AS t WHERE {{filter}}
-    ORDER BY t.embedding <#> %(query)b LIMIT %(candidates)b
-),
-popular AS (
-    SELECT id FROM prior WHERE value > %(default)b ORDER BY value DESC LIMIT {_POPULAR}
-),
-candidate AS (SELECT id FROM near UNION SELECT id FROM popular),
-scored AS MATERIALIZED (
-    SELECT t.id, t.seq, {_SIMILARITY} AS similarity
-    FROM candidate JOIN {{table}} AS t USING (id) WHERE {{filter}}
-),
-{_BEST}"""
-_SET_CANDIDATES = "SELECT set_config('hnsw.ef_search', %s, true)"
-_FETCH = f"""\
-SELECT {_COLUMNS}
-FROM unnest(%b::text[]) WITH ORDINALITY AS wanted(id, place) JOIN {{table}} AS t USING (id)
-ORDER BY wanted.place
-"""
-_SAMPLE = f"SELECT {_COLUMNS} FROM {{table}} AS t ORDER BY md5(t.id), t.id LIMIT %b"
-_DELETE = "DELETE FROM {table} WHERE id = ANY (%b::text[])"
-_COUNT = "SELECT count(*) FROM {table} AS t WHERE {filter}"
 
 
 class _Row(NamedTuple):
@@ -277,7 +214,7 @@ class PgvectorEngine:
                     [write_json(document.metadata) for document in documents[part]],
                     list(rows[part]),
                 )
-                connection.execute(self._sql(_UPSERT), given)
+                connection.execute(self._sql(UPSERT), given)
             if self._about.hnsw:
                 self._make_graph(connection)
 
@@ -288,7 +225,7 @@ class PgvectorEngine:
             EngineError: The server refuses or is gone.
         """
         with self._session() as connection:
-            return connection.execute(self._sql(_DELETE), (storable(ids),)).rowcount
+            return connection.execute(self._sql(DELETE), (storable(ids),)).rowcount
 
     def search(
         self, queries: Vectors, *, k: int, priors: Priors | None = None, where: Where | None = None
@@ -309,16 +246,16 @@ class PgvectorEngine:
         check_queries(queries, layout=self.layout)
         condition, values = compose_filter(where)
         parameters = {**values, **prior_values(priors), "limit": min(k + _SURPLUS, 2**62)}
-        exact = self._sql(_SEARCH if priors is None else _SEARCH_PRIORS, filter=condition)
+        exact = self._sql(SEARCH if priors is None else SEARCH_PRIORS, filter=condition)
         near = None
         candidates = max(100, 4 * k)
         found: list[list[_Row]] = []
         with self._session() as connection, ExitStack() as stack:
             if not self.exact and candidates <= _HNSW_CANDIDATES:
-                near = self._sql(_SEARCH_GRAPH, filter=condition)
+                near = self._sql(SEARCH_GRAPH, filter=condition)
                 parameters["candidates"] = candidates
                 stack.enter_context(connection.transaction())
-                connection.execute(_SET_CANDIDATES, (str(candidates),))
+                connection.execute(SET_CANDIDATES, (str(candidates),))
             for query in queries:
                 parameters["query"] = query
                 rows = [] if near is None else self._select(connection, near, parameters)
@@ -338,7 +275,7 @@ class PgvectorEngine:
             EngineError: The server refuses or is gone, or the index was made anew.
         """
         with self._session() as connection:
-            return self._take(self._select(connection, self._sql(_FETCH), (storable(ids),)))
+            return self._take(self._select(connection, self._sql(FETCH), (storable(ids),)))
 
     def sample(self, count: int) -> Found:
         """`count` documents, the same every time, from all over; all, if there are no more.
@@ -347,7 +284,7 @@ class PgvectorEngine:
             EngineError: The server refuses or is gone, or the index was made anew.
         """
         with self._session() as connection:
-            rows = self._select(connection, self._sql(_SAMPLE), (count,))
+            rows = self._select(connection, self._sql(SAMPLE), (count,))
         return self._take(sorted(rows, key=lambda row: row.seq))
 
     def count(self, where: Where | None = None) -> int:
@@ -359,7 +296,7 @@ class PgvectorEngine:
         """
         condition, values = compose_filter(where)
         with self._session() as connection:
-            row = connection.execute(self._sql(_COUNT, filter=condition), values).fetchone()
+            row = connection.execute(self._sql(COUNT, filter=condition), values).fetchone()
         return int(row[0]) if row else 0
 
     def save(self) -> None:
@@ -390,8 +327,8 @@ class PgvectorEngine:
                 yield self._connection
 
     def _make_graph(self, connection: "Connection[Any]") -> None:
-        if connection.execute(_HAS_GRAPH, (self._table.oid,)).fetchone() is None:
-            for statement in _CREATE_GRAPH:
+        if connection.execute(HAS_GRAPH, (self._table.oid,)).fetchone() is None:
+            for statement in CREATE_GRAPH:
                 connection.execute(self._sql(statement), ())
 
     def _select(self, connection: "Connection[Any]", query: Any, parameters: Any) -> list[_Row]:
