@@ -22,7 +22,7 @@ from subspace.retrieval.usage_log import Use
 from subspace.retrieval.weights import Weights
 
 USED = 5
-_HALF_LIFE = 50.0
+HALF_LIFE = 50.0
 
 
 class Policy(Protocol):
@@ -96,6 +96,7 @@ def replay(
     order: npt.NDArray[np.int64],
     policy: Policy,
     scope: Scope,
+    half_life: float = HALF_LIFE,
 ) -> Run:
     """Replays all tasks.
 
@@ -105,8 +106,9 @@ def replay(
         order: The tasks in the order of their time (Q,).
         policy: Chooses the weights.
         scope: What recency and importance are of.
+        half_life: Steps after which a use counts half in a block.
     """
-    memory = _Memory(variant, count=relevant.shape[1])
+    memory = _Memory(variant, count=relevant.shape[1], half_life=half_life)
     ndcg, ranks = np.zeros(len(order)), np.zeros(len(order))
     hit, shown = np.zeros(len(order), dtype=bool), np.zeros(len(order), dtype=np.int64)
     ever: set[int] = set()
@@ -126,12 +128,12 @@ def replay(
 class _Memory:
     """What was used so far, in every space of a variant."""
 
-    def __init__(self, variant: Variant, *, count: int) -> None:
+    def __init__(self, variant: Variant, *, count: int, half_life: float) -> None:
         self._variant = variant
         self._ids = [str(position) for position in range(count)]
         self._items = ItemHistory()
         self._decay = Decay.default("steps")
-        self._traces = [Traces(layout=variant.layout, half_life=_HALF_LIFE) for _ in variant.spaces]
+        self._traces = [Traces(layout=variant.layout, half_life=half_life) for _ in variant.spaces]
 
     def scores(
         self, task: int, *, weights: Weights, scope: Scope, now: float

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.stats import bootstrap
 from tqdm import tqdm
 
-from subspace.bench.replay import Fixed, Learning, Policy, Run, replay
+from subspace.bench.replay import HALF_LIFE, Fixed, Learning, Policy, Run, replay
 from subspace.bench.spaces import Variant
 from subspace.errors import ConfigError
 from subspace.retrieval.bandit import WeightBandit
@@ -156,6 +156,7 @@ def run_riv(
     relevant: npt.NDArray[np.bool_],
     orders: int = 5,
     seed: int = 0,
+    half_life: float = HALF_LIFE,
     progress: bool = False,
 ) -> RivBench:
     """Replays the tasks in several orders under every policy.
@@ -165,6 +166,7 @@ def run_riv(
         relevant: Which document is relevant to which task (Q, N).
         orders: In how many orders, each drawn by its own seed.
         seed: Of the orders and of the bandits.
+        half_life: Steps after which a use counts half in a block.
         progress: Show a progress bar.
 
     Raises:
@@ -179,7 +181,13 @@ def run_riv(
     with tqdm(total=len(plans), desc="replays", unit="policy", disable=not progress) as bar:
         for variant, name, scope, weights in plans:
             rows.append(
-                _learn(variant, relevant=relevant, sequences=sequences, seed=seed)
+                _learn(
+                    variant,
+                    relevant=relevant,
+                    sequences=sequences,
+                    seed=seed,
+                    half_life=half_life,
+                )
                 if weights is None
                 else Row(
                     variant=variant.name,
@@ -191,6 +199,7 @@ def run_riv(
                         scope,
                         relevant=relevant,
                         sequences=sequences,
+                        half_life=half_life,
                     ),
                 )
             )
@@ -246,6 +255,7 @@ def _learn(
     relevant: npt.NDArray[np.bool_],
     sequences: Sequence[npt.NDArray[np.int64]],
     seed: int,
+    half_life: float,
 ) -> Row:
     blocks = find_block_weights(variant)
     # What a bandit draws differs more between seeds than tasks between orders.
@@ -262,6 +272,7 @@ def _learn(
         "block",
         relevant=relevant,
         sequences=sequences,
+        half_life=half_life,
     )
     best = tuple(bandit.best() for bandit in bandits)
     for bandit in bandits:
@@ -276,6 +287,7 @@ def _repeat(
     *,
     relevant: npt.NDArray[np.bool_],
     sequences: Sequence[npt.NDArray[np.int64]],
+    half_life: float,
 ) -> tuple[Run, ...]:
     return tuple(
         replay(
@@ -284,6 +296,7 @@ def _repeat(
             order=order,
             policy=policy,
             scope=scope,
+            half_life=half_life,
         )
         for order, policy in zip(sequences, policies, strict=True)
     )

@@ -54,6 +54,13 @@ def _add_riv(benches: "Commands[argparse.ArgumentParser]") -> None:
         metavar="N",
         help="folds for the block learned from judgements; 0 for none (default: %(default)s)",
     )
+    parser.add_argument(
+        "--half-life",
+        type=float,
+        default=50.0,
+        metavar="STEPS",
+        help="after how many tasks a use counts half in a block (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of orders, folds and bandits")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the tables")
     parser.set_defaults(run=_run_riv)
@@ -90,6 +97,7 @@ def _run_riv(arguments: argparse.Namespace) -> None:
         relevant=relevant,
         orders=arguments.orders,
         seed=arguments.seed,
+        half_life=arguments.half_life,
         progress=True,
     )
     write_riv(bench, folder=output)
