@@ -36,7 +36,8 @@ from subspace.checkpoint import load_checkpoint
 from subspace.records import read_records
 from subspace.retrieval import BlockIndex, UsageLog, Weights
 from subspace.retrieval.engines import Engine, NumpyEngine, create_engine, open_engine
-from subspace.retrieval.engines.faiss_engine import INDEX, METHODS, FaissEngine
+from subspace.retrieval.engines.faiss_candidates import METHODS
+from subspace.retrieval.engines.faiss_engine import INDEX, FaissEngine
 from subspace.retrieval.hits import SCOPES, Scope
 from subspace.retrieval.weights import PARTS
 from subspace.retrieval_sets import Document

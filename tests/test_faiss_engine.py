@@ -23,8 +23,10 @@ from subspace.retrieval.engines import (
     faiss_engine,
     open_engine,
 )
-from subspace.retrieval.engines.faiss_engine import INDEX, METHODS, FaissEngine, _widen
+from subspace.retrieval.engines.faiss_candidates import METHODS
+from subspace.retrieval.engines.faiss_engine import INDEX, FaissEngine
 from subspace.retrieval.engines.folder import Stored, write_folder
+from subspace.retrieval.engines.numpy_engine import widen
 from subspace.retrieval_sets import Document
 
 LAYOUT = BlockLayout.from_widths({"topic": 40, "style": 21, "tone": 10})
@@ -227,7 +229,7 @@ def test_float16_finds_what_an_exact_scan_of_float16_finds():
 def test_float16_is_widened_exactly():
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     finite = every[np.isfinite(every)]
-    widened = _widen(finite)
+    widened = widen(finite)
     assert widened.dtype == np.float32
     np.testing.assert_array_equal(widened, finite.astype(np.float32))
     np.testing.assert_array_equal(np.signbit(widened), np.signbit(finite))

@@ -17,19 +17,25 @@ those with a prior of their own, so that nothing recent or popular is lost howev
 counts. With `where` all is scanned exactly: the scan of codes cannot leave out rows.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import BlockLayout
-from subspace.errors import ConfigError, EngineError, IndexFolderError
+from subspace.errors import ConfigError, IndexFolderError
+from subspace.retrieval.engines.faiss_candidates import (
+    METHODS,
+    Candidates,
+    Ints,
+    Method,
+    import_faiss,
+)
 from subspace.retrieval.engines.folder import Stored
-from subspace.retrieval.engines.numpy_engine import NumpyEngine
+from subspace.retrieval.engines.numpy_engine import NumpyEngine, widen
 from subspace.retrieval.engines.protocol import (
     ROUNDING,
     Found,
@@ -43,10 +49,7 @@ from subspace.retrieval.engines.protocol import (
 from subspace.retrieval.engines.recall import RecallReport, measure_recall, warn_if_low
 from subspace.retrieval_sets import Document
 
-Method = Literal["pq", "hnsw"]
-METHODS: tuple[Method, ...] = get_args(Method)
 INDEX = "candidates.faiss"
-
 # PQ needs 624 vectors to train.
 _FEW = 2000
 # A candidate costs as much as so many rows of a scan, and so many times that next to a batch of
@@ -56,7 +59,6 @@ _COST, _BATCHED = 15.0, 5
 _OUTDATED = 0.1
 # Scores of scattered rows cost several times those of a scan: above this share all are scanned.
 _SCATTERED = 0.25
-
 # Candidates that are scored exactly: so many, of which so many for each hit; and this many times
 # as many if the k-th score is not this many standard deviations of the errors above the rest.
 _RESCORE: Mapping[Method, int] = {"pq": 500, "hnsw": 128}
@@ -67,23 +69,9 @@ _CERTAIN = 3.0
 _HOPELESS = 1.5
 # Candidates from which the errors of faiss's scores can be estimated.
 _ESTIMATED = 30
-
-# Vectors that codes are trained on, drawn by a fixed seed: faiss takes no more for 16 centroids.
-_TRAINED = 4096
-# Dimensions that share 4 bits. A block as narrow as `_NARROW` has 4 bits for each: alone, it must
-# tell as many documents apart as a wide one.
-_SHARED = 4
-_NARROW = 32
-# Of the graph: links of a node, and how widely its neighbours are searched for.
-_LINKS, _EFFORT = 32, 200
-
 _QUERIES = 64  # searched at once
-_FOR_THREADS = 16  # queries that are worth several threads
-_ADDED = 16_384  # vectors given to faiss at once
 _WIDENED = 16_384  # vectors scored at once
 _MEASURED = 50  # queries that recall is measured with, each under some ten weights
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +136,9 @@ class FaissEngine(NumpyEngine):
         self.rescore = check_k(
             _RESCORE[self.method] if rescore is None else rescore, name="rescore"
         )
-        self._candidates: _Candidates | None = None
+        self._candidates: Candidates | None = None
         self._recall: RecallReport | None = None
-        _import_faiss()
+        import_faiss()
 
     @classmethod
     def from_stored(cls, stored: Stored, *, folder: Path | str, **settings: Any) -> Self:
@@ -171,7 +159,7 @@ class FaissEngine(NumpyEngine):
             raise IndexFolderError(f"the index {folder} is damaged: {error!r}") from error
         engine = super().from_stored(stored, folder=folder, **own, **settings)
         if indexed:
-            engine._candidates = _Candidates.read(
+            engine._candidates = Candidates.read(
                 Path(folder) / INDEX,
                 dim=stored.layout.dim,
                 indexed=indexed,
@@ -215,7 +203,7 @@ class FaissEngine(NumpyEngine):
         self._candidates = self._recall = None
         if self._are_few():
             return
-        self._candidates = _Candidates.build(self.vectors, layout=self._layout, method=self.method)
+        self._candidates = Candidates.build(self.vectors, layout=self._layout, method=self.method)
         self._recall = measure_recall(
             self, self._exact_scan(), layout=self._layout, queries=_MEASURED
         )
@@ -361,191 +349,13 @@ class FaissEngine(NumpyEngine):
         return scan
 
 
-class _Candidates:
-    """A faiss index, and which row each of its vectors is now.
-
-    A vector that is replaced or removed stays in faiss and has no row; rows without a vector in
-    faiss are fresh.
-    """
-
-    def __init__(self, index: Any, rows: Ints) -> None:
-        """Takes over a faiss `IndexIDMap` and the row of each of its vectors, -1 for none."""
-        self._mapped = index
-        self._index = _import_faiss().downcast_index(index.index)
-        self._rows = rows
-        there = np.flatnonzero(rows >= 0)
-        # Of each row that faiss was built with: its vector in faiss, -1 if it is another now.
-        self._places = np.full(int(rows.max(initial=-1)) + 1, -1, dtype=np.int64)
-        self._places[rows[there]] = there
-        self._replaced: Ints | None = None
-
-    @classmethod
-    def build(
-        cls, vectors: npt.NDArray[Any], *, layout: BlockLayout, method: Method
-    ) -> "_Candidates":
-        """Indexes vectors (N, dim); the same ones always alike.
-
-        Raises:
-            IndexFolderError: One is not finite.
-        """
-        faiss = _import_faiss()
-        rows = np.arange(len(vectors))
-        drawn = np.random.default_rng(0).permutation(rows)[:_TRAINED]
-        sample = _check_finite(vectors[np.sort(drawn)])
-        make = _make_codes if method == "pq" else _make_graph
-        index = faiss.IndexIDMap(make(faiss, sample, layout))
-        # Before 1.15 several threads link a graph in the order in which they happen to come.
-        ordered = method == "pq" or hasattr(faiss, "hnsw_add_vertices_deterministic")
-        with _threads(faiss, None if ordered else 1):
-            for start in range(0, len(vectors), _ADDED):
-                part = slice(start, start + _ADDED)
-                index.add_with_ids(_check_finite(vectors[part]), rows[part])
-        return cls(index, rows)
-
-    @classmethod
-    def read(cls, path: Path, *, dim: int, indexed: int, rows: int) -> "_Candidates":
-        """Reads what `write` wrote.
-
-        Raises:
-            IndexFolderError: faiss cannot read it, or it is not of these vectors.
-        """
-        faiss = _import_faiss()
-        try:
-            index = faiss.read_index(str(path))
-        except (RuntimeError, MemoryError) as error:
-            raise IndexFolderError(f"the index {path.parent} is damaged: {error}") from error
-        fits = isinstance(index, faiss.IndexIDMap) and index.d == dim
-        found = faiss.vector_to_array(index.id_map) if fits else np.empty(0, dtype=np.int64)
-        there = found[found >= 0]
-        if (
-            not fits
-            or not len(found) == index.ntotal == index.index.ntotal == indexed
-            or len(np.unique(there)) < len(there)
-            or there.max(initial=-1) >= rows
-        ):
-            raise IndexFolderError(
-                f"the index {path.parent} is damaged: {path.name} was made for other vectors; "
-                "build it again"
-            )
-        return cls(index, found)
-
-    def write(self, path: Path) -> None:
-        """Writes one file.
-
-        Raises:
-            OSError: The disk refuses.
-        """
-        faiss = _import_faiss()
-        faiss.copy_array_to_vector(self._rows, self._mapped.id_map)
-        try:
-            faiss.write_index(self._mapped, str(path))
-        except RuntimeError as error:
-            raise OSError(str(error)) from error
-
-    def __len__(self) -> int:
-        """Number of vectors in faiss, with those that are gone."""
-        return len(self._rows)
-
-    @property
-    def gone(self) -> int:
-        """Number of vectors in faiss that were replaced or removed."""
-        return int((self._rows < 0).sum())
-
-    def fresh(self, count: int) -> Ints:
-        """Which of `count` rows faiss does not have, ascending."""
-        if self._replaced is None:
-            self._replaced = np.flatnonzero(self._places < 0)
-        return np.concatenate([self._replaced, np.arange(len(self._places), count)])
-
-    def search(self, queries: Vectors, *, count: int) -> tuple[Vectors, Ints]:
-        """The best `count` by faiss's own scores: these, and their rows (Q, count) both.
-
-        Vectors that are gone have the row -1; where faiss has no more, the score is infinite, too.
-        """
-        faiss, more = _import_faiss(), {}
-        if hasattr(self._index, "hnsw"):
-            more["params"] = faiss.SearchParametersHNSW(efSearch=count)
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
-        # A single query is done before threads have found together.
-        with _threads(faiss, 1 if len(queries) < _FOR_THREADS else None):
-            guesses, places = self._index.search(queries, count, **more)
-        return np.where(places < 0, np.inf, guesses), np.where(places < 0, -1, self._rows[places])
-
-    def forget(self, rows: Ints) -> None:
-        """The vectors of these rows are others now."""
-        rows = rows[rows < len(self._places)]
-        places = self._places[rows]
-        self._rows[places[places >= 0]] = -1
-        self._places[rows] = -1
-        self._replaced = None
-
-    def remove(self, rows: Ints) -> None:
-        """These rows are gone, and all after them move up."""
-        self.forget(rows)
-        self._places = np.delete(self._places, rows[rows < len(self._places)])
-        there = np.flatnonzero(self._places >= 0)
-        self._rows[self._places[there]] = there
-
-
-def _make_codes(faiss: Any, sample: Vectors, layout: BlockLayout) -> Any:
-    """A trained, empty scan of 4-bit codes, in turned dimensions."""
-    turned = _turn(sample, layout)
-    turn = faiss.LinearTransform(layout.dim, len(turned), False)
-    faiss.copy_array_to_vector(turned.ravel(), turn.A)
-    turn.is_trained = True
-    codes = faiss.IndexPQFastScan(
-        len(turned), len(turned) // _SHARED, 4, faiss.METRIC_INNER_PRODUCT
-    )
-    index = faiss.IndexPreTransform(turn, codes)
-    # Its many small steps take 30 times as long where threads wait for one another.
-    with _threads(faiss, 1):
-        index.train(sample)
-    return index
-
-
-def _make_graph(faiss: Any, sample: Vectors, layout: BlockLayout) -> Any:
-    """A trained, empty graph over 8-bit vectors: found as well as with 32, and a third faster."""
-    index = faiss.IndexHNSWSQ(
-        layout.dim, faiss.ScalarQuantizer.QT_8bit, _LINKS, faiss.METRIC_INNER_PRODUCT
-    )
-    index.hnsw.efConstruction = _EFFORT
-    index.train(sample)
-    return index
-
-
-def _turn(sample: Vectors, layout: BlockLayout) -> Vectors:
-    """A matrix (D, dim) that keeps inner products, with dimensions ready to be coded in fours.
-
-    Every block is turned to its principal axes, and these are dealt out so that all groups of four
-    vary alike (a group for each axis where the block is narrow, filled up with zeros): a code has
-    as much to say in each. Blocks stay apart, so that a search by one meets errors of no other.
-    """
-    pieces = []
-    for block in layout.split(sample.astype(np.float64)).values():
-        width = block.shape[1]
-        groups = max(-(-width // _SHARED), min(width, _NARROW))
-        _, axes = np.linalg.eigh(np.atleast_2d(np.cov(block.T)))
-        turned = np.zeros((groups, _SHARED, width))
-        # To and fro, from the axis along which they vary most to that along which they do least.
-        for number, axis in enumerate(axes.T[::-1]):
-            turn, place = divmod(number, groups)
-            turned[place if turn % 2 == 0 else groups - 1 - place, turn] = axis
-        pieces.append(turned.reshape(-1, width))
-    whole = np.zeros((sum(map(len, pieces)), layout.dim), dtype=np.float32)
-    at = 0
-    for piece, start in zip(pieces, layout.starts, strict=True):
-        whole[at : at + len(piece), start : start + piece.shape[1]] = piece
-        at += len(piece)
-    return whole
-
-
 def _inner(queries: Vectors, vectors: npt.NDArray[Any], rows: Ints) -> Vectors:
     """Inner products (Q, len(rows)) with some of the vectors, given by ascending rows."""
     scores = np.empty((len(queries), len(rows)), dtype=np.float32)
     for start in range(0, len(rows), _WIDENED):
         part = rows[start : start + _WIDENED]
         in_sequence = part[-1] - part[0] == len(part) - 1
-        some = _widen(vectors[part[0] : part[-1] + 1] if in_sequence else vectors[part])
+        some = widen(vectors[part[0] : part[-1] + 1] if in_sequence else vectors[part])
         # A product so small would wait for the threads of linear algebra longer than it takes.
         scores[:, start : start + len(part)] = (
             np.vecdot(some, queries[0]) if len(queries) == 1 else queries @ some.T
@@ -553,50 +363,7 @@ def _inner(queries: Vectors, vectors: npt.NDArray[Any], rows: Ints) -> Vectors:
     return scores
 
 
-def _widen(vectors: npt.NDArray[Any]) -> Vectors:
-    """Finite float16 as float32, seven times as fast as numpy does it."""
-    if vectors.dtype == np.float32:
-        return vectors
-    # Sign, exponent and fraction lie alike in both; the exponent counts from 15 or from 127.
-    bits = vectors.view(np.int16).astype(np.int32)
-    bits <<= 13
-    bits &= ~np.int32(0x70001FFF)
-    widened = bits.view(np.float32)
-    widened *= np.float32(2.0**112)
-    return widened
-
-
-def _check_finite(vectors: npt.NDArray[Any]) -> Vectors:
-    widened = np.ascontiguousarray(vectors, dtype=np.float32)
-    if not np.isfinite(widened).all():
-        raise IndexFolderError(
-            "the index is damaged: a vector holds NaN or infinity; build it again"
-        )
-    return widened
-
-
 def _check_method(method: Any) -> Method:
     if method not in METHODS:
         raise ConfigError(f"method is one of {', '.join(METHODS)}, not {method!r}")
     return "pq" if method == "pq" else "hnsw"
-
-
-@contextmanager
-def _threads(faiss: Any, count: int | None) -> Iterator[None]:
-    """Lets faiss use only so many threads; as many as before if None."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
-
-
-def _import_faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise EngineError(
-            "the engine 'faiss' needs the package faiss-cpu: pip install 'subspace[faiss]'"
-        ) from error
-    return faiss

@@ -31,6 +31,8 @@ from subspace.retrieval_sets import Document
 _QUERIES = 64
 # Rows of float16 that are widened at once, small enough to stay in the processor's cache.
 _WIDEN_ROWS = 2048
+# The exponent of a float16 that is infinite or no number.
+_ALL_ONES = 0x7C00
 
 
 class NumpyEngine:
@@ -254,7 +256,7 @@ class NumpyEngine:
                 scores = np.empty((len(queries), len(vectors)), dtype=np.float32)
                 for start in range(0, len(vectors), _WIDEN_ROWS):
                     rows = slice(start, start + _WIDEN_ROWS)
-                    scores[:, rows] = queries @ vectors[rows].astype(np.float32).T
+                    scores[:, rows] = queries @ widen(vectors[rows]).T
         finite = np.isfinite(scores)
         if not finite.all():
             broken = self._documents[int(np.flatnonzero(~finite.all(axis=0))[0])]
@@ -305,6 +307,23 @@ class NumpyEngine:
         there = known >= 0
         added[known[there]] = priors.values[there]
         return added
+
+
+def widen(vectors: npt.NDArray[Any]) -> Vectors:
+    """Float16 as float32, several times as fast as numpy does it; NaN and infinity become NaN."""
+    if vectors.dtype == np.float32:
+        return vectors
+    # Sign, exponent and fraction lie alike in both; the exponent counts from 15 or from 127.
+    halves = vectors.view(np.int16)
+    bits = halves.astype(np.int32)
+    bits <<= 13
+    bits &= ~np.int32(0x70001FFF)
+    widened = bits.view(np.float32)
+    widened *= np.float32(2.0**112)
+    broken = (halves & np.int16(_ALL_ONES)) == _ALL_ONES
+    if broken.any():
+        widened[broken] = np.nan
+    return widened
 
 
 def _is_among(value: Any, allowed: tuple[Any, ...]) -> bool:
