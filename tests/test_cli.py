@@ -406,6 +406,7 @@ def test_presets_are_listed_with_their_values(tmp_path):
     [
         (("--query", "stew", "--like", "a"), "give one of"),
         ((), "give one of"),
+        (("--query", ""), "empty"),
         (("--like", "nobody"), "not in the index: nobody"),
         (("--compose", "mood=x"), "no block 'mood'"),
         (("--compose", "topic"), "--compose must read like"),

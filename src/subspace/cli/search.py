@@ -173,14 +173,15 @@ def _read_queries(arguments: argparse.Namespace) -> "dict[str, Query]":
     """Queries by the name to show them under."""
     from subspace.retrieval import Like
 
-    given = [n for n in ("query", "like", "compose", "queries") if getattr(arguments, n)]
+    names = ("query", "like", "compose", "queries")
+    given = [name for name in names if getattr(arguments, name) is not None]
     if len(given) != 1:
         raise ConfigError("give one of --query, --like, --compose and --queries")
-    if arguments.query:
+    if arguments.query is not None:
         return {arguments.query: arguments.query}
-    if arguments.like:
+    if arguments.like is not None:
         return {f"like {arguments.like}": Like(arguments.like)}
-    if arguments.compose:
+    if arguments.compose is not None:
         parts = read_pairs(arguments.compose, option="--compose")
         if len(parts) < len(arguments.compose):
             raise ConfigError("--compose: a block is given twice")
