@@ -300,11 +300,24 @@ def test_index_says_how_much_scores_vary(trained):
     assert "topic" in out
 
 
+SEARCH = ("--checkpoint", "checkpoints/demo", "--index", "index", "--query", "stew")
+LOG_OF_BESIDE = ("--usage", "beside.db", "--bandit", "beside-arms.db")
+
+
 def test_wrong_feedback_logs_nothing_that_stood_beside_it(trained):
     """So that the same, corrected, counts once."""
     beside = ("--usage", "beside.db", "--used", "a=1", "--query-id", "nobody", "--success", "1")
     run("feedback", *beside, cwd=trained, expect=2)
-    run("feedback", *beside, "--bandit", "beside-arms.db", cwd=trained, expect=2)
+    missing = run("feedback", *beside, "--bandit", "beside-arms.db", cwd=trained, expect=2)
+    assert "there is no bandit beside-arms.db" in missing.stderr
+    assert not (trained / "beside-arms.db").exists()
+    assert not (trained / "beside.db").exists()
+    # What can only be seen in the log: there was no such search.
+    run("search", *SEARCH, *LOG_OF_BESIDE, "--preset", "auto", cwd=trained)
+    assert (
+        "no query 'nobody'"
+        in run("feedback", *beside, "--bandit", "beside-arms.db", cwd=trained, expect=2).stderr
+    )
     run("feedback", "--usage", "beside.db", "--export", "beside.jsonl", cwd=trained)
     assert (trained / "beside.jsonl").read_text() == ""
 

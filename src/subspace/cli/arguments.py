@@ -49,7 +49,7 @@ def add_usage(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "--usage",
         required=required,
         metavar="F",
-        help="the usage log: an SQLite file, made where there is none",
+        help="the usage log: an SQLite file; logging uses, --clock and --preset auto make it",
     )
     parser.add_argument(
         "--clock",
@@ -81,7 +81,8 @@ def add_bandit(parser: argparse.ArgumentParser) -> None:
         "--arms",
         metavar="F",
         help="YAML file of what it chooses from: weights by name; or `blocks`, block weights by "
-        "name, each of which goes with every preset (default: the presets)",
+        "name, each of which goes with every preset (default: the presets); feedback needs the "
+        "same as the search that it is about",
     )
     parser.add_argument("--seed", type=int, help="of the bandit's draws")
 

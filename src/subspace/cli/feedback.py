@@ -1,6 +1,7 @@
 """`subspace feedback`: what was used, and how well it did."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subspace.cli.arguments import Commands, add_bandit, add_usage, open_bandit, read_pairs
@@ -60,10 +61,8 @@ def _run(arguments: argparse.Namespace) -> None:
     uses = dict(_read_use(text) for text in arguments.used)
     if len(uses) < len(arguments.used):
         raise ConfigError("--used: an item is given twice")
-    if _rates(arguments) and arguments.query_id is None:
-        raise ConfigError("--success and --ratings are of a search: give its --query-id")
-    if arguments.success is not None and arguments.ratings is not None:
-        raise ConfigError("give --success or --ratings, not both")
+    if _rates(arguments):
+        _check_rating(arguments)
     if arguments.index is not None:
         _check_items(arguments.index, list(uses))
     with UsageLog.open(
@@ -78,6 +77,17 @@ def _run(arguments: argparse.Namespace) -> None:
             print(f"{log.import_jsonl(arguments.source)} uses -> {arguments.usage}")
         if arguments.export:
             print(f"{log.export_jsonl(arguments.export)} uses -> {arguments.export}")
+
+
+def _check_rating(arguments: argparse.Namespace) -> None:
+    if arguments.query_id is None:
+        raise ConfigError("--success and --ratings are of a search: give its --query-id")
+    if arguments.success is not None and arguments.ratings is not None:
+        raise ConfigError("give --success or --ratings, not both")
+    if arguments.bandit is None:
+        raise ConfigError("--bandit is needed: the file that the search was given")
+    if not Path(arguments.bandit).is_file():
+        raise ConfigError(f"there is no bandit {arguments.bandit}: give the one of the search")
 
 
 def _rates(arguments: argparse.Namespace) -> bool:

@@ -301,6 +301,8 @@ class BlockIndex:
             return Weights.equal(self.layout)
         if isinstance(weights, str):
             return Weights.parse(weights, layout=self.layout)
+        if not isinstance(weights, Weights | Mapping):
+            raise WeightsError(f"weights are given by block name or as a text, got {weights!r:.60}")
         if not isinstance(weights, Weights):
             return Weights.from_mapping(weights, layout=self.layout)
         if weights.layout != self.layout:

@@ -102,6 +102,8 @@ class Searcher:
             EncoderError: A text is empty.
             EngineError: An id is empty or used twice, or the engine cannot write.
         """
+        if not all(isinstance(document, Document) for document in documents):
+            raise QueryError("documents are given as Document(id=..., text=..., metadata={...})")
         raw = self._encoder.encode([document.text for document in documents])
         self.index.add(documents, raw, projection=self._projection)
 

@@ -143,6 +143,9 @@ def check_documents(
         EngineError: An id is given twice, or an id, text or metadata cannot be kept.
         LayoutError: Not one vector per document, of another dimension, or not finite.
     """
+    wrong = [document for document in documents if not isinstance(document, Document)]
+    if wrong:
+        raise EngineError(f"an index takes Documents, got {wrong[0]!r:.60}")
     if vectors.shape != (len(documents), layout.dim):
         raise LayoutError(
             f"{len(documents)} documents need vectors of shape ({len(documents)}, {layout.dim}), "
