@@ -396,15 +396,24 @@ def test_settings_of_an_engine_are_taken_and_unknown_ones_refused(trained):
     assert "has no setting 'speed'; it has dtype" in wrong.stderr
 
 
-def test_index_says_how_much_recency_and_importance_vary(trained):
+@pytest.mark.parametrize("output", ["index-usage", "index-usage.db#items"])
+def test_index_says_how_much_recency_and_importance_vary(output, trained):
     run("feedback", "--usage", "varies.db", "--used", "a=1", cwd=trained)
     out = run(
         *("index", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl"),
-        *("--output", "index-usage", "--usage", "varies.db"),
+        *("--output", output, "--usage", "varies.db"),
         cwd=trained,
     ).stdout
     assert "spread of recency among the texts: topic" in out
     assert "importance hardly varies (below 0.1) in:" in out
+    wrong = run(
+        *("index", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl"),
+        *("--output", "never", "--usage", "nowhere.db"),
+        cwd=trained,
+        expect=2,
+    )
+    assert "there is no usage log nowhere.db" in wrong.stderr
+    assert not (trained / "never").exists()
 
 
 def test_presets_are_listed_with_their_values(tmp_path):

@@ -15,7 +15,7 @@ from subspace.cli.arguments import (
 from subspace.steering import LOW
 
 if TYPE_CHECKING:
-    from subspace.retrieval import BlockIndex
+    from subspace.retrieval import BlockIndex, UsageLog
 
 # Documents that are projected and added at once.
 _BATCH = 10_000
@@ -76,10 +76,20 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from subspace.retrieval import UsageLog
+
+    if arguments.usage is None:
+        _build(arguments, usage=None)
+        return
+    with UsageLog.open(arguments.usage, create=False) as log:  # said before the work
+        _build(arguments, usage=log)
+
+
+def _build(arguments: argparse.Namespace, *, usage: "UsageLog | None") -> None:
     from tqdm import tqdm
 
     from subspace.checkpoint import load_checkpoint
-    from subspace.retrieval import BlockIndex, UsageLog
+    from subspace.retrieval import BlockIndex
     from subspace.retrieval.engines import check_target, create_engine, show_target
     from subspace.retrieval.index import digest_projection
     from subspace.retrieval_sets import read_documents
@@ -100,7 +110,7 @@ def _run(arguments: argparse.Namespace) -> None:
         engine=arguments.engine,
         settings=settings,
     )
-    with BlockIndex(engine) as index:
+    with BlockIndex(engine, usage=usage) as index:
         starts = range(0, len(documents), _BATCH)
         for start in tqdm(starts, desc="indexing", unit="batch", disable=len(starts) < 2):
             part = slice(start, start + _BATCH)
@@ -108,9 +118,8 @@ def _run(arguments: argparse.Namespace) -> None:
         index.save()
         print(f"{len(documents)} texts -> {show_target(arguments.output)}")
         _say(index)
-    if arguments.usage:
-        with UsageLog.open(arguments.usage, create=False) as log:
-            _say_history(BlockIndex(engine, usage=log))
+        if usage is not None:
+            _say_history(index)
 
 
 def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
