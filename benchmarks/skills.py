@@ -36,7 +36,7 @@ def main() -> None:
     raw = checkpoint.fingerprint.last_layer
     projection = checkpoint.projection
     layout = projection.layout
-    blocks = projection(queries), projection(documents)
+    blocks = projection.queries(queries), projection(documents)
     rows: dict[str, npt.NDArray[np.floating]] = {
         "raw encoder, last layer": unit(queries[:, raw]) @ unit(documents[:, raw]).T,
         "blocks, equal weights": Weights.equal(layout).fold(blocks[0]) @ blocks[1].T,

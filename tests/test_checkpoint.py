@@ -23,7 +23,7 @@ from subspace.blocks import BlockLayout
 from subspace.checkpoint import Checkpoint, load_checkpoint
 from subspace.encoder import Fingerprint
 from subspace.errors import CheckpointError
-from subspace.projection import Projection
+from subspace.projection import Projection, QuerySide
 
 WIDTHS = {"style": 2, "topic": 3}
 DIM = 4
@@ -377,15 +377,52 @@ def test_values_that_are_not_finite_are_refused_in_a_lightning_file_too(tmp_path
     assert "NaN or infinity" in refusal(path)
 
 
+# Queries may have tensors of their own.
+
+
+def with_queries() -> Checkpoint:
+    plain = make_checkpoint()
+    rng = np.random.default_rng(5)
+    dim = plain.projection.layout.dim
+    draw = [rng.normal(size=shape).astype(np.float32) for shape in ((dim, DIM), dim, dim)]
+    query = QuerySide(weight=draw[0], offset=draw[1])
+    return replace(plain, projection=replace(plain.projection, offset=draw[2], query=query))
+
+
+def test_what_queries_are_projected_with_is_loaded_to_the_bit(tmp_path):
+    checkpoint = with_queries()
+    checkpoint.save(tmp_path / "saved")
+    found = load_checkpoint(tmp_path / "saved")
+    assert_equal(found, checkpoint)
+    x = np.random.default_rng(1).normal(size=(3, DIM)).astype(np.float32)
+    np.testing.assert_array_equal(found.projection(x), checkpoint.projection(x))
+    np.testing.assert_array_equal(found.projection.queries(x), checkpoint.projection.queries(x))
+    assert not np.allclose(found.projection.queries(x), found.projection(x))
+
+
+def test_a_folder_of_format_1_is_read(saved):
+    change_manifest(saved, lambda m: m.update(format_version=1))
+    assert load_checkpoint(saved).projection.query is None
+
+
+@pytest.mark.parametrize("lacking", ["offset", "query_weight", "query_offset"])
+def test_half_of_what_queries_need_is_refused(lacking, tmp_path):
+    with_queries().save(tmp_path / "saved")
+    tensors = load_file(tmp_path / "saved" / "model.safetensors")
+    del tensors[lacking]
+    save_file(tensors, tmp_path / "saved" / "model.safetensors")
+    assert "either all or none" in refusal(tmp_path / "saved")
+
+
 # What does not fit is refused.
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 3, "1", True, None])
 def test_another_format_version_is_refused_with_both_versions_and_its_writer(version, saved):
     change_manifest(saved, lambda m: m.update(format_version=version, package_version="7.8.9"))
     message = refusal(saved)
     assert f"format version {version!r}" in message
-    assert "reads 1" in message
+    assert "reads 1 and 2" in message
     assert "7.8.9" in message or version is None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from test_stored_pairs import write_set
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -67,21 +68,35 @@ def trained(labelled_folder, tiny_qwen, tmp_path_factory) -> Path:
     return folder
 
 
+# Files that are added to another one, and to which.
+OVERLAYS = {"wandb": "demo", "pairs": "real"}
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_configuration_trains(config, labelled_folder, tiny_qwen, tmp_path):
-    overlay = config.stem == "wandb"
-    configs = [CONFIGS[0], config] if overlay else [config]
+    blocks = {"topic": 6, "style": 4, "complexity": 4, "specificity": 4}
+    options = tiny(labelled_folder, tiny_qwen)
+    configs = [config]
+    if config.stem in OVERLAYS:
+        configs.insert(0, config.with_stem(OVERLAYS[config.stem]))
+    if config.stem == "pairs":
+        blocks |= {"match": 4, "answer": 4}
+        options.append(f"--model.blocks={json.dumps(blocks)}")
+        options.append(f"--data.pairs=[{write_set(tmp_path / 'asked')}]")
+        options.append("--data.encoder.query_prompt=ask: ")  # its own fills the 64 tokens
     named = [argument for path in configs for argument in ("--config", path)]
-    run("fit", *named, *tiny(labelled_folder, tiny_qwen), cwd=tmp_path)
+    run("fit", *named, *options, cwd=tmp_path)
 
-    settings = yaml.safe_load(configs[0].read_text())
-    folder = tmp_path / settings["output"]
+    settings = [yaml.safe_load(path.read_text()) for path in configs]
+    folder = tmp_path / next(each["output"] for each in reversed(settings) if "output" in each)
     manifest = json.loads((folder / "config.json").read_text())
-    assert manifest["blocks"] == {"topic": 6, "style": 4, "complexity": 4, "specificity": 4}
+    assert manifest["blocks"] == blocks
     assert (folder / "last.ckpt").is_file()
     assert (folder / "training.yaml").is_file()
     runs = list(tmp_path.glob("runs/wandb/offline-run-*"))
-    assert bool(runs) == overlay, "W&B writes only where it is asked for, and only offline"
+    assert bool(runs) == (config.stem == "wandb"), (
+        "W&B writes only where it is asked for, and only offline"
+    )
 
 
 def test_validate_and_test_read_the_file_to_resume_from(trained, labelled_folder, tiny_qwen):

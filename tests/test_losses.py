@@ -16,6 +16,7 @@ from subspace.losses import (
     guard_penalty,
     keep_loss,
     ordered_contrastive,
+    pair_contrastive,
 )
 
 TEMPERATURES = [0.05, 0.5, 2.0]
@@ -338,3 +339,34 @@ def test_losses_and_gradients_are_finite_also_for_duplicates_and_zero_vectors(
     assert torch.isfinite(z.grad).all()
     if world == "random" and not term.startswith("probe"):  # an untrained head passes nothing on
         assert z.grad.any()
+
+
+def slow_pair_contrastive(q: Tensor, d: Tensor, relevant: Tensor, temperature: float) -> float:
+    """Mean over queries and their relevant documents of -log of the document's share."""
+    queries = []
+    for i in range(len(q)):
+        shares = []
+        for j in range(len(d)):
+            if relevant[i, j]:
+                below = sum(math.exp(float(q[i] @ d[k]) / temperature) for k in range(len(d)))
+                shares.append(-math.log(math.exp(float(q[i] @ d[j]) / temperature) / below))
+        if shares:
+            queries.append(sum(shares) / len(shares))
+    return sum(queries) / len(queries) if queries else 0.0
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_pair_contrastive_equals_the_slow_loop(temperature, share):
+    q, d = unit_vectors(5), unit_vectors(7, seed=1)
+    relevant = torch.rand(5, 7, generator=torch.Generator().manual_seed(2)) < share
+    found = pair_contrastive(q, d, relevant=relevant, temperature=temperature)
+    assert float(found) == pytest.approx(slow_pair_contrastive(q, d, relevant, temperature))
+
+
+def test_pair_contrastive_falls_as_a_query_nears_its_document():
+    d = unit_vectors(4, seed=3)
+    relevant = torch.eye(4, dtype=torch.bool)
+    near = pair_contrastive(d, d, relevant=relevant, temperature=0.1)
+    far = pair_contrastive(d.roll(1, dims=0), d, relevant=relevant, temperature=0.1)
+    assert near < far

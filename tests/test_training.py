@@ -9,13 +9,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
+from test_stored_pairs import write_set
 
 from subspace.checkpoint import load_checkpoint
 from subspace.closed_form import ClosedForm, solve_closed_form
 from subspace.datamodule import FactorData, _first_groups
 from subspace.encoder import EncoderSpec
 from subspace.errors import CheckpointError, ConfigError, LayoutError
-from subspace.training import LossWeights, SeparationModule
+from subspace.losses import LossWeights
+from subspace.training import SeparationModule
 
 pytestmark = pytest.mark.filterwarnings(
     # Batches are slices of a mapped file; workers would only add copying.
@@ -339,3 +341,69 @@ def test_a_validation_batch_cuts_no_group_and_is_spread_over_the_source():
     assert (kept == _first_groups(groups, limit=50)).all()
     assert sorted(_first_groups(groups, limit=500)) == list(range(200))
     assert len(_first_groups(np.zeros(9, dtype=np.int64), limit=4)) == 9
+
+
+# Blocks learned from pairs.
+
+PAIR_BLOCKS = {"topic": 6, "match": 5, "style": 4, "answer": 7}
+
+
+@pytest.fixture
+def with_pairs(stored, tmp_path) -> dict:
+    return {**stored, "pairs": [str(write_set(tmp_path / "asked"))]}
+
+
+def fit_pairs(arguments: dict, *, steps: int, ckpt: Path | None = None, **settings):
+    module = SeparationModule(PAIR_BLOCKS, **settings)
+    trainer = make_trainer(max_steps=steps)
+    trainer.fit(module, datamodule=FactorData(**arguments), ckpt_path=ckpt, weights_only=True)
+    return module, trainer
+
+
+def test_the_factors_blocks_do_not_change_when_pairs_are_learned_beside_them(stored, with_pairs):
+    both, _ = fit_pairs(with_pairs, steps=0, solver="closed_form")
+    alone = SeparationModule({"topic": 6, "style": 4}, solver="closed_form")
+    make_trainer(max_steps=0).fit(alone, datamodule=FactorData(**stored))
+    for block in ("topic", "style"):
+        assert torch.equal(
+            both.weight[both.layout.slice(block)], alone.weight[alone.layout.slice(block)]
+        )
+
+
+def test_training_on_pairs_lowers_their_loss_and_keeps_queries_in_line(with_pairs):
+    start, _ = fit_pairs(with_pairs, steps=0)
+    trained, _ = fit_pairs(with_pairs, steps=60)
+    batch = FactorData(**with_pairs)
+    batch.prepare_data()
+    plan = batch._pair_plans("train")[0]
+    for block in ("match", "answer"):
+        before = start.loss_terms(plan.draw(0))[f"pairs/{block}"]
+        assert trained.loss_terms(plan.draw(0))[f"pairs/{block}"] < before
+    # Only the block with a matrix for queries tells them apart.
+    layout = trained.layout
+    for block in layout:
+        rows = layout.slice(block)
+        same = torch.equal(trained.query_weight[rows], trained.weight[rows])
+        assert same == (block != "answer")
+    wanted = trained.weight @ (trained.document_centre - trained.mean)
+    rows = layout.slice("match")
+    torch.testing.assert_close(trained.offset[rows], wanted[rows])
+    assert not trained.offset[layout.slice("topic")].any()
+
+
+def test_resumed_training_with_pairs_equals_uninterrupted_training(with_pairs, tmp_path):
+    whole, _ = fit_pairs(with_pairs, steps=12)
+    _, trainer = fit_pairs(with_pairs, steps=7)
+    trainer.save_checkpoint(tmp_path / "part.ckpt")
+    resumed, _ = fit_pairs(with_pairs, steps=12, ckpt=tmp_path / "part.ckpt")
+    assert torch.equal(resumed.weight, whole.weight)
+    assert torch.equal(resumed.query_weight, whole.query_weight)
+    found = load_checkpoint(tmp_path / "part.ckpt").projection
+    assert found.query is not None
+
+
+def test_blocks_from_pairs_without_pairs_and_pairs_without_blocks_are_refused(stored, with_pairs):
+    with pytest.raises(ConfigError, match=r"block 'match' is learned from pairs: give data\.pairs"):
+        fit_pairs(stored, steps=0)
+    with pytest.raises(ConfigError, match="no block learns from it"):
+        fit(with_pairs, steps=0)

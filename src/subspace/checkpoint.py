@@ -2,14 +2,14 @@
 
 Two forms hold the same things and are read alike:
 
-- a folder to use and to hand on: `model.safetensors` (weight, mean) and `config.json` (the
-  manifest);
+- a folder to use and to hand on: `model.safetensors` (weight and mean; offset, query_weight and
+  query_offset where queries are projected apart) and `config.json` (the manifest);
 - a Lightning file to resume from, `*.ckpt`: the same manifest and tensors among the trainer's
   state, read with `torch.load(weights_only=True)`.
 
-The manifest (format 1)::
+The manifest (format 2; format 1 is the same without the tensors of queries)::
 
-    format_version   1
+    format_version   2
     package_version  of subspace
     blocks           {"topic": 96, ...}: the layout, in order
     input_dim        dimension of the embeddings
@@ -42,13 +42,19 @@ import numpy.typing as npt
 from subspace.blocks import BlockLayout
 from subspace.encoder import EncoderSpec, Fingerprint
 from subspace.errors import CheckpointError, EncoderError, LayoutError
-from subspace.projection import Projection
+from subspace.projection import Projection, QuerySide
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READABLE = (1, FORMAT_VERSION)
 # Key of the manifest in a Lightning file, and names of the tensors in its state_dict.
 MANIFEST_KEY = "subspace"
 WEIGHT_KEY = "weight"
 MEAN_KEY = "mean"
+OFFSET_KEY = "offset"
+QUERY_WEIGHT_KEY = "query_weight"
+QUERY_OFFSET_KEY = "query_offset"
+_REQUIRED = (WEIGHT_KEY, MEAN_KEY)
+_OF_QUERIES = (OFFSET_KEY, QUERY_WEIGHT_KEY, QUERY_OFFSET_KEY)
 
 _CONFIG = "config.json"
 _TENSORS = "model.safetensors"
@@ -166,8 +172,7 @@ class Checkpoint:
         self.check_target(folder)
         # safetensors writes memory as it lies: a transposed or strided array would be scrambled.
         tensors = {
-            WEIGHT_KEY: np.ascontiguousarray(self.projection.weight),
-            MEAN_KEY: np.ascontiguousarray(self.projection.mean),
+            name: np.ascontiguousarray(array) for name, array in _tensors(self.projection).items()
         }
         try:
             partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
@@ -217,11 +222,22 @@ def read_state(state: Any, *, name: Path | str) -> Checkpoint:
     if not isinstance(state, dict) or MANIFEST_KEY not in state:
         raise CheckpointError(f"{name} was not written by subspace: it has no manifest")
     weights = state.get("state_dict", {})
-    tensors = {key: weights[key] for key in (WEIGHT_KEY, MEAN_KEY) if key in weights}
+    tensors = {key: weights[key] for key in (*_REQUIRED, *_OF_QUERIES) if key in weights}
     if not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
-        raise CheckpointError(f"{name} is damaged: {WEIGHT_KEY} and {MEAN_KEY} must be tensors")
+        raise CheckpointError(f"{name} is damaged: {', '.join(tensors)} must be tensors")
     arrays = {key: value.cpu().float().numpy() for key, value in tensors.items()}
     return _build(state[MANIFEST_KEY], arrays, name=name)
+
+
+def _tensors(projection: Projection) -> dict[str, npt.NDArray[np.float32]]:
+    """What a projection consists of, by its name in a file."""
+    tensors = {WEIGHT_KEY: projection.weight, MEAN_KEY: projection.mean}
+    if projection.offset is not None:
+        tensors[OFFSET_KEY] = projection.offset
+    if projection.query is not None:
+        tensors[QUERY_WEIGHT_KEY] = projection.query.weight
+        tensors[QUERY_OFFSET_KEY] = projection.query.offset
+    return tensors
 
 
 def _say_revision(fingerprint: Fingerprint) -> str:
@@ -312,21 +328,21 @@ def _build(
     manifest: Any, tensors: Mapping[str, npt.NDArray[Any]], *, name: Path | str
 ) -> Checkpoint:
     found = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if found != FORMAT_VERSION:
+    if type(found) is not int or found not in _READABLE:
         raise CheckpointError(
             f"{name} has format version {found!r}, this version of subspace reads "
-            f"{FORMAT_VERSION}; use the version that wrote it "
+            f"{' and '.join(map(str, _READABLE))}; use the version that wrote it "
             f"({manifest.get('package_version', 'unknown') if found is not None else 'unknown'})"
         )
-    if set(tensors) != {WEIGHT_KEY, MEAN_KEY}:
+    if set(tensors) not in ({*_REQUIRED}, {*_REQUIRED, *_OF_QUERIES}):
         raise CheckpointError(
-            f"{name} must hold the tensors {WEIGHT_KEY} and {MEAN_KEY}, got {sorted(tensors)}"
+            f"{name} must hold the tensors {' and '.join(_REQUIRED)}, and either all or none of "
+            f"{', '.join(_OF_QUERIES)}; got {sorted(tensors)}"
         )
     try:
         fingerprint = Fingerprint.from_json(manifest["encoder"]["fingerprint"])
-        projection = Projection(
-            weight=np.asarray(tensors[WEIGHT_KEY], dtype=np.float32),
-            mean=np.asarray(tensors[MEAN_KEY], dtype=np.float32),
+        projection = _read_projection(
+            {key: np.asarray(tensor, dtype=np.float32) for key, tensor in tensors.items()},
             layout=BlockLayout.from_widths(manifest["blocks"]),
         )
         if projection.input_dim != fingerprint.dim or projection.input_dim != manifest["input_dim"]:
@@ -348,3 +364,19 @@ def _build(
         raise CheckpointError(f"the checkpoint {name} cannot be used: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"the manifest of {name} lacks or garbles {error}") from error
+
+
+def _read_projection(
+    tensors: Mapping[str, npt.NDArray[np.float32]], *, layout: BlockLayout
+) -> Projection:
+    """The inverse of `_tensors`."""
+    query = None
+    if QUERY_WEIGHT_KEY in tensors:
+        query = QuerySide(weight=tensors[QUERY_WEIGHT_KEY], offset=tensors[QUERY_OFFSET_KEY])
+    return Projection(
+        weight=tensors[WEIGHT_KEY],
+        mean=tensors[MEAN_KEY],
+        layout=layout,
+        offset=tensors.get(OFFSET_KEY),
+        query=query,
+    )

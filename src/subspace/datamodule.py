@@ -15,7 +15,11 @@ from subspace.cached_encoder import CachedEncoder
 from subspace.encoder import EncoderSpec
 from subspace.errors import ConfigError
 from subspace.labels import Ints, Labels
+from subspace.pair_batches import PairBatch, PairPlan
+from subspace.pair_blocks import Together
+from subspace.pair_statistics import group_scatter
 from subspace.records import Split, read_records
+from subspace.stored_pairs import StoredPairs, read_pairs, store_pairs, training_pairs
 from subspace.stored_sources import StoredSource, store_sources, training_statistics
 from subspace.training_data import HeadSpec, TrainingData
 from subspace.weak_statistics import WeakSupervision
@@ -34,6 +38,7 @@ class FactorData(pl.LightningDataModule):
         store: str = "runs/embeddings",
         factors: list[str] | None = None,
         weak: WeakSupervision = WeakSupervision(),  # noqa: B008
+        pairs: list[str] | None = None,
         batch_size: int = 512,
         steps_per_epoch: int = 100,
         seed: int = 0,
@@ -49,6 +54,9 @@ class FactorData(pl.LightningDataModule):
             factors: Factors to draw batches for; left out, all that are labelled. The command
                 line sets it to the names of the blocks.
             weak: Measures and rewrites to learn from beside the labels; none by default.
+            pairs: Folders of queries and documents with judgements (BEIR layout), for the blocks
+                `match` and `answer`; queries of the split `train` are learned from, all where
+                the folder names no splits.
             batch_size: Texts per batch; a batch holds texts of one source.
             steps_per_epoch: Steps between two validations.
             seed: Decides, together with the step, what is in each batch.
@@ -68,10 +76,12 @@ class FactorData(pl.LightningDataModule):
         self._store_root = store
         self._factors = factors
         self._weak = weak
+        self._pair_paths = pairs or []
         self._batch_size = batch_size
         self._steps_per_epoch = steps_per_epoch
         self._seed = seed
         self._sources: dict[str, StoredSource] = {}
+        self._pairs: dict[str, StoredPairs] = {}
         self._encoder: CachedEncoder | None = None
 
     def prepare_data(self) -> None:
@@ -91,7 +101,9 @@ class FactorData(pl.LightningDataModule):
                 f"environment variable {ENVIRONMENT_VARIABLE} to a folder of sources"
             )
         records = read_records(paths, exclude=self._exclude)
+        pairs = read_pairs(self._pair_paths)
         encoder = CachedEncoder.open(self._spec, root=self._store_root)
+        self._pairs = store_pairs(pairs, encoder=encoder, progress=True)
         self._sources = store_sources(records, encoder=encoder, progress=True)
         self._encoder = encoder
 
@@ -119,11 +131,29 @@ class FactorData(pl.LightningDataModule):
             ),
             encoder_model=self._spec.model,
             fingerprint=encoder.encoder.fingerprint,
-            data_sha256={name: self._sources[name].sha256 for name in train},
+            data_sha256={
+                **{name: self._sources[name].sha256 for name in train},
+                **{name: pairs.sha256 for name, pairs in self._pairs.items()},
+            },
             recipe={"weak": asdict(self._weak)},
+            together=self._together(train) if self._pairs else None,
         )
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def _together(self, train: Mapping[str, tuple[Labels, Ints]]) -> Together:
+        """What pairs, halves of texts and groups of the training texts say."""
+        vectors = self._vectors
+        stored = [training_pairs(pairs, vectors=vectors) for pairs in self._pairs.values()]
+        groups = [
+            group_scatter(vectors, rows=rows, groups=labels.groups)
+            for labels, rows in train.values()
+        ]
+        return Together(
+            sets={name: part for name, (part, _) in zip(self._pairs, stored, strict=True)},
+            halves=[scatter for _, scatter in stored if scatter is not None],
+            groups=[scatter for scatter in groups if scatter is not None],
+        )
+
+    def train_dataloader(self) -> "DataLoader[Batch | PairBatch]":
         """Batches by (seed, step), starting where the trainer stands."""
         parts = self._part("train")
         labelled = dict.fromkeys(f for labels, _ in parts.values() for f in labels.columns)
@@ -135,23 +165,26 @@ class FactorData(pl.LightningDataModule):
             seed=self._seed,
         )
         batches = _PlannedBatches(
-            plan, vectors=self._vectors, rows=[rows for _, rows in parts.values()]
+            plan,
+            vectors=self._vectors,
+            rows=[rows for _, rows in parts.values()],
+            pairs=self._pair_plans("train"),
         )
         return _StepLoader(
             batches, batch_size=None, sampler=_StepSampler(self.trainer, self._steps_per_epoch)
         )
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> "DataLoader[Batch | PairBatch]":
         """One batch per source: its validation texts, at most four training batches' worth."""
         return self._whole_sources("validation")
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> "DataLoader[Batch | PairBatch]":
         """One batch per source: its test texts, at most four training batches' worth."""
         return self._whole_sources("test")
 
-    def _whole_sources(self, split: Split) -> DataLoader[Batch]:
+    def _whole_sources(self, split: Split) -> "DataLoader[Batch | PairBatch]":
         order = {name: position for position, name in enumerate(self._part("train"))}
-        batches: list[Batch] = []
+        batches: list[Batch | PairBatch] = [plan.draw(0) for plan in self._pair_plans(split)]
         for name, (labels, rows) in self._part(split).items():
             if name not in order or len(rows) < 2:
                 continue
@@ -170,6 +203,22 @@ class FactorData(pl.LightningDataModule):
                 "label some with it, or leave `split` out of the records to have it assigned"
             )
         return DataLoader(_Batches(batches), batch_size=None)
+
+    def _pair_plans(self, split: Split) -> list[PairPlan]:
+        """One per set of pairs that has some in the split; validation draws larger batches."""
+        encoder = self._require_encoder()
+        return [
+            PairPlan(
+                queries=self._vectors[pairs.queries],
+                documents=self._vectors[pairs.documents],
+                pairs=pairs.pairs_of(split),
+                size=self._batch_size if split == "train" else 4 * self._batch_size,
+                seed=self._seed,
+                raw=encoder.encoder.fingerprint.last_layer,
+            )
+            for pairs in self._pairs.values()
+            if len(pairs.pairs_of(split))
+        ]
 
     def _part(self, split: Split) -> Mapping[str, tuple[Labels, Ints]]:
         """Labels and rows of one split, by source; sources without texts in it are left out."""
@@ -213,17 +262,28 @@ def _first_groups(groups: Ints, *, limit: int) -> Ints:
     return np.concatenate([order[starts[g] : ends[g]] for g in whole])
 
 
-class _PlannedBatches(Dataset[Batch]):
-    """Map from step to batch."""
+class _PlannedBatches(Dataset[Batch | PairBatch]):
+    """Map from step to batch; pairs are drawn as often as one factor."""
 
     def __init__(
-        self, plan: BatchPlan, *, vectors: npt.NDArray[np.float32], rows: Sequence[Ints]
+        self,
+        plan: BatchPlan,
+        *,
+        vectors: npt.NDArray[np.float32],
+        rows: Sequence[Ints],
+        pairs: Sequence[PairPlan],
     ) -> None:
         self._plan = plan
         self._vectors = vectors
         self._rows = rows
+        self._pairs = pairs
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> Batch | PairBatch:
+        if self._pairs:
+            # Not the draw of the plans: theirs would hang on whether there are pairs.
+            rng = np.random.default_rng((self._plan.seed, step, 1))
+            if rng.integers(len(self._plan.factors) + 1) == 0:
+                return self._pairs[int(rng.integers(len(self._pairs)))].draw(step)
         source, positions = self._plan.draw(step)
         return make_batch(
             self._vectors,
@@ -233,20 +293,20 @@ class _PlannedBatches(Dataset[Batch]):
         )
 
 
-class _Batches(Dataset[Batch], Sized):
+class _Batches(Dataset[Batch | PairBatch], Sized):
     """Batches made beforehand."""
 
-    def __init__(self, batches: Sequence[Batch]) -> None:
+    def __init__(self, batches: Sequence[Batch | PairBatch]) -> None:
         self._batches = batches
 
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __getitem__(self, position: int) -> Batch:
+    def __getitem__(self, position: int) -> Batch | PairBatch:
         return self._batches[position]
 
 
-class _StepLoader(DataLoader[Batch]):
+class _StepLoader(DataLoader[Batch | PairBatch]):
     """A loader whose place in the data is the trainer's step: it has no state of its own.
 
     The two methods tell Lightning that resuming in the middle of an epoch is safe.

@@ -8,23 +8,43 @@ import numpy.typing as npt
 from subspace.blocks import BlockLayout, unit_blocks
 from subspace.errors import LayoutError
 
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+class QuerySide:
+    """What queries are projected with where it is not what documents are projected with.
+
+    Attributes:
+        weight: Float32 (layout.dim, D).
+        offset: Float32 (layout.dim,).
+    """
+
+    weight: Array
+    offset: Array
+
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
 class Projection:
-    """z = W (x - mu), every block scaled to unit length.
+    """z = W (x - mu) - c, every block scaled to unit length.
 
     Attributes:
         weight: W, float32 (layout.dim, D), its rows grouped by block.
         mean: mu, float32 (D,): the mean of the training embeddings.
         layout: The blocks of the output.
+        offset: c, float32 (layout.dim,): where a block's texts have their centre, if it is not
+            the mean; None for zeros.
+        query: Another W and c for queries; None if queries are projected as documents are.
 
     Raises:
         LayoutError: Shapes do not fit each other, or a value is not finite.
     """
 
-    weight: npt.NDArray[np.float32]
-    mean: npt.NDArray[np.float32]
+    weight: Array
+    mean: Array
     layout: BlockLayout
+    offset: Array | None = None
+    query: QuerySide | None = None
 
     def __post_init__(self) -> None:
         """Checks shapes and values once."""
@@ -38,7 +58,16 @@ class Projection:
                 f"the mean has shape {self.mean.shape}, the projection takes "
                 f"{self.weight.shape[1]} dimensions"
             )
-        if not (np.isfinite(self.weight).all() and np.isfinite(self.mean).all()):
+        rows, shape = (self.layout.dim,), self.weight.shape
+        wanted: list[tuple[str, Array | None, tuple[int, ...]]] = [("offset", self.offset, rows)]
+        if self.query is not None:
+            wanted += [("query weight", self.query.weight, shape)]
+            wanted += [("query offset", self.query.offset, rows)]
+        for name, array, expected in wanted:
+            if array is not None and array.shape != expected:
+                raise LayoutError(f"the {name} has shape {array.shape}, must be {expected}")
+        arrays = [self.weight, self.mean, *(array for _, array, _ in wanted if array is not None)]
+        if not all(np.isfinite(array).all() for array in arrays):
             raise LayoutError("the projection holds NaN or infinity")
 
     @property
@@ -46,18 +75,33 @@ class Projection:
         """Dimension D of the embeddings it takes."""
         return int(self.weight.shape[1])
 
-    def __call__(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def __call__(self, x: Array) -> Array:
         """Projects embeddings (..., D) to blocks (..., layout.dim), each block of unit length.
 
         Raises:
             LayoutError: The embeddings have another dimension, or are not finite.
         """
+        return self._project(x, weight=self.weight, offset=self.offset)
+
+    def queries(self, x: Array) -> Array:
+        """The same for embeddings of queries; differs in blocks that know the two apart.
+
+        Raises:
+            LayoutError: The embeddings have another dimension, or are not finite.
+        """
+        if self.query is None:
+            return self(x)
+        return self._project(x, weight=self.query.weight, offset=self.query.offset)
+
+    def _project(self, x: Array, *, weight: Array, offset: Array | None) -> Array:
         if x.shape[-1] != self.input_dim:
             raise LayoutError(
                 f"embeddings have {x.shape[-1]} dimensions, the projection takes {self.input_dim}"
             )
         with np.errstate(all="ignore"):
-            z = (x - self.mean) @ self.weight.T
+            z = (x - self.mean) @ weight.T
+            if offset is not None:
+                z = z - offset
             # Scaling to unit length would make zeros of it, which look sound.
             broken = np.flatnonzero(~np.isfinite(z).all(axis=-1))
         if len(broken):

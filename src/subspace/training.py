@@ -1,6 +1,6 @@
 """SeparationModule: trains the projection from its closed-form start."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
@@ -15,13 +15,24 @@ from subspace.checkpoint import MANIFEST_KEY, Checkpoint, read_state
 from subspace.closed_form import RESIDUAL, ClosedForm, guard_directions, solve_closed_form
 from subspace.errors import CheckpointError, ConfigError
 from subspace.losses import (
+    LossWeights,
     ProbeHead,
     class_contrastive,
     guard_penalty,
     keep_loss,
     ordered_contrastive,
+    pair_contrastive,
 )
-from subspace.projection import Projection
+from subspace.pair_batches import PairBatch
+from subspace.pair_blocks import (
+    ANSWER,
+    PAIR_BLOCKS,
+    FromPairs,
+    Together,
+    add_pair_blocks,
+    factor_layout,
+)
+from subspace.projection import Projection, QuerySide
 from subspace.training_data import TrainingData
 
 # Where a Lightning file says what its probe heads read.
@@ -31,29 +42,6 @@ _HEADS_KEY = "subspace_heads"
 _SPARE = 1e-3
 
 Stage = Literal["train", "val", "test"]
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """How much each term counts; 0 leaves a term out altogether.
-
-    Attributes:
-        contrastive: Same label close, others apart, inside the factor's block.
-        probe: A linear head on the block predicts its own factor.
-        guard: Nothing linear predicts another factor from the block.
-        keep: The blocks together, and the content block alone, rank like the raw embedding.
-    """
-
-    contrastive: float = 1.0
-    probe: float = 0.5
-    guard: float = 10.0
-    keep: float = 5.0
-
-    def __post_init__(self) -> None:
-        """Checks that every weight is finite and not negative."""
-        for name, weight in asdict(self).items():
-            if not np.isfinite(weight) or weight < 0:
-                raise ConfigError(f"model.losses.{name} must be 0 or more, got {weight}")
 
 
 class DataProvider(Protocol):
@@ -71,17 +59,24 @@ class SeparationModule(pl.LightningModule):
         layout: The blocks of the output.
         weight: W, a parameter (layout.dim, D); made in `setup`.
         mean: mu, a buffer (D,).
+        query_weight: Another W for queries, where blocks are learned from pairs.
     """
 
     weight: nn.Parameter
     mean: Tensor
+    query_weight: nn.Parameter
+    offset: Tensor
+    query_offset: Tensor
+    query_centre: Tensor
+    document_centre: Tensor
 
     def __init__(
         self,
         blocks: dict[str, int] | None = None,
         solver: Literal["sgd", "closed_form"] = "sgd",
         closed_form: ClosedForm = ClosedForm(),  # noqa: B008 (frozen; the CLI shows its fields)
-        losses: LossWeights = LossWeights(),
+        pairs: FromPairs = FromPairs(),  # noqa: B008
+        losses: LossWeights = LossWeights(),  # noqa: B008
         learning_rate: float = 1e-3,
         temperature: float = 0.1,
         hard_weight: float = 4.0,
@@ -93,6 +88,7 @@ class SeparationModule(pl.LightningModule):
                 out.
             solver: `sgd` starts from the closed form and trains; `closed_form` stops there.
             closed_form: Settings of the closed-form start.
+            pairs: Settings of the blocks `match` and `answer`, which are learned from data.pairs.
             losses: Weights of the loss terms.
             learning_rate: Of Adam.
             temperature: Of the contrastive and keep losses.
@@ -121,11 +117,13 @@ class SeparationModule(pl.LightningModule):
         )
         self.solver = solver
         self._closed_form = closed_form
+        self._from_pairs = pairs
         self._weights = losses
         self._learning_rate = learning_rate
         self._temperature = temperature
         self._hard_weight = hard_weight
         self._data: TrainingData | None = None
+        self._pair_blocks: list[str] = []
         # By block: class means of the other factors, and the directions closed to its rows.
         self._classes: dict[str, Tensor] = {}
         self._guards: dict[str, Tensor] = {}
@@ -136,14 +134,23 @@ class SeparationModule(pl.LightningModule):
             return
         provider = cast(DataProvider, cast(Any, self.trainer).datamodule)
         self._data = data = provider.training_data
+        factors = factor_layout(self.layout)
         start = solve_closed_form(
             data.statistics,
-            layout=self.layout,
+            layout=factors,
             settings=self._closed_form,
             raw=data.fingerprint.last_layer,
         )
-        self.weight = nn.Parameter(torch.from_numpy(start.projection.weight))
-        self.register_buffer("mean", torch.from_numpy(start.projection.mean))
+        projection = start.projection
+        together = _find_pairs(data.together, layout=self.layout)
+        if together is not None:
+            projection = add_pair_blocks(
+                projection, layout=self.layout, together=together, settings=self._from_pairs
+            )
+        self.weight = nn.Parameter(torch.from_numpy(projection.weight))
+        self.register_buffer("mean", torch.from_numpy(projection.mean))
+        if together is not None:
+            self._hold_pairs(projection, centres=together.centres)
         heads = [head for head in data.heads if head.factor in self.layout.names]
         self._head_positions = {
             (list(data.statistics).index(head.source), head.factor): position
@@ -163,7 +170,7 @@ class SeparationModule(pl.LightningModule):
             )
             for head in heads
         )
-        for block in self.layout:
+        for block in factors:
             classes = guard_directions(data.statistics, block=block)
             self._classes[block] = torch.from_numpy(classes.astype(np.float32))
             self._guards[block] = torch.from_numpy(start.guards[block].astype(np.float32))
@@ -176,9 +183,10 @@ class SeparationModule(pl.LightningModule):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """The blocks (N, width) of embeddings (N, D), not yet scaled to unit length."""
-        return self.layout.split((x - self.mean) @ self.weight.T)
+        z = (x - self.mean) @ self.weight.T
+        return self.layout.split(z - self.offset if self._pair_blocks else z)
 
-    def training_step(self, batch: Batch) -> Tensor:
+    def training_step(self, batch: Batch | PairBatch) -> Tensor:
         """The weighted sum of the loss terms."""
         terms = self.loss_terms(batch)
         loss = self.total(terms)
@@ -186,13 +194,14 @@ class SeparationModule(pl.LightningModule):
         # hands the metrics on. It counts the step that is under way.
         every = cast(Any, self.trainer).log_every_n_steps
         if every and (self.trainer.global_step + 1) % every == 0:
-            self._log_terms("train", terms, loss=loss, count=len(batch.x))
+            self._log_terms("train", terms, loss=loss, count=_count(batch))
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Steps, then puts W back onto the constraint of the guard."""
         super().optimizer_step(*args, **kwargs)
         self.apply_guard()
+        self._tie_queries()
 
     @torch.no_grad()
     def apply_guard(self) -> None:
@@ -202,44 +211,19 @@ class SeparationModule(pl.LightningModule):
             closed = directions.to(rows.device)
             rows -= (rows @ closed) @ closed.T
 
-    def validation_step(self, batch: Batch) -> None:
+    def validation_step(self, batch: Batch | PairBatch) -> None:
         """Logs the same terms on one source's validation texts."""
         terms = self.loss_terms(batch)
-        self._log_terms("val", terms, loss=self.total(terms), count=len(batch.x))
+        self._log_terms("val", terms, loss=self.total(terms), count=_count(batch))
 
-    def test_step(self, batch: Batch) -> None:
+    def test_step(self, batch: Batch | PairBatch) -> None:
         """Logs the same terms on one source's test texts."""
         terms = self.loss_terms(batch)
-        self._log_terms("test", terms, loss=self.total(terms), count=len(batch.x))
+        self._log_terms("test", terms, loss=self.total(terms), count=_count(batch))
 
-    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: Batch | PairBatch) -> dict[str, Tensor]:
         """The terms of one batch by name, unweighted; terms of weight 0 are not computed."""
-        z = self(batch.x)
-        units = {name: normalize(block, dim=-1) for name, block in z.items()}
-        terms: dict[str, Tensor] = {}
-        own = [name for name in self.layout if name in batch.codes]
-        if self._weights.contrastive:
-            for name in own:
-                terms[f"contrastive/{name}"] = self._contrastive(units[name], batch, name)
-        if self._weights.probe:
-            for name in own:
-                terms[f"probe/{name}"] = self._probe(units[name], batch, name)
-        if self._weights.guard:
-            for name in self.layout:
-                terms[f"guard/{name}"] = guard_penalty(
-                    self.weight[self.layout.slice(name)],
-                    classes=self._classes[name].to(self.weight.device),
-                    z=z[name],
-                )
-        if self._weights.keep:
-            raw = normalize(batch.x[:, self._require_data().fingerprint.last_layer], dim=-1)
-            scores = {name: unit @ unit.T for name, unit in units.items()}
-            kept = {"all": torch.stack(list(scores.values())).mean(dim=0)}
-            if self._closed_form.content in scores:
-                kept[self._closed_form.content] = scores[self._closed_form.content]
-            for name, similarity in kept.items():
-                terms[f"keep/{name}"] = keep_loss(raw, similarity, temperature=self._temperature)
-        return terms
+        return self._pair_terms(batch) if isinstance(batch, PairBatch) else self._terms(batch)
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """Weighted sum; each kind of term is the mean over the blocks that have it."""
@@ -254,11 +238,7 @@ class SeparationModule(pl.LightningModule):
         """The projection as it stands, ready to save or to use."""
         data = self._require_data()
         return Checkpoint(
-            projection=Projection(
-                weight=self.weight.detach().cpu().numpy().copy(),
-                mean=self.mean.cpu().numpy().copy(),
-                layout=self.layout,
-            ),
+            projection=self._to_projection(),
             encoder_model=data.encoder_model,
             fingerprint=data.fingerprint,
             data_sha256=data.data_sha256,
@@ -266,6 +246,7 @@ class SeparationModule(pl.LightningModule):
                 "solver": self.solver,
                 "step": self.trainer.global_step,
                 "closed_form": self._closed_form.to_json(),
+                **({"pairs": asdict(self._from_pairs)} if self._pair_blocks else {}),
                 **data.recipe,
             },
         )
@@ -309,6 +290,62 @@ class SeparationModule(pl.LightningModule):
         )
         return [] if theirs == mine else [f"heads: {theirs}, not {mine}"]
 
+    def _hold_pairs(self, projection: Projection, *, centres: tuple[Any, Any]) -> None:
+        """Keeps what queries are projected with, and the means of queries and documents."""
+        assert projection.query is not None
+        assert projection.offset is not None
+        self._pair_blocks = [name for name in PAIR_BLOCKS if name in self.layout.names]
+        self.query_weight = nn.Parameter(torch.from_numpy(projection.query.weight))
+        self.register_buffer("offset", torch.from_numpy(projection.offset))
+        self.register_buffer("query_offset", torch.from_numpy(projection.query.offset))
+        for name, centre in zip(("query_centre", "document_centre"), centres, strict=True):
+            tensor = torch.from_numpy(centre.astype(np.float32))
+            self.register_buffer(name, tensor, persistent=False)
+
+    def _pair_terms(self, batch: PairBatch) -> dict[str, Tensor]:
+        """The contrastive term of each block learned from pairs."""
+        terms: dict[str, Tensor] = {}
+        for name in self._pair_blocks if self._weights.pairs else ():
+            rows = self.layout.slice(name)
+            asked = self.query_weight if name == ANSWER else self.weight
+            terms[f"pairs/{name}"] = pair_contrastive(
+                normalize((batch.queries - self.query_centre) @ asked[rows].T, dim=-1),
+                normalize((batch.documents - self.document_centre) @ self.weight[rows].T, dim=-1),
+                relevant=batch.relevant,
+                temperature=self._temperature,
+            )
+        return terms
+
+    @torch.no_grad()
+    def _tie_queries(self) -> None:
+        """Brings in line what follows from W: queries' rows of shared blocks, and offsets."""
+        if not self._pair_blocks:
+            return
+        for name in self.layout:
+            rows = self.layout.slice(name)
+            if name != ANSWER:
+                self.query_weight[rows] = self.weight[rows]
+            if name in self._pair_blocks:
+                self.offset[rows] = self.weight[rows] @ (self.document_centre - self.mean)
+                self.query_offset[rows] = self.query_weight[rows] @ (self.query_centre - self.mean)
+
+    def _to_projection(self) -> Projection:
+        def array(tensor: Tensor) -> Any:
+            return tensor.detach().cpu().numpy().copy()
+
+        apart = bool(self._pair_blocks)
+        return Projection(
+            weight=array(self.weight),
+            mean=array(self.mean),
+            layout=self.layout,
+            offset=array(self.offset) if apart else None,
+            query=(
+                QuerySide(weight=array(self.query_weight), offset=array(self.query_offset))
+                if apart
+                else None
+            ),
+        )
+
     @torch.no_grad()
     def _open_spare_rows(self) -> None:
         """Gives rows that the closed form has no use for a small random start.
@@ -317,11 +354,41 @@ class SeparationModule(pl.LightningModule):
         not hang on them.
         """
         generator = torch.Generator().manual_seed(0)
-        for rows in self.layout.split(self.weight.T).values():
+        for block, rows in self.layout.split(self.weight.T).items():
+            if block in PAIR_BLOCKS:
+                continue
             norms = rows.norm(dim=0)
             noise = torch.randn(rows.shape, generator=generator) / rows.shape[0] ** 0.5
             rows += torch.where(norms > 0, 0.0, _SPARE * norms.max() * noise)
         self.apply_guard()
+
+    def _terms(self, batch: Batch) -> dict[str, Tensor]:
+        z = self(batch.x)
+        units = {name: normalize(block, dim=-1) for name, block in z.items()}
+        terms: dict[str, Tensor] = {}
+        own = [name for name in self.layout if name in batch.codes]
+        if self._weights.contrastive:
+            for name in own:
+                terms[f"contrastive/{name}"] = self._contrastive(units[name], batch, name)
+        if self._weights.probe:
+            for name in own:
+                terms[f"probe/{name}"] = self._probe(units[name], batch, name)
+        if self._weights.guard:
+            for name in self._classes:
+                terms[f"guard/{name}"] = guard_penalty(
+                    self.weight[self.layout.slice(name)],
+                    classes=self._classes[name].to(self.weight.device),
+                    z=z[name],
+                )
+        if self._weights.keep:
+            raw = normalize(batch.x[:, self._require_data().fingerprint.last_layer], dim=-1)
+            scores = {name: unit @ unit.T for name, unit in units.items()}
+            kept = {"all": torch.stack(list(scores.values())).mean(dim=0)}
+            if self._closed_form.content in scores:
+                kept[self._closed_form.content] = scores[self._closed_form.content]
+            for name, similarity in kept.items():
+                terms[f"keep/{name}"] = keep_loss(raw, similarity, temperature=self._temperature)
+        return terms
 
     def _contrastive(self, z: Tensor, batch: Batch, factor: str) -> Tensor:
         known = batch.codes[factor] >= 0
@@ -356,3 +423,26 @@ class SeparationModule(pl.LightningModule):
         if self._data is None:
             raise ConfigError("the module has no data yet; fit it with a trainer first")
         return self._data
+
+
+def _count(batch: Batch | PairBatch) -> int:
+    return len(batch.queries) if isinstance(batch, PairBatch) else len(batch.x)
+
+
+def _find_pairs(together: Together | None, *, layout: BlockLayout) -> Together | None:
+    """What the blocks learned from pairs learn from; None if there are no such blocks.
+
+    Raises:
+        ConfigError: There are pairs without such blocks, or such blocks without pairs.
+    """
+    named = [block for block in layout if block in PAIR_BLOCKS]
+    if bool(named) == (together is not None):
+        return together
+    if named:
+        raise ConfigError(
+            f"block '{named[0]}' is learned from pairs: give data.pairs (folders in the BEIR "
+            "layout), or leave the block out"
+        )
+    raise ConfigError(
+        "data.pairs is given, but no block learns from it: add `match` or `answer` to model.blocks"
+    )

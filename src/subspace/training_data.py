@@ -8,6 +8,7 @@ import numpy as np
 
 from subspace.encoder import Fingerprint
 from subspace.labels import Column
+from subspace.pair_blocks import Together
 from subspace.statistics import SourceStatistics
 
 
@@ -52,6 +53,8 @@ class TrainingData:
         fingerprint: What the embeddings depend on.
         data_sha256: Hash of each source's records.
         recipe: How the statistics were made, for the checkpoint's manifest: JSON-ready.
+        together: What pairs, halves and groups say of texts that belong together; None without
+            pairs.
     """
 
     statistics: Mapping[str, SourceStatistics]
@@ -60,6 +63,7 @@ class TrainingData:
     fingerprint: Fingerprint
     data_sha256: Mapping[str, str]
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    together: Together | None = None
 
     @property
     def input_dim(self) -> int:

@@ -8,13 +8,16 @@ import numpy.typing as npt
 
 from subspace.blocks import BlockLayout, unit
 from subspace.errors import ConfigError
-from subspace.matching import solve_matching
+from subspace.pair_blocks import MATCH, FromPairs, Together, add_pair_blocks
+from subspace.pair_statistics import collect_pairs
 from subspace.projection import Projection
 from subspace.retrieval_sets import RetrievalSet
 
 Vectors = npt.NDArray[np.float32]
 WHOLE = "whole"
-MATCH = "match"
+# One set of a few hundred pairs and nothing else to go by: much shrinkage.
+_FROM_PAIRS = FromPairs(shrinkage=0.5)
+_WIDTH = 128
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
@@ -104,7 +107,7 @@ def make_variants(
     one = np.zeros(count, dtype=np.int64)
     whole = Space(unit(documents[:, raw]), unit(queries[:, raw]))
     layout = BlockLayout((WHOLE,), (whole.documents.shape[1],))
-    blocks = Space(projection(documents), projection(queries))
+    blocks = Space(projection(documents), projection.queries(queries))
     variants = [
         Variant("raw embedding", layout, (whole,), one),
         Variant("blocks", projection.layout, (blocks,), one),
@@ -127,9 +130,20 @@ def _learn(
     train: npt.NDArray[np.int64],
 ) -> Space:
     d, q = unit(documents), unit(queries)
-    pairs = np.argwhere(relevant[train])
-    learned = solve_matching(queries=q[train], documents=d, pairs=pairs, name=MATCH)
-    return Space(learned(d), learned(q))
+    rows = np.arange(len(train) + len(d))
+    statistics = collect_pairs(
+        np.concatenate([q[train], d]),
+        queries=rows[: len(train)],
+        documents=rows[len(train) :],
+        pairs=np.argwhere(relevant[train]),
+    )
+    learned = add_pair_blocks(
+        None,
+        layout=BlockLayout((MATCH,), (min(_WIDTH, d.shape[1]),)),
+        together=Together(sets={"judgements": statistics}),
+        settings=_FROM_PAIRS,
+    )
+    return Space(learned(d), learned.queries(q))
 
 
 def _append(

@@ -68,7 +68,7 @@ def measure_base_retrieval(
         return rank_score(scores, query_ids=ids, data=data, k=CUT_OFF).ndcg
 
     by_document = projection.layout.split(projection(documents))
-    by_query = projection.layout.split(projection(queries))
+    by_query = projection.layout.split(projection.queries(queries))
     by_block = {block: by_query[block] @ by_document[block].T for block in projection.layout}
     raw_documents = unit(documents[:, raw])
     raw_scores = unit(queries[:, raw]) @ raw_documents.T

@@ -8,6 +8,7 @@ from scipy.stats import ortho_group
 
 from subspace.blocks import BlockLayout
 from subspace.closed_form import RESIDUAL, ClosedForm, solve_closed_form
+from subspace.pair_blocks import PAIR_BLOCKS
 from subspace.projection import Projection
 from subspace.statistics import SourceStatistics
 
@@ -56,9 +57,13 @@ def unguarded_lda(
 
 
 def factor_blocks(layout: BlockLayout) -> BlockLayout:
-    """The layout without the residual, which belongs to no factor and is large."""
+    """The layout without the residual and what is learned from pairs: large, and of no factor."""
     return BlockLayout.from_widths(
-        {block: width for block, width in layout.to_widths().items() if block != RESIDUAL}
+        {
+            block: width
+            for block, width in layout.to_widths().items()
+            if block not in (RESIDUAL, *PAIR_BLOCKS)
+        }
     )
 
 

@@ -419,8 +419,10 @@ def _project(
 
 
 def digest_projection(projection: Projection) -> str:
-    """sha256 over the values and the layout of a projection."""
+    """sha256 over the layout and over what documents are projected with."""
     digest = hashlib.sha256(json.dumps(projection.layout.to_widths()).encode())
     digest.update(np.ascontiguousarray(projection.weight).tobytes())
     digest.update(np.ascontiguousarray(projection.mean).tobytes())
+    if projection.offset is not None:
+        digest.update(np.ascontiguousarray(projection.offset).tobytes())
     return digest.hexdigest()

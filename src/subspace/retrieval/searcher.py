@@ -266,7 +266,7 @@ class Searcher:
         ids = list(dict.fromkeys(name for query in queries for name in items_of(query)))
         known: dict[str | Like, Vector] = {}
         if texts:
-            encoded = self._projection(self._encoder.encode(texts, kind="query"))
+            encoded = self._projection.queries(self._encoder.encode(texts, kind="query"))
             known.update(zip(texts, encoded, strict=True))
         if ids:
             found = self.index.engine.fetch(ids)

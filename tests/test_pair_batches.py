@@ -1,0 +1,60 @@
+"""Batches of pairs hold what is relevant, what is hard, and nothing that is both."""
+
+import numpy as np
+import pytest
+import torch
+
+from subspace.blocks import unit
+from subspace.pair_batches import PairPlan
+
+
+def make_plan(*, size: int = 24, seed: int = 0) -> PairPlan:
+    rng = np.random.default_rng(1)
+    pairs = np.array([(q, d) for q in range(30) for d in rng.permutation(50)[: 1 + q % 3]])
+    return PairPlan(
+        queries=rng.normal(size=(40, 6)).astype(np.float32),
+        documents=rng.normal(size=(50, 6)).astype(np.float32),
+        pairs=pairs,
+        size=size,
+        seed=seed,
+        raw=slice(2, 6),
+    )
+
+
+def position(rows: np.ndarray, row: torch.Tensor) -> int:
+    return int(np.flatnonzero((rows == row.numpy()).all(axis=1))[0])
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_relevance_is_that_of_the_judgements(step):
+    plan = make_plan()
+    judged = set(map(tuple, plan.pairs))
+    batch = plan.draw(step)
+    asked = [position(plan.queries, q) for q in batch.queries]
+    found = [position(plan.documents, d) for d in batch.documents]
+    assert len(set(asked)) == len(asked) == 6
+    assert len(set(found)) == len(found) <= 18
+    for i, q in enumerate(asked):
+        for j, d in enumerate(found):
+            assert bool(batch.relevant[i, j]) == ((q, d) in judged)
+        assert batch.relevant[i].any()
+
+
+def test_negatives_are_the_nearest_that_are_not_relevant():
+    plan = make_plan(size=4)
+    batch = plan.draw(0)
+    query = position(plan.queries, batch.queries[0])
+    relevant = plan.pairs[plan.pairs[:, 0] == query, 1]
+    scores = unit(plan.documents[:, 2:]) @ unit(plan.queries[query, 2:])
+    scores[relevant] = -np.inf
+    wanted = [*relevant, *np.argsort(-scores)][:3]
+    assert [position(plan.documents, d) for d in batch.documents] == wanted
+
+
+def test_a_step_and_a_seed_decide_the_batch():
+    def drawn(step: int, seed: int) -> torch.Tensor:
+        return make_plan(seed=seed).draw(step).queries
+
+    assert torch.equal(drawn(3, 0), drawn(3, 0))
+    assert not torch.equal(drawn(3, 0), drawn(4, 0))
+    assert not torch.equal(drawn(3, 0), drawn(3, 1))
