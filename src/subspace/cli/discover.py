@@ -1,0 +1,100 @@
+"""`subspace discover`: which raw dimensions carry a factor."""
+
+import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from subspace.cli.arguments import Commands, add_store, make_folder, open_encoder
+from subspace.errors import ConfigError
+
+if TYPE_CHECKING:
+    from subspace.cached_encoder import CachedEncoder
+    from subspace.checkpoint import Checkpoint
+
+
+def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
+    """Declares the command's arguments."""
+    parser = commands.add_parser(
+        "discover",
+        help="rank the encoder's own dimensions by what they carry of each factor",
+        description="Writes discover.json, discover.md and discover.png: which dimensions of the "
+        "encoder's last layer carry each factor of labelled texts, without any training; whether "
+        "other texts and other sources say the same; which texts lie at both ends; and how much "
+        "the best 1, 8 and 64 hold, beside learned directions, principal components, random "
+        "dimensions and, with a checkpoint, its blocks.",
+        epilog="example: subspace discover --encoder minilm --data data/factorial "
+        "--output runs/discover",
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="K", help="measure its blocks as well, and use its encoder"
+    )
+    parser.add_argument(
+        "--encoder",
+        metavar="MODEL",
+        help="`minilm`, a folder or a hub id; with --checkpoint: where its encoder lies, if not "
+        "where it says",
+    )
+    add_store(parser)
+    parser.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        metavar="DIR",
+        help="files or folders of labelled JSONL, or a folder of such folders",
+    )
+    parser.add_argument(
+        "--exclude", nargs="*", default=[], metavar="NAME", help="sources to leave out"
+    )
+    parser.add_argument(
+        "--factors", nargs="+", default=[], metavar="NAME", help="what to look for (default: all)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of halves and random dimensions")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the tables")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from subspace.checkpoint import load_checkpoint
+    from subspace.evaluation.discovery import discover
+    from subspace.evaluation.discovery_pages import held_table, write_discovery
+    from subspace.evaluation.samples import draw_samples
+    from subspace.records import hash_records, read_records
+
+    if arguments.checkpoint is None and arguments.encoder is None:
+        raise ConfigError("give --encoder (such as minilm), or --checkpoint to use its encoder")
+    if arguments.seed < 0:
+        raise ConfigError(f"--seed must be 0 or more, got {arguments.seed}")
+    output = make_folder(arguments.output)
+    records = read_records(arguments.data, exclude=arguments.exclude)
+    samples, left_out = draw_samples(records, factors=list(dict.fromkeys(arguments.factors)))
+    checkpoint = load_checkpoint(arguments.checkpoint) if arguments.checkpoint else None
+    encoder = _open_encoder(arguments, checkpoint)
+    texts = [record.text for sample in samples for record in sample.records]
+    encoder.rows(texts, progress=True)  # all at once, for one bar
+    found = discover(
+        samples,
+        vectors=(encoder.encode([record.text for record in s.records]) for s in samples),
+        raw=encoder.encoder.fingerprint.last_layer,
+        projection=checkpoint.projection if checkpoint else None,
+        seed=arguments.seed,
+        progress=True,
+    )
+    trained = set(checkpoint.data_sha256.values()) if checkpoint else set()
+    seen = [name for name, source in records.items() if hash_records(source) in trained]
+    found = replace(found, left_out=tuple(left_out), trained_on=tuple(seen))
+    write_discovery(found, folder=output)
+    print("\n".join(held_table(found)))
+    for reason in left_out:
+        print(f"left out: {reason}")
+    print(f"discovery -> {output}/discover.md")
+
+
+def _open_encoder(
+    arguments: argparse.Namespace, checkpoint: "Checkpoint | None"
+) -> "CachedEncoder":
+    if checkpoint is not None:
+        return open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store)
+    from subspace.cached_encoder import CachedEncoder
+    from subspace.encoder import EncoderSpec
+
+    return CachedEncoder.open(EncoderSpec(model=arguments.encoder), root=arguments.store)

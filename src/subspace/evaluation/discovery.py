@@ -1,0 +1,220 @@
+"""Discovery: which raw dimensions of an embedding carry a factor, and how much of it."""
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import spearmanr
+from tqdm import tqdm
+
+from subspace.blocks import unit
+from subspace.evaluation.agreement import Agreement, compare_rankings, rank_dimensions
+from subspace.evaluation.dimensions import (
+    DimensionStatistics,
+    correct,
+    measure_dimensions,
+    predict_each,
+)
+from subspace.evaluation.held import BLOCK, Held, Measure, measure_held
+from subspace.evaluation.samples import Sample
+from subspace.evaluation.scores import Floats, score_predictions
+from subspace.labels import Ints
+from subspace.projection import Projection
+from subspace.records import Record
+
+Array = npt.NDArray[np.float32]
+
+SIGNIFICANT = 0.05
+_ENDS = 5
+# A dimension that varies less is constant to the probes as well. MiniLM has one of 1e-33: its
+# order ranks texts, but no inner product ever sees it.
+_DEAD = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """One factor of one source, and every dimension of the embedding.
+
+    Attributes:
+        source: Where the texts come from.
+        factor: What was looked for.
+        texts: How many training texts ranked the dimensions.
+        chance: What guessing reaches.
+        full: Score of the linear probe on all dimensions.
+        training: What its training texts say of every dimension; what ranks them is the score.
+        p: Their p values, adjusted for all dimensions and findings (D,).
+        scores: Of the linear probe on each dimension alone, on test texts (D,).
+        length: Rank correlation of the best dimension with the number of words.
+        held: What the first of several spaces' dimensions hold.
+        highest: Test texts with the highest values of the best dimension.
+        lowest: With the lowest.
+    """
+
+    source: str
+    factor: str
+    texts: int
+    chance: float
+    full: float
+    training: DimensionStatistics
+    p: Floats
+    scores: Floats
+    length: float
+    held: tuple[Held, ...]
+    highest: tuple[Record, ...]
+    lowest: tuple[Record, ...]
+
+    @property
+    def order(self) -> Ints:
+        """Dimensions, the best first (D,)."""
+        return rank_dimensions(self.training.score)
+
+    @property
+    def best(self) -> int:
+        """The best dimension."""
+        return int(self.order[0])
+
+    @property
+    def significant(self) -> Ints:
+        """Dimensions whose association is beyond chance, in the order of `order`."""
+        return self.order[self.p[self.order] < SIGNIFICANT]
+
+    def find(self, space: str, count: int) -> Held:
+        """What the first `count` of a space hold."""
+        return next(h for h in self.held if (h.space, h.count) == (space, count))
+
+    @property
+    def block(self) -> Held | None:
+        """What the factor's block holds; None without a checkpoint that has one."""
+        return next((h for h in self.held if h.space == BLOCK), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two sources that label the same factor."""
+
+    factor: str
+    sources: tuple[str, str]
+    agreement: Agreement
+
+
+@dataclass(frozen=True, eq=False)
+class Discovery:
+    """What was found.
+
+    Attributes:
+        dim: Number of dimensions of the raw embedding.
+        findings: By factor and source.
+        left_out: Factors of sources that could not be studied, and why.
+        trained_on: Sources whose training texts the blocks were fitted on.
+    """
+
+    dim: int
+    findings: tuple[Finding, ...]
+    left_out: tuple[str, ...] = ()
+    trained_on: tuple[str, ...] = ()
+
+    @property
+    def factors(self) -> list[str]:
+        """In the order of the findings."""
+        return list(dict.fromkeys(finding.factor for finding in self.findings))
+
+    def pairs(self) -> list[Pair]:
+        """Every two sources that label the same factor."""
+        return [
+            Pair(one.factor, (one.source, two.source), _agreement(one, two))
+            for one, two in combinations(self.findings, 2)
+            if one.factor == two.factor
+        ]
+
+    def unlike(self) -> list[Agreement]:
+        """Between different factors of different sources: what pairs of one factor must beat."""
+        return [
+            _agreement(one, two)
+            for one, two in combinations(self.findings, 2)
+            if one.factor != two.factor and one.source != two.source
+        ]
+
+
+def discover(
+    samples: Sequence[Sample],
+    *,
+    vectors: Iterable[Array],
+    raw: slice,
+    projection: Projection | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Discovery:
+    """Studies every sample.
+
+    Args:
+        samples: What `draw_samples` drew.
+        vectors: Embeddings of each sample's texts (N, D).
+        raw: Which dimensions of an embedding are the raw one, which is studied.
+        projection: Its blocks are measured beside the dimensions of the factors they are named
+            after.
+        seed: Of halves, random dimensions and bootstraps.
+        progress: Shows a bar.
+    """
+    findings = []
+    with tqdm(total=len(samples), desc="discovering", disable=not progress) as bar:
+        for sample, x in zip(samples, vectors, strict=True):
+            bar.set_postfix_str(f"{sample.task.factor} of {sample.task.source}")
+            findings.append(_study(sample, x, raw=raw, projection=projection, seed=seed))
+            bar.update()
+    adjusted = correct(np.stack([finding.p for finding in findings]))
+    return Discovery(
+        dim=len(findings[0].p),
+        findings=tuple(replace(f, p=p) for f, p in zip(findings, adjusted, strict=True)),
+    )
+
+
+def _study(
+    sample: Sample, embeddings: Array, *, raw: slice, projection: Projection | None, seed: int
+) -> Finding:
+    task, x = sample.task, unit(embeddings[:, raw])
+    x = np.where(x[task.train].std(axis=0) > _DEAD, x, 0)
+    rng = np.random.default_rng([seed, zlib.crc32(f"{task.source}/{task.factor}".encode())])
+    train, column = x[task.train], task.column.take(task.train)
+    statistics = measure_dimensions(
+        train, column, groups=task.groups[task.train], seed=seed, rng=rng
+    )
+    order = rank_dimensions(statistics.score)
+    measure = Measure(x, task, rng=rng)
+    held = [*measure_held(x, task, order=order, measure=measure, rng=rng)]
+    if projection is not None and task.factor in projection.layout:
+        z = projection.layout.split(projection(embeddings))[task.factor]
+        held.append(measure([z], space=BLOCK, count=z.shape[1]))
+    predicted = predict_each(train, column, unseen=x[task.test])
+    by_value = task.test[np.argsort(x[task.test, order[0]], kind="stable")]
+    return Finding(
+        source=task.source,
+        factor=task.factor,
+        texts=len(train),
+        chance=measure.chance,
+        full=measure.full,
+        training=statistics,
+        p=statistics.p,
+        scores=score_predictions(predicted, truth=task.truth)[:, 0],
+        length=_length_correlation(sample, x[:, order[0]]),
+        held=tuple(held),
+        highest=tuple(_take(sample.records, by_value[::-1][:_ENDS])),
+        lowest=tuple(_take(sample.records, by_value[:_ENDS])),
+    )
+
+
+def _length_correlation(sample: Sample, values: npt.NDArray[np.floating]) -> float:
+    words = [len(record.text.split()) for record in sample.records]
+    if np.ptp(words) == 0 or np.ptp(values) == 0:
+        return 0.0
+    return float(spearmanr(words, values).statistic)
+
+
+def _agreement(one: Finding, two: Finding) -> Agreement:
+    return compare_rankings(one.training.score, two.training.score)
+
+
+def _take(records: Sequence[Record], positions: Ints) -> Iterator[Record]:
+    return (records[position] for position in positions)
