@@ -14,15 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from subspace.cached_encoder import CachedEncoder
-from subspace.embedding_store import EmbeddingStore
+from subspace.embedding_store import EmbeddingStore, StoreDtype
 from subspace.encoder import EncoderSpec
 from subspace.errors import StoreError
 
 DIM = 5
 
 
-def open_store(root: Path, dim: int = DIM) -> EmbeddingStore:
-    return EmbeddingStore.open(root, digest="d" * 64, fingerprint={"model": "test"}, dim=dim)
+def open_store(root: Path, dim: int = DIM, dtype: StoreDtype | None = None) -> EmbeddingStore:
+    return EmbeddingStore.open(
+        root, digest="d" * 64, fingerprint={"model": "test"}, dim=dim, dtype=dtype
+    )
 
 
 def vectors_for(texts: list[str]) -> np.ndarray:
@@ -219,3 +221,79 @@ def test_reading_a_text_that_is_not_stored_is_refused(tmp_path):
     store.append(["here"], vectors_for(["here"]))
     with pytest.raises(StoreError, match="1 of 2 texts are not stored"):
         store.read(store.find(["here", "there"]))
+
+
+def test_half_a_store_keeps_three_digits(tmp_path, caplog):
+    store = open_store(tmp_path, dtype="float16")
+    texts = numbered(0, 1000)
+    store.append(texts, vectors_for(texts))
+    again = open_store(tmp_path)  # a store is taken as it is
+    found, exact = again.read(again.find(texts)), vectors_for(texts)
+    assert again.vectors.nbytes * 2 == exact.nbytes
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, again.vectors[again.find(texts)])
+    np.testing.assert_array_equal(found, again.fetch(texts))
+    np.testing.assert_allclose(found, exact, rtol=2**-11, atol=2**-25)
+    assert (found != exact).any()
+
+    path = store.folder / "vectors.f16"
+    data = bytearray(path.read_bytes())
+    data[3 * 2 * DIM] ^= 1
+    path.write_bytes(data)
+    assert np.flatnonzero(open_store(tmp_path).find(texts) < 0).tolist() == [3]
+    assert str(path) in caplog.text
+
+
+def test_the_other_dtype_is_refused_by_name(tmp_path):
+    open_store(tmp_path / "half", dtype="float16")
+    open_store(tmp_path / "whole")
+    with pytest.raises(StoreError, match="keeps float16, not float32"):
+        open_store(tmp_path / "half", dtype="float32")
+    with pytest.raises(StoreError, match="keeps float32, not float16"):
+        open_store(tmp_path / "whole", dtype="float16")
+
+
+def test_what_float16_cannot_hold_is_refused(tmp_path):
+    store = open_store(tmp_path, dtype="float16")
+    store.append(["a"], np.full((1, DIM), 65504, dtype=np.float32))
+    with pytest.raises(StoreError, match="finite in float16"):
+        store.append(["b"], np.full((1, DIM), 65536, dtype=np.float32))
+    assert len(store) == 1
+
+
+def test_an_encoder_may_keep_its_vectors_in_half_the_bytes(tiny_qwen, tmp_path):
+    spec, texts = EncoderSpec(model=str(tiny_qwen)), ["a", "bc", "def"]
+    whole = CachedEncoder.open(spec, root=tmp_path / "whole").encode(texts)
+    half = CachedEncoder.open(spec, root=tmp_path / "half", dtype="float16").encode(texts)
+    np.testing.assert_allclose(half, whole, rtol=2**-10, atol=1e-6)
+    assert (half != whole).any()
+
+
+def test_nothing_is_found_in_and_read_from_an_empty_store(tmp_path):
+    store = open_store(tmp_path)
+    assert store.find(["a"]).tolist() == [-1]
+    assert store.find([]).shape == (0,)
+    assert store.read(store.find([])).shape == (0, DIM)
+    assert store.fetch(["a"]) is None
+    assert store.fetch([]).shape == (0, DIM)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.integers(0, 699), max_size=900))
+def test_rows_are_read_in_any_order_and_number(rows, tmp_path_factory):
+    """Neighbours are read in one go, and many in steps."""
+    root = tmp_path_factory.getbasetemp() / "in-any-order"
+    store, texts = open_store(root), numbered(0, 700)
+    if not len(store):
+        store.append(texts, vectors_for(texts))
+    wanted = np.array(rows + list(range(100, 400)), dtype=np.int64)
+    np.testing.assert_array_equal(store.read(wanted), store.vectors[wanted])
+
+
+def test_a_store_that_grows_is_seen_by_who_has_it_open(tmp_path):
+    first, second = open_store(tmp_path), open_store(tmp_path)
+    for batch in range(0, 40, 4):
+        writer, reader = (first, second) if batch % 8 else (second, first)
+        writer.append(numbered(batch, batch + 4), vectors_for(numbered(batch, batch + 4)))
+        texts = numbered(0, batch + 4)
+        np.testing.assert_array_equal(reader.read(reader.find(texts)), vectors_for(texts))

@@ -157,7 +157,7 @@ def make_batch(
     """
     return Batch(
         source=source,
-        x=torch.from_numpy(np.asarray(vectors[rows])),
+        x=torch.from_numpy(np.asarray(vectors[rows], dtype=np.float32)),
         groups=torch.from_numpy(labels.groups),
         codes={f: torch.from_numpy(c.codes) for f, c in labels.columns.items()},
         values={

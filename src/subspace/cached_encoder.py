@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from subspace.embedding_store import EmbeddingStore
+from subspace.embedding_store import EmbeddingStore, StoreDtype
 from subspace.encoder import Encoder, EncoderSpec, Kind
 
 _log = logging.getLogger(__name__)
@@ -28,8 +28,15 @@ class CachedEncoder:
         self.store = store
 
     @classmethod
-    def open(cls, spec: EncoderSpec, *, root: Path | str) -> "CachedEncoder":
+    def open(
+        cls, spec: EncoderSpec, *, root: Path | str, dtype: StoreDtype | None = None
+    ) -> "CachedEncoder":
         """Opens the encoder and its store below `root`.
+
+        Args:
+            spec: Which encoder.
+            root: Folder that holds the stores of all encoders.
+            dtype: How a new store keeps numbers; None for float32, or as the store does.
 
         Raises:
             EncoderError: The encoder cannot be had.
@@ -41,6 +48,7 @@ class CachedEncoder:
             digest=encoder.fingerprint.digest,
             fingerprint=encoder.fingerprint.to_json(),
             dim=encoder.dim,
+            dtype=dtype,
         )
         return cls(encoder, store)
 
@@ -83,4 +91,8 @@ class CachedEncoder:
         self, texts: Sequence[str], *, kind: Kind = "document", progress: bool = False
     ) -> npt.NDArray[np.float32]:
         """Vectors (N, dim) in memory, from the store where they are there."""
+        prompt = self.encoder.prompt(kind)
+        found = self.store.fetch([prompt + text for text in texts])
+        if found is not None:
+            return found
         return self.store.read(self.rows(texts, kind=kind, progress=progress))

@@ -67,8 +67,10 @@ class PairPlan:
         documents = np.array(list(dict.fromkeys(np.concatenate(wanted).tolist())))[:room]
         relevant = np.stack([np.isin(documents, self._relevant[q]) for q in asked])
         return PairBatch(
-            queries=torch.from_numpy(np.asarray(self.queries[self._asked[asked]])),
-            documents=torch.from_numpy(np.asarray(self.documents[documents])),
+            queries=torch.from_numpy(
+                np.asarray(self.queries[self._asked[asked]], dtype=np.float32)
+            ),
+            documents=torch.from_numpy(np.asarray(self.documents[documents], dtype=np.float32)),
             relevant=torch.from_numpy(relevant),
         )
 
