@@ -618,7 +618,8 @@ def test_the_reading_side_imports_no_trainer(trained, command):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "embed", "probe", "discover", "index", "search", "feedback", "presets", "rewrite"]
+    "command",
+    ["", "embed", "probe", "discover", "index", "search", "feedback", "presets", "rewrite"],
 )
 def test_help_is_there_for_every_command(command, tmp_path):
     out = run(*([command] if command else []), "--help", cwd=tmp_path).stdout

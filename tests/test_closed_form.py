@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from subspace.blocks import BlockLayout
+from subspace.blocks import BlockLayout, unit
 from subspace.closed_form import ClosedForm, Solution, guard_directions, solve_closed_form
 from subspace.errors import ConfigError
 from subspace.labels import Column, Labels
@@ -379,6 +379,18 @@ def test_the_constant_makes_cosine_fall_with_distance(statistics, fresh):
     order = np.argsort(distances)
     cosines = (scores[1:] @ scores[0])[order]
     assert np.corrcoef(np.arange(len(cosines)), cosines)[0, 1] < -0.9
+
+
+def test_a_block_cut_to_its_leading_dimensions_keeps_its_constant(statistics, fresh):
+    """Half of it varies as little as all; without the constant it would take all the room."""
+    wide = BlockLayout.from_widths({"topic": 8, "style": 6})
+    settings = ClosedForm(spread=0.01, ranks={"topic": 3, "style": 2}, content="")
+    solution = solve_closed_form(statistics, layout=wide, settings=settings, raw=slice(0, DIM))
+    for block in wide.split(solution.projection(fresh["one"].x)).values():
+        half = unit(block[:, : block.shape[1] // 2])
+        assert (half[:600] @ half[600:].T).std() < 0.03
+        rest = unit(block[:, 1:])
+        assert (rest[:600] @ rest[600:].T).std() > 0.3
 
 
 def test_the_residual_holds_what_no_block_correlates_with(statistics, fresh):

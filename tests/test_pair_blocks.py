@@ -175,7 +175,7 @@ def test_wrong_settings_are_refused():
     queries, documents, pairs = world(20)
     with pytest.raises(ConfigError, match="13 wide, but an embedding has 12"):
         learn(queries, documents, pairs, width=13)
-    with pytest.raises(ConfigError, match="queries of data.pairs all have the same embedding"):
+    with pytest.raises(ConfigError, match=r"queries of data\.pairs all have the same embedding"):
         learn(np.ones_like(queries), documents, pairs)
     with pytest.raises(ConfigError, match="shrinkage"):
         FromPairs(shrinkage=0)

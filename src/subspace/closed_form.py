@@ -65,7 +65,7 @@ class ClosedForm:
         energy: Row i is scaled by its discriminability (over that of the first row) to this
             power; 0 gives all rows the same energy.
         spread: Standard deviation that a block's scores of two random texts get, above 0: the
-            block's last row becomes a constant, so that cosines fall with the distance of two
+            block's first row becomes a constant, so that cosines fall with the distance of two
             texts and blocks vary alike. 0 leaves the blocks without.
         content: The block that also keeps what no factor claims, so that it still ranks like
             the raw embedding; empty for none. Its rows are leading directions in the raw
@@ -395,12 +395,13 @@ def _add_constants(
     mean: Matrix,
     spread: float,
 ) -> Matrix:
-    """Gives the last row of every factor's block a constant value; returns the mu that does so.
+    """Gives the first row of every factor's block a constant value; returns the mu that does so.
 
-    A direction u that no row uses and along which texts hardly vary is put into the last rows,
-    and mu is moved far along it: z = W (x - mu) then holds a constant without needing an offset.
-    The constant a makes the cosine of two texts 1 - |z - z'|^2 / (2 a^2) to first order, whose
-    standard deviation for normal z of covariance C is sqrt(2 tr(C^2)) / a^2.
+    The first, so that a block can be cut to its leading rows. A direction u that no row uses and
+    along which texts hardly vary is put there, and mu is moved far along it: z = W (x - mu) then
+    holds a constant without needing an offset. The constant a makes the cosine of two texts
+    1 - |z - z'|^2 / (2 a^2) to first order, whose standard deviation for normal z of covariance C
+    is sqrt(2 tr(C^2)) / a^2.
     """
     used = np.concatenate(list(rows.values()))
     free = null_space(used[np.abs(used).any(axis=1)])
@@ -413,7 +414,8 @@ def _add_constants(
         if block != RESIDUAL:
             covariance = rows[block] @ total @ rows[block].T
             constant = np.sqrt(np.sqrt(2 * np.square(covariance).sum()) / spread)
-            rows[block][-1] = constant / distance * still
+            rows[block] = np.roll(rows[block], 1, axis=0)  # the last row is free, see `rank`
+            rows[block][0] = constant / distance * still
     return np.asarray(mean - distance * still)
 
 

@@ -21,11 +21,13 @@ class Document:
         text: What is encoded: the title, if there is one, and the text.
         metadata: What it can be filtered by: the texts, numbers and truth values among its
             `metadata` and its `factors`.
+        title: The title by itself, empty if there is none; an index does not keep it.
     """
 
     id: str
     text: str
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    title: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,12 @@ def _read_documents(
             )
             continue
         first_seen[document_id] = line.where
-        documents[document_id] = Document(id=document_id, text=text, metadata=_read_metadata(line))
+        documents[document_id] = Document(
+            id=document_id,
+            text=text,
+            metadata=_read_metadata(line),
+            title=line.value.get("title") or "",
+        )
         metadata = line.value.get("metadata")
         split = metadata.get("split") if isinstance(metadata, dict) else None
         if splits is not None and isinstance(split, str):

@@ -1,15 +1,10 @@
 """`subspace bench`: side-by-side tables on one's own texts."""
 
 import argparse
-from dataclasses import replace
 
-from subspace.cli.arguments import (
-    Commands,
-    add_checkpoint,
-    add_store,
-    make_folder,
-    open_encoder,
-)
+from subspace.cli.arguments import Commands
+from subspace.cli.bench_protocols import add_protocols
+from subspace.cli.bench_riv import add_riv
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -17,94 +12,10 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "bench",
         help="compare ways to search on one's own texts",
-        description="Side-by-side tables on a retrieval set (BEIR layout): `riv` replays its "
-        "queries as tasks under every mix of recency, importance and relevance.",
+        description="Side-by-side tables on a retrieval set (BEIR layout): `protocols` compares "
+        "what gets embedded and how it is cut up; `riv` replays its queries as tasks under every "
+        "mix of recency, importance and relevance.",
     )
     benches = parser.add_subparsers(title="benches", metavar="BENCH", required=True)
-    _add_riv(benches)
-
-
-def _add_riv(benches: "Commands[argparse.ArgumentParser]") -> None:
-    parser = benches.add_parser(
-        "riv",
-        help="recency, importance and relevance, replayed",
-        description="Replays the queries as tasks, in several orders: search, use the best five, "
-        "log whether each is relevant, go on. Every preset in item and in block scope, and the "
-        "bandit over presets and blocks; on the raw embedding, on the checkpoint's blocks, and "
-        "with a block learned from the judgements of other folds beside them. Writes riv.json, "
-        "riv.md and riv.png.",
-        epilog="example: subspace bench riv --data my/skills --checkpoint checkpoints/minilm "
-        "--output runs/riv",
-    )
-    add_checkpoint(parser)
-    add_store(parser)
-    parser.add_argument("--data", required=True, metavar="DIR", help="a folder in the BEIR layout")
-    parser.add_argument(
-        "--until",
-        metavar="TEXT",
-        help="read every document only up to this text, such as ' Steps:'",
-    )
-    parser.add_argument(
-        "--orders", type=int, default=5, metavar="N", help="orders of tasks (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--folds",
-        type=int,
-        default=5,
-        metavar="N",
-        help="folds for the block learned from judgements; 0 for none (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--half-life",
-        type=float,
-        default=50.0,
-        metavar="STEPS",
-        help="after how many tasks a use counts half in a block (default: %(default)s)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of orders, folds and bandits")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the tables")
-    parser.set_defaults(run=_run_riv)
-
-
-def _run_riv(arguments: argparse.Namespace) -> None:
-    from subspace.bench.riv import check_options, run_riv
-    from subspace.bench.riv_pages import riv_markdown, write_riv
-    from subspace.bench.spaces import check_folds, make_variants, relevance_matrix
-    from subspace.checkpoint import load_checkpoint
-    from subspace.retrieval_sets import read_retrieval_set
-
-    check_options(arguments.orders)
-    output = make_folder(arguments.output)
-    data = read_retrieval_set(arguments.data)
-    if arguments.until:
-        documents = tuple(replace(d, text=_cut(d.text, arguments.until)) for d in data.documents)
-        data = replace(data, documents=documents)
-    relevant = relevance_matrix(data)
-    check_folds(arguments.folds, queries=len(relevant))
-    checkpoint = load_checkpoint(arguments.checkpoint)
-    encoder = open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store)
-    variants = make_variants(
-        documents=encoder.encode([d.text for d in data.documents], progress=True),
-        queries=encoder.encode(list(data.queries.values()), kind="query", progress=True),
-        relevant=relevant,
-        projection=checkpoint.projection,
-        raw=checkpoint.fingerprint.last_layer,
-        folds=arguments.folds,
-        seed=arguments.seed,
-    )
-    bench = run_riv(
-        variants,
-        relevant=relevant,
-        orders=arguments.orders,
-        seed=arguments.seed,
-        half_life=arguments.half_life,
-        progress=True,
-    )
-    write_riv(bench, folder=output)
-    print(riv_markdown(bench), end="")
-    print(f"bench -> {output}/riv.md")
-
-
-def _cut(text: str, end: str) -> str:
-    """The text up to `end`; all of it, if nothing would be left."""
-    return text.partition(end)[0].rstrip() or text
+    add_protocols(benches)
+    add_riv(benches)

@@ -127,6 +127,27 @@ class Encoder:
             for positions, tokens in self._batches(window):
                 yield positions + start, self._forward(tokens)
 
+    def encode_tokens(self, texts: Sequence[str], *, kind: Kind = "document") -> list[Vectors]:
+        """The last layer's state of every token: (tokens, hidden size) per text, unit rows.
+
+        Special tokens and those of the prompt are read and left out. A text without any other
+        keeps all of its tokens, so that none is without a vector.
+
+        Raises:
+            EncoderError: A text is empty or no text at all; its position is named.
+        """
+        _check_texts(texts)
+        prompt = self.prompt(kind)
+        skip = self._count_tokens(prompt)
+        states: list[Vectors] = [np.empty((0, 0), dtype=np.float32)] * len(texts)
+        for start in range(0, len(texts), _WINDOW):
+            window = [prompt + text for text in texts[start : start + _WINDOW]]
+            for positions, tokens in self._batches(window):
+                found = self._forward_tokens(tokens, skip=skip)
+                for position, state in zip(positions, found, strict=True):
+                    states[position + start] = state
+        return states
+
     def prompt(self, kind: Kind) -> str:
         """What is put before every text of this kind."""
         if kind == "query":
@@ -278,6 +299,26 @@ class Encoder:
             mask = tokens["attention_mask"]
             pooled = [normalize(pool(state.float(), mask), dim=-1) for state in states]
             return torch.cat(pooled, dim=-1).cpu().numpy()
+
+    def _count_tokens(self, prompt: str) -> int:
+        if self._recipe.lowercase:
+            prompt = prompt.lower()
+        return len(self._tokenizer(prompt, add_special_tokens=False)["input_ids"])
+
+    def _forward_tokens(self, tokens: Any, *, skip: int) -> Iterator[Vectors]:
+        """Unit states of each text's tokens, without special ones and the first `skip` others."""
+        import torch
+        from torch.nn.functional import normalize
+
+        tokens = tokens.to(self._device)
+        with torch.inference_mode():
+            states = self._model(**tokens).last_hidden_state.float()
+            states = normalize(states, dim=-1).cpu().numpy()
+        there = tokens["attention_mask"].bool().cpu().numpy()
+        special = np.isin(tokens["input_ids"].cpu().numpy(), self._tokenizer.all_special_ids)
+        for state, real, plain in zip(states, there, there & ~special, strict=True):
+            own = np.flatnonzero(plain)[skip:]
+            yield state[own] if len(own) else state[real]
 
 
 def _read_size(config: Any, *, model: str) -> tuple[int, int]:

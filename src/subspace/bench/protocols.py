@@ -1,0 +1,72 @@
+"""The protocols by name: which there are, and which are asked for."""
+
+from collections.abc import Mapping
+
+from subspace.bench.protocol import Protocol, Setting
+from subspace.bench.text_protocols import (
+    SINGLE,
+    list_chunks,
+    list_late_interaction,
+    list_single,
+    make_hierarchical,
+)
+from subspace.bench.vector_protocols import (
+    REDUCTIONS,
+    list_factored,
+    list_factored_chunked,
+    list_reductions,
+    make_reduction,
+)
+from subspace.errors import ConfigError
+
+
+def list_protocols(setting: Setting) -> dict[str, Protocol]:
+    """Every protocol that the setting allows, by name; the single vector is the first."""
+    found = [
+        *list_single(setting),
+        *list_chunks(setting),
+        make_hierarchical(setting),
+        *list_late_interaction(),
+        *list_reductions(setting),
+        *list_factored(setting),
+        *list_factored_chunked(setting),
+    ]
+    return {protocol.name: protocol for protocol in found}
+
+
+def choose_protocols(names: str | None, *, setting: Setting) -> list[Protocol]:
+    """Those that are asked for, and the single vector, which all are compared with.
+
+    Args:
+        names: Names of protocols or families, with commas between; None for all. Reductions also
+            go by any other number of dimensions, such as `pca-48`.
+        setting: What they are made from.
+
+    Raises:
+        ConfigError: A name is unknown, or a number of dimensions is not possible.
+    """
+    known = list_protocols(setting)
+    if names is None:
+        return list(known.values())
+    chosen = {SINGLE: known[SINGLE]}
+    for name in (part.strip() for part in names.split(",")):
+        chosen.update({p.name: p for p in _find(name, known, setting)})
+    return list(chosen.values())
+
+
+def _find(name: str, known: Mapping[str, Protocol], setting: Setting) -> list[Protocol]:
+    if name in known:
+        return [known[name]]
+    family = [protocol for protocol in known.values() if protocol.family == name]
+    if family:
+        return family
+    kind, _, size = name.rpartition("-")
+    if kind in REDUCTIONS and size.isdecimal():
+        return [make_reduction(kind, int(size), setting)]
+    if name == "factored-weights":
+        raise ConfigError("--protocols: factored-weights needs --weights, such as topic=0.7")
+    families = dict.fromkeys(protocol.family for protocol in known.values())
+    raise ConfigError(
+        f"--protocols: no protocol {name!r}; the families are {', '.join(families)}; the "
+        f"protocols are {', '.join(known)}"
+    )

@@ -1,0 +1,77 @@
+"""Fewer dimensions per vector: principal components, random projection, truncation.
+
+Each is fitted on documents alone, never on queries or judgements, and gives unit vectors.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.decomposition import PCA
+from sklearn.random_projection import GaussianRandomProjection
+
+from subspace.blocks import BlockLayout, unit, unit_blocks
+from subspace.errors import ConfigError
+
+Vectors = npt.NDArray[np.float32]
+Reduce = Callable[[Vectors], Vectors]
+
+
+def fit_pca(documents: Vectors, *, k: int) -> Reduce:
+    """The first `k` principal components of the documents (N, D), N and D at least `k`."""
+    pca = PCA(n_components=k, svd_solver="full").fit(documents)
+    return lambda x: _unit(pca.transform(x))
+
+
+def fit_random(documents: Vectors, *, k: int) -> Reduce:
+    """A Gaussian random projection to `k` dimensions, seed 0 (Johnson and Lindenstrauss 1984)."""
+    projection = GaussianRandomProjection(n_components=k, random_state=0).fit(documents)
+    return lambda x: _unit(projection.transform(x))
+
+
+def truncate(x: Vectors, *, k: int) -> Vectors:
+    """The first `k` dimensions, as Matryoshka models are cut (Kusupati et al. 2022)."""
+    return _unit(x[:, :k])
+
+
+def truncate_blocks(z: Vectors, *, layout: BlockLayout, kept: BlockLayout) -> Vectors:
+    """The leading dimensions of every block, each block of unit length again.
+
+    Args:
+        z: (N, layout.dim).
+        layout: The blocks.
+        kept: The same blocks, none wider.
+
+    Returns:
+        (N, kept.dim).
+    """
+    parts = [block[:, : kept.widths[n]] for n, block in enumerate(layout.split(z).values())]
+    return unit_blocks(np.concatenate(parts, axis=1), layout=kept).astype(np.float32, copy=False)
+
+
+def share_dimensions(layout: BlockLayout, *, k: int) -> BlockLayout:
+    """Cuts the blocks to `k` dimensions in all, shared out by width, one to each at least.
+
+    Raises:
+        ConfigError: There are more blocks, or fewer dimensions, than `k`.
+    """
+    if not len(layout) <= k <= layout.dim:
+        raise ConfigError(
+            f"{k} dimensions cannot be shared out among the checkpoint's blocks: give {len(layout)}"
+            f" to {layout.dim}"
+        )
+    widths = np.array(layout.widths)
+    exact = 1 + (widths - 1) * (k - len(layout)) / max(1, layout.dim - len(layout))
+    kept = np.floor(exact + 1e-9).astype(np.int64)
+    # What rounding left over goes to the largest remainders.
+    kept[np.argsort(kept - exact, kind="stable")[: k - kept.sum()]] += 1
+    return BlockLayout(layout.names, tuple(kept.tolist()))
+
+
+def divide_widths(layout: BlockLayout, *, by: int) -> BlockLayout:
+    """Every block's width divided, rounded up."""
+    return BlockLayout(layout.names, tuple(-(-width // by) for width in layout.widths))
+
+
+def _unit(x: npt.NDArray[np.floating]) -> Vectors:
+    return unit(x).astype(np.float32, copy=False)
