@@ -5,7 +5,9 @@ import pytest
 
 from subspace.bench import late_interaction
 from subspace.bench.late_interaction import Bags, max_sim, pool_tokens
+from subspace.bench.readings import StoredSource
 from subspace.blocks import unit
+from subspace.cached_encoder import CachedEncoder
 from subspace.encoder import Encoder, EncoderSpec
 
 
@@ -88,14 +90,16 @@ def encoder(request, tiny_qwen) -> Encoder:
 def test_token_states_are_those_of_the_text_alone(encoder, kind):
     """Compared with the model run text by text, without padding; special tokens by position."""
     import torch
+    from transformers import AutoModel, AutoTokenizer
 
     found = encoder.encode_tokens(TEXTS, kind=kind)
-    tokenizer, prompt = encoder._tokenizer, encoder.prompt(kind)
+    folder, prompt = encoder._files.folder, encoder.prompt(kind)
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
     skip = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
     for text, states in zip(TEXTS, found, strict=True):
         tokens = tokenizer(prompt + text, return_tensors="pt", truncation=True, max_length=32)
         with torch.inference_mode():
-            alone = unit(encoder._model(**tokens).last_hidden_state[0].numpy())
+            alone = unit(model(**tokens).last_hidden_state[0].numpy())
         start = skip + (tokenizer.cls_token is not None)
         wanted = alone[start:-1]
         if len(wanted) == 0:  # the prompt leaves no room: all that was read stays
@@ -121,3 +125,18 @@ def test_tokens_beyond_the_longest_are_cut_and_counted():
     encoder = Encoder(EncoderSpec(model="minilm", max_length=8, device="cpu"))
     assert encoder.encode_tokens(["one two three " * 7, "a"])[0].shape == (6, 384)
     assert encoder.truncated == 1
+
+
+def test_a_word_that_the_tokenizer_does_not_know_is_text():
+    encoder = Encoder(EncoderSpec(model="minilm", device="cpu"))
+    states = encoder.encode_tokens(["\U0001f642 hello", "hello"])
+    assert [len(one) for one in states] == [2, 1]
+
+
+def test_what_token_vectors_leave_unread_is_said_of_them_and_of_no_other_text(tmp_path, caplog):
+    encoder = CachedEncoder.open(EncoderSpec(model="minilm", max_length=8), root=tmp_path)
+    StoredSource(encoder).encode_tokens(["one two three " * 7])
+    assert "1 texts are longer than the encoder's 8 tokens" in caplog.text
+    caplog.clear()
+    encoder.encode(["short"])
+    assert not caplog.text

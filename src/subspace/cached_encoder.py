@@ -20,12 +20,20 @@ class CachedEncoder:
     Attributes:
         encoder: Computes what is not stored; its weights are loaded only then.
         store: Where the vectors are.
+        warns: Whether texts that are cut are reported at once, or left to who asks `truncated`.
     """
 
     def __init__(self, encoder: Encoder, store: EmbeddingStore) -> None:
         """Joins an encoder and the store of its fingerprint; see `open`."""
         self.encoder = encoder
         self.store = store
+        self.warns = True
+        self._reported = 0
+
+    @property
+    def truncated(self) -> int:
+        """How many texts so far were longer than the encoder reads, and cut."""
+        return self.encoder.truncated
 
     @classmethod
     def open(
@@ -75,17 +83,19 @@ class CachedEncoder:
                 batch = [prompt + wanted[position] for position in positions]
                 self.store.append(batch, vectors)
                 progress_bar.update(len(batch))
-        self._report_truncation()
+        self.report_truncation()
         return self.store.find(prompted)
 
-    def _report_truncation(self) -> None:
-        if self.encoder.truncated:
+    def report_truncation(self) -> None:
+        """Warns of texts that were cut since it last did."""
+        new = self.encoder.truncated - self._reported
+        if new and self.warns:
             _log.warning(
                 "%d texts are longer than the encoder's %d tokens; what is beyond was not read",
-                self.encoder.truncated,
+                new,
                 self.encoder.fingerprint.max_length,
             )
-            self.encoder.truncated = 0
+            self._reported += new
 
     def encode(
         self, texts: Sequence[str], *, kind: Kind = "document", progress: bool = False

@@ -15,10 +15,19 @@ from subspace.errors import ConfigError, RecordError
 
 @dataclass(frozen=True)
 class Line:
-    """One JSON object of a file and where it stands."""
+    """One JSON object of a file and where it stands.
+
+    Attributes:
+        value: The object.
+        where: `file:line`.
+        number: The line, from 1.
+        offset: Bytes of the (unpacked) file before it.
+    """
 
     value: Mapping[str, Any]
     where: str
+    number: int
+    offset: int
 
 
 class Problems:
@@ -42,18 +51,28 @@ class Problems:
             raise RecordError(self._messages)
 
 
-def read_lines(path: Path, *, problems: Problems) -> Iterator[Line]:
-    """Yields the JSON objects of a JSONL file, plain or gzipped; notes lines that are none."""
+def read_lines(
+    path: Path, *, problems: Problems, start: tuple[int, int] = (0, 1)
+) -> Iterator[Line]:
+    """Yields the JSON objects of a JSONL file, plain or gzipped; notes lines that are none.
+
+    Args:
+        path: The file.
+        problems: Where to note what is wrong.
+        start: Offset and number of the line to begin with, as a `Line` says them.
+    """
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rb") as stream:
-            for number, raw in enumerate(stream, start=1):
-                where = f"{path}:{number}"
+            offset = stream.seek(start[0])
+            for number, raw in enumerate(stream, start=start[1]):
+                where, begins = f"{path}:{number}", offset
+                offset += len(raw)
                 if not raw.strip():
                     continue
                 value = _parse(raw, where=where, problems=problems)
                 if value is not None:
-                    yield Line(value=value, where=where)
+                    yield Line(value=value, where=where, number=number, offset=begins)
     except (OSError, EOFError, zlib.error) as error:  # missing, unreadable or damaged (gzip)
         problems.add(str(path), f"cannot be read: {error}")
 

@@ -75,6 +75,32 @@ def read_documents(path: Path | str) -> tuple[Document, ...]:
     return tuple(documents.values())
 
 
+def iterate_documents(
+    path: Path, *, problems: Problems, start: tuple[int, int] = (0, 1)
+) -> Iterator[tuple[Line, Document]]:
+    """Yields the documents of a JSONL file one by one, each with its line; notes wrong lines.
+
+    Args:
+        path: The file.
+        problems: Where to note what is wrong; ids used twice are not looked for.
+        start: Offset and number of the line to begin with.
+    """
+    for line in read_lines(path, problems=problems, start=start):
+        key = "_id" if "_id" in line.value else "id"
+        document_id = read_text(line.value, key, where=line.where, problems=problems)
+        text = _read_content(line, problems=problems)
+        if document_id is not None and text is not None:
+            yield (
+                line,
+                Document(
+                    id=document_id,
+                    text=text,
+                    metadata=_read_metadata(line),
+                    title=line.value.get("title") or "",
+                ),
+            )
+
+
 def read_retrieval_set(folder: Path | str) -> RetrievalSet:
     """Reads `corpus.jsonl`, `queries.jsonl`, and `qrels.tsv` or the files of `qrels/`.
 
@@ -138,28 +164,18 @@ def _read_documents(
     """Documents or queries by id; notes the split of those that name one in `splits`."""
     documents: dict[str, Document] = {}
     first_seen: dict[str, str] = {}
-    for line in read_lines(path, problems=problems):
-        key = "_id" if "_id" in line.value else "id"
-        document_id = read_text(line.value, key, where=line.where, problems=problems)
-        text = _read_content(line, problems=problems)
-        if document_id is None or text is None:
-            continue
-        if document_id in first_seen:
+    for line, document in iterate_documents(path, problems=problems):
+        if document.id in first_seen:
             problems.add(
-                line.where, f"id '{document_id}' is used before, at {first_seen[document_id]}"
+                line.where, f"id '{document.id}' is used before, at {first_seen[document.id]}"
             )
             continue
-        first_seen[document_id] = line.where
-        documents[document_id] = Document(
-            id=document_id,
-            text=text,
-            metadata=_read_metadata(line),
-            title=line.value.get("title") or "",
-        )
+        first_seen[document.id] = line.where
+        documents[document.id] = document
         metadata = line.value.get("metadata")
         split = metadata.get("split") if isinstance(metadata, dict) else None
         if splits is not None and isinstance(split, str):
-            splits[document_id] = split
+            splits[document.id] = split
     return documents
 
 

@@ -55,6 +55,7 @@ class StoredSource:
                 states = self._encoder.encoder.encode_tokens(part, kind=kind)
                 self._states.update({(kind, t): s for t, s in zip(part, states, strict=True)})
                 bar.update(len(part))
+        self._encoder.report_truncation()
         return [self._states[kind, text] for text in texts]
 
 

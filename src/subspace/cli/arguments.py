@@ -4,6 +4,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,16 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         "--encoder",
         metavar="MODEL",
         help="where the text encoder lies (folder or hub id), if not where the checkpoint says",
+    )
+
+
+def add_encoder_dtype(parser: argparse.ArgumentParser) -> None:
+    """Adds `--encoder-dtype`."""
+    parser.add_argument(
+        "--encoder-dtype",
+        choices=["float32", "bfloat16", "auto"],
+        help="in what the encoder computes, if not as in training; auto is bfloat16 where the "
+        "processor has it and vectors stay what they are (cosine 0.999)",
     )
 
 
@@ -212,8 +223,22 @@ def check_file(path: Path | str) -> Path:
     return file
 
 
-def open_encoder(checkpoint: "Checkpoint", *, encoder: str | None, store: str) -> "CachedEncoder":
+def open_encoder(
+    checkpoint: "Checkpoint",
+    *,
+    encoder: str | None,
+    store: str,
+    dtype: str | None = None,
+    device: str | None = None,
+) -> "CachedEncoder":
     """The checkpoint's encoder with its store.
+
+    Args:
+        checkpoint: Whose.
+        encoder: Where it lies, if not where the checkpoint says.
+        store: Folder of computed embeddings.
+        dtype: In which it computes, if not as the checkpoint's did.
+        device: On which; None for the best there is.
 
     Raises:
         EncoderError: It cannot be had.
@@ -222,6 +247,10 @@ def open_encoder(checkpoint: "Checkpoint", *, encoder: str | None, store: str) -
     """
     from subspace.cached_encoder import CachedEncoder
 
-    opened = CachedEncoder.open(checkpoint.encoder_spec(model=encoder), root=store)
-    checkpoint.check_encoder(opened.encoder.fingerprint)
+    spec = replace(checkpoint.encoder_spec(model=encoder), device=device)
+    opened = CachedEncoder.open(replace(spec, dtype=dtype or spec.dtype), root=store)
+    fingerprint = opened.encoder.fingerprint
+    checkpoint.check_encoder(
+        fingerprint if dtype is None else replace(fingerprint, dtype=spec.dtype)
+    )
     return opened

@@ -6,40 +6,82 @@ import json
 import os
 from pathlib import Path
 
-from subspace.cli.arguments import Commands, add_checkpoint, add_store, check_file, open_encoder
+from subspace.cli.arguments import (
+    Commands,
+    add_checkpoint,
+    add_encoder_dtype,
+    add_store,
+    check_file,
+    make_folder,
+    open_encoder,
+)
 from subspace.errors import ConfigError
+
+_TRAINER = ("devices", "accelerator", "strategy", "num_nodes")
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     """Declares the command's arguments."""
     parser = commands.add_parser(
         "embed",
-        help="write the blocks of every text to an .npz file",
+        help="write the blocks of every text to an .npz file or a folder of shards",
         description="Writes `embeddings` (texts x dimensions, float32, block by block in layout "
-        "order, each block of unit length), `ids` and `layout` (JSON) to an .npz file.",
+        "order, each block of unit length), `ids` and `layout` (JSON) to an .npz file; or, where "
+        "--output is a folder, shards of --shard-size texts, each done or absent, which a run "
+        "killed at any moment goes on with, and which several processes or GPUs can share "
+        "(--trainer.devices).",
         epilog="example: subspace embed --checkpoint checkpoints/demo "
         "--input data/factorial/records.jsonl --output blocks.npz",
     )
     add_checkpoint(parser)
+    add_encoder_dtype(parser)
     add_store(parser)
     parser.add_argument("--input", required=True, metavar="F", help="JSONL with `id` and `text`")
-    parser.add_argument("--output", required=True, metavar="F", help="the .npz file to write")
+    parser.add_argument(
+        "--output", required=True, metavar="F", help="the .npz file or the folder to write"
+    )
+    parser.add_argument(
+        "--shard-size", type=int, default=4096, metavar="N", help="texts per shard (%(default)s)"
+    )
+    trainer = parser.add_argument_group(
+        "several processes", "passed on to Lightning's trainer, as `subspace fit` takes them"
+    )
+    for name, said in (
+        ("devices", "how many, or which: 2, auto, 0,1"),
+        ("accelerator", "cpu, gpu or auto"),
+        ("strategy", "ddp, ddp_spawn or auto"),
+        ("num_nodes", "machines, which must see the same folder"),
+    ):
+        trainer.add_argument(f"--trainer.{name}", metavar=name.upper(), help=said)
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    trainer = {name: getattr(arguments, f"trainer.{name}") for name in _TRAINER}
+    trainer = {name: value for name, value in trainer.items() if value is not None}
+    if Path(arguments.output).suffix != ".npz":
+        _write_shards(arguments, trainer=trainer)
+    elif trainer:
+        raise ConfigError("--trainer.* needs a folder as --output: processes write shards")
+    else:
+        _write_file(arguments)
+
+
+def _write_file(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from subspace.checkpoint import load_checkpoint
     from subspace.retrieval_sets import read_documents
 
-    output = Path(arguments.output)
-    if output.suffix != ".npz":
-        raise ConfigError(f"--output must end in .npz, got {output}")
-    check_file(output)
+    output = check_file(arguments.output)
     documents = read_documents(arguments.input)
     checkpoint = load_checkpoint(arguments.checkpoint)
-    encoder = open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store)
+    encoder = open_encoder(
+        checkpoint,
+        encoder=arguments.encoder,
+        store=arguments.store,
+        dtype=arguments.encoder_dtype,
+    )
     raw = encoder.encode([document.text for document in documents], progress=True)
     partial = output.with_name(f".{output.stem}.partial.npz")
     try:
@@ -56,3 +98,37 @@ def _run(arguments: argparse.Namespace) -> None:
         with contextlib.suppress(OSError):  # the error that led here says more
             partial.unlink(missing_ok=True)
     print(f"{len(documents)} texts, {checkpoint.projection.layout.dim} dimensions -> {output}")
+
+
+def _write_shards(arguments: argparse.Namespace, *, trainer: dict[str, str]) -> None:
+    from subspace.cli.embed_shards import plan_shards, write_missing
+
+    if arguments.shard_size < 1:
+        raise ConfigError(f"--shard-size must be 1 or more, got {arguments.shard_size}")
+    if Path(arguments.output).suffix:
+        raise ConfigError(f"--output must end in .npz or be a folder, got {arguments.output}")
+    make_folder(arguments.output)
+    job = plan_shards(arguments, first=_is_first_process())
+    if trainer:
+        from subspace.cli.embed_in_parallel import write_in_parallel  # imports the trainer
+
+        write_in_parallel(job, settings=trainer)
+    else:
+        write_missing(job)
+    shards = job.shards
+    if _is_first_process() and not shards.missing():
+        print(
+            f"{shards.source.texts} texts, {shards.layout.dim} dimensions, {len(shards)} shards "
+            f"-> {shards.folder}"
+        )
+        if cut := shards.truncated():
+            longest = job.checkpoint.fingerprint.max_length
+            print(
+                f"{cut} texts are longer than the encoder's {longest} tokens; what is beyond was "
+                "not read"
+            )
+
+
+def _is_first_process() -> bool:
+    """Whether no launcher started this process beside another that says what there is to say."""
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from subspace.cli.arguments import (
     Commands,
     add_checkpoint,
+    add_encoder_dtype,
     add_store,
     open_encoder,
     read_pairs,
@@ -33,6 +34,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "--input data/factorial/records.jsonl --output runs/index",
     )
     add_checkpoint(parser)
+    add_encoder_dtype(parser)
     add_store(parser)
     parser.add_argument(
         "--input",
@@ -100,7 +102,12 @@ def _build(arguments: argparse.Namespace, *, usage: "UsageLog | None") -> None:
     documents = read_documents(path / "corpus.jsonl" if path.is_dir() else path)
     checkpoint = load_checkpoint(arguments.checkpoint)
     projection = checkpoint.projection
-    encoder = open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store)
+    encoder = open_encoder(
+        checkpoint,
+        encoder=arguments.encoder,
+        store=arguments.store,
+        dtype=arguments.encoder_dtype,
+    )
     rows = encoder.rows([document.text for document in documents], progress=True)
     # An index that is there already is replaced only now, that the vectors are there.
     engine = create_engine(

@@ -1,4 +1,7 @@
-"""Pooling: token states (batch, tokens, dim) and their mask (batch, tokens) to one vector each."""
+"""Pooling: the states of packed texts (tokens, dim) to one vector each (texts, dim).
+
+The texts stand one after the other; `lengths` (texts,) says how many tokens each has.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -9,26 +12,24 @@ if TYPE_CHECKING:
 Pooling = Callable[["Tensor", "Tensor"], "Tensor"]
 
 
-def first_token(states: "Tensor", mask: "Tensor") -> "Tensor":
-    """The state of the first token that is no padding ([CLS] in BERT-like models)."""
-    return _pick(states, mask.int().argmax(dim=1))
+def first_token(states: "Tensor", lengths: "Tensor") -> "Tensor":
+    """The state of the first token ([CLS] in BERT-like models)."""
+    return states[lengths.cumsum(0) - lengths]
 
 
-def last_token(states: "Tensor", mask: "Tensor") -> "Tensor":
-    """The state of the last token that is no padding, whichever side is padded."""
-    # The count of tokens so far is largest from the last token on; argmax takes the first.
-    return _pick(states, mask.int().cumsum(dim=1).argmax(dim=1))
+def last_token(states: "Tensor", lengths: "Tensor") -> "Tensor":
+    """The state of the last token."""
+    return states[lengths.cumsum(0) - 1]
 
 
-def mean_tokens(states: "Tensor", mask: "Tensor") -> "Tensor":
-    """The mean over the tokens that are no padding."""
-    weights = mask.unsqueeze(-1).to(states.dtype)
-    return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
+def mean_tokens(states: "Tensor", lengths: "Tensor") -> "Tensor":
+    """The mean over the tokens."""
+    return _reduce(states, lengths, "mean")
 
 
-def max_tokens(states: "Tensor", mask: "Tensor") -> "Tensor":
-    """The maximum of each dimension over the tokens that are no padding."""
-    return states.masked_fill(~mask.bool().unsqueeze(-1), float("-inf")).amax(dim=1)
+def max_tokens(states: "Tensor", lengths: "Tensor") -> "Tensor":
+    """The maximum of each dimension over the tokens."""
+    return _reduce(states, lengths, "max")
 
 
 # Names as sentence-transformers writes them into 1_Pooling/config.json.
@@ -40,6 +41,7 @@ POOLINGS: dict[str, Pooling] = {
 }
 
 
-def _pick(states: "Tensor", positions: "Tensor") -> "Tensor":
-    index = positions[:, None, None].expand(-1, 1, states.shape[2])
-    return states.gather(1, index).squeeze(1)
+def _reduce(states: "Tensor", lengths: "Tensor", how: str) -> "Tensor":
+    import torch
+
+    return torch.segment_reduce(states, how, lengths=lengths, axis=0)

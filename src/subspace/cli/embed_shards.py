@@ -1,0 +1,96 @@
+"""What a process does that writes shards: plans them, encodes its share, writes what is missing."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from subspace.checkpoint import Checkpoint, load_checkpoint
+from subspace.cli.arguments import open_encoder
+from subspace.document_file import DocumentFile
+from subspace.embedding_shards import EmbeddingShards
+from subspace.retrieval.index import digest_projection
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """All that a process has to know; can be sent to another one.
+
+    Attributes:
+        shards: Where they go and what is in them.
+        checkpoint: Whose projection, and which encoder.
+        encoder: Where the encoder lies, if not where the checkpoint says.
+        dtype: In which the encoder runs, if not as the checkpoint's did.
+        store: Folder of computed embeddings.
+    """
+
+    shards: EmbeddingShards
+    checkpoint: Checkpoint
+    encoder: str | None
+    dtype: str | None
+    store: str
+
+    def open(self, *, device: str | None = None) -> Callable[[int], None]:
+        """Opens the encoder and gives what writes a shard by its number, unless it is done."""
+        encoder = open_encoder(
+            self.checkpoint,
+            encoder=self.encoder,
+            store=self.store,
+            dtype=self.dtype,
+            device=device,
+        )
+        encoder.warns = False  # said once, of all shards
+
+        def write(number: int) -> None:
+            if number not in self.shards.missing():
+                return
+            documents, before = self.shards.source.read(number), encoder.truncated
+            raw = encoder.encode([document.text for document in documents])
+            self.shards.write(
+                number,
+                ids=[document.id for document in documents],
+                embeddings=self.checkpoint.projection(raw),
+                truncated=encoder.truncated - before,
+            )
+
+        return write
+
+
+def plan_shards(arguments: argparse.Namespace, *, first: bool) -> ShardJob:
+    """Reads the input once and starts the folder, or goes on with it.
+
+    Args:
+        arguments: Of `subspace embed`.
+        first: False in a process that another one started, which has planned already.
+    """
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    folder, path = Path(arguments.output), Path(arguments.input)
+    if first:
+        source = DocumentFile.scan(path, texts_per_part=arguments.shard_size, progress=True)
+        shards = EmbeddingShards.create(
+            folder,
+            layout=checkpoint.projection.layout,
+            source=source,
+            projection_digest=digest_projection(checkpoint.projection),
+        )
+    else:
+        planned = EmbeddingShards.open(folder)
+        shards = replace(planned, source=replace(planned.source, path=path))
+    return ShardJob(
+        shards=shards,
+        checkpoint=checkpoint,
+        encoder=arguments.encoder,
+        dtype=arguments.encoder_dtype,
+        store=arguments.store,
+    )
+
+
+def write_missing(job: ShardJob) -> None:
+    """Writes what is missing, one after the other."""
+    write = job.open()
+    missing = job.shards.missing()
+    done = len(job.shards) - len(missing)
+    for number in tqdm(missing, desc="shards", initial=done, total=len(job.shards)):
+        write(number)

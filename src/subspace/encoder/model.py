@@ -1,0 +1,279 @@
+"""The frozen model: token ids of a batch to the states of the layers that are asked for."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from subspace.encoder.packing import (
+    PACKED,
+    Ints,
+    Packing,
+    PackingUnsupportedError,
+    find_runs,
+    register,
+)
+from subspace.errors import EncoderError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# What is made of a layer's states (tokens, dim) as soon as they are there; the rest is let go.
+Reduce = Callable[["Tensor"], "Tensor"]
+
+_log = logging.getLogger(__name__)
+
+# Architectures that count positions from behind the padding token's id (transformers,
+# `create_position_ids_from_input_ids`), so that their last positions cannot be reached.
+OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "longformer"})
+# Cosine that packed and unpacked states of a text must have at least.
+AGREEMENT = {"float32": 0.9999, "bfloat16": 0.999}
+# Numbers of a layer's widest states that stay in a processor's cache (16 MiB of float32), and
+# tokens that keep a GPU busy.
+_CACHED_NUMBERS = 4 * 2**20
+_GPU_TOKENS = 16384
+
+
+@dataclass(frozen=True, eq=False)  # tensors do not compare to one truth
+class Beginning:
+    """Tokens that a batch's texts have in common, already seen by every layer.
+
+    Attributes:
+        length: How many.
+        states: Keys and values by layer.
+    """
+
+    length: int
+    states: dict[int, tuple["Tensor", "Tensor"]]
+
+
+class FrozenModel:
+    """A transformer whose weights never change.
+
+    Attributes:
+        packs: Whether texts are packed; where the model cannot, they are padded on the right.
+    """
+
+    def __init__(self, folder: Path, *, dtype: str, device: str) -> None:
+        """Loads the weights, and looks whether packed texts get the states that they get alone.
+
+        Args:
+            folder: The model's files.
+            dtype: `float32` or `bfloat16`.
+            device: As torch names it.
+
+        Raises:
+            EncoderError: The files hold no readable model.
+        """
+        self._model = _load(folder, dtype=dtype).to(device).eval().requires_grad_(False)
+        self._device = device
+        self._depth = int(self._model.config.num_hidden_layers)
+        self._blocks = _find_blocks(self._model, depth=self._depth)
+        offset = self._model.config.model_type in OFFSET_POSITIONS
+        self._first_position = (self._model.config.pad_token_id or 0) + 1 if offset else 0
+        self.packs = self._try_packing(least=AGREEMENT[dtype])
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees only what is before it, so that beginnings can be shared."""
+        modules = [m for m in self._model.modules() if hasattr(m, "is_causal")]
+        return bool(modules) and all(module.is_causal for module in modules)
+
+    @property
+    def depth(self) -> int:
+        """Number of the last layer; 0 are the token embeddings."""
+        return self._depth
+
+    def batch_tokens(self) -> int:
+        """Tokens of a batch that the device works fastest with.
+
+        On a processor the widest states of a batch should stay in its cache; a GPU wants much.
+        """
+        if self._device != "cpu":
+            return _GPU_TOKENS
+        widest = getattr(self._model.config, "intermediate_size", self._model.config.hidden_size)
+        return int(np.clip(_CACHED_NUMBERS // widest, 256, 8192))
+
+    def run(
+        self,
+        texts: Sequence[Ints],
+        *,
+        layers: Sequence[int],
+        reduce: Reduce,
+        beginning: Beginning | None = None,
+    ) -> list["Tensor"]:
+        """What `reduce` makes of each wanted layer's states (tokens, dim), texts in a row.
+
+        Args:
+            texts: Token ids of each text; texts of equal length should stand together.
+            layers: Which hidden layers; 0 are the token embeddings.
+            reduce: Called with float32 states.
+            beginning: What comes before every text; packed models only.
+        """
+        import torch
+
+        kept: dict[int, Tensor] = {}
+        with torch.inference_mode(), self._listen(kept, layers=layers, reduce=reduce, texts=texts):
+            last = self._forward(texts, beginning=beginning)
+            if self._depth in layers:
+                kept[self._depth] = reduce(last.float())
+        return [kept[layer] for layer in layers]
+
+    def begin(self, ids: Ints) -> Beginning:
+        """Runs the tokens that many texts begin with, once."""
+        import torch
+
+        packing = Packing(runs=find_runs([len(ids)]), seen={})
+        with torch.inference_mode():
+            self._forward_packed([ids], packing=packing, start=0)
+        assert packing.seen is not None
+        return Beginning(length=len(ids), states=packing.seen)
+
+    def _forward(self, texts: Sequence[Ints], *, beginning: Beginning | None) -> "Tensor":
+        """The last layer's states (tokens, dim), texts in a row."""
+        if not self.packs:
+            states = self._forward_padded(texts)
+            return _unpad(states, texts)
+        packing = Packing(
+            runs=find_runs([len(ids) for ids in texts]),
+            before=beginning.states if beginning else {},
+        )
+        start = beginning.length if beginning else 0
+        return self._forward_packed(texts, packing=packing, start=start)
+
+    def _forward_packed(self, texts: Sequence[Ints], *, packing: Packing, start: int) -> "Tensor":
+        import torch
+
+        first = start + self._first_position
+        positions = np.concatenate([np.arange(first, first + len(ids)) for ids in texts])
+        found = self._model(
+            input_ids=torch.from_numpy(np.concatenate(texts))[None].to(self._device),
+            position_ids=torch.from_numpy(positions)[None].to(self._device),
+            use_cache=False,
+            packing=packing,
+        )
+        states: Tensor = found.last_hidden_state[0]
+        return states
+
+    def _forward_padded(self, texts: Sequence[Ints]) -> "Tensor":
+        import torch
+
+        longest = max(map(len, texts))
+        # Masked, so any token that the model knows will do.
+        ids = np.full((len(texts), longest), self._model.config.pad_token_id or 0, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for row, one in enumerate(texts):
+            ids[row, : len(one)] = one
+            mask[row, : len(one)] = 1
+        states: Tensor = self._model(
+            input_ids=torch.from_numpy(ids).to(self._device),
+            attention_mask=torch.from_numpy(mask).to(self._device),
+        ).last_hidden_state
+        return states
+
+    @contextmanager
+    def _listen(
+        self,
+        kept: dict[int, "Tensor"],
+        *,
+        layers: Sequence[int],
+        reduce: Reduce,
+        texts: Sequence[Ints],
+    ) -> Iterator[None]:
+        """Reduces the states of wanted layers as they pass; nothing else of them is kept."""
+
+        def keep(layer: int, states: Any) -> None:
+            states = states[0] if isinstance(states, tuple) else states
+            rows = states[0] if self.packs else _unpad(states, texts)
+            kept[layer] = reduce(rows.float())
+
+        hooks = []
+        for layer in layers:
+            if layer == 0:
+                hooks.append(
+                    self._blocks[0].register_forward_pre_hook(
+                        lambda _, args, kwargs: keep(
+                            0, args[0] if args else kwargs["hidden_states"]
+                        ),
+                        with_kwargs=True,
+                    )
+                )
+            elif layer < self._depth:  # the last counts after the model's final norm
+                hooks.append(
+                    self._blocks[layer - 1].register_forward_hook(
+                        lambda _, __, states, layer=layer: keep(layer, states)
+                    )
+                )
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _try_packing(self, *, least: float) -> bool:
+        """Packs from now on if that gives the states that texts get one by one."""
+        import torch
+        from torch.nn.functional import cosine_similarity
+
+        usual = self._model.config._attn_implementation
+        # Any tokens do; three lengths, two texts of the same.
+        most = min(int(self._model.config.vocab_size), 1000) - 1
+        texts = [1 + (np.arange(7 * n, 8 * n) * 37) % most for n in (9, 5, 5, 2)]
+        register()
+        try:
+            with torch.inference_mode():
+                wanted = torch.cat([self._forward_padded([ids])[0] for ids in texts]).float()
+                self._model.set_attn_implementation(PACKED)
+                packing = Packing(runs=find_runs([len(ids) for ids in texts]))
+                found = self._forward_packed(texts, packing=packing, start=0).float()
+            worst = float(cosine_similarity(found, wanted, dim=-1).min())
+            if worst >= least:
+                return True
+            reason = f"the cosine to texts one by one is {worst:.6f}"
+        except (PackingUnsupportedError, TypeError, ValueError, NotImplementedError) as error:
+            reason = str(error)
+        self._model.set_attn_implementation(usual)
+        _log.info("texts are padded, since this model cannot pack them: %s", reason)
+        return False
+
+
+def _load(folder: Path, *, dtype: str) -> Any:
+    import torch
+    from transformers import AutoModel
+    from transformers.utils import logging as transformers_logging
+
+    shows_bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar of its own for every load would bury ours
+    try:
+        return AutoModel.from_pretrained(folder, local_files_only=True, dtype=getattr(torch, dtype))
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"{folder} holds no readable model: {error}") from error
+    finally:
+        if shows_bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _find_blocks(model: Any, *, depth: int) -> Any:
+    """The list of a model's layers."""
+    from torch import nn
+
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return module
+    raise EncoderError(
+        f"a {model.config.model_type} model does not have its {depth} layers in a list, "
+        "which is not supported"
+    )
+
+
+def _unpad(states: "Tensor", texts: Sequence[Ints]) -> "Tensor":
+    """States (texts, tokens, dim) without those of padding on the right, texts in a row."""
+    import torch
+
+    lengths = torch.tensor([len(ids) for ids in texts], device=states.device)
+    there = torch.arange(states.shape[1], device=states.device)[None] < lengths[:, None]
+    return states[there]

@@ -1,0 +1,56 @@
+"""EncoderSpec: what encoder to load and how to run it."""
+
+from dataclasses import dataclass
+
+from subspace.encoder.fingerprint import Fingerprint
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    r"""What to load and how to run it; whatever is None is read from the model's own files.
+
+    Attributes:
+        model: `minilm` (embedded, needs no network), a folder, or a hub id such as
+            `Qwen/Qwen3-Embedding-0.6B`.
+        revision: Commit of the hub repository; pin it, since a branch can change.
+        pooling: `mean`, `cls`, `lasttoken` or `max`.
+        query_prompt: Put before queries, for Qwen3 `Instruct: {task}\nQuery:`.
+        document_prompt: Put before documents.
+        layers: Hidden layers to pool, side by side in one vector; 0 are the token embeddings,
+            -1 the last layer. Several cost no extra forward pass.
+        max_length: Cut texts after so many tokens.
+        dtype: `float32`, `bfloat16`, or `auto`: bfloat16 where the processor has it and the
+            vectors of a few texts then agree with those of float32 (cosine 0.999 or more).
+        device: `cpu`, `cuda`, or None for the best there is.
+        batch_tokens: Tokens per forward pass; None for what the device works fastest with. A
+            longer text comes alone.
+    """
+
+    model: str = "minilm"
+    revision: str | None = None
+    pooling: str | None = None
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    layers: tuple[int, ...] = (-1,)
+    max_length: int | None = None
+    dtype: str = "float32"
+    device: str | None = None
+    batch_tokens: int | None = None
+
+    @classmethod
+    def from_fingerprint(cls, fingerprint: Fingerprint, *, model: str) -> "EncoderSpec":
+        """The spec that gives exactly the vectors of `fingerprint`, from `model` on this machine.
+
+        Every setting is spelled out, so that files beside another copy cannot change it.
+        """
+        on_hub = not fingerprint.revision.startswith("sha256:")
+        return cls(
+            model=model,
+            revision=fingerprint.revision if on_hub else None,
+            pooling=fingerprint.pooling,
+            query_prompt=fingerprint.query_prompt,
+            document_prompt=fingerprint.document_prompt,
+            layers=fingerprint.layers,
+            max_length=fingerprint.max_length,
+            dtype=fingerprint.dtype,
+        )
