@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from worlds import DIM, RAW, cut
+from worlds import DIM, RAW, cut, turned
 
 from subspace.evaluation.base_retrieval import measure_base_retrieval
 from subspace.retrieval_sets import Document, RetrievalSet
@@ -35,3 +35,16 @@ def test_a_block_that_drowns_the_others_costs_what_it_hides(world):
     assert found.ndcg < found.raw_ndcg
     assert found.by_block["one"] < found.by_block["rest"]
     assert found.correlation < 0.9
+
+
+def test_queries_are_projected_as_queries(world):
+    straight = cut({"one": slice(0, 4), "rest": slice(4, DIM)})
+    projection, rotation = turned(straight)
+    there = world | {"queries": world["queries"] @ rotation.T}
+    found, wanted = (
+        measure_base_retrieval(one, **data)
+        for one, data in ((projection, there), (straight, world))
+    )
+    assert found.ndcg == pytest.approx(wanted.ndcg, abs=1e-6)
+    assert found.by_block == pytest.approx(wanted.by_block, abs=1e-6)
+    assert measure_base_retrieval(straight, **there).ndcg < 0.5 * wanted.ndcg

@@ -46,3 +46,13 @@ def test_lda_without_guard_leans_on_what_the_guard_would_close(statistics):
     found = unguarded_lda(statistics, layout=LAYOUT, raw=RAW)
     topic = found.weight[found.layout.slice("topic")]
     assert np.abs(topic[:3, :4]).max() > 5 * np.abs(topic[:3, 7:]).max()
+
+
+def test_blocks_learned_from_pairs_are_no_factor_and_left_out(statistics):
+    wider = BlockLayout.from_widths({**LAYOUT.to_widths(), "match": 5, "answer": 6})
+    for found in (
+        random_rotation(layout=wider, raw=RAW, dim=DIM),
+        principal_components(statistics, layout=wider, raw=RAW),
+        unguarded_lda(statistics, layout=wider, raw=RAW),
+    ):
+        assert found.layout.names == ("topic", "style", "complexity")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from worlds import turned
 
 from subspace.bench.replay import Fixed, replay
 from subspace.bench.riv import BANDIT, RELEVANCE, run_riv
@@ -147,3 +148,25 @@ def test_no_order_is_refused():
     variant, relevant = make_world()
     with pytest.raises(ConfigError, match="orders must be 1 or more"):
         run_riv([variant], relevant=relevant, orders=0)
+
+
+@pytest.mark.parametrize("names", [("topic", "style"), ("match", "answer")])
+def test_queries_are_projected_as_queries_and_a_block_of_that_name_may_be_there(names):
+    rng = np.random.default_rng(0)
+    documents = rng.normal(size=(DOCUMENTS, 12)).astype(np.float32)
+    queries = rng.normal(size=(TASKS, 12)).astype(np.float32)
+    _, relevant = make_world()
+    plain = Projection(
+        weight=rng.normal(size=(LAYOUT.dim, 12)).astype(np.float32),
+        mean=rng.normal(size=12).astype(np.float32),
+        layout=BlockLayout(names, LAYOUT.widths),
+    )
+    projection, _ = turned(plain)
+    _, blocks, learned = make_variants(
+        documents=documents, queries=queries, relevant=relevant,
+        projection=projection, raw=slice(0, 12), folds=3, seed=0,
+    )  # fmt: skip
+    np.testing.assert_array_equal(blocks.spaces[0].queries, projection.queries(queries))
+    assert not np.allclose(blocks.spaces[0].queries, projection(queries))
+    assert learned.layout.names[:2] == names
+    assert len(set(learned.layout.names)) == 3

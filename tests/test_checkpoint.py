@@ -22,7 +22,7 @@ from safetensors.torch import save_file as save_tensors
 from subspace.blocks import BlockLayout
 from subspace.checkpoint import Checkpoint, load_checkpoint
 from subspace.encoder import Fingerprint
-from subspace.errors import CheckpointError
+from subspace.errors import CheckpointError, LayoutError
 from subspace.projection import Projection, QuerySide
 
 WIDTHS = {"style": 2, "topic": 3}
@@ -648,3 +648,9 @@ def test_the_encoders_spec_spells_out_the_fingerprint_and_may_move_to_another_fo
     spec = make_checkpoint().encoder_spec()
     assert (spec.model, spec.pooling, spec.layers) == ("folder/of/some-model", "mean", (1, -1))
     assert make_checkpoint().encoder_spec(model="elsewhere").model == "elsewhere"
+
+
+def test_an_offset_without_a_matrix_for_queries_is_refused_before_it_is_saved():
+    plain = make_checkpoint().projection
+    with pytest.raises(LayoutError, match="go together"):
+        replace(plain, offset=np.zeros(plain.layout.dim, np.float32))

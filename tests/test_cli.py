@@ -625,3 +625,28 @@ def test_help_is_there_for_every_command(command, tmp_path):
     out = run(*([command] if command else []), "--help", cwd=tmp_path).stdout
     assert "usage: subspace" in out
     assert "example: subspace" in out or "subspace fit --config" in out
+
+
+def test_pairs_in_every_command_that_reads_a_checkpoint(labelled_folder, tiny_qwen, tmp_path):
+    """Trained by steps, with blocks for pairs: probed, searched and benched on what it knows."""
+    write_set(tmp_path / "asked")
+    config = ROOT / "configs" / "demo.yaml"
+    run(
+        *("fit", "--config", config, *tiny(labelled_folder, tiny_qwen), "--data.pairs=[asked]"),
+        *("--model.blocks={topic: 6, style: 4, match: 4, answer: 4}", "--output=K"),
+        "--data.encoder.query_prompt=query: ",
+        cwd=tmp_path,
+    )
+    options = ("--checkpoint", "K", "--data", "asked", "--output")
+    riv = run("bench", "riv", *options, "riv", "--folds=0", "--orders=1", cwd=tmp_path)
+    assert "6 of 8 queries of 'asked' are left out: they were learned from" in riv.stderr
+    names = "single-vector,factored-only-match,factored-only-answer"
+    run("bench", "protocols", *options, "protocols", "--protocols", names, cwd=tmp_path)
+    written = json.loads((tmp_path / "protocols" / "protocols.json").read_text())
+    assert written["queries"] == 2
+    probed = run(
+        *("probe", "--checkpoint", "K", "--data", labelled_folder, "asked", "--output", "report"),
+        cwd=tmp_path,
+    )
+    assert "6 of 8 queries of 'asked' are left out" in probed.stdout + probed.stderr
+    assert "of the 3 sources" not in probed.stdout

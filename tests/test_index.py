@@ -4,12 +4,14 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from worlds import turned
 
 from subspace.blocks import BlockLayout, unit_blocks
 from subspace.errors import ConfigError, EngineError, IndexFolderError, LayoutError, WeightsError
@@ -17,6 +19,7 @@ from subspace.projection import Projection
 from subspace.retrieval import PRESETS, BlockIndex, Hit, UsageLog, Weights
 from subspace.retrieval.engines import NumpyEngine
 from subspace.retrieval.engines.folder import Stored, write_folder
+from subspace.retrieval.index import digest_projection
 from subspace.retrieval_sets import Document
 
 LAYOUT = BlockLayout.from_widths({"topic": 5, "style": 3, "tone": 2})
@@ -780,3 +783,16 @@ def test_changing_the_items_needs_no_new_index():
         hits = index.search(query, weights={name: weights}, k=99)
         wanted = sorted(kept, key=lambda n: -cosines(vectors[n], query)[name])
         assert ids(hits) == [f"d{n}" for n in wanted]
+
+
+def test_an_index_tells_projections_apart_by_what_documents_meet():
+    plain = Projection(
+        weight=np.eye(4, dtype=np.float32), mean=np.zeros(4, np.float32),
+        layout=BlockLayout.from_widths({"a": 2, "b": 2}),
+    )  # fmt: skip
+    apart, _ = turned(plain)
+    moved = replace(apart, offset=np.ones(4, np.float32))
+    asked = replace(apart, query=replace(apart.query, weight=np.ones((4, 4), np.float32)))
+    digests = [digest_projection(one) for one in (plain, apart, moved, asked)]
+    assert len({digests[1], digests[2]}) == 2
+    assert digests[1] == digests[3], "what queries meet changes no vector of the index"

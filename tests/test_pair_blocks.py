@@ -183,3 +183,44 @@ def test_wrong_settings_are_refused():
         FromPairs(groups=-1)
     with pytest.raises(ConfigError, match=r"pairs\.query_ridge must be above 0, got nan"):
         FromPairs(query_ridge=float("nan"))
+
+
+@pytest.mark.parametrize("block", [MATCH, ANSWER])
+def test_every_set_counts_the_same_however_large_and_each_counts(block):
+    """Two sets that teach different things: the result is the same when they change places."""
+    first, second = (statistics_of(*world(count, seed=seed)) for count, seed in ((200, 1), (40, 2)))
+    layout = BlockLayout((block,), (4,))
+
+    def solve(**sets: PairStatistics) -> np.ndarray:
+        together = Together(sets=sets)
+        return add_pair_blocks(None, layout=layout, together=together, settings=FromPairs()).weight
+
+    def scatter(weight: np.ndarray) -> np.ndarray:
+        return weight.T @ weight
+
+    both = scatter(solve(a=first, b=second))
+    np.testing.assert_allclose(both, scatter(solve(a=second, b=first)), atol=1e-4 * both.max())
+    for alone in (first, second):
+        assert np.abs(scatter(solve(a=alone)) - both).max() > 1e-2 * both.max()
+
+
+def test_halves_count_as_much_as_is_said():
+    queries, documents, pairs = world()
+    loud = np.diag(np.r_[np.zeros(8), np.ones(4) * 50])
+    together = Together(sets={"set": statistics_of(queries, documents, pairs)}, halves=[loud])
+    layout = BlockLayout((MATCH,), (4,))
+
+    def share(halves: float) -> float:
+        learned = add_pair_blocks(
+            None, layout=layout, together=together, settings=FromPairs(halves=halves)
+        )
+        return float(np.abs(learned.weight[:, 8:]).sum() / np.abs(learned.weight).sum())
+
+    assert share(0.0) == share(0.0)
+    assert share(50.0) < 0.5 * share(0.0), "what varies within a text tells no texts apart"
+
+
+def test_queries_that_say_what_their_documents_say_teach_nothing():
+    queries, _, pairs = world()
+    with pytest.raises(ConfigError, match="the same embedding as its relevant documents"):
+        learn(queries, queries, pairs)

@@ -410,3 +410,9 @@ def test_an_empty_document_is_named(command, tmp_path, capsys):
     path.write_text(path.read_text() + '\n{"_id": "d9", "text": " "}')
     assert command("--protocols", "single") == 2
     assert "corpus.jsonl:5: 'text' must be a text that is not empty" in capsys.readouterr().err
+
+
+def test_one_query_has_an_interval_and_proves_nothing():
+    one, other = make_result(np.array([0.5])), make_result(np.array([0.7]))
+    assert one.p_value(other) == 1
+    assert one.interval("ndcg@10") == (0.5, 0.5)

@@ -1,9 +1,17 @@
 """Documents, queries and judgements are read whole or refused line by line."""
 
+from dataclasses import replace
+
 import pytest
 
 from subspace.errors import RecordError
-from subspace.retrieval_sets import find_retrieval_sets, read_documents, read_retrieval_set
+from subspace.retrieval_sets import (
+    Document,
+    RetrievalSet,
+    find_retrieval_sets,
+    read_documents,
+    read_retrieval_set,
+)
 
 
 def write_set(folder, *, qrels: str):
@@ -93,3 +101,13 @@ def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "texts.jsonl").write_text("")
     with pytest.raises(RecordError, match="holds no texts"):
         read_documents(tmp_path / "texts.jsonl")
+
+
+def test_the_hash_of_judgements_does_not_hang_on_how_documents_are_cut(tmp_path):
+    one = RetrievalSet(
+        documents=(Document("d", "a long text"),), queries={"q": "x"}, relevance={"q": {"d": 1.0}}
+    )
+    cut = replace(one, documents=(Document("d", "a"),))
+    assert one.judgements_sha256 == cut.judgements_sha256
+    assert one.judgements_sha256 != replace(one, queries={"q": "y"}).judgements_sha256
+    assert one.judgements_sha256 != replace(one, relevance={"q": {"d": 2.0}}).judgements_sha256

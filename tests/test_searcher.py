@@ -5,10 +5,12 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from worlds import turned
 
 from subspace.blocks import BlockLayout
 from subspace.checkpoint import load_checkpoint
@@ -455,3 +457,19 @@ def test_nothing_is_loaded_that_is_not_needed(searching, folder, tmp_path):
         check=False,
     )
     assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_queries_are_projected_as_queries(checkpoint, encoder):
+    """Same blocks, but queries are given turned: what finds them is the matrix for queries."""
+    texts = list(TEXTS.values())
+    documents = [Document(id=name, text=text) for name, text in TEXTS.items()]
+    projection, _ = turned(checkpoint.projection)
+    index = BlockIndex.build(documents, encoder.encode(texts), projection=projection)
+    searcher = Searcher(replace(checkpoint, projection=projection), index, encoder=encoder)
+    found = searcher.search(QUERY, k=len(TEXTS))
+    asked = projection.queries(encoder.encode([QUERY], kind="query"))
+    scores = asked @ projection(encoder.encode(texts)).T / len(projection.layout)
+    wanted = dict(zip(TEXTS, scores[0], strict=True))
+    assert {hit.id: hit.score for hit in found} == pytest.approx(wanted, abs=1e-5)
+    other = projection(encoder.encode([QUERY])) @ projection(encoder.encode(texts)).T
+    assert not np.allclose(other / len(projection.layout), scores, atol=0.05)

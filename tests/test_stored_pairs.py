@@ -88,3 +88,39 @@ def test_the_hash_follows_texts_and_judgements(encoder, tmp_path):
     assert store_pairs(read_pairs([folder]), encoder=encoder)["two"].sha256 == first.sha256
     (folder / "qrels.tsv").write_text("q0\td3\t1\n")
     assert store_pairs(read_pairs([folder]), encoder=encoder)["two"].sha256 != first.sha256
+
+
+def test_halves_are_of_documents_and_training_queries_alone(encoder, tmp_path):
+    folder = write_set(tmp_path / "asked")
+    path = folder / "queries.jsonl"
+    path.write_text(path.read_text().replace("tell me of", "tell me all that there is to know of"))
+    sets = read_pairs([folder])
+    stored = store_pairs(sets, encoder=encoder)["asked"]
+    data = sets["asked"]
+    long = [d.text for d in data.documents] + [
+        text for query, text in data.queries.items() if data.split(query) == "train"
+    ]
+    halves = [" ".join(t.split()[: len(t.split()) // 2]) for t in long]
+    assert len(halves) == 8 + 6
+    np.testing.assert_array_equal(stored.halves[:, 0], encoder.rows(halves))
+
+
+def test_files_of_judgements_may_be_called_dev(tmp_path):
+    folder = write_set(tmp_path / "asked", splits=False)
+    lines = (folder / "qrels.tsv").read_text().splitlines()[1:]
+    (folder / "qrels.tsv").unlink()
+    (folder / "qrels").mkdir()
+    for name, part in (("train", lines[:8]), ("dev", lines[8:12]), ("test", lines[12:])):
+        (folder / "qrels" / f"{name}.tsv").write_text("\n".join(part) + "\n")
+    data = read_pairs([folder])["asked"]
+    assert {data.split(query) for query in data.queries} == {"train", "validation", "test"}
+
+
+def test_a_set_with_nothing_to_learn_from_is_named_with_its_splits(tmp_path):
+    folder = write_set(tmp_path / "asked", splits=False)
+    (folder / "qrels").mkdir()
+    (folder / "qrels.tsv").rename(folder / "qrels" / "test.tsv")
+    with pytest.raises(
+        ConfigError, match=r"no query of 'asked' in the split 'train' .*8 in 'test'"
+    ):
+        read_pairs([folder])

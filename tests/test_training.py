@@ -17,6 +17,7 @@ from subspace.datamodule import FactorData, _first_groups
 from subspace.encoder import EncoderSpec
 from subspace.errors import CheckpointError, ConfigError, LayoutError
 from subspace.losses import LossWeights
+from subspace.pair_batches import PairBatch
 from subspace.training import SeparationModule
 
 pytestmark = pytest.mark.filterwarnings(
@@ -407,3 +408,70 @@ def test_blocks_from_pairs_without_pairs_and_pairs_without_blocks_are_refused(st
         fit_pairs(stored, steps=0)
     with pytest.raises(ConfigError, match="no block learns from it"):
         fit(with_pairs, steps=0)
+
+
+def test_validation_pairs_are_those_of_validation_queries(with_pairs):
+    data = FactorData(**with_pairs)
+    data.prepare_data()
+    stored = data._pairs["asked"]
+    (plan,) = data._pair_plans("validation")
+    assert sorted(map(tuple, plan.pairs)) == sorted(map(tuple, stored.pairs_of("validation")))
+    assert set(plan.pairs[:, 0]).isdisjoint(stored.pairs_of("train")[:, 0])
+    assert plan.queries.dtype == np.float32
+
+
+def test_batches_of_pairs_that_weigh_nothing_change_nothing_and_end_nothing(with_pairs):
+    module, _ = fit_pairs(with_pairs, steps=30, losses=LossWeights(pairs=0))
+    start, _ = fit_pairs(with_pairs, steps=0)
+    rows = module.layout.slice("match")
+    assert torch.equal(module.weight[rows], start.weight[rows])
+
+
+def test_before_the_first_step_only_answer_tells_queries_apart(with_pairs):
+    module, _ = fit_pairs(with_pairs, steps=0)
+    for block in module.layout:
+        rows = module.layout.slice(block)
+        same = torch.equal(module.query_weight[rows], module.weight[rows])
+        assert same == (block != "answer")
+
+
+def test_keeping_the_raw_ranking_pulls_at_no_block_of_pairs(with_pairs):
+    module, _ = fit_pairs(with_pairs, steps=0)
+    data = FactorData(**with_pairs)
+    data.prepare_data()
+    batch = next(
+        batch for batch in data._whole_sources("train") if not isinstance(batch, PairBatch)
+    )
+    module.zero_grad()
+    terms = module.loss_terms(batch)
+    sum(term for name, term in terms.items() if name.startswith("keep")).backward()
+    for block in module.layout:
+        pulled = bool(module.weight.grad[module.layout.slice(block)].abs().sum() > 0)
+        assert pulled == (block not in ("match", "answer"))
+
+
+def test_pairs_of_the_same_name_as_a_source_are_no_source(stored, tmp_path):
+    folder = write_set(tmp_path / "one")
+    data = FactorData(**{**stored, "pairs": [str(folder)]})
+    data.prepare_data()
+    name = next(iter(data._sources))
+    renamed = folder.rename(tmp_path / name)
+    data = FactorData(**{**stored, "pairs": [str(renamed)]})
+    training = data.training_data
+    assert training.data_sha256 == {n: s.sha256 for n, s in data._sources.items()}
+    assert training.recipe["pairs_sha256"] == {name: data._pairs[name].sha256}
+
+
+def test_blocks_of_pairs_alone_are_refused_by_name():
+    with pytest.raises(ConfigError, match="needs a factor's block beside those"):
+        SeparationModule({"match": 4})
+
+
+def test_pairs_and_blocks_that_do_not_go_together_are_refused_before_anything_is_encoded(
+    stored, with_pairs
+):
+    for arguments, factors in ((stored, ["topic", "match"]), (with_pairs, ["topic"])):
+        data = FactorData(**{**arguments, "factors": factors})
+        with pytest.raises(ConfigError, match=r"data\.pairs"):
+            data.prepare_data()
+        assert data._encoder is None

@@ -1,11 +1,14 @@
 """Worlds in which the truth is known: planted factors, and what to cut out of them."""
 
+from dataclasses import replace
+
 import numpy as np
+from scipy.stats import ortho_group
 
 from subspace.blocks import BlockLayout
 from subspace.evaluation.separation import EmbeddedSource
 from subspace.labels import Column, Labels
-from subspace.projection import Projection
+from subspace.projection import Projection, QuerySide
 from subspace.records import SPLITS, Record
 
 COUNT = 3000
@@ -78,3 +81,12 @@ def embedded(
         )
     )
     return EmbeddedSource(records=records, labels=labels, x=plant(labels) if x is None else x)
+
+
+def turned(projection: Projection, *, seed: int = 0) -> tuple[Projection, np.ndarray]:
+    """The same projection for queries that were turned by a rotation (D, D), and the rotation."""
+    rotation = ortho_group.rvs(projection.input_dim, random_state=seed).astype(np.float32)
+    none = np.zeros(projection.layout.dim, np.float32)
+    weight = projection.weight @ rotation.T
+    query = QuerySide(weight=weight, offset=(projection.weight - weight) @ projection.mean)
+    return replace(projection, offset=none, query=query), rotation

@@ -16,7 +16,7 @@ from subspace.encoder import EncoderSpec
 from subspace.errors import ConfigError
 from subspace.labels import Ints, Labels
 from subspace.pair_batches import PairBatch, PairPlan
-from subspace.pair_blocks import Together
+from subspace.pair_blocks import Together, check_pairs
 from subspace.pair_statistics import group_scatter
 from subspace.records import Split, read_records
 from subspace.stored_pairs import StoredPairs, read_pairs, store_pairs, training_pairs
@@ -100,6 +100,8 @@ class FactorData(pl.LightningDataModule):
                 "no data: give data.sources (files or folders of labelled JSONL), or set the "
                 f"environment variable {ENVIRONMENT_VARIABLE} to a folder of sources"
             )
+        if self._factors is not None:
+            check_pairs(self._factors, given=bool(self._pair_paths))
         records = read_records(paths, exclude=self._exclude)
         pairs = read_pairs(self._pair_paths)
         encoder = CachedEncoder.open(self._spec, root=self._store_root)
@@ -131,11 +133,12 @@ class FactorData(pl.LightningDataModule):
             ),
             encoder_model=self._spec.model,
             fingerprint=encoder.encoder.fingerprint,
-            data_sha256={
-                **{name: self._sources[name].sha256 for name in train},
-                **{name: pairs.sha256 for name, pairs in self._pairs.items()},
+            data_sha256={name: self._sources[name].sha256 for name in train},
+            recipe={
+                "weak": asdict(self._weak),
+                # Apart from sources, which may have the same names.
+                "pairs_sha256": {name: pairs.sha256 for name, pairs in self._pairs.items()},
             },
-            recipe={"weak": asdict(self._weak)},
             together=self._together(train) if self._pairs else None,
         )
 
@@ -209,8 +212,8 @@ class FactorData(pl.LightningDataModule):
         encoder = self._require_encoder()
         return [
             PairPlan(
-                queries=self._vectors[pairs.queries],
-                documents=self._vectors[pairs.documents],
+                queries=encoder.store.read(pairs.queries),
+                documents=encoder.store.read(pairs.documents),
                 pairs=pairs.pairs_of(split),
                 size=self._batch_size if split == "train" else 4 * self._batch_size,
                 seed=self._seed,

@@ -47,9 +47,22 @@ class EmbeddingShards:
 
     @classmethod
     def create(
-        cls, folder: Path, *, layout: BlockLayout, source: DocumentFile, projection_digest: str
+        cls,
+        folder: Path,
+        *,
+        layout: BlockLayout,
+        source: DocumentFile,
+        projection_digest: str,
+        kind: str = "document",
     ) -> Self:
         """Starts a folder, or goes on with one of the same texts and the same projection.
+
+        Args:
+            folder: Where; new, empty, or that of an earlier run.
+            layout: Of an embedding.
+            source: The texts.
+            projection_digest: Tells projections apart.
+            kind: What the texts are embedded as: `document` or `query`.
 
         Raises:
             StoreError: The folder holds something else, or cannot be written to.
@@ -58,6 +71,7 @@ class EmbeddingShards:
             "format_version": FORMAT_VERSION,
             "layout": layout.to_widths(),
             "projection_digest": projection_digest,
+            "kind": kind,
             "source": source.to_json(),
         }
         path = folder / "manifest.json"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -37,9 +38,9 @@ class PairBatch(NamedTuple):
 class PairPlan:
     """Which queries and documents of one set are in the batch of a step.
 
-    A quarter of the places goes to queries, three quarters to documents: those relevant to the
-    queries first, then the hard negatives, which are the nearest documents in the raw embedding
-    that are not relevant.
+    A quarter of the places goes to queries, three quarters to documents, of every query in turn:
+    one that is relevant, one hard negative (the nearest documents in the raw embedding that are
+    not relevant), the next that is relevant, and so on.
 
     Attributes:
         queries: Raw embeddings of the set's queries (Q, D).
@@ -62,9 +63,12 @@ class PairPlan:
         rng = np.random.default_rng((self.seed, step))
         asked = rng.permutation(len(self._asked))[: max(1, self.size // 4)]
         room = self.size - len(asked)
-        wanted = [self._relevant[q] for q in asked] + [self._negatives[q] for q in asked]
+        wanted = [
+            _in_turn(rng.permutation(self._relevant[q]).tolist(), self._negatives[q].tolist())
+            for q in asked
+        ]
         # In the order in which they come; the first of equal ones stays.
-        documents = np.array(list(dict.fromkeys(np.concatenate(wanted).tolist())))[:room]
+        documents = np.array(list(dict.fromkeys(_in_turn(*wanted))))[:room]
         relevant = np.stack([np.isin(documents, self._relevant[q]) for q in asked])
         return PairBatch(
             queries=torch.from_numpy(
@@ -99,3 +103,8 @@ class PairPlan:
                 nearest = np.argsort(-row, kind="stable")[:_HARD]
                 found.append(nearest[np.isfinite(row[nearest])])
         return found
+
+
+def _in_turn(*lists: list[int]) -> list[int]:
+    """The first of each list, then the second of each that has one, and so on."""
+    return [n for n in chain.from_iterable(zip_longest(*lists)) if n is not None]

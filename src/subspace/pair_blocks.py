@@ -15,7 +15,7 @@ With q and d the embeddings of a query and a document, each minus the mean of it
 Both are solved without SGD, and apart from the factors' blocks, which they leave as they are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -100,10 +100,33 @@ class Together:
         return queries.mean, documents.mean
 
 
-def factor_layout(layout: BlockLayout) -> BlockLayout:
-    """The layout without the blocks that are learned from pairs."""
+def factor_layout(layout: BlockLayout) -> BlockLayout | None:
+    """The layout without the blocks that are learned from pairs; None if no other is left."""
     widths = {name: w for name, w in layout.to_widths().items() if name not in PAIR_BLOCKS}
-    return BlockLayout.from_widths(widths)
+    return BlockLayout.from_widths(widths) if widths else None
+
+
+def check_pairs(blocks: Iterable[str], *, given: bool) -> None:
+    """Refuses pairs without a block that learns from them, and such a block without pairs.
+
+    Args:
+        blocks: Their names.
+        given: Whether there are pairs.
+
+    Raises:
+        ConfigError: There is one without the other.
+    """
+    named = [block for block in blocks if block in PAIR_BLOCKS]
+    if named and not given:
+        raise ConfigError(
+            f"block '{named[0]}' is learned from pairs: give data.pairs (folders in the BEIR "
+            "layout), or leave the block out"
+        )
+    if given and not named:
+        raise ConfigError(
+            "data.pairs is given, but no block learns from it: add `match` or `answer` to "
+            "model.blocks"
+        )
 
 
 def add_pair_blocks(
@@ -179,6 +202,11 @@ def match_rows(together: Together, *, width: int, settings: FromPairs) -> Matrix
         if scatters and weight:
             within = within + weight * np.trace(within) * _mean([unit_trace(s) for s in scatters])
     dim = len(within)
+    if not np.trace(within) > 0:
+        raise ConfigError(
+            "every query of data.pairs has the same embedding as its relevant documents: there is "
+            "nothing to learn"
+        )
     floor = np.trace(within) / dim * np.eye(dim)
     shrunk = (1 - settings.shrinkage) * within + settings.shrinkage * floor
     queries, documents = together.sides

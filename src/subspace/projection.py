@@ -58,6 +58,8 @@ class Projection:
                 f"the mean has shape {self.mean.shape}, the projection takes "
                 f"{self.weight.shape[1]} dimensions"
             )
+        if (self.offset is None) != (self.query is None):
+            raise LayoutError("an offset and a matrix for queries go together")
         rows, shape = (self.layout.dim,), self.weight.shape
         wanted: list[tuple[str, Array | None, tuple[int, ...]]] = [("offset", self.offset, rows)]
         if self.query is not None:

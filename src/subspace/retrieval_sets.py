@@ -1,5 +1,7 @@
 """RetrievalSet: documents, queries and relevance judgements in the BEIR layout."""
 
+import hashlib
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +12,8 @@ from subspace.jsonl import Line, Problems, read_lines, read_text
 Scalar = str | float | bool
 
 _TEXTS = ("corpus.jsonl", "queries.jsonl")
+# What files of judgements are also called.
+_SPLITS = {"dev": "validation", "valid": "validation", "val": "validation"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,20 @@ class RetrievalSet:
     queries: Mapping[str, str]
     relevance: Mapping[str, Mapping[str, float]]
     splits: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def judgements_sha256(self) -> str:
+        """Hash of queries and judgements: what can be learned from, however documents are cut."""
+        content = {
+            "queries": dict(self.queries),
+            "relevance": {query: dict(grades) for query, grades in self.relevance.items()},
+        }
+        canonical = json.dumps(content, sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def split(self, query: str) -> str:
+        """The split of a query; `train` where the set names none."""
+        return self.splits.get(query, "train")
 
 
 def find_retrieval_sets(paths: Iterable[Path | str]) -> dict[str, Path]:
@@ -125,7 +143,7 @@ def read_retrieval_set(folder: Path | str) -> RetrievalSet:
                 continue
             relevance.setdefault(query, {})[document] = grade
             if path.parent != folder:
-                splits.setdefault(query, path.stem)
+                splits.setdefault(query, _SPLITS.get(path.stem, path.stem))
     problems.raise_if_any()
     return RetrievalSet(
         documents=tuple(documents.values()),
@@ -175,7 +193,7 @@ def _read_documents(
         metadata = line.value.get("metadata")
         split = metadata.get("split") if isinstance(metadata, dict) else None
         if splits is not None and isinstance(split, str):
-            splits[document.id] = split
+            splits[document.id] = _SPLITS.get(split, split)
     return documents
 
 

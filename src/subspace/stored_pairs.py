@@ -1,7 +1,6 @@
 """Stored pairs: queries and documents with judgements, whose embeddings lie in the store."""
 
-import hashlib
-import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,7 @@ class StoredPairs:
         splits: The split of each query (Q,); `train` where the set names none.
         halves: Rows of the two halves (M, 2) of documents and of training queries that are long
             enough.
-        sha256: Hash of texts and judgements.
+        sha256: Hash of queries and judgements.
     """
 
     queries: Ints
@@ -56,7 +55,8 @@ def read_pairs(paths: Iterable[Path | str]) -> dict[str, RetrievalSet]:
     """Reads every retrieval set (BEIR layout) at or below some folders, by name.
 
     Raises:
-        ConfigError: A path holds none, or two sets have the same name.
+        ConfigError: A path holds none, two sets have the same name, or one has nothing to learn
+            from.
         RecordError: With every wrong line.
     """
     sets: dict[str, RetrievalSet] = {}
@@ -71,6 +71,7 @@ def read_pairs(paths: Iterable[Path | str]) -> dict[str, RetrievalSet]:
             if name in sets:
                 raise ConfigError(f"data.pairs: two sets are named '{name}'; rename a folder")
             sets[name] = read_retrieval_set(folder)
+            _check_learnable(sets[name], name=name)
     return sets
 
 
@@ -92,11 +93,7 @@ def store_pairs(
 def training_pairs(
     stored: StoredPairs, *, vectors: Vectors
 ) -> tuple[PairStatistics, Matrix | None]:
-    """Statistics of the training queries, all documents, and their pairs; scatter of halves.
-
-    Raises:
-        ConfigError: No training query has a relevant document.
-    """
+    """Statistics of the training queries, all documents, and their pairs; scatter of halves."""
     pairs = stored.pairs_of("train")
     asked, position = np.unique(pairs[:, 0], return_inverse=True)
     statistics = collect_pairs(
@@ -119,7 +116,7 @@ def _store_set(data: RetrievalSet, *, encoder: CachedEncoder, progress: bool) ->
         for document, grade in data.relevance.get(query, {}).items()
         if grade > 0
     ]
-    splits = tuple(data.splits.get(query, "train") for query in data.queries)
+    splits = tuple(data.split(query) for query in data.queries)
     texts = [document.text for document in data.documents]
     asked = list(data.queries.values())
     training = [text for text, split in zip(asked, splits, strict=True) if split == "train"]
@@ -130,7 +127,7 @@ def _store_set(data: RetrievalSet, *, encoder: CachedEncoder, progress: bool) ->
         pairs=np.array(pairs, dtype=np.int64).reshape(-1, 2),
         splits=splits,
         halves=encoder.rows(halves, progress=progress).reshape(-1, 2),
-        sha256=_hash(data),
+        sha256=data.judgements_sha256,
     )
 
 
@@ -143,11 +140,12 @@ def _halves(text: str) -> tuple[str, ...]:
     return " ".join(words[:middle]), " ".join(words[middle:])
 
 
-def _hash(data: RetrievalSet) -> str:
-    content = {
-        "documents": [[document.id, document.text] for document in data.documents],
-        "queries": dict(data.queries),
-        "relevance": {query: dict(grades) for query, grades in data.relevance.items()},
-    }
-    canonical = json.dumps(content, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def _check_learnable(data: RetrievalSet, *, name: str) -> None:
+    judged = [query for query, grades in data.relevance.items() if max(grades.values()) > 0]
+    if any(data.split(query) == "train" for query in judged):
+        return
+    counts = Counter(data.split(query) for query in judged)
+    said = ", ".join(f"{count} in {split!r}" for split, count in counts.items()) or "none at all"
+    raise ConfigError(
+        f"data.pairs: no query of '{name}' in the split 'train' has a relevant document ({said})"
+    )

@@ -28,8 +28,8 @@ from subspace.pair_blocks import (
     ANSWER,
     PAIR_BLOCKS,
     FromPairs,
-    Together,
     add_pair_blocks,
+    check_pairs,
     factor_layout,
 )
 from subspace.projection import Projection, QuerySide
@@ -115,6 +115,11 @@ class SeparationModule(pl.LightningModule):
         self.layout = BlockLayout.from_widths(
             blocks or dict.fromkeys(("topic", "style", "complexity", "specificity"), 256)
         )
+        if not factor_layout(self.layout):
+            raise ConfigError(
+                "model.blocks needs a factor's block beside those learned from pairs, such as "
+                "topic: 32"
+            )
         self.solver = solver
         self._closed_form = closed_form
         self._from_pairs = pairs
@@ -135,6 +140,7 @@ class SeparationModule(pl.LightningModule):
         provider = cast(DataProvider, cast(Any, self.trainer).datamodule)
         self._data = data = provider.training_data
         factors = factor_layout(self.layout)
+        assert factors is not None
         start = solve_closed_form(
             data.statistics,
             layout=factors,
@@ -142,7 +148,8 @@ class SeparationModule(pl.LightningModule):
             raw=data.fingerprint.last_layer,
         )
         projection = start.projection
-        together = _find_pairs(data.together, layout=self.layout)
+        together = data.together
+        check_pairs(self.layout, given=together is not None)
         if together is not None:
             projection = add_pair_blocks(
                 projection, layout=self.layout, together=together, settings=self._from_pairs
@@ -176,6 +183,7 @@ class SeparationModule(pl.LightningModule):
             self._guards[block] = torch.from_numpy(start.guards[block].astype(np.float32))
         if self.solver == "sgd":
             self._open_spare_rows()
+            self._tie_queries()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam on the projection and the probe heads."""
@@ -227,7 +235,7 @@ class SeparationModule(pl.LightningModule):
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """Weighted sum; each kind of term is the mean over the blocks that have it."""
-        total = self.weight.new_zeros(())
+        total = self.weight.sum() * 0  # a batch whose terms all have weight 0 teaches nothing
         for kind, weight in asdict(self._weights).items():
             parts = [term for name, term in terms.items() if name.split("/")[0] == kind]
             if parts:
@@ -383,7 +391,9 @@ class SeparationModule(pl.LightningModule):
         if self._weights.keep:
             raw = normalize(batch.x[:, self._require_data().fingerprint.last_layer], dim=-1)
             scores = {name: unit @ unit.T for name, unit in units.items()}
-            kept = {"all": torch.stack(list(scores.values())).mean(dim=0)}
+            # Not those learned from pairs: queries meet documents there by another matrix.
+            ranked = [scores[name] for name in scores if name not in PAIR_BLOCKS]
+            kept = {"all": torch.stack(ranked).mean(dim=0)}
             if self._closed_form.content in scores:
                 kept[self._closed_form.content] = scores[self._closed_form.content]
             for name, similarity in kept.items():
@@ -427,22 +437,3 @@ class SeparationModule(pl.LightningModule):
 
 def _count(batch: Batch | PairBatch) -> int:
     return len(batch.queries) if isinstance(batch, PairBatch) else len(batch.x)
-
-
-def _find_pairs(together: Together | None, *, layout: BlockLayout) -> Together | None:
-    """What the blocks learned from pairs learn from; None if there are no such blocks.
-
-    Raises:
-        ConfigError: There are pairs without such blocks, or such blocks without pairs.
-    """
-    named = [block for block in layout if block in PAIR_BLOCKS]
-    if bool(named) == (together is not None):
-        return together
-    if named:
-        raise ConfigError(
-            f"block '{named[0]}' is learned from pairs: give data.pairs (folders in the BEIR "
-            "layout), or leave the block out"
-        )
-    raise ConfigError(
-        "data.pairs is given, but no block learns from it: add `match` or `answer` to model.blocks"
-    )

@@ -75,6 +75,11 @@ def check_folds(folds: int, *, queries: int) -> None:
     """
     if folds == 1 or folds < 0 or folds > queries:
         raise ConfigError(f"folds must be 0 or between 2 and {queries}, the queries, got {folds}")
+    if folds and queries - -(-queries // folds) < 2:
+        raise ConfigError(
+            f"{queries} queries in {folds} folds leave one to learn from: give more queries, or "
+            "folds 0 for no block learned from judgements"
+        )
 
 
 def make_variants(
@@ -161,5 +166,6 @@ def _append(
         )
         for part in learned
     )
-    wider = BlockLayout((*layout.names, MATCH), (*layout.widths, width))
+    name = MATCH if MATCH not in layout.names else "judgements"
+    wider = BlockLayout((*layout.names, name), (*layout.widths, width))
     return Variant(f"blocks and pairs, {len(learned)}-fold", wider, spaces, fold)

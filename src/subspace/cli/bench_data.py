@@ -1,11 +1,17 @@
 """The retrieval set that a bench reads, and its arguments."""
 
 import argparse
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from subspace.cli.unseen_queries import keep_unseen
+
 if TYPE_CHECKING:
+    from subspace.checkpoint import Checkpoint
     from subspace.retrieval_sets import RetrievalSet
+
+_log = logging.getLogger(__name__)
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -18,8 +24,10 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_data(arguments: argparse.Namespace) -> "RetrievalSet":
+def read_data(arguments: argparse.Namespace, *, checkpoint: "Checkpoint") -> "RetrievalSet":
     """The retrieval set, its documents cut where the arguments say.
+
+    Queries that the checkpoint learned from are left out, and what was done is logged.
 
     Raises:
         RecordError: With every wrong line.
@@ -27,6 +35,9 @@ def read_data(arguments: argparse.Namespace) -> "RetrievalSet":
     from subspace.retrieval_sets import read_retrieval_set
 
     data = read_retrieval_set(arguments.data)
+    data, warning = keep_unseen(data, checkpoint, name=arguments.data)
+    if warning:
+        _log.warning(warning)
     if not arguments.until:
         return data
     documents = tuple(replace(d, text=_cut(d.text, arguments.until)) for d in data.documents)

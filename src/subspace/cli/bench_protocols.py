@@ -66,8 +66,8 @@ def _run(arguments: argparse.Namespace) -> None:
     from subspace.checkpoint import load_checkpoint
 
     output = make_folder(arguments.output)
-    data = read_data(arguments)
     checkpoint = load_checkpoint(arguments.checkpoint)
+    data = read_data(arguments, checkpoint=checkpoint)
     layout = checkpoint.projection.layout
     levels = BlockLayout(LEVELS, (1,) * len(LEVELS))
     setting = Setting(

@@ -58,10 +58,10 @@ def _run(arguments: argparse.Namespace) -> None:
 
     check_options(arguments.orders)
     output = make_folder(arguments.output)
-    data = read_data(arguments)
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    data = read_data(arguments, checkpoint=checkpoint)
     relevant = relevance_matrix(data)
     check_folds(arguments.folds, queries=len(relevant))
-    checkpoint = load_checkpoint(arguments.checkpoint)
     encoder = open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store)
     variants = make_variants(
         documents=encoder.encode([d.text for d in data.documents], progress=True),

@@ -38,6 +38,11 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     add_store(parser)
     parser.add_argument("--input", required=True, metavar="F", help="JSONL with `id` and `text`")
     parser.add_argument(
+        "--queries",
+        action="store_true",
+        help="the texts are queries: the encoder's prompt for these, and the projection's side",
+    )
+    parser.add_argument(
         "--output", required=True, metavar="F", help="the .npz file or the folder to write"
     )
     parser.add_argument(
@@ -82,14 +87,20 @@ def _write_file(arguments: argparse.Namespace) -> None:
         store=arguments.store,
         dtype=arguments.encoder_dtype,
     )
-    raw = encoder.encode([document.text for document in documents], progress=True)
+    projection = checkpoint.projection
+    project = projection.queries if arguments.queries else projection
+    raw = encoder.encode(
+        [document.text for document in documents],
+        kind="query" if arguments.queries else "document",
+        progress=True,
+    )
     partial = output.with_name(f".{output.stem}.partial.npz")
     try:
         np.savez(
             partial,
-            embeddings=checkpoint.projection(raw),
+            embeddings=project(raw),
             ids=np.array([document.id for document in documents]),
-            layout=np.array(json.dumps(checkpoint.projection.layout.to_widths())),
+            layout=np.array(json.dumps(projection.layout.to_widths())),
         )
         os.replace(partial, output)
     except OSError as error:
@@ -97,7 +108,7 @@ def _write_file(arguments: argparse.Namespace) -> None:
     finally:
         with contextlib.suppress(OSError):  # the error that led here says more
             partial.unlink(missing_ok=True)
-    print(f"{len(documents)} texts, {checkpoint.projection.layout.dim} dimensions -> {output}")
+    print(f"{len(documents)} texts, {projection.layout.dim} dimensions -> {output}")
 
 
 def _write_shards(arguments: argparse.Namespace, *, trainer: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from subspace.checkpoint import Checkpoint, load_checkpoint
 from subspace.cli.arguments import open_encoder
 from subspace.document_file import DocumentFile
 from subspace.embedding_shards import EmbeddingShards
+from subspace.encoder import Kind
 from subspace.retrieval.index import digest_projection
 
 
@@ -24,6 +25,7 @@ class ShardJob:
         encoder: Where the encoder lies, if not where the checkpoint says.
         dtype: In which the encoder runs, if not as the checkpoint's did.
         store: Folder of computed embeddings.
+        kind: What the texts are.
     """
 
     shards: EmbeddingShards
@@ -31,6 +33,7 @@ class ShardJob:
     encoder: str | None
     dtype: str | None
     store: str
+    kind: Kind
 
     def open(self, *, device: str | None = None) -> Callable[[int], None]:
         """Opens the encoder and gives what writes a shard by its number, unless it is done."""
@@ -41,17 +44,19 @@ class ShardJob:
             dtype=self.dtype,
             device=device,
         )
+        projection = self.checkpoint.projection
+        project = projection.queries if self.kind == "query" else projection
         encoder.warns = False  # said once, of all shards
 
         def write(number: int) -> None:
             if number not in self.shards.missing():
                 return
             documents, before = self.shards.source.read(number), encoder.truncated
-            raw = encoder.encode([document.text for document in documents])
+            raw = encoder.encode([document.text for document in documents], kind=self.kind)
             self.shards.write(
                 number,
                 ids=[document.id for document in documents],
-                embeddings=self.checkpoint.projection(raw),
+                embeddings=project(raw),
                 truncated=encoder.truncated - before,
             )
 
@@ -67,10 +72,12 @@ def plan_shards(arguments: argparse.Namespace, *, first: bool) -> ShardJob:
     """
     checkpoint = load_checkpoint(arguments.checkpoint)
     folder, path = Path(arguments.output), Path(arguments.input)
+    kind: Kind = "query" if arguments.queries else "document"
     if first:
         source = DocumentFile.scan(path, texts_per_part=arguments.shard_size, progress=True)
         shards = EmbeddingShards.create(
             folder,
+            kind=kind,
             layout=checkpoint.projection.layout,
             source=source,
             projection_digest=digest_projection(checkpoint.projection),
@@ -84,6 +91,7 @@ def plan_shards(arguments: argparse.Namespace, *, first: bool) -> ShardJob:
         encoder=arguments.encoder,
         dtype=arguments.encoder_dtype,
         store=arguments.store,
+        kind=kind,
     )
 
 

@@ -11,6 +11,7 @@ from subspace.cli.arguments import (
     make_folder,
     open_encoder,
 )
+from subspace.cli.unseen_queries import keep_unseen
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from subspace.checkpoint import Checkpoint
     from subspace.evaluation import BaseRetrieval
     from subspace.projection import Projection
+    from subspace.retrieval_sets import RetrievalSet
     from subspace.stored_sources import StoredSource
 
 
@@ -67,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from subspace.checkpoint import load_checkpoint
     from subspace.evaluation import EmbeddedSource, measure_report, summary, write_report
     from subspace.records import read_records
-    from subspace.retrieval_sets import find_retrieval_sets
+    from subspace.retrieval_sets import find_retrieval_sets, read_retrieval_set
     from subspace.stored_sources import store_sources
 
     if arguments.seeds < 1:
@@ -85,6 +87,11 @@ def _run(arguments: argparse.Namespace) -> None:
         warnings=warnings,
         leave_out=not arguments.no_cross_corpus,
     )
+    searched = {}
+    for name, folder in find_retrieval_sets(arguments.data).items():
+        data, warning = keep_unseen(read_retrieval_set(folder), checkpoint, name=name)
+        searched[name] = data
+        warnings += [warning] if warning else []
     report = measure_report(
         checkpoint.projection,
         sources={
@@ -100,8 +107,8 @@ def _run(arguments: argparse.Namespace) -> None:
         cross_corpus=cross_corpus,
         baselines=baselines,
         base=[
-            _search(checkpoint, name=name, folder=folder, encoder=encoder)
-            for name, folder in find_retrieval_sets(arguments.data).items()
+            _search(checkpoint, name=name, data=data, encoder=encoder)
+            for name, data in searched.items()
         ],
         about={
             "checkpoint": checkpoint.manifest(),
@@ -150,10 +157,12 @@ def _compare(
     from subspace.closed_form import ClosedForm, solve_closed_form
     from subspace.evaluation import baselines as baseline
     from subspace.evaluation.cross_corpus import leave_one_out
+    from subspace.pair_blocks import factor_layout
     from subspace.stored_sources import training_statistics
     from subspace.weak_statistics import WeakSupervision
 
-    layout, raw = checkpoint.projection.layout, checkpoint.fingerprint.last_layer
+    raw = checkpoint.fingerprint.last_layer
+    layout = factor_layout(checkpoint.projection.layout) or checkpoint.projection.layout
     models = {
         "random rotation": baseline.random_rotation(
             layout=layout, raw=raw, dim=checkpoint.projection.input_dim
@@ -204,12 +213,10 @@ def _compare(
 
 
 def _search(
-    checkpoint: "Checkpoint", *, name: str, folder: object, encoder: "CachedEncoder"
+    checkpoint: "Checkpoint", *, name: str, data: "RetrievalSet", encoder: "CachedEncoder"
 ) -> "BaseRetrieval":
     from subspace.evaluation import measure_base_retrieval
-    from subspace.retrieval_sets import read_retrieval_set
 
-    data = read_retrieval_set(str(folder))
     return measure_base_retrieval(
         checkpoint.projection,
         name=name,

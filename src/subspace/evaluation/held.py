@@ -8,6 +8,7 @@ import numpy.typing as npt
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from subspace.errors import ConfigError
 from subspace.evaluation.probes import linear_probe
 from subspace.evaluation.scores import (
     Floats,
@@ -139,5 +140,7 @@ def learned_directions(x: Vectors, task: ProbeTask) -> Vectors:
     codes = task.column.codes
     enough = np.bincount(codes[task.train], minlength=task.column.class_count) > 1
     train = task.train[enough[codes[task.train]]]  # one text has no covariance
+    if not np.ptp(x[train], axis=0).any():
+        raise ConfigError("the labelled texts of a source all have the same embedding")
     analysis = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto")
     return np.asarray(analysis.fit(x[train], codes[train]).transform(x))
