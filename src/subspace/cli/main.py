@@ -6,7 +6,18 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from subspace.cli import bench, discover, embed, feedback, index, presets, probe, rewrite, search
+from subspace.cli import (
+    bench,
+    discover,
+    embed,
+    explore,
+    feedback,
+    index,
+    presets,
+    probe,
+    rewrite,
+    search,
+)
 from subspace.errors import SubspaceError
 
 _TRAINING = ("fit", "validate", "test")
@@ -66,6 +77,17 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"subspace {version('subspace')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (embed, probe, discover, index, search, feedback, presets, bench, rewrite):
+    for command in (
+        embed,
+        probe,
+        discover,
+        index,
+        search,
+        feedback,
+        presets,
+        bench,
+        explore,
+        rewrite,
+    ):
         command.add_command(commands)
     return parser

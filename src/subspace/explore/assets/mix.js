@@ -1,0 +1,14 @@
+// A mix chosen by name sets its three sliders; moving one of them takes the name away. In the
+// browser, so that moving a slider costs one answer of the server, not two.
+window.dash_clientside = window.dash_clientside || {};
+window.dash_clientside.explore = {
+    mix: function (preset, parts, mixes) {
+        const skip = window.dash_clientside.no_update;
+        const triggered = window.dash_clientside.callback_context.triggered;
+        if (triggered.some((one) => one.prop_id === "preset.value")) {
+            return [preset ? mixes[preset] : parts.map(() => skip), skip];
+        }
+        const same = preset && mixes[preset].every((value, n) => value === parts[n]);
+        return [parts.map(() => skip), same ? skip : null];
+    },
+};

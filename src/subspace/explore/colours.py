@@ -1,0 +1,25 @@
+"""Colours that stay apart for most eyes, dark enough on white."""
+
+# Okabe and Ito (2008), without black and yellow, and four of matplotlib's beside them.
+_PALETTE = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#e69f00",
+    "#8c564b",
+    "#9467bd",
+    "#bcbd22",
+    "#17becf",
+)
+GREY = "#9aa0a6"
+# How many categories get a colour of their own.
+COLOURS = len(_PALETTE)
+# Recency, importance and relevance.
+PART_COLOURS = ("#5f6b7a", "#a3acb8", "#20262e")
+
+
+def colour(position: int) -> str:
+    """The colour of the block or category at `position`; they come again after the last."""
+    return _PALETTE[position % COLOURS]

@@ -1,0 +1,147 @@
+"""Figures of the page: the separation heat map, and the maps of the blocks."""
+
+import html
+from collections import Counter
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from subspace.evaluation.heat_maps import PROBE_TITLES
+from subspace.explore.colours import COLOURS, GREY, colour
+from subspace.explore.maps import BlockMap, BlockMaps
+from subspace.explore.report import ProbeMatrix
+from subspace.retrieval_sets import Document, Scalar
+
+# What is drawn alike: its name, its members and how they are marked.
+Group = tuple[str, list[int], dict[str, object]]
+
+_OTHERS, _UNKNOWN = "others", "no label"
+_LONGEST = 120
+_FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#20262e"}
+
+
+def heat_map(matrices: Sequence[ProbeMatrix], *, probe: str) -> go.Figure:
+    """What each block tells of each factor: in-corpus beside cross-corpus, where there are both."""
+    shown = [matrix for matrix in matrices if matrix.probe == probe]
+    figure = make_subplots(
+        rows=1,
+        cols=max(len(shown), 1),
+        subplot_titles=[_title(matrix) for matrix in shown],
+        horizontal_spacing=0.14,
+    )
+    for column, matrix in enumerate(shown, start=1):
+        figure.add_trace(
+            go.Heatmap(
+                z=matrix.values,
+                x=[_shown(name) for name in matrix.factors],
+                y=[_shown(name) for name in matrix.blocks],
+                zmin=0,
+                zmax=1,
+                colorscale=["#ffffff", colour(0)],
+                texttemplate="%{z:.2f}",
+                hovertemplate="block %{y} tells %{z:.2f} of %{x}<extra></extra>",
+                xgap=2,
+                ygap=2,
+                colorbar={"title": "share of the raw embedding's score", "title_side": "right"},
+                showscale=column == len(shown),
+            ),
+            row=1,
+            col=column,
+        )
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_xaxes(showgrid=False)
+    figure.update_layout(template="plotly_white", font=_FONT, height=440, margin={"t": 60})
+    return figure
+
+
+def scatter(maps: BlockMaps, *, label: str | None) -> go.Figure:
+    """Every block in two dimensions, its points coloured by a label."""
+    columns = min(3, len(maps.blocks))
+    explained = {name: block.explained for name, block in maps.blocks.items()}
+    rows = -(-len(maps.blocks) // columns)
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        subplot_titles=[
+            f"{_shown(name)}: axes hold {first:.0%} and {second:.0%}"
+            for name, (first, second) in explained.items()
+        ],
+        horizontal_spacing=0.03,
+        vertical_spacing=0.12 if rows < 4 else 0.3 / rows,
+    )
+    groups = _groups(maps.labels[label] if label else (None,) * len(maps.documents))
+    for number, block in enumerate(maps.blocks.values()):
+        traces = _points(block, maps.documents, groups, in_legend=number == 0 and bool(label))
+        for trace in traces:
+            figure.add_trace(trace, row=number // columns + 1, col=number % columns + 1)
+    figure.update_xaxes(showticklabels=False, zeroline=False)
+    figure.update_yaxes(showticklabels=False, zeroline=False)
+    figure.update_annotations(font_size=13)
+    title = _shown(label or "")
+    figure.update_layout(
+        template="plotly_white",
+        font=_FONT,
+        height=60 + 300 * rows,
+        margin={"t": 40, "l": 10, "r": 10, "b": 20},
+        coloraxis={"colorscale": "Viridis", "colorbar": {"title": title}},
+        legend={"title": title, "itemsizing": "constant"},
+    )
+    return figure
+
+
+def _points(
+    block: BlockMap, documents: Sequence[Document], groups: Sequence[Group], *, in_legend: bool
+) -> list[go.Scatter]:
+    """The points of one block, group by group."""
+    return [
+        go.Scatter(
+            x=block.points[members, 0].round(4).tolist(),
+            y=block.points[members, 1].round(4).tolist(),
+            mode="markers",
+            name=_shown(name),
+            legendgroup=name,
+            showlegend=in_legend and len(groups) > 1,
+            marker={"size": 4, "opacity": 0.75, **marker},
+            hovertext=[
+                f"{_shown(documents[n].id)}: {_shown(documents[n].text or '(no text)')}"
+                for n in members
+            ],
+            hoverinfo="text",
+        )
+        for name, members, marker in groups
+    ]
+
+
+def _groups(values: Sequence[Scalar | None]) -> list[Group]:
+    """What is drawn alike, the unknown at the back."""
+    unknown = [n for n, value in enumerate(values) if value is None]
+    known = [n for n, value in enumerate(values) if value is not None]
+    groups: list[Group] = []
+    if unknown:
+        groups.append((_UNKNOWN, unknown, {"color": GREY}))
+    if known and all(type(values[n]) in (int, float) for n in known):
+        numbers = [values[n] for n in known]
+        return [*groups, ("labelled", known, {"color": numbers, "coloraxis": "coloraxis"})]
+    counts = Counter(str(values[n]) for n in known)
+    named = sorted(name for name, _ in counts.most_common(COLOURS))
+    others = [n for n in known if str(values[n]) not in named]
+    if others:
+        groups.append((_OTHERS, others, {"color": GREY}))
+    for position, name in enumerate(named):
+        members = [n for n in known if str(values[n]) == name]
+        groups.append((name, members, {"color": colour(position)}))
+    return groups
+
+
+def _title(matrix: ProbeMatrix) -> str:
+    said = f"{matrix.model}, {PROBE_TITLES[matrix.probe]}"
+    if matrix.selectivity is None:
+        return said
+    return f"{said}: selectivity {matrix.selectivity:.2f}"
+
+
+def _shown(text: str) -> str:
+    """The beginning of a text, as plotly shows it: it would read tags and %{...} as its own."""
+    short = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return html.escape(short, quote=False)

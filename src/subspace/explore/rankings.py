@@ -1,0 +1,124 @@
+"""A ranking, as the page shows it.
+
+Texts go in as children of components, which the page sets as text: markup in them stays text.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dash import html
+from dash.development.base_component import Component
+
+from subspace.explore.colours import PART_COLOURS, colour
+from subspace.explore.session import DEPTH, Ranking
+from subspace.retrieval import Hit
+from subspace.retrieval.weights import Part
+
+# Hits that are shown of each ranking.
+SHOWN = 8
+_LONGEST = 200
+
+
+def show_ranking(
+    ranking: Ranking, *, factors: Sequence[str], before: Mapping[str, int] | None = None
+) -> Component:
+    """The best hits.
+
+    Args:
+        ranking: What was found.
+        factors: Names of the metadata that are said of each hit.
+        before: Ranks to compare with, by id; None for none.
+    """
+    if not ranking.found:
+        return html.P("no hits: the index is empty", className="note")
+    rows = _Rows(ranking, factors=factors)
+    moves = [
+        [] if before is None else [_move(rank, before.get(hit.id))]
+        for rank, hit in enumerate(rows.hits, start=1)
+    ]
+    return html.Ol(
+        [html.Li([*move, *rows.show(hit)]) for hit, move in zip(rows.hits, moves, strict=True)]
+    )
+
+
+class _Rows:
+    """The best hits of one ranking; bars are what they have above an average text."""
+
+    def __init__(self, ranking: Ranking, *, factors: Sequence[str]) -> None:
+        self.hits = ranking.found[:SHOWN]
+        self._factors = factors
+        self._history = ranking.found.weights.uses_history
+        self._average = ranking.average
+        surpluses = [parts.values() for hit in self.hits for parts in self._surplus(hit)]
+        self._low = min(sum(min(value, 0) for value in parts) for parts in surpluses)
+        self._high = max(sum(max(value, 0) for value in parts) for parts in surpluses)
+
+    def show(self, hit: Hit) -> list[Component]:
+        """What is in a row."""
+        blocks, parts = self._surplus(hit)
+        row = [
+            html.B(hit.id, title=hit.id),
+            html.Span(f"{hit.score:+.4f}", className="score"),
+            self._bar(blocks.items(), of=hit.by_block(), colours=map(colour, range(len(blocks)))),
+        ]
+        if self._history:
+            row.append(self._bar(parts.items(), of=hit.by_part(), colours=PART_COLOURS))
+        text = hit.text if len(hit.text) <= _LONGEST else hit.text[: _LONGEST - 1] + "…"
+        shown = [text] if text else [html.I("(no text)")]
+        return [*row, html.Div([*self._labels(hit), *shown], className="text")]
+
+    def _labels(self, hit: Hit) -> list[Component]:
+        labels = {name: hit.metadata[name] for name in self._factors if name in hit.metadata}
+        values = [f"{v:g}" if isinstance(v, float) else str(v) for v in labels.values()]
+        said = ", ".join(f"{name} {value}" for name, value in zip(labels, values, strict=True))
+        shown = " · ".join(values)
+        return [html.Span(shown, className="labels", title=said)] if values else []
+
+    def _surplus(self, hit: Hit) -> tuple[dict[str, float], dict[Part, float]]:
+        """What a hit has above the average text, by block and by part."""
+        blocks, parts = self._average.by_block(), self._average.by_part()
+        return (
+            {name: value - blocks[name] for name, value in hit.by_block().items()},
+            {part: value - parts[part] for part, value in hit.by_part().items()},
+        )
+
+    def _bar(
+        self,
+        surplus: Iterable[tuple[str, float]],
+        *,
+        of: Mapping[Any, float],
+        colours: Iterable[str],
+    ) -> Component:
+        """Surpluses end to end, to the right of zero; what is missing to the left of it.
+
+        One gradient: a component for each part would double the time that the browser takes.
+        """
+        scale = 100 / (self._high - self._low or 1)
+        zero = -self._low * scale
+        right, left = zero, zero
+        after: list[str] = []
+        before: list[str] = []
+        said: list[str] = []
+        for (name, value), shade in zip(surplus, colours, strict=False):
+            said.append(f"{name} {of[name]:+.3f}, {value:+.3f} above average")
+            if value >= 0:
+                after.append(f"{shade} {right:.2f}% {right + value * scale:.2f}%")
+                right += value * scale
+            else:
+                before.insert(0, f"{shade} {left + value * scale:.2f}% {left:.2f}%")
+                left += value * scale
+        stops = [f"transparent {left:.2f}%", *before, *after, f"transparent {right:.2f}%"]
+        line = f"linear-gradient(#20262e 0 0) {zero:.2f}% 0 / 1px 100% no-repeat"
+        style = {"background": f"{line}, linear-gradient(to right, {', '.join(stops)}) #f1f3f5"}
+        return html.Div(className="bar", style=style, title="\n".join(said))
+
+
+def _move(rank: int, before: int | None) -> Component:
+    if before is None:
+        return html.Span("new", className="move up", title=f"not among the first {DEPTH} before")
+    said = f"rank {before} with equal weights"
+    if before == rank:
+        return html.Span("=", className="move", title=said)
+    if before > rank:
+        return html.Span(f"▲{before - rank}", className="move up", title=said)
+    return html.Span(f"▼{rank - before}", className="move down", title=said)
