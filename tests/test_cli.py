@@ -69,7 +69,7 @@ def trained(labelled_folder, tiny_qwen, tmp_path_factory) -> Path:
 
 
 # Files that are added to another one, and to which.
-OVERLAYS = {"wandb": "demo", "pairs": "real"}
+OVERLAYS = {"wandb": "demo", "tensorboard": "demo", "pairs": "real"}
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

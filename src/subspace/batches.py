@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from subspace.labels import Ints, Labels
+from subspace.labels import Column, Floats, Ints, Labels
 
 
 class Batch(NamedTuple):
@@ -38,7 +38,8 @@ class BatchPlan:
     A step draws a factor, then a source that labels it, so that a factor with few sources is
     seen as often as one with many. Inside the source it draws whole groups that hold the content
     and change the factor, as often as the source's texts are in such groups; otherwise equal
-    numbers per class for categories, and texts at random for numbers.
+    numbers per class for categories, and texts at random for numbers. Where labels have weights,
+    sources, groups and texts are drawn in proportion to them.
 
     Attributes:
         sources: Labels of the training texts by source.
@@ -57,17 +58,21 @@ class BatchPlan:
         rng = np.random.default_rng((self.seed, step))
         factor = self.factors[rng.integers(len(self.factors))]
         candidates = self._sources_by_factor[factor]
-        source = candidates[int(rng.integers(len(candidates)))]
+        weights = self._source_weights.get(factor)
+        if weights is None:
+            source = candidates[int(rng.integers(len(candidates)))]
+        else:
+            source = int(rng.choice(candidates, p=weights))
         column = self.sources[source].columns[factor]
         crossing = self._crossing_groups[source, factor]
         grouped = sum(map(len, crossing))
         if rng.random() * len(column.labelled) < grouped:
-            return source, _draw_groups(crossing, size=self.size, rng=rng)
+            return source, _draw_groups(crossing, column=column, size=self.size, rng=rng)
         if column.ordered:
-            labelled = column.labelled
-            return source, rng.permutation(labelled)[: self.size]
+            drawn = _permute(column.labelled, weights=_of(column, column.labelled), rng=rng)
+            return source, drawn[: self.size]
         members_by_class = self._members_by_class[source, factor]
-        return source, _draw_classes(members_by_class, size=self.size, rng=rng)
+        return source, _draw_classes(members_by_class, column=column, size=self.size, rng=rng)
 
     @cached_property
     def _sources_by_factor(self) -> Mapping[str, Sequence[int]]:
@@ -79,6 +84,19 @@ class BatchPlan:
             ]
             for factor in self.factors
         }
+
+    @cached_property
+    def _source_weights(self) -> Mapping[str, Floats]:
+        """Chances of the sources of a factor, where its labels have weights somewhere."""
+        chances = {}
+        for factor, positions in self._sources_by_factor.items():
+            columns = [self.sources[position].columns[factor] for position in positions]
+            if any(column.weights is not None for column in columns):
+                means = np.array(
+                    [1.0 if w is None else w.mean() for w in (_of(c, c.labelled) for c in columns)]
+                )
+                chances[factor] = means / means.sum()
+        return chances
 
     @cached_property
     def _crossing_groups(self) -> Mapping[tuple[int, str], Sequence[Ints]]:
@@ -113,11 +131,27 @@ def _members(codes: Ints) -> list[Ints]:
     return [part for part in np.split(order, cuts) if len(part)]
 
 
-def _draw_groups(members: Sequence[Ints], *, size: int, rng: np.random.Generator) -> Ints:
+def _of(column: Column, positions: Ints) -> Floats | None:
+    return None if column.weights is None else column.weights[positions]
+
+
+def _permute(items: Ints, *, weights: Floats | None, rng: np.random.Generator) -> Ints:
+    """Items in random order, those that weigh more sooner."""
+    if weights is None:
+        return rng.permutation(items)
+    return rng.choice(items, len(items), replace=False, p=weights / weights.sum())
+
+
+def _draw_groups(
+    members: Sequence[Ints], *, column: Column, size: int, rng: np.random.Generator
+) -> Ints:
     """Whole groups in random order until the batch is full."""
     drawn: list[Ints] = []
     room = size
-    for group in rng.permutation(len(members)):
+    weights = None
+    if column.weights is not None:
+        weights = np.array([column.weights[group].mean() for group in members])
+    for group in _permute(np.arange(len(members)), weights=weights, rng=rng):
         if len(members[group]) > room and drawn:
             break
         drawn.append(members[group][:size])  # a group larger than a batch cannot come whole
@@ -129,7 +163,9 @@ def _draw_groups(members: Sequence[Ints], *, size: int, rng: np.random.Generator
 _PER_CLASS = 8
 
 
-def _draw_classes(members: Sequence[Ints], *, size: int, rng: np.random.Generator) -> Ints:
+def _draw_classes(
+    members: Sequence[Ints], *, column: Column, size: int, rng: np.random.Generator
+) -> Ints:
     """Equal numbers of texts of as many classes as have room for `_PER_CLASS` each.
 
     Classes of a single text have no positive pair and come only if there are no others.
@@ -138,7 +174,7 @@ def _draw_classes(members: Sequence[Ints], *, size: int, rng: np.random.Generato
     places = max(2, min(len(members), size // _PER_CLASS))
     per_class = max(2, size // places)
     drawn = [
-        rng.permutation(members[code])[:per_class]
+        _permute(members[code], weights=_of(column, members[code]), rng=rng)[:per_class]
         for code in rng.permutation(len(members))[:places]
     ]
     return np.concatenate(drawn)[:size]

@@ -39,6 +39,7 @@ class FactorData(pl.LightningDataModule):
         factors: list[str] | None = None,
         weak: WeakSupervision = WeakSupervision(),  # noqa: B008
         pairs: list[str] | None = None,
+        origin_weights: dict[str, float] | None = None,
         batch_size: int = 512,
         steps_per_epoch: int = 100,
         seed: int = 0,
@@ -57,6 +58,9 @@ class FactorData(pl.LightningDataModule):
             pairs: Folders of queries and documents with judgements (BEIR layout), for the blocks
                 `match` and `answer`; queries of the split `train` are learned from, all where
                 the folder names no splits.
+            origin_weights: How much labels count that no human gave, by their origin
+                (`measures: 0.3`; `checkpoint` stands for `checkpoint:NAME` too); 1 where none is
+                given, 0 leaves them out.
             batch_size: Texts per batch; a batch holds texts of one source.
             steps_per_epoch: Steps between two validations.
             seed: Decides, together with the step, what is in each batch.
@@ -70,6 +74,11 @@ class FactorData(pl.LightningDataModule):
                 f"data.batch_size must be 2 or more (got {batch_size}), data.steps_per_epoch 1 "
                 f"or more (got {steps_per_epoch}), data.seed 0 or more (got {seed})"
             )
+        for origin, weight in (origin_weights or {}).items():
+            if not 0 <= weight < float("inf"):
+                raise ConfigError(
+                    f"data.origin_weights: '{origin}' must be 0 or more, got {weight}"
+                )
         self._paths = sources
         self._exclude = exclude or []
         self._spec = encoder
@@ -77,6 +86,7 @@ class FactorData(pl.LightningDataModule):
         self._factors = factors
         self._weak = weak
         self._pair_paths = pairs or []
+        self._origin_weights = origin_weights or {}
         self._batch_size = batch_size
         self._steps_per_epoch = steps_per_epoch
         self._seed = seed
@@ -106,7 +116,9 @@ class FactorData(pl.LightningDataModule):
         pairs = read_pairs(self._pair_paths)
         encoder = CachedEncoder.open(self._spec, root=self._store_root)
         self._pairs = store_pairs(pairs, encoder=encoder, progress=True)
-        self._sources = store_sources(records, encoder=encoder, progress=True)
+        self._sources = store_sources(
+            records, encoder=encoder, origin_weights=self._origin_weights, progress=True
+        )
         self._encoder = encoder
 
     @property
@@ -136,6 +148,7 @@ class FactorData(pl.LightningDataModule):
             data_sha256={name: self._sources[name].sha256 for name in train},
             recipe={
                 "weak": asdict(self._weak),
+                **({"origin_weights": self._origin_weights} if self._origin_weights else {}),
                 # Apart from sources, which may have the same names.
                 "pairs_sha256": {name: pairs.sha256 for name, pairs in self._pairs.items()},
             },
@@ -144,7 +157,7 @@ class FactorData(pl.LightningDataModule):
 
     def _together(self, train: Mapping[str, tuple[Labels, Ints]]) -> Together:
         """What pairs, halves of texts and groups of the training texts say."""
-        vectors = self._vectors
+        vectors = self.vectors
         stored = [training_pairs(pairs, vectors=vectors) for pairs in self._pairs.values()]
         groups = [
             group_scatter(vectors, rows=rows, groups=labels.groups)
@@ -169,7 +182,7 @@ class FactorData(pl.LightningDataModule):
         )
         batches = _PlannedBatches(
             plan,
-            vectors=self._vectors,
+            vectors=self.vectors,
             rows=[rows for _, rows in parts.values()],
             pairs=self._pair_plans("train"),
         )
@@ -194,7 +207,7 @@ class FactorData(pl.LightningDataModule):
             kept = _first_groups(labels.groups, limit=4 * self._batch_size)
             batches.append(
                 make_batch(
-                    self._vectors,
+                    self.vectors,
                     source=order[name],
                     labels=labels.take(kept),
                     rows=rows[kept],
@@ -233,12 +246,18 @@ class FactorData(pl.LightningDataModule):
         return parts
 
     @property
-    def mapped_bytes(self) -> int:
-        """Size of the memory-mapped file of vectors."""
-        return self._vectors.nbytes
+    def sources(self) -> Mapping[str, StoredSource]:
+        """The labelled sources by name, once they are read."""
+        return self._sources
 
     @property
-    def _vectors(self) -> npt.NDArray[np.float32]:
+    def mapped_bytes(self) -> int:
+        """Size of the memory-mapped file of vectors."""
+        return self.vectors.nbytes
+
+    @property
+    def vectors(self) -> npt.NDArray[np.float32]:
+        """All stored embeddings (rows, D)."""
         return self._require_encoder().store.vectors
 
     def _require_encoder(self) -> CachedEncoder:

@@ -43,6 +43,8 @@ class Evidence:
 def gather_evidence(statistics: Mapping[str, SourceStatistics]) -> dict[str, Evidence]:
     """Gathers the evidence on every factor; every source counts the same.
 
+    The labels of a source count as much as one of them does on average.
+
     Args:
         statistics: By source.
     """
@@ -81,6 +83,7 @@ def _between(
             classes = source.factors[factor]
             scatter = classes.paired_between if paired else None
             scatter = (classes.between if scatter is None else scatter) / _variance(source)
+            scatter = classes.weight * scatter
             total = scatter if total is None else total + scatter
     return None if total is None else unit_trace(total)
 

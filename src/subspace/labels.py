@@ -1,7 +1,7 @@
 """Labels: what the texts of one source are labelled with, as arrays."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +26,13 @@ class Column:
             its levels between quantiles, in order.
         class_count: Number of classes.
         values: The numbers (N,), NaN where there is no label; None for categories.
+        weights: How much the label of each text counts (N,), above 0; None if all count 1.
     """
 
     codes: Ints
     class_count: int
     values: Floats | None = None
+    weights: Floats | None = None
 
     @property
     def ordered(self) -> bool:
@@ -44,8 +46,12 @@ class Column:
 
     def take(self, positions: Ints) -> "Column":
         """The labels of some texts; classes keep their codes."""
-        values = None if self.values is None else self.values[positions]
-        return Column(codes=self.codes[positions], class_count=self.class_count, values=values)
+        return replace(
+            self,
+            codes=self.codes[positions],
+            values=None if self.values is None else self.values[positions],
+            weights=None if self.weights is None else self.weights[positions],
+        )
 
 
 @dataclass(frozen=True)
@@ -82,22 +88,54 @@ class Labels:
         return np.flatnonzero(self.splits == SPLITS.index(split))
 
 
-def label_source(source: str, records: Sequence[Record]) -> Labels:
+def label_source(
+    source: str, records: Sequence[Record], *, origin_weights: Mapping[str, float] | None = None
+) -> Labels:
     """Turns the labels of one source's records into arrays.
 
     Quantiles of ordered factors come from the training part alone (from all if that is empty).
+
+    Args:
+        source: The source's name.
+        records: Its records.
+        origin_weights: How much labels count, by their origin (`checkpoint` stands for
+            `checkpoint:NAME` too); 1 for human labels and where none is given, 0 leaves them out.
     """
     splits = np.array([SPLITS.index(record.split) for record in records], dtype=np.int64)
     names = dict.fromkeys(name for record in records for name in record.factors)
     labels = {name: [record.factors.get(name) for record in records] for name in names}
+    weights = {name: _label_weights(records, name, origin_weights or {}) for name in names}
+    for name, column in labels.items():
+        labels[name] = [
+            label if weight > 0 else None
+            for label, weight in zip(column, weights[name], strict=True)
+        ]
     return Labels(
         source=source,
         columns={
-            name: _make_column(column, in_train=splits == SPLITS.index("train"))
+            name: replace(
+                _make_column(column, in_train=splits == SPLITS.index("train")),
+                weights=None if (weights[name] == 1).all() else weights[name],
+            )
             for name, column in labels.items()
+            if any(label is not None for label in column)
         },
         groups=_encode([record.group for record in records]),
         splits=splits,
+    )
+
+
+def _label_weights(
+    records: Sequence[Record], factor: str, origin_weights: Mapping[str, float]
+) -> Floats:
+    """How much each text's label counts (N,)."""
+    origins = [record.origins.get(factor) or "" for record in records]
+    kinds = [origin.partition(":")[0] for origin in origins]
+    return np.array(
+        [
+            origin_weights.get(origin, origin_weights.get(kind, 1.0)) if origin else 1.0
+            for origin, kind in zip(origins, kinds, strict=True)
+        ]
     )
 
 

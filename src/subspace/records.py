@@ -5,7 +5,7 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
@@ -31,6 +31,8 @@ class Record:
         factors: What it is labelled with: a string is a category, a number is ordered.
         split: Which part of the source it belongs to.
         group: Shared by the texts of one source that say the same thing, or None.
+        origins: Who gave a label, by factor, where it was no human: `measures`, `clusters`,
+            `checkpoint:NAME`, `language-model:NAME`.
     """
 
     id: str
@@ -39,6 +41,7 @@ class Record:
     factors: Mapping[str, str | float]
     split: Split
     group: str | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_records(
@@ -101,6 +104,8 @@ def hash_records(records: Iterable[Record]) -> str:
     digest = hashlib.sha256()
     for record in records:
         line = [record.id, record.text, record.group, sorted(record.factors.items()), record.split]
+        if record.origins:
+            line.append(sorted(record.origins.items()))
         digest.update(json.dumps(line, ensure_ascii=True).encode() + b"\n")
     return digest.hexdigest()
 
@@ -165,8 +170,11 @@ def _read_record(
     group = value.get("group")
     if group is not None and read_text(value, "group", where=where, problems=problems) is None:
         return None
-    factors = _read_factors(value.get("factors"), where=where, problems=problems)
+    factors = read_factors(value.get("factors"), where=where, problems=problems)
     if record_id is None or text is None or factors is None:
+        return None
+    origins = read_origins(value.get("origins"), factors=factors, where=where, problems=problems)
+    if origins is None:
         return None
     split = value.get("split") if needs_split else assign_split(group or record_id)
     if split not in SPLITS:
@@ -179,12 +187,14 @@ def _read_record(
         factors=factors,
         split=cast(Split, split),
         group=group,
+        origins=origins,
     )
 
 
-def _read_factors(
+def read_factors(
     value: object, *, where: str, problems: Problems
 ) -> Mapping[str, str | float] | None:
+    """Labels by factor, one at least; None, and a problem noted, if something is wrong."""
     if not isinstance(value, dict) or not value:
         problems.add(where, f"'factors' must name at least one factor, got {value!r:.60}")
         return None
@@ -201,6 +211,25 @@ def _read_factors(
             )
             return None
     return factors
+
+
+def read_origins(
+    value: object, *, factors: Mapping[str, str | float], where: str, problems: Problems
+) -> Mapping[str, str] | None:
+    """Who gave which of the labels; None, and a problem noted, if something is wrong."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        problems.add(where, f"'origins' must say who gave a label, by factor, got {value!r:.60}")
+        return None
+    for name, origin in value.items():
+        if name not in factors:
+            problems.add(where, f"'origins' names '{name}', which 'factors' does not")
+            return None
+        if not isinstance(origin, str) or not origin.strip() or not _is_encodable(origin):
+            problems.add(where, f"the origin of '{name}' must be a text, got {origin!r:.60}")
+            return None
+    return value
 
 
 def _is_encodable(text: str) -> bool:

@@ -29,18 +29,20 @@ class FactorStatistics:
     """How one factor's classes lie in one source.
 
     Attributes:
-        counts: Texts per class (K,).
+        counts: Texts per class (K,); a text counts its label's weight, here and below.
         means: Class means minus the mean of all labelled texts (K, D); a class without texts
             has zeros.
         paired_counts: Texts per class (K,) among the groups that hold more than one class.
         paired_means: Class means (K, D) of those texts after their group's mean has been taken
             away: what the factor changes while the content stays. Zeros if there are none.
+        weight: Mean weight of the labels: what the source counts against others.
     """
 
     counts: Matrix
     means: Matrix
     paired_counts: Matrix
     paired_means: Matrix
+    weight: float = 1.0
 
     @property
     def between(self) -> Matrix:
@@ -229,22 +231,39 @@ def _stream(vectors: Vectors, rows: Ints) -> Iterator[tuple[Ints, Vectors]]:
 def _finish_factor(
     column: Column, *, sums: Matrix, paired: sparse.csr_array, paired_sums: Matrix
 ) -> FactorStatistics:
-    counts = np.bincount(column.codes[column.labelled], minlength=column.class_count)
-    means = sums / np.maximum(counts, 1)[:, None]
-    centre = sums.sum(axis=0) / max(counts.sum(), 1)
+    weights = _weights_of(column)
+    labelled = column.labelled
+    counts = np.bincount(
+        column.codes[labelled], weights=weights[labelled], minlength=column.class_count
+    )
+    means = sums / _where_positive(counts)[:, None]
+    centre = sums.sum(axis=0) / _where_positive(counts.sum())
     # Texts have weights in their row if their group holds several classes.
     counted = np.diff(paired.indptr) > 0
-    paired_counts = np.bincount(column.codes[counted], minlength=column.class_count)
+    paired_counts = np.bincount(
+        column.codes[counted], weights=weights[counted], minlength=column.class_count
+    )
     return FactorStatistics(
         counts=counts.astype(np.float64),
         means=np.where(counts[:, None] > 0, means - centre, 0.0),
         paired_counts=paired_counts.astype(np.float64),
-        paired_means=paired_sums / np.maximum(paired_counts, 1)[:, None],
+        paired_means=paired_sums / _where_positive(paired_counts)[:, None],
+        weight=float(weights[labelled].mean()) if len(labelled) else 0.0,
     )
 
 
+def _weights_of(column: Column) -> Matrix:
+    return np.ones(len(column.codes)) if column.weights is None else column.weights
+
+
+def _where_positive(counts: npt.ArrayLike) -> Matrix:
+    """What sums can be divided by: those of nothing stay zero."""
+    counts = np.asarray(counts, dtype=np.float64)
+    return np.where(counts > 0, counts, 1.0)
+
+
 def _weighted_scatter(means: Matrix, counts: Matrix) -> Matrix:
-    weights = counts / max(counts.sum(), 1)
+    weights = counts / _where_positive(counts.sum())
     return np.asarray((means * weights[:, None]).T @ means)
 
 
@@ -252,7 +271,7 @@ def _class_weights(column: Column) -> sparse.csr_array:
     """Weights (N, K) by which texts add up to the sums of their classes."""
     labelled = column.labelled
     return sparse.csr_array(
-        (np.ones(len(labelled)), (labelled, column.codes[labelled])),
+        (_weights_of(column)[labelled], (labelled, column.codes[labelled])),
         shape=(len(column.codes), column.class_count),
     )
 
@@ -263,25 +282,28 @@ def _paired_weights(column: Column, *, groups: Ints) -> sparse.csr_array:
     Only groups that hold several classes count. The mean is taken over classes, not texts, so
     that a class with two versions in a group does not pull it: a text of group g that has c
     classes, n versions of its own and m of class k adds 1 / (c n) to the mean, which class k
-    loses m times.
+    loses m times. A text of weight w is w texts.
     """
     shape = (len(groups), column.class_count)
     known = np.flatnonzero((groups >= 0) & (column.codes >= 0))
     codes = column.codes[known]
     _, group = np.unique(groups[known], return_inverse=True)
-    cells, cell, versions = np.unique(
-        group * column.class_count + codes, return_inverse=True, return_counts=True
-    )
+    weights = _weights_of(column)[known]
+    cells, cell = np.unique(group * column.class_count + codes, return_inverse=True)
+    versions: Matrix = np.bincount(cell, weights=weights).astype(np.float64)
     group_of_cell, class_of_cell = np.divmod(cells, column.class_count)
     classes = np.bincount(group_of_cell)
     kept = classes[group] > 1
     known, codes, group, cell = known[kept], codes[kept], group[kept], cell[kept]
-    own = sparse.csr_array((np.ones(len(known)), (known, codes)), shape=shape)
+    weights = weights[kept]
+    own: sparse.csr_array = sparse.csr_array((weights, (known, codes)), shape=shape)
     means = sparse.csr_array(
-        (1 / (classes[group] * versions[cell]), (known, group)), shape=(len(groups), len(classes))
+        (weights / (classes[group] * versions[cell]), (known, group)),
+        shape=(len(groups), len(classes)),
     )
     members = sparse.csr_array(
-        (versions.astype(np.float64), (group_of_cell, class_of_cell)),
+        (versions, (group_of_cell, class_of_cell)),
         shape=(len(classes), column.class_count),
     )
-    return own - means @ members
+    rest: sparse.csr_array = own - means @ members
+    return rest

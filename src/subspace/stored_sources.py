@@ -30,13 +30,18 @@ class StoredSource:
 
 
 def store_sources(
-    records: Mapping[str, Sequence[Record]], *, encoder: CachedEncoder, progress: bool = False
+    records: Mapping[str, Sequence[Record]],
+    *,
+    encoder: CachedEncoder,
+    origin_weights: Mapping[str, float] | None = None,
+    progress: bool = False,
 ) -> dict[str, StoredSource]:
     """Encodes what is not stored yet; interrupted, it goes on next time.
 
     Args:
         records: Records by source.
         encoder: The frozen encoder and its store.
+        origin_weights: How much labels count, by their origin; see `label_source`.
         progress: Shows a bar.
     """
     texts = [record.text for source in records.values() for record in source]
@@ -45,7 +50,7 @@ def store_sources(
     return {
         name: StoredSource(
             records=source,
-            labels=label_source(name, source),
+            labels=label_source(name, source, origin_weights=origin_weights),
             rows=source_rows,
             sha256=hash_records(source),
         )

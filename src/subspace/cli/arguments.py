@@ -24,7 +24,8 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         required=True,
         metavar="K",
-        help="a folder with config.json and model.safetensors, or a .ckpt file",
+        help="a folder with config.json and model.safetensors, a .ckpt file, or a hub id "
+        "(owner/name[@revision])",
     )
     parser.add_argument(
         "--encoder",

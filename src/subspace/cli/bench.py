@@ -15,6 +15,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         description="Side-by-side tables on a retrieval set (BEIR layout): `protocols` compares "
         "what gets embedded and how it is cut up; `riv` replays its queries as tasks under every "
         "mix of recency, importance and relevance.",
+        epilog="example: subspace bench riv --data my/skills --checkpoint checkpoints/minilm "
+        "--output runs/riv",
     )
     benches = parser.add_subparsers(title="benches", metavar="BENCH", required=True)
     add_protocols(benches)

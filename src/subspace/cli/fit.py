@@ -1,12 +1,15 @@
 """`subspace fit | validate | test`: training runs through LightningCLI."""
 
 import logging
+import os
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.cli import (
     ArgsType,
@@ -22,6 +25,7 @@ from subspace.checkpoint import Checkpoint, load_checkpoint
 from subspace.cli.arguments import make_folder
 from subspace.datamodule import FactorData
 from subspace.errors import ConfigError
+from subspace.probe_fitting import fit_probes
 from subspace.training import SeparationModule
 
 # Lightning's warnings about what is meant to be so.
@@ -36,19 +40,41 @@ _EXPECTED = (
     ".*isinstance.treespec, LeafSpec.*",
 )
 
+# What `--help` says before and after the keys, by subcommand.
+_HELP = {
+    "fit": {
+        "description": "Trains the blocks on labelled texts, from a YAML file: stores their "
+        "embeddings, solves the closed form, takes the steps that the solver asks for, and "
+        "leaves a folder to use and a file to resume from. Keys of the file are options too "
+        "(docs/reference-yaml.md).",
+        "epilog": "example: subspace fit --config configs/demo.yaml --seed_everything 1",
+    },
+    "validate": {
+        "description": "Prints the losses of a trained checkpoint on validation texts.",
+        "epilog": "example: subspace validate --config configs/demo.yaml --ckpt_path best",
+    },
+    "test": {
+        "description": "Prints the losses of a trained checkpoint on test texts.",
+        "epilog": "example: subspace test --config configs/demo.yaml --ckpt_path best",
+    },
+}
+
 
 class _SaveSettings(SaveConfigCallback):
-    """Keeps all settings of a fit beside its checkpoint."""
+    """Keeps all settings of a fit beside its checkpoint, and tells them to its loggers."""
 
     def save_config(
         self,
-        trainer: pl.Trainer,  # noqa: ARG002 (Lightning's signature)
-        pl_module: pl.LightningModule,  # noqa: ARG002
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,  # noqa: ARG002 (Lightning's signature)
         stage: str,
     ) -> None:
         if stage == "fit":
             output = make_folder(self.config.output)
             self.parser.save(self.config, output / "training.yaml", overwrite=True)
+            settings = yaml.safe_load((output / "training.yaml").read_text(encoding="utf-8"))
+            for logger in trainer.loggers:
+                logger.log_hyperparams(settings)
 
 
 class _SubspaceCLI(LightningCLI):
@@ -95,6 +121,14 @@ class _SubspaceCLI(LightningCLI):
             required=self.config["subcommand"] != "fit",
         )
 
+    def before_instantiate_classes(self) -> None:
+        logger = str(self.config[self.config["subcommand"]]["trainer"]["logger"])
+        if "TensorBoardLogger" in logger and find_spec("tensorboard") is None:
+            raise ConfigError(
+                "trainer.logger asks for TensorBoard, which is not installed; run: "
+                "pip install 'subspace[tensorboard]'"
+            )
+
     def before_fit(self) -> None:
         Checkpoint.check_target(make_folder(self.config["fit"]["output"]))
         self._read_without_pickle()
@@ -118,8 +152,27 @@ class _SubspaceCLI(LightningCLI):
             best = str(output / "last.ckpt")
             self.trainer.save_checkpoint(best)
         if self.trainer.is_global_zero:
-            load_checkpoint(best).save(output)
+            checkpoint = load_checkpoint(best)
+            checkpoint.save(output)
+            data = self.datamodule
+            fit_probes(checkpoint.projection, data.sources, vectors=data.vectors).save(output)
             print(f"checkpoint -> {output}")
+            self._log_separation(checkpoint)
+
+    def _log_separation(self, checkpoint: Checkpoint) -> None:
+        if not self.trainer.loggers:
+            return
+        # Costs a second: only where there is a logger.
+        from subspace.cli.fit_logging import log_separation, measure_on_validation
+
+        matrix = measure_on_validation(
+            checkpoint.projection,
+            sources=self.datamodule.sources,
+            vectors=self.datamodule.vectors,
+            raw=checkpoint.fingerprint.last_layer,
+        )
+        step = self.trainer.global_step
+        log_separation(matrix, loggers=self.trainer.loggers, step=step)
 
 
 def run_training(arguments: Sequence[str]) -> None:
@@ -127,6 +180,8 @@ def run_training(arguments: Sequence[str]) -> None:
     for message in _EXPECTED:
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    # W&B would report errors of its own to its makers, unless it is told not to.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
         _SubspaceCLI(
             SeparationModule,
@@ -137,7 +192,7 @@ def run_training(arguments: Sequence[str]) -> None:
             save_config_callback=_SaveSettings,
             save_config_kwargs={"save_to_log_dir": False},
             trainer_defaults={"logger": False, "devices": 1, "enable_model_summary": False},
-            parser_kwargs={"prog": "subspace"},
+            parser_kwargs={"prog": "subspace", **_HELP},
         )
     except SystemExit as stop:
         if stop.code == 1:  # how Lightning ends after Ctrl-C, once its files are written

@@ -11,10 +11,14 @@ from subspace.cli import (
     discover,
     embed,
     explore,
+    export,
     feedback,
     index,
+    label,
     presets,
     probe,
+    project,
+    quickstart,
     rewrite,
     search,
 )
@@ -79,15 +83,19 @@ def _make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (
         embed,
+        project,
         probe,
         discover,
         index,
         search,
+        explore,
         feedback,
         presets,
         bench,
-        explore,
+        label,
+        quickstart,
         rewrite,
+        export,
     ):
         command.add_command(commands)
     return parser

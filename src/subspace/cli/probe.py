@@ -78,7 +78,12 @@ def _run(arguments: argparse.Namespace) -> None:
     records = read_records(arguments.data, exclude=arguments.exclude)
     checkpoint = load_checkpoint(arguments.checkpoint)
     encoder = open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store)
-    stored = store_sources(records, encoder=encoder, progress=True)
+    stored = store_sources(
+        records,
+        encoder=encoder,
+        origin_weights=checkpoint.training.get("origin_weights"),
+        progress=True,
+    )
     seen, warnings = _match_sources(checkpoint, stored)
     cross_corpus, baselines = _compare(
         checkpoint,

@@ -103,6 +103,13 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let weights count in standard deviations of each block's scores",
     )
+    parser.add_argument(
+        "--toward",
+        metavar="F=C,...",
+        help="more or less of a factor, such as complexity=-1,specificity=0.5: a standard "
+        "deviation of it weighs so many times one of relevance; with --candidates it orders "
+        "those alone",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -135,11 +142,15 @@ def _answer(
         "preset": preset,
     }
     if arguments.scope == "both":
+        if arguments.toward is not None:
+            raise ConfigError("--toward goes with one scope: block or item")
         pairs = [searcher.compare(query, **options) for query in queries.values()]
         results = [found for pair in pairs for found in pair.values()]
         names = [name for name in queries for _ in range(2)]
     else:
-        results = searcher.search_batch(list(queries.values()), scope=arguments.scope, **options)
+        results = searcher.search_batch(
+            list(queries.values()), scope=arguments.scope, toward=arguments.toward, **options
+        )
         names = list(queries)
     if arguments.json:
         rows = _as_json(names, results)

@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from subspace.evaluation.probes import PROBES
 from subspace.evaluation.report import CROSS_CORPUS, IN_CORPUS, Report
 from subspace.evaluation.separation import Matrix
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 PROBE_TITLES: Mapping[str, str] = {
     "linear": "linear probe",
@@ -31,7 +36,7 @@ def draw_heat_maps(report: Report, *, path: Path) -> None:
     for row, probe in enumerate(PROBES):
         for column, model in enumerate(models):
             matrix = report.matrix(model, probe=probe)
-            images.append(_draw(axes[row, column], matrix))
+            images.append(draw_matrix(axes[row, column], matrix))
             selectivity = matrix.selectivity()
             shown = "" if np.isnan(selectivity) else f": selectivity {selectivity:.2f}"
             axes[row, column].set_title(f"{model}, {PROBE_TITLES[probe]}{shown}", fontsize=10)
@@ -41,7 +46,8 @@ def draw_heat_maps(report: Report, *, path: Path) -> None:
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def _draw(axes, matrix: Matrix):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def draw_matrix(axes: "Axes", matrix: Matrix) -> "AxesImage":
+    """Draws one matrix: colour and number, a block's own factor in bold."""
     values = matrix.values
     if not values.size:  # nothing could be read: an empty picture that says so
         values = np.full((1, 1), np.nan)

@@ -35,6 +35,9 @@ RAW = "raw"
 ALL_LAYERS = "all layers"
 # Where the raw embedding itself is this close to guessing, ratios to it are noise.
 MIN_ABOVE_CHANCE = 0.05
+# With few texts the raw embedding falls to chance in some replicates; nothing is divided by less
+# than this share of what it has in all texts.
+_FLOOR = 0.1
 _REPLICATES = 300
 
 Array = npt.NDArray[np.float32]
@@ -421,8 +424,9 @@ def _to_reading(
         chance=outcome.chance,
         control=outcome.control,
         relative=outcome.above / base.above,
-        by_seed=outcome.above_by_seed / np.maximum(base.above_by_seed, 1e-9),
-        replicates=outcome.above_replicates / np.maximum(base.above_replicates, 1e-9),
+        by_seed=outcome.above_by_seed / np.maximum(base.above_by_seed, _FLOOR * base.above),
+        replicates=outcome.above_replicates
+        / np.maximum(base.above_replicates, _FLOOR * base.above),
     )
 
 

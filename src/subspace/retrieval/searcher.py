@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from subspace.block_probes import load_probes
 from subspace.blocks import BlockLayout
 from subspace.checkpoint import Checkpoint, load_checkpoint
 from subspace.encoder import Encoder
@@ -18,6 +19,7 @@ from subspace.retrieval.engines import Where
 from subspace.retrieval.hits import Results, Scope
 from subspace.retrieval.index import BlockIndex
 from subspace.retrieval.queries import Like, Query, items_of, texts_of
+from subspace.retrieval.toward import Toward, read_toward, search_toward
 from subspace.retrieval.usage_log import UsageLog
 from subspace.retrieval.weights import Weights
 from subspace.retrieval_sets import Document
@@ -59,6 +61,7 @@ class Searcher:
         self.index = index
         self.bandit = bandit
         self._projection = checkpoint.projection
+        self._folder = checkpoint.folder
         self._encoder = encoder
 
     @classmethod
@@ -75,7 +78,7 @@ class Searcher:
         """Opens a checkpoint and an index.
 
         Args:
-            checkpoint: Folder or Lightning file.
+            checkpoint: Folder, Lightning file or hub id.
             index: Folder written by `subspace index`, or the address of a server.
             usage: The usage log's file; recency and importance come from it.
             bandit: What chooses the weights of `preset="auto"`.
@@ -147,6 +150,7 @@ class Searcher:
         candidates: int | None = None,
         where: Where | None = None,
         standardize: bool = False,
+        toward: Toward | str | None = None,
         exclude: Collection[str] = (),
     ) -> Results:
         """The best `k` documents for a query.
@@ -163,6 +167,9 @@ class Searcher:
             candidates: If given, only this many best by relevance alone are scored in full.
             where: Metadata that hits must have: a value, or one of several, by name.
             standardize: Let weights count in standard deviations of each block's scores.
+            toward: More or less of a factor: `complexity=-1,specificity=0.5`, or such a mapping.
+                A standard deviation of the factor weighs so many times one of relevance. With
+                `candidates` it orders those alone.
             exclude: Ids that are not to be among the hits, beside those of items in the query.
 
         Raises:
@@ -170,6 +177,7 @@ class Searcher:
             QueryError: An item or a block is not there.
             ConfigError: `k` is no number from 1, or there is no usage log or no bandit.
             WeightsError: A weight is wrong, or they are for another layout.
+            CheckpointError: `toward` is asked for and the checkpoint has no probes.
         """
         return self.search_batch(
             [query],
@@ -180,6 +188,7 @@ class Searcher:
             candidates=candidates,
             where=where,
             standardize=standardize,
+            toward=toward,
             exclude=[exclude],
         )[0]
 
@@ -194,6 +203,7 @@ class Searcher:
         candidates: int | None = None,
         where: Where | None = None,
         standardize: bool = False,
+        toward: Toward | str | None = None,
         exclude: Sequence[Collection[str]] | None = None,
     ) -> list[Results]:
         """`search` of several queries, encoded and scored together.
@@ -207,6 +217,7 @@ class Searcher:
             candidates: As in `search`.
             where: As in `search`.
             standardize: As in `search`.
+            toward: As in `search`.
             exclude: For each query, ids that are not to be among its hits.
         """
         options: dict[str, Any] = {
@@ -224,6 +235,18 @@ class Searcher:
             {*items_of(query), *ids}
             for query, ids in zip(queries, exclude or [()] * len(queries), strict=True)
         ]
+        if toward is not None:
+            if table is None:
+                raise ConfigError(f"toward goes with weights or a preset, not with '{AUTO}'")
+            return search_toward(
+                self.index,
+                vectors,
+                weights=table,
+                toward=read_toward(toward),
+                probes=load_probes(self._folder, layout=self.layout),
+                exclude=without,
+                **options,
+            )
         if table is not None:
             return self.index.search_batch(vectors, weights=table, exclude=without, **options)
         return [

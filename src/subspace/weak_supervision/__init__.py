@@ -6,7 +6,7 @@ Two kinds of evidence, both for any text of any corpus:
 - rewrites: the same text with one factor changed by a rule and its content left alone.
 """
 
-from subspace.weak_supervision.measures import MEASURES, measure_texts
+from subspace.weak_supervision.measures import MEASURES, measure_text, measure_texts
 from subspace.weak_supervision.rewrites import (
     RULES,
     Rewrite,
@@ -20,6 +20,7 @@ __all__ = [
     "RULES",
     "Rewrite",
     "Rule",
+    "measure_text",
     "measure_texts",
     "rewrite_records",
     "rewrite_text",

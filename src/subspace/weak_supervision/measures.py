@@ -46,7 +46,13 @@ _STYLE_WORDS = {
     "third": "he she him her his hers they them their theirs",
     "negation": "not n't no never don't can't won't cannot",
 }
-_ENDINGS = ("ing", "ed", "ly", ("tion", "ment", "ness", "ity", "ance", "ence"), ("eth", "est"))
+_ENDINGS: Mapping[str, str | tuple[str, ...]] = {
+    "ing": "ing",
+    "ed": "ed",
+    "ly": "ly",
+    "noun": ("tion", "ment", "ness", "ity", "ance", "ence"),
+    "archaic": ("eth", "est"),
+}
 _SUBORDINATORS = (
     "because although though while whereas since unless until if that which who whom whose when "
     "where after before as"
@@ -78,16 +84,23 @@ def measure_texts(texts: Sequence[str], *, progress: bool = False) -> dict[str, 
         ConfigError: The word frequencies are not installed.
     """
     rows = [
-        _measure(text)
+        measure_text(text)
         for text in tqdm(texts, desc="measuring", unit="text", disable=not progress, leave=False)
     ]
     return {
-        factor: np.array([row[factor] for row in rows], dtype=np.float32).reshape(-1, width)
+        factor: np.array([list(row[factor].values()) for row in rows], dtype=np.float32).reshape(
+            -1, width
+        )
         for factor, width in MEASURES.items()
     }
 
 
-def _measure(text: str) -> dict[str, list[float]]:
+def measure_text(text: str) -> dict[str, dict[str, float]]:
+    """Measures of one text by factor and name.
+
+    Raises:
+        ConfigError: The word frequencies are not installed.
+    """
     tokens = _TOKEN.findall(text) or ["-"]
     lower = [token.lower().replace("’", "'") for token in tokens]
     words = [word for word in lower if word[0].isalpha()] or ["-"]
@@ -110,61 +123,67 @@ def _sum(counts: Counter[str], words: Sequence[str]) -> int:
 
 def _style(
     text: str, *, tokens: Sequence[str], lower: Sequence[str], counts: Counter[str]
-) -> list[float]:
+) -> dict[str, float]:
     total = len(tokens)
     end = text.rstrip()[-1:]
-    return [
-        *(_share(counts[word], total) for word in _FUNCTION_WORDS),
-        *(_share(text.count(mark), total) for mark in _PUNCTUATION),
-        *(_share(_sum(counts, words.split()), total) for words in _STYLE_WORDS.values()),
-        *(_share(sum(word.endswith(form) for word in lower), total) for form in _ENDINGS),
-        _share(sum("'" in word for word in lower), total),
-        float(tokens[0][0].isupper()),
-        _share(sum(token.isupper() and len(token) > 1 for token in tokens), total),
-        float(end == "?"),
-        float(end in (".", "!", "?", '"')),
-    ]
+    return {
+        **{word: _share(counts[word], total) for word in _FUNCTION_WORDS},
+        **{mark: _share(text.count(mark), total) for mark in _PUNCTUATION},
+        **{
+            f"{name} words": _share(_sum(counts, words.split()), total)
+            for name, words in _STYLE_WORDS.items()
+        },
+        **{
+            f"{name} endings": _share(sum(word.endswith(forms) for word in lower), total)
+            for name, forms in _ENDINGS.items()
+        },
+        "apostrophes": _share(sum("'" in word for word in lower), total),
+        "capital first": float(tokens[0][0].isupper()),
+        "capitals": _share(sum(token.isupper() and len(token) > 1 for token in tokens), total),
+        "question at the end": float(end == "?"),
+        "mark at the end": float(end in (".", "!", "?", '"')),
+    }
 
 
 def _complexity(
     text: str, *, words: Sequence[str], counts: Counter[str], sentences: int
-) -> list[float]:
+) -> dict[str, float]:
     content = [word for word in words if word not in _FUNCTION_WORDS] or list(words)
     frequency = np.array([_zipf(word) for word in content])
     lengths = np.array([len(word) for word in words])
-    return [
-        float(np.mean([_zipf(word) for word in words])),
-        float(frequency.mean()),
-        float(frequency.min()),
-        float(np.quantile(frequency, 0.25)),
-        float((frequency < 3.5).mean()),
-        float((frequency < 4.5).mean()),
-        float(lengths.mean()),
-        float((lengths > 6).mean()),
-        float((lengths > 9).mean()),
-        float(np.log(len(words) / sentences)),
-        float(np.log(len(words))),
-        _share(_sum(counts, _SUBORDINATORS), len(words)),
-        text.count(",") / sentences,
-    ]
+    return {
+        "word frequency": float(np.mean([_zipf(word) for word in words])),
+        "content word frequency": float(frequency.mean()),
+        "rarest word": float(frequency.min()),
+        "rarest quarter": float(np.quantile(frequency, 0.25)),
+        "rare words": float((frequency < 3.5).mean()),
+        "infrequent words": float((frequency < 4.5).mean()),
+        "word length": float(lengths.mean()),
+        "long words": float((lengths > 6).mean()),
+        "very long words": float((lengths > 9).mean()),
+        "sentence length": float(np.log(len(words) / sentences)),
+        "text length": float(np.log(len(words))),
+        "subordinators": _share(_sum(counts, _SUBORDINATORS), len(words)),
+        "commas": text.count(",") / sentences,
+    }
 
 
 def _specificity(
     *, tokens: Sequence[str], lower: Sequence[str], counts: Counter[str]
-) -> list[float]:
+) -> dict[str, float]:
     total = len(tokens)
-    return [
-        _share(sum(token[0].isupper() and len(token) > 1 for token in tokens[1:]), total),
-        _share(sum(token[0].isdigit() for token in tokens), total),
-        _share(_sum(counts, _NUMBER_WORDS), total),
-        _share(_sum(counts, _GENERIC), total),
-        _share(counts["the"], total),
-        _share(_sum(counts, ("a", "an")), total),
-        _share(_sum(counts, ("this", "that", "these", "those")), total),
-        _share(sum(word.endswith("s") and len(word) > 3 for word in lower), total),
-        _share(_sum(counts, ("was", "were", "had", "did")), total),
-        _share(_sum(counts, ("can", "may", "should", "must", "could", "would")), total),
-    ]
+    return {
+        "names": _share(sum(token[0].isupper() and len(token) > 1 for token in tokens[1:]), total),
+        "numbers": _share(sum(token[0].isdigit() for token in tokens), total),
+        "number words": _share(_sum(counts, _NUMBER_WORDS), total),
+        "generic words": _share(_sum(counts, _GENERIC), total),
+        "the": _share(counts["the"], total),
+        "a": _share(_sum(counts, ("a", "an")), total),
+        "demonstratives": _share(_sum(counts, ("this", "that", "these", "those")), total),
+        "plurals": _share(sum(word.endswith("s") and len(word) > 3 for word in lower), total),
+        "past": _share(_sum(counts, ("was", "were", "had", "did")), total),
+        "modals": _share(_sum(counts, ("can", "may", "should", "must", "could", "would")), total),
+    }
 
 
 @lru_cache(maxsize=200_000)

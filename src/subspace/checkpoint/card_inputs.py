@@ -1,0 +1,119 @@
+"""What a model card is written from: measured results, and licences that its user states."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from subspace.errors import ConfigError
+
+REPORT = "separation.json"
+NOT_STATED = "not stated"
+
+Report = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Licences:
+    """What a user states about licences.
+
+    Attributes:
+        checkpoint: Licence of the tensors, as the hub names it (`cc-by-sa-4.0`); None if not
+            stated.
+        sources: Licence and attribution of each source.
+    """
+
+    checkpoint: str | None = None
+    sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def read_licences(path: Path | str, *, sources: Iterable[str]) -> Licences:
+    """Reads a YAML or JSON file of licences.
+
+    ::
+
+        checkpoint: cc-by-sa-4.0
+        sources:
+          clinc: {licence: CC BY 3.0, attribution: "Larson et al. 2019"}
+
+    Args:
+        path: The file.
+        sources: What the checkpoint was trained on.
+
+    Raises:
+        ConfigError: It cannot be read, or states something of a source that is none of them.
+    """
+    try:
+        stated = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"--licences: cannot read {path}: {error}") from error
+    named: Any = stated.get("sources", {}) if isinstance(stated, dict) else None
+    sound = (
+        isinstance(named, dict)
+        and set(stated) <= {"checkpoint", "sources"}
+        and isinstance(stated.get("checkpoint", ""), str)
+        and all(
+            isinstance(one, dict)
+            and set(one) <= {"licence", "attribution"}
+            and all(isinstance(text, str) for text in one.values())
+            for one in named.values()
+        )
+    )
+    if not sound:
+        raise ConfigError(
+            f"--licences: {path} must hold `checkpoint: LICENCE` and `sources: {{NAME: {{licence: "
+            "..., attribution: ...}}`, each a text"
+        )
+    unknown = sorted(set(map(str, named)) - set(sources))
+    if unknown:
+        raise ConfigError(
+            f"--licences: {path} names {', '.join(unknown)}, but the checkpoint was trained on "
+            f"{', '.join(sources) or 'nothing that it knows of'}"
+        )
+    return Licences(
+        checkpoint=stated.get("checkpoint"),
+        sources={
+            name: (one.get("licence", NOT_STATED), one.get("attribution", ""))
+            for name, one in named.items()
+        },
+    )
+
+
+def read_report(folder: Path | str, *, manifest: Mapping[str, Any]) -> Report:
+    """Reads the results that `subspace probe --output` wrote.
+
+    Args:
+        folder: Where they are.
+        manifest: Of the checkpoint that they must be of.
+
+    Raises:
+        ConfigError: There are none, or they are damaged or of another checkpoint.
+    """
+    path = Path(folder) / REPORT
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        about = report["about"]["checkpoint"]
+        sound = {"matrices", "base_retrieval", "warnings", "left_out"} <= report.keys()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"--report: cannot read {path}: {error}; write it with `subspace probe --output "
+            f"{folder}`"
+        ) from error
+    except (KeyError, TypeError):
+        sound = False
+    if not sound or not isinstance(about, dict):
+        raise ConfigError(f"--report: {path} is no separation report")
+    differing = [
+        key
+        for key in ("blocks", "input_dim", "encoder", "data", "training")
+        if about.get(key) != json.loads(json.dumps(manifest[key]))
+    ]
+    if differing:
+        raise ConfigError(
+            f"--report: {path} is of another checkpoint ({', '.join(differing)} differ); measure "
+            "this one with `subspace probe`"
+        )
+    return dict(report)

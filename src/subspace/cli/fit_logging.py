@@ -1,0 +1,136 @@
+"""What a fit tells its logger beside the losses: the settings, and what every block holds.
+
+The separation matrix of a fit is read on validation texts, so that looking at many runs uses up
+no test text: a linear probe learns from two thirds of the training texts, the last third chooses
+its strength, and the validation texts score it.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from tqdm import tqdm
+
+from subspace.evaluation import EmbeddedSource, Matrix, Reading, make_matrix, read_factors
+from subspace.evaluation.agreement import independent_groups
+from subspace.evaluation.heat_maps import draw_matrix
+from subspace.evaluation.tasks import MIN_TEXTS
+from subspace.labels import Ints, Labels
+from subspace.projection import Projection
+from subspace.records import SPLITS
+from subspace.stored_sources import StoredSource
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Vectors = npt.NDArray[np.floating]
+
+_TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
+_MODEL = "fit"
+_TITLE = "What each block (row) tells of each factor (column), validation texts, linear probe"
+
+_log = logging.getLogger(__name__)
+
+
+def measure_on_validation(
+    projection: Projection,
+    *,
+    sources: Mapping[str, StoredSource],
+    vectors: Vectors,
+    raw: slice,
+) -> Matrix:
+    """The separation matrix by a linear probe, confounds controlled; empty if nothing can be read.
+
+    Args:
+        projection: Gives the blocks.
+        sources: What it was fitted on.
+        vectors: All stored embeddings (rows, D); one source at a time is read into memory.
+        raw: Which dimensions of an embedding are the raw baseline.
+    """
+    readings: list[Reading] = []
+    for name, source in tqdm(sources.items(), desc="probing validation texts", unit="source"):
+        kept = np.flatnonzero(source.labels.splits != _TEST)
+        embedded = EmbeddedSource(
+            records=[source.records[int(position)] for position in kept],
+            labels=_score_on_validation(source.labels.take(kept)),
+            x=np.asarray(vectors[source.rows[kept]], dtype=np.float32),
+        )
+        models = {_MODEL: {name: projection}}
+        found, _ = read_factors({name: embedded}, models=models, raw=raw, seeds=1)
+        readings += found
+    return make_matrix(readings, model=_MODEL, probe="linear", controlled=True)
+
+
+def log_separation(matrix: Matrix, *, loggers: Sequence[Logger], step: int) -> None:
+    """Hands a separation matrix to every logger, as numbers and as its kind of table and picture.
+
+    Args:
+        matrix: What was measured.
+        loggers: Those of the fit.
+        step: Steps taken by then.
+    """
+    if not matrix.values.size:
+        _log.warning(
+            "no separation matrix for the logger: no factor has %d labelled validation texts, and "
+            "as many in a third of the training texts",
+            MIN_TEXTS,
+        )
+        return
+    columns, rows = _tabulate(matrix)
+    figure = _draw(matrix)
+    for logger in loggers:
+        logger.log_metrics(_flatten(matrix), step=step)
+        if isinstance(logger, WandbLogger):
+            logger.log_table("separation/table", columns=columns, data=rows)
+            logger.log_image("separation/heat_map", images=[figure])
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text("separation/table", _markdown(columns, rows), step)
+            logger.experiment.add_figure("separation/heat_map", figure, step, close=False)
+            logger.experiment.flush()
+
+
+def _score_on_validation(labels: Labels) -> Labels:
+    """Training texts, a third of them to choose by (whole groups), validation texts to score."""
+    _, group = np.unique(independent_groups(labels.groups), return_inverse=True)
+    third: Ints = np.random.default_rng(0).permutation(group.max(initial=0) + 1)[group] % 3
+    train = np.where(third == 0, _VALIDATION, _TRAIN)
+    return replace(labels, splits=np.where(labels.splits == _TRAIN, train, _TEST))
+
+
+def _flatten(matrix: Matrix) -> dict[str, float]:
+    """`separation/BLOCK/FACTOR` and the means, without what could not be read."""
+    numbers = {
+        f"separation/{matrix.blocks[row]}/{matrix.factors[column]}": float(value)
+        for (row, column), value in np.ndenumerate(matrix.values)
+    }
+    numbers["separation/selectivity"] = matrix.selectivity()
+    return {name: value for name, value in numbers.items() if not np.isnan(value)}
+
+
+def _tabulate(matrix: Matrix) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows, rounded; what could not be read is None."""
+    return ["block", *matrix.factors], [
+        [block, *(None if np.isnan(value) else round(float(value), 3) for value in values)]
+        for block, values in zip(matrix.blocks, matrix.values, strict=True)
+    ]
+
+
+def _markdown(columns: list[str], rows: list[list[Any]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _draw(matrix: Matrix) -> "Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 1.5 + 0.5 * len(matrix.blocks)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    figure.colorbar(draw_matrix(axes, matrix), ax=axes, label="share of the raw embedding's score")
+    axes.set_title(_TITLE, fontsize=9)
+    return figure

@@ -1,0 +1,231 @@
+"""`subspace quickstart`: from raw texts to a checkpoint, a report and a search."""
+
+import argparse
+import hashlib
+import json
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from subspace.cli import index, label, probe, search
+from subspace.cli.arguments import Commands, add_store, make_folder
+from subspace.errors import ConfigError
+
+# With fewer, class statistics say next to nothing.
+_MIN_TEXTS = 50
+# A probe needs so many test texts; no more than a fifth of all is kept from the fit for it.
+_MIN_TEST, _MOST_TEST = 30, 5
+_LAYERS = [0, 1, 3, 6]
+# As configs/real.yaml; fewer rewrites, as encoding them would take most of the time.
+_MODEL: dict[str, Any] = {
+    "solver": "closed_form",
+    "blocks": {"topic": 32, "style": 16, "complexity": 4, "specificity": 4, "residual": 256},
+    "closed_form": {
+        "shrinkage": 0.85,
+        "block_shrinkage": {"topic": 0.5},
+        "guard": 0.0,
+        "caution": {"topic": 100, "style": 1, "complexity": 1, "specificity": 1},
+        "ranks": {"topic": 20, "style": 8, "complexity": 2, "specificity": 2},
+        "reads": {"complexity": [0, 1, 2], "specificity": [0, 1, 2]},
+        "spread": 0.004,
+        "content": "",
+        "residual_keeps": ["topic"],
+    },
+}
+_WEAK = {"measures": True, "rewrites": 40}
+
+
+class _Step(NamedTuple):
+    """One command, and what to say of it."""
+
+    what: str
+    why: str
+    command: list[str]
+
+
+def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
+    """Declares the command's arguments."""
+    parser = commands.add_parser(
+        "quickstart",
+        help="from raw texts to a checkpoint, a report and a search",
+        description="Labels texts by clusters and measures, fits blocks, reports how well they "
+        "separate, builds an index and searches it. Says at every step what it does, and which "
+        "command does that step alone.",
+        epilog="example: subspace quickstart my/texts --output runs/quickstart",
+    )
+    parser.add_argument(
+        "texts",
+        metavar="FOLDER_OF_TEXTS",
+        help="a folder of .txt and .md files, or one .jsonl with `id` and `text`",
+    )
+    parser.add_argument(
+        "--output",
+        default="runs/quickstart",
+        metavar="DIR",
+        help="folder of all results (default: %(default)s)",
+    )
+    add_store(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from subspace.jsonl import write_lines
+
+    output = Path(arguments.output)
+    print("[1/8] reading the texts")
+    lines = _read_lines(Path(arguments.texts))
+    make_folder(output)
+    write_lines(output / "texts.jsonl", lines)
+    print(f"{len(lines)} texts -> {output / 'texts.jsonl'}")
+    started = time.monotonic()
+    for number, step in enumerate(_steps(output, store=arguments.store), start=2):
+        print(f"\n[{number}/8] {step.what}: {step.why}")
+        print(f"$ subspace {shlex.join(step.command)}", flush=True)
+        begun = time.monotonic()
+        _execute(step.command)
+        print(f"({time.monotonic() - begun:.0f} s)")
+    print(
+        f"\ndone in {time.monotonic() - started:.0f} s. {output / 'report' / 'separation.html'} "
+        "says how well the blocks separate. The labels are from clusters and measures, not from "
+        f"people: where you have better ones, put them into {output / 'labelled.jsonl'} (without "
+        "an origin) and go on from the fit."
+    )
+
+
+def _read_lines(source: Path) -> list[dict[str, Any]]:
+    """The texts as lines of JSONL, with a split.
+
+    Raises:
+        ConfigError: There are too few, or no texts at all.
+        RecordError: Lines of a JSONL file are wrong.
+    """
+    from subspace.labelling.raw_texts import read_raw_texts
+    from subspace.labelling.texts import read_texts
+
+    if source.is_file() and source.name.endswith((".jsonl", ".jsonl.gz")):
+        lines = [dict(text.line) for text in read_texts(source)]
+    else:
+        found = read_raw_texts(source)
+        for name, reason in found.skipped.items():
+            print(f"passed over: {name} {reason}")
+        for name in found.cut:
+            print(f"only the beginning of {name} is read; cut it up to have the rest found")
+        lines = [{"id": document.id, "text": document.text} for document in found.documents]
+    if len(lines) < _MIN_TEXTS:
+        raise ConfigError(
+            f"{source} holds {len(lines)} usable texts, and {_MIN_TEXTS} are needed to fit blocks; "
+            "cut long texts into passages, or search with a checkpoint that is there "
+            "(checkpoints/minilm)"
+        )
+    if not any("split" in line or line.get("group") for line in lines):
+        _assign_splits(lines)
+    return lines
+
+
+def _assign_splits(lines: Sequence[dict[str, Any]]) -> None:
+    """As many validation and test texts as probes need, drawn by the hash of the id."""
+    held = min(max(_MIN_TEST, len(lines) // 10), len(lines) // _MOST_TEST)
+    drawn = sorted(lines, key=lambda line: hashlib.sha256(line["id"].encode()).digest())
+    for place, line in enumerate(drawn):
+        line["split"] = ("test", "validation", "train")[min(place // held, 2)]
+
+
+def _steps(output: Path, *, store: str) -> Iterator[_Step]:
+    """Every step after the first, each once the one before is done."""
+    labelled, checkpoint = output / "labelled.jsonl", output / "checkpoint"
+    yield _Step(
+        "labelling",
+        "blocks are fitted on labels; nobody gave any, so topics are clusters of the embedding, "
+        "and the other labels are counted on the texts",
+        _command(
+            "label",
+            input=output / "texts.jsonl",
+            output=labelled,
+            factors="topic,complexity,specificity,style",
+            by="clusters,measures",
+            layers=",".join(map(str, _LAYERS)),
+            store=store,
+        ),
+    )
+    config = output / "fit.yaml"
+    _write_config(config, source=labelled, checkpoint=checkpoint, store=store)
+    yield _Step(
+        "fitting",
+        "one matrix splits the embedding into blocks, from the labels, from measures, and from "
+        "rewrites of some texts that change one factor alone",
+        _command("fit", config=config),
+    )
+    yield _Step(
+        "measuring",
+        "what each block holds of each factor, on texts that the fit has not seen",
+        _command(
+            "probe",
+            checkpoint=checkpoint,
+            data=labelled,
+            output=output / "report",
+            store=store,
+        ),
+    )
+    yield _Step(
+        "indexing",
+        "vectors are kept once; weights are given with each search",
+        _command(
+            "index", checkpoint=checkpoint, input=labelled, output=output / "index", store=store
+        ),
+    )
+    like, asked = _example(labelled), {"checkpoint": checkpoint, "index": output / "index"}
+    ask = _command("search", **asked, like=like, weights="residual=1")
+    yield _Step("searching", "as the raw embedding would", ask)
+    for what, toward in (("simpler", "complexity=-1"), ("more specific", "specificity=1")):
+        yield _Step(
+            f"searching, {what}",
+            "the 20 most alike, ordered by that as well",
+            [*ask, "--candidates", "20", "--toward", toward],
+        )
+
+
+def _command(name: str, **options: Path | str) -> list[str]:
+    return [name, *(part for key, value in options.items() for part in (f"--{key}", str(value)))]
+
+
+def _write_config(path: Path, *, source: Path, checkpoint: Path, store: str) -> None:
+    import yaml
+
+    config = {
+        "output": str(checkpoint),
+        "seed_everything": 0,
+        "model": _MODEL,
+        "data": {
+            "sources": [str(source)],
+            "encoder": {"model": "minilm", "layers": _LAYERS},
+            "store": store,
+            "weak": _WEAK,
+        },
+    }
+    try:
+        path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--output: cannot write {path}: {error}") from error
+
+
+def _example(labelled: Path) -> str:
+    """The id of a text that reads harder than most: there is something simpler to find."""
+    lines = [json.loads(line) for line in labelled.read_text(encoding="utf-8").splitlines()]
+    ranked = sorted(lines, key=lambda line: line["factors"]["complexity"])
+    return str(ranked[3 * len(ranked) // 4]["id"])
+
+
+def _execute(command: list[str]) -> None:
+    if command[0] == "fit":
+        from subspace.cli.fit import run_training
+
+        run_training(command)
+        return
+    parser = argparse.ArgumentParser(prog="subspace")
+    commands = parser.add_subparsers()
+    for module in (label, probe, index, search):
+        module.add_command(commands)
+    parsed = parser.parse_args(command)
+    parsed.run(parsed)

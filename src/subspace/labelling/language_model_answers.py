@@ -1,0 +1,121 @@
+"""AnswerFile: what a language model answered, on disk before the next is asked."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from io import FileIO
+from pathlib import Path
+from threading import Lock
+from typing import Self, TypeGuard
+
+from filelock import FileLock, Timeout
+
+from subspace.errors import ConfigError, RecordError
+from subspace.jsonl import Problems, read_lines
+from subspace.labelling.language_model_prompt import Factors
+
+_START = b'{"key": "t'
+
+
+def answer_key(text: str, *, model: str, instructions: str, turn: int = 1) -> str:
+    """What an answer is kept under: the same question need not be paid for twice.
+
+    Args:
+        text: The text that is asked about.
+        model: Who is asked.
+        instructions: With the rubric: after a change of it, everything is asked anew.
+        turn: 2 where the same is asked again, to see whether the answer is the same.
+    """
+    question = json.dumps([model, instructions, text, turn]).encode()
+    return "t" + hashlib.sha256(question).hexdigest()[:32]
+
+
+class AnswerFile:
+    """Labels by key, in a JSONL file that is only ever appended to."""
+
+    def __init__(self, stream: FileIO, answers: dict[str, Factors]) -> None:
+        """Use `open`."""
+        self._stream = stream
+        self._answers = answers
+        self._lock = Lock()
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path | str) -> Iterator[Self]:
+        """Reads what is there and holds the file, so that no other run pays for the same.
+
+        Raises:
+            ConfigError: It cannot be written to, or another run holds it.
+            RecordError: With every line that is no answer.
+        """
+        path = Path(path)
+        with ExitStack() as stack:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(f"{path}.lock", timeout=0))
+                stream = stack.enter_context(path.open("a+b", buffering=0))
+                _cut_torn_line(stream, path=path)
+            except Timeout:
+                raise ConfigError(f"--answers: another run is using {path}; wait for it") from None
+            except OSError as error:
+                raise ConfigError(f"--answers: cannot write {path}: {error}") from error
+            yield cls(stream, _read(path))
+
+    def get(self, key: str) -> Factors:
+        """The labels under a key; empty if there are none."""
+        return self._answers.get(key, {})
+
+    def add(self, labels: Mapping[str, Factors]) -> None:
+        """Keeps labels by key, beside what was there; on disk when it returns.
+
+        Raises:
+            ConfigError: They cannot be written.
+        """
+        lines = [json.dumps({"key": key, "factors": factors}) for key, factors in labels.items()]
+        with self._lock:
+            for key, factors in labels.items():
+                self._answers[key] = {**factors, **self.get(key)}
+            try:
+                _append(self._stream, "".join(f"{line}\n" for line in lines).encode())
+            except OSError as error:
+                raise ConfigError(f"--answers: cannot write: {error}") from error
+
+
+def _append(stream: FileIO, data: bytes) -> None:
+    """Writes all of it to the disk, or nothing."""
+    end = stream.seek(0, os.SEEK_END)
+    try:
+        while data:
+            data = data[stream.write(data) :]
+        os.fsync(stream.fileno())
+    except OSError:  # the disk is full
+        stream.truncate(end)
+        raise
+
+
+def _cut_torn_line(stream: FileIO, *, path: Path) -> None:
+    """Drops a last line that a crash left half written; refuses one that was never an answer."""
+    stream.seek(0)
+    whole, newline, torn = stream.read().rpartition(b"\n")
+    if not torn.startswith(_START[: len(torn)]):
+        raise RecordError([f"{path}: its last line is no answer of a language model"])
+    stream.truncate(len(whole) + len(newline))
+
+
+def _read(path: Path) -> dict[str, Factors]:
+    problems = Problems()
+    answers: dict[str, Factors] = {}
+    for line in read_lines(path, problems=problems):
+        key, factors = line.value.get("key"), line.value.get("factors")
+        if not isinstance(key, str) or not _are_labels(factors):
+            problems.add(line.where, "is no answer of a language model: key and factors")
+            continue
+        answers[key] = {**factors, **answers.get(key, {})}
+    problems.raise_if_any()
+    return answers
+
+
+def _are_labels(factors: object) -> TypeGuard[Factors]:
+    return isinstance(factors, dict) and all(isinstance(v, str | float) for v in factors.values())

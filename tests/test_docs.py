@@ -1,0 +1,150 @@
+"""The pages under docs/ do what they say, and every command says what it does."""
+
+import argparse
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from subspace.cli.main import _make_parser, main
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+# Pages whose examples run: those of one row in this order, in one folder, as later ones use what
+# earlier ones made.
+PAGES = {
+    "how-to pages": (
+        "how-to-own-factors",
+        "how-to-own-encoder",
+        "how-to-own-corpus",
+        "how-to-server-engines",
+        "how-to-stored-vectors",
+    ),
+    "the tutorial": ("tutorial",),
+}
+BLOCK = re.compile(
+    r"(?:<!-- not run: (?P<why>[^\n]+) -->\n)?```(?P<kind>\w+)\n(?P<code>.*?)```", re.S
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    kind: str
+    code: str
+    why_not: str | None
+
+
+def read_blocks(page: str) -> list[Block]:
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    assert text.count("```") == 2 * len(list(BLOCK.finditer(text)))
+    return [Block(m["kind"], m["code"], m["why"]) for m in BLOCK.finditer(text)]
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A copy of the project to work in."""
+    for name in ("configs", "data"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/minilm").symlink_to(ROOT / "checkpoints/minilm")
+    return tmp_path
+
+
+def run_block(block: Block, *, folder: Path) -> None:
+    result = subprocess.run(
+        {"python": [sys.executable, "-"], "sh": ["sh", "-eu"]}[block.kind],
+        input=block.code,
+        cwd=folder,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+        },
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == 0, f"{block.code}\n{result.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize("pages", PAGES.values(), ids=PAGES)
+def test_every_example_of_the_pages_runs(pages, project):
+    for page in pages:
+        for block in read_blocks(page):
+            if not block.why_not and block.kind != "yaml" and "pip install" not in block.code:
+                run_block(block, folder=project)
+
+
+@pytest.mark.parametrize("page", [page for pages in PAGES.values() for page in pages])
+def test_examples_that_are_not_run_are_calls_that_exist(page):
+    parser = _make_parser()
+    for block in read_blocks(page):
+        for line in block.code.splitlines() if block.why_not else ():
+            program, command, *arguments = shlex.split(line)
+            assert program == "subspace"
+            if command != "fit":
+                parser.parse_args([command, *arguments])
+
+
+def test_every_how_to_page_is_run():
+    assert {path.stem for path in DOCS.glob("how-to-*.md")} == set(PAGES["how-to pages"])
+
+
+def test_the_index_names_every_page():
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    for page in DOCS.glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in index, page.name
+
+
+def test_the_reference_of_yaml_keys_is_what_the_parser_reads():
+    path = DOCS / "make_reference_yaml.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.make_page() == script.PAGE.read_text(encoding="utf-8"), (
+        "run: python docs/make_reference_yaml.py"
+    )
+
+
+def every_command() -> list[argparse.ArgumentParser]:
+    """Parsers of all commands, those within commands too."""
+    found = [_make_parser()]
+    for parser in found:  # grows meanwhile
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found.extend(action.choices.values())
+    return found[1:]
+
+
+@pytest.mark.parametrize("parser", every_command(), ids=lambda parser: parser.prog)
+def test_the_help_of_every_command_is_sentences_and_an_example_that_parses(parser):
+    assert re.fullmatch(r"[A-Z].*[.]", parser.description, re.S)
+    found = re.fullmatch(r"example: (subspace .*)", parser.epilog)
+    assert found, parser.epilog
+    example = shlex.split(found[1])
+    assert " ".join(example).startswith(parser.prog)
+    _make_parser().parse_args(example[1:])
+    assert all(action.help or action.dest == "==SUPPRESS==" for action in parser._actions)
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_the_help_of_training_ends_with_an_example_that_parses(command, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    found = re.search(r"example: subspace (\w+ .*)$", out)
+    assert found, out[-300:]
+    example = shlex.split(found[1])
+    assert example[0] == command
+    with pytest.raises(SystemExit) as stop:
+        main([*example, "--print_config"])
+    assert stop.value.code == 0
+    assert "checkpoints/demo" in capsys.readouterr().out

@@ -1,0 +1,88 @@
+"""What the page on sharing shows is what happens: every block of it runs, against a hub's stub."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stub_hub import serve
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "sharing.md").read_text(encoding="utf-8")
+# After the page: what a store and a retriever find is what the vectors say.
+CHECKS = """
+import json
+
+import numpy as np
+
+mixed = SentenceTransformer("runs/st-mixed")
+many = [line["text"] for line in map(json.loads, open("texts.jsonl"))]
+store = InMemoryVectorStore.from_texts(many, Blocks("runs/st-mixed"))
+found = store.as_retriever(search_kwargs={"k": 5}).invoke("growing vegetables")
+scores = mixed.encode_document(many) @ mixed.encode_query("growing vegetables")
+assert [hit.page_content for hit in found] == [many[i] for i in np.argsort(-scores)[:5]]
+
+whole = model.encode_document(many)
+rows = [{"text": text, "vector": vector} for text, vector in zip(many, whole)]
+table = lancedb.connect("runs/lance").create_table("many", rows)
+hits = table.search(queries[0]).distance_type("cosine").limit(5).to_list()
+scores = whole @ queries[0]
+assert [hit["text"] for hit in hits] == [many[i] for i in np.argsort(-scores)[:5]]
+np.savez("seen.npz", whole=whole, mixed=mixed.encode_document(many))
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> Path:
+    """A folder in which every block of the page has run, in the order of reading."""
+    folder = tmp_path_factory.mktemp("shared")
+    for name in ("configs", "data"):
+        (folder / name).symlink_to(ROOT / name)
+    lines = (ROOT / "data/factorial/records.jsonl").read_text(encoding="utf-8").splitlines()
+    (folder / "texts.jsonl").write_text("\n".join(lines[::100]) + "\n", encoding="utf-8")
+    with serve() as hub:
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": hub.address,
+            "HF_HOME": str(folder / "hf"),
+            "HF_TOKEN": hub.token,
+            "OMP_NUM_THREADS": "1",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+
+        def run(*command: str) -> None:
+            result = subprocess.run(
+                command, cwd=folder, env=environment, text=True, capture_output=True, check=False
+            )
+            assert result.returncode == 0, result.stderr[-3000:]
+
+        blocks = re.findall(r"```(sh|python)\n(.*?)```", PAGE, re.DOTALL)
+        run("sh", "-ec", "\n".join(code for language, code in blocks if language == "sh"))
+        python = "\n".join(code for language, code in blocks if language == "python")
+        run(sys.executable, "-c", python + CHECKS)
+        assert hub.private == {"me/demo": True}
+    return folder
+
+
+def test_every_block_of_the_page_runs(shared):
+    assert (shared / "runs" / "copy" / "model.safetensors").is_file()
+
+
+def test_the_card_has_the_licence_and_the_figures(shared):
+    card = (shared / "runs" / "shared" / "README.md").read_text(encoding="utf-8")
+    assert "| factorial | MIT | the authors of subspace |" in card
+    assert "### In-corpus, linear probe" in card
+    assert "was not read on corpora that it was not fitted on" in card
+
+
+def test_the_exported_vectors_are_those_of_embed(shared):
+    """A retriever and a store have searched them: see what the page's Python was followed by."""
+    with np.load(shared / "runs" / "blocks.npz") as embedded, np.load(shared / "seen.npz") as seen:
+        np.testing.assert_allclose(seen["whole"], embedded["embeddings"][::100], atol=1e-5)
+        topic, style = embedded["embeddings"][::100, :64], embedded["embeddings"][::100, 192:256]
+        topic = topic / np.linalg.norm(topic, axis=1, keepdims=True)
+        wanted = np.concatenate([np.sqrt(0.7) * topic, np.sqrt(0.3) * style], axis=1)
+        np.testing.assert_allclose(seen["mixed"], wanted, atol=1e-5)
