@@ -99,7 +99,13 @@ def compare(
         contenders[THEIRS, dtype] = make_theirs(model, dtype=dtype, device=device, texts=texts)
     tokens = count_tokens(model, texts)
     print(f"{len(texts)} texts, {tokens.sum():,} tokens ({tokens.min()} to {tokens.max()})")
-    seconds, vectors = run_in_turn(contenders, texts, rounds=rounds)
+    ceilings: dict[str, list[float]] = {dtype: [] for dtype in dtypes}
+
+    def between() -> None:
+        for dtype, rates in ceilings.items():
+            rates.append(measure_ceiling(model, dtype=dtype, device=device))
+
+    seconds, vectors = run_in_turn(contenders, texts, rounds=rounds, between=between)
     exact = vectors.get((THEIRS, "float32"))
     print("| contender | s | texts/s | GFLOP/s | of the ceiling | smallest cosine |")
     print("|---|---|---|---|---|---|")
@@ -107,7 +113,8 @@ def compare(
     for (who, dtype), times in seconds.items():
         middle = statistics.median(times)
         rate = operations / middle / 1e9
-        share = rate / measure_ceiling(model, dtype=dtype, device=device)
+        shares = [operations / t / 1e9 / c for t, c in zip(times, ceilings[dtype], strict=True)]
+        share = statistics.median(shares)
         worst = "-"
         if exact is not None:
             worst = f"{(vectors[who, dtype] * exact).sum(axis=1).min():.6f}"
@@ -178,9 +185,20 @@ def make_theirs(model: str, *, dtype: str, device: str, texts: list[str]) -> Enc
 
 
 def run_in_turn(
-    contenders: dict[tuple[str, str], Encode], texts: list[str], *, rounds: int
+    contenders: dict[tuple[str, str], Encode],
+    texts: list[str],
+    *,
+    rounds: int,
+    between: Callable[[], None] = lambda: None,
 ) -> tuple[dict[tuple[str, str], list[float]], dict[tuple[str, str], Vectors]]:
-    """Seconds of every round and the vectors of the last, after a short warm-up."""
+    """Seconds of every round and the vectors of the last, after a short warm-up.
+
+    Args:
+        contenders: By name.
+        texts: What each encodes.
+        rounds: How often.
+        between: Called in every round, to measure something else in the same minutes.
+    """
     for encode in contenders.values():
         encode(texts[:16])
     seconds: dict[tuple[str, str], list[float]] = {name: [] for name in contenders}
@@ -190,6 +208,7 @@ def run_in_turn(
             taken, vectors[name] = timed(partial(encode, texts))
             seconds[name].append(taken)
             print(f"{' '.join(name)}: {taken:.1f} s", flush=True)
+        between()
     return seconds, vectors
 
 
@@ -247,8 +266,8 @@ def measure_ceiling(model: str, *, dtype: str, device: str) -> float:
                     torch.cuda.synchronize()
 
             multiply()
-            times = [timed(multiply)[0] for _ in range(max(5, int(4e9 / operations)))]
-            best = max(best, operations / min(times) / 1e9)
+            times = [timed(multiply)[0] for _ in range(max(5, int(2e11 / operations)))]
+            best = max(best, operations / statistics.median(times) / 1e9)
     return best
 
 

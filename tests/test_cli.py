@@ -11,6 +11,9 @@ import pytest
 import yaml
 from test_stored_pairs import write_set
 
+from subspace.checkpoint import load_checkpoint
+from subspace.projection import digest_projection
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 ENVIRONMENT = {
@@ -178,6 +181,8 @@ def test_probe_writes_the_report(trained, labelled_folder):
     models = {matrix["model"] for matrix in report["matrices"]}
     assert {"in-corpus", "closed form", "random rotation", "PCA"} <= models
     assert report["about"]["checkpoint"]["training"]["closed_form"]["guard"] == 0.9999
+    projection = load_checkpoint(trained / "checkpoints/demo").projection
+    assert report["about"]["projection"] == digest_projection(projection)
     assert "| topic |" in out
     assert (trained / "report/separation.md").is_file()
     assert (trained / "report/separation.html").read_text().startswith("<!doctype html>")
@@ -631,12 +636,15 @@ def test_pairs_in_every_command_that_reads_a_checkpoint(labelled_folder, tiny_qw
     """Trained by steps, with blocks for pairs: probed, searched and benched on what it knows."""
     write_set(tmp_path / "asked")
     config = ROOT / "configs" / "demo.yaml"
-    run(
+    fitted = run(
         *("fit", "--config", config, *tiny(labelled_folder, tiny_qwen), "--data.pairs=[asked]"),
         *("--model.blocks={topic: 6, style: 4, match: 4, answer: 4}", "--output=K"),
         "--data.encoder.query_prompt=query: ",
         cwd=tmp_path,
     )
+    assert "learned from 6 queries and 12 pairs of 'asked'" in fitted.stdout
+    assert "warning: 6 queries are few" in fitted.stdout
+    assert "next: subspace index --checkpoint K " in fitted.stdout
     options = ("--checkpoint", "K", "--data", "asked", "--output")
     riv = run("bench", "riv", *options, "riv", "--folds=0", "--orders=1", cwd=tmp_path)
     assert "6 of 8 queries of 'asked' are left out: they were learned from" in riv.stderr
@@ -644,6 +652,11 @@ def test_pairs_in_every_command_that_reads_a_checkpoint(labelled_folder, tiny_qw
     run("bench", "protocols", *options, "protocols", "--protocols", names, cwd=tmp_path)
     written = json.loads((tmp_path / "protocols" / "protocols.json").read_text())
     assert written["queries"] == 2
+    for name, page in (("protocols", "protocols.md"), ("riv", "riv.md")):
+        assert (
+            "**Note:** 6 of 8 queries of 'asked' are left out"
+            in (tmp_path / name / page).read_text()
+        )
     probed = run(
         *("probe", "--checkpoint", "K", "--data", labelled_folder, "asked", "--output", "report"),
         cwd=tmp_path,

@@ -170,3 +170,67 @@ def test_another_dtype_is_taken_when_asked_for_and_stays_close(folder):
     one, half = (np.load(folder / name)["embeddings"] for name in ("one.npz", "half.npz"))
     assert not np.array_equal(one, half)
     assert (one * half).sum(axis=1).min() > 0.99 * 2  # two blocks of unit length
+
+
+def test_what_was_cut_is_said_also_where_vectors_were_stored(folder):
+    cut = (folder / "truncated").read_text()
+    for name in ("first", "second"):
+        out = run(*embed(name, store="shared"), cwd=folder).stdout
+        assert f"\n{cut} texts are longer than the encoder's 64 tokens" in out
+
+
+def test_more_processes_than_shards_is_no_crash(folder):
+    options = [
+        "--trainer.devices",
+        "3",
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.strategy",
+        "ddp",
+    ]
+    run(*embed("few", "--shard-size", "60", *options), cwd=folder)
+    assert_like_one_file(folder, "few")
+
+
+def test_an_index_is_made_of_shards_without_the_encoder(folder):
+    run(*embed("whole", "--shard-size", "30"), cwd=folder)
+    common = ["--checkpoint", "K", "--input", "texts.jsonl"]
+    run("index", *common, "--shards", "whole", "--output", "of-shards", "--store", "x", cwd=folder)
+    run("index", *common, "--output", "of-texts", "--store", "store", cwd=folder)
+    assert not (folder / "x").exists()
+    hits = [
+        run("search", "--checkpoint", "K", "--index", name, "--like", "i20", "--json", cwd=folder)
+        for name in ("of-shards", "of-texts")
+    ]
+    found, wanted = ([hit["id"] for hit in json.loads(one.stdout)["hits"]] for one in hits)
+    assert found == wanted
+    said = run(
+        "search", "--checkpoint", "K", "--index", "whole", "--query", "x", cwd=folder, expect=2
+    )
+    assert "holds shards of `subspace embed`, not an index" in said.stderr
+
+
+def test_shards_of_queries_or_of_another_checkpoint_make_no_index(folder):
+    run(*embed("asked", "--queries"), cwd=folder)
+    result = run(
+        *("index", "--checkpoint", "K", "--input", "texts.jsonl"),
+        *("--shards", "asked", "--output", "no-index"),
+        cwd=folder,
+        expect=2,
+    )
+    assert "are of queries" in result.stderr
+    assert not (folder / "no-index").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--encoder-dtype", "bfloat16"], "another --encoder-dtype"),
+        (["--queries"], "another choice of --queries"),
+        (["--shard-size", "51"], "another content of --input or --shard-size"),
+    ],
+)
+def test_a_folder_is_gone_on_with_as_it_was_begun(folder, options, said):
+    run(*embed("begun", "--shard-size", "50"), cwd=folder)
+    command = embed("begun", *([] if "--shard-size" in options else ["--shard-size", "50"]))
+    assert said in run(*command, *options, cwd=folder, expect=2).stderr

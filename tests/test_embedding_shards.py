@@ -72,8 +72,8 @@ def test_another_run_s_folder_is_refused_and_left_as_it_is(tmp_path, change):
         path.write_text(path.read_text().replace("number 7", "number 8"))
         source = DocumentFile.scan(path, texts_per_part=4)
     layout = BlockLayout.from_widths({"topic": 5}) if change == "layout" else LAYOUT
-    said = {"projection": "projection_digest", "layout": "layout"}.get(change, "source")
-    with pytest.raises(StoreError, match=f"of another run: {said} differ"):
+    said = {"projection": "checkpoint", "layout": "layout"}.get(change, "content of --input")
+    with pytest.raises(StoreError, match=f"of another run, with another {said}"):
         start(tmp_path / "s", source, digest="q" if change == "projection" else "p", layout=layout)
     assert sorted(path.read_bytes() for path in (tmp_path / "s").iterdir()) == before
 

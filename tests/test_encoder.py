@@ -344,3 +344,27 @@ def test_texts_that_were_cut_are_told(tiny_qwen, tmp_path, caplog):
     encoder = CachedEncoder.open(spec, root=tmp_path)
     encoder.encode(["short", "the quick brown fox jumps over the lazy dog " * 9])
     assert "1 texts are longer than the encoder's 8 tokens" in caplog.text
+
+
+def test_texts_are_cut_where_sentence_transformers_cuts_a_folder_that_it_saved(tiny_qwen, tmp_path):
+    """It does not write max_seq_length then: the tokenizer's own limit counts."""
+    model = SentenceTransformer(str(tiny_qwen))
+    model.max_seq_length = 32
+    model.save_pretrained(str(tmp_path / "saved"))
+    theirs = SentenceTransformer(str(tmp_path / "saved"))
+    ours = Encoder(EncoderSpec(model=str(tmp_path / "saved")))
+    assert ours.fingerprint.max_length == theirs.max_seq_length
+    text = ["a long text " * 40]
+    cosine = ours.encode(text) @ theirs.encode(text, normalize_embeddings=True).T
+    assert cosine[0, 0] > 0.9999
+
+
+def test_truncation_is_counted_without_encoding(tiny_qwen):
+    encoder = Encoder(EncoderSpec(model=str(tiny_qwen), max_length=16, query_prompt="find this: "))
+    texts = ["short", "a long text " * 9, "a long text " * 9, "\U0001f642" * 9, "ten letters!"]
+    for kind in ("document", "query"):
+        other = Encoder(encoder.spec)
+        other.encode(texts, kind=kind)
+        assert encoder.count_truncated(texts, kind=kind) == other.truncated
+    assert "_model" not in vars(encoder)
+    assert encoder.truncated == 0

@@ -4,6 +4,7 @@ import json
 import socket
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from subspace.explore.rankings import show_ranking
 from subspace.explore.report import read_matrices
 from subspace.explore.server import bind
 from subspace.explore.session import Question, Ranking, Session
+from subspace.projection import digest_projection
 from subspace.retrieval import PRESETS, BlockIndex, Hit, Results, Searcher, UsageLog, Weights
 from subspace.retrieval.engines import NumpyEngine
 from subspace.retrieval_sets import Document
@@ -246,7 +248,9 @@ def test_points_are_coloured_by_their_label_and_texts_are_no_markup():
 def report(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     labels = make_labels(source="known")
-    about = {"checkpoint": load_checkpoint(CHECKPOINT).manifest()}
+    checkpoint = load_checkpoint(CHECKPOINT)
+    digest = digest_projection(checkpoint.projection)
+    about = {"checkpoint": checkpoint.manifest(), "projection": digest}
     measured = measure_report(
         cut(PLANTED),
         sources={"known": embedded(labels)},
@@ -260,7 +264,7 @@ def report(tmp_path_factory) -> Path:
 
 
 def test_the_heat_map_is_the_matrix_of_the_report(report):
-    matrices = read_matrices(report, manifest=load_checkpoint(CHECKPOINT).manifest())
+    matrices = read_matrices(report, checkpoint=load_checkpoint(CHECKPOINT))
     assert (matrices[0].model, matrices[0].probe) == (IN_CORPUS, "linear")
     (trace,) = heat_map(matrices, probe="linear").data
     assert tuple(map(tuple, trace.z)) == matrices[0].values
@@ -268,14 +272,18 @@ def test_the_heat_map_is_the_matrix_of_the_report(report):
 
 
 def test_a_report_of_another_checkpoint_or_none_is_refused(report, tmp_path):
-    manifest = load_checkpoint(CHECKPOINT).manifest()
-    with pytest.raises(ConfigError, match="of another checkpoint"):
-        read_matrices(report, manifest={**manifest, "data": {"other": "sources"}})
+    checkpoint = load_checkpoint(CHECKPOINT)
+    with pytest.raises(ConfigError, match=r"of another checkpoint \(data differ"):
+        read_matrices(report, checkpoint=replace(checkpoint, data_sha256={"other": "sources"}))
+    moved = replace(checkpoint.projection, mean=checkpoint.projection.mean + 1)
+    with pytest.raises(ConfigError, match=r"of another checkpoint \(tensors differ"):
+        read_matrices(report, checkpoint=replace(checkpoint, projection=moved))
     with pytest.raises(ConfigError, match="`subspace probe --output"):
-        read_matrices(tmp_path, manifest=manifest)
-    (tmp_path / "separation.json").write_text('{"about": []}')
-    with pytest.raises(ConfigError, match="no separation report"):
-        read_matrices(tmp_path, manifest=manifest)
+        read_matrices(tmp_path, checkpoint=checkpoint)
+    for content in ('{"about": []}', '{"about": {"checkpoint": "text"}, "matrices": [1]}'):
+        (tmp_path / "separation.json").write_text(content)
+        with pytest.raises(ConfigError, match="no separation report"):
+            read_matrices(tmp_path, checkpoint=checkpoint)
 
 
 # What is served, and to whom.

@@ -28,6 +28,24 @@ def test_a_folder_gets_checkpoint_and_card(saved, capsys):
     assert (saved / "out" / "README.md").is_file()
 
 
+def test_the_working_directory_is_named_in_its_card(saved, monkeypatch):
+    (saved / "mine").mkdir()
+    monkeypatch.chdir(saved / "mine")
+    assert main(["export", "--checkpoint", "../saved", "--to", "folder", "."]) == 0
+    card = (saved / "mine" / "README.md").read_text()
+    assert "\n# mine\n" in card
+    assert 'load_checkpoint("mine")' in card
+
+
+def test_the_working_directory_is_refused_before_any_work(saved, monkeypatch, capsys):
+    (saved / "mine").mkdir()
+    monkeypatch.chdir(saved / "mine")
+    given = ["export", "--checkpoint", "../saved", "--to", "sentence-transformers"]
+    for name in (".", "../mine"):
+        assert main([*given, name]) == 2
+        assert "is the working directory" in capsys.readouterr().err
+
+
 def test_the_library_gets_the_chosen_blocks(saved, tiny_qwen, capsys):
     encoder = Encoder(EncoderSpec(model=str(tiny_qwen)))
     weight = make_checkpoint().projection.weight.repeat(8, axis=1)
@@ -42,6 +60,8 @@ def test_the_library_gets_the_chosen_blocks(saved, tiny_qwen, capsys):
     assert export("--to", "sentence-transformers", "out", *options) == 0
     assert "4 dimensions (style 2, topic 2) -> out" in capsys.readouterr().out
     assert (saved / "out" / "modules.json").is_file()
+    card = (saved / "out" / "README.md").read_text()
+    assert "| style | 2 |\n| topic | 2 |\n" in card
 
 
 @pytest.mark.parametrize(

@@ -213,6 +213,41 @@ def test_a_name_mistyped_below_a_folder_is_never_asked_of_the_hub(hub, tmp_path)
     assert HubId.parse(f"{NAME}@main") == HubId(NAME, "main")
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"config.json": b'{"architectures": ["Bert"]}', "model.safetensors": b"weights"},
+        {"model.safetensors": b"weights"},
+        {"probes.json": b"somebody's"},
+        {"config.json": b"{"},
+    ],
+)
+def test_another_models_repository_is_refused_and_stays(files, hub):
+    commit = hub.commit(NAME, files)
+    with pytest.raises(CheckpointError, match=f"of '{NAME}' was not written by subspace"):
+        push(make_checkpoint(), NAME, private=None)
+    assert hub.find(NAME, "main") == (commit, files)
+
+
+def test_a_card_written_by_hand_stays_on_the_hub_and_a_generated_one_is_replaced(hub):
+    pushed(hub, make_checkpoint())
+    pushed(hub, make_checkpoint(seed=1, widths={"tone": 3}))
+    assert b"| tone | 3 |" in hub.find(NAME, "main")[1]["README.md"]
+    hub.commit(NAME, {"README.md": b"mine"})
+    pushed(hub, make_checkpoint())
+    assert hub.find(NAME, "main")[1]["README.md"] == b"mine"
+    assert_equal(load_checkpoint(NAME), make_checkpoint())
+
+
+def test_a_folder_of_that_name_has_no_revisions(hub, tmp_path):
+    commit = pushed(hub, make_checkpoint())
+    make_checkpoint(seed=1).save(tmp_path / NAME)
+    with pytest.raises(CheckpointError, match="is on this machine and has no revisions"):
+        Checkpoint.from_pretrained(NAME, revision=commit)
+    assert_equal(Checkpoint.from_pretrained(NAME), make_checkpoint(seed=1))
+    assert_equal(Checkpoint.from_pretrained(f"{NAME}@{commit}"), make_checkpoint())
+
+
 @pytest.mark.parametrize("name", ["name", "a/b/c", "owner/na me", "/x", "owner/", f"{NAME}@main"])
 def test_a_name_that_is_none_is_refused_before_the_hub_is_asked(name, hub):
     with pytest.raises(CheckpointError, match="cannot be the name of a repository"):

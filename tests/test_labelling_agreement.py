@@ -23,6 +23,21 @@ def test_agreement_of_numbers_is_of_ranks_and_on_one_scale_of_levels():
     assert found["quadratic kappa"][0] < 0.9
 
 
+def test_levels_that_nobody_gave_are_steps_of_the_scale_too():
+    def kappa(one, other, levels):
+        place = {level: n for n, level in enumerate(levels)}
+        a, b = ([place[label] for label in labels] for labels in (one, other))
+        seen = sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / len(a)
+        chance = sum((x - y) ** 2 for x in a for y in b) / len(a) ** 2
+        return 1 - seen / chance
+
+    one, other = [1.0, 2.0, 5.0, 5.0], [1.0, 5.0, 2.0, 5.0]
+    found = agreement(one, other)["quadratic kappa"][0]
+    assert found == pytest.approx(kappa(one, other, [1, 2, 3, 4, 5]))
+    assert found != pytest.approx(kappa(one, other, [1, 2, 5]))
+    assert "quadratic kappa" not in agreement([1.0, 2.0, 100.0], [1.0, 100.0, 2.0])
+
+
 def test_agreement_of_categories_is_above_chance_or_an_association():
     assert agreement(list("abab"), list("abab"))["kappa"] == (1, 4)
     assert agreement(list("abab"), list("aabb"))["kappa"] == (0, 4)

@@ -44,5 +44,6 @@ def test_texts_get_the_topic_of_their_cluster(tiny_qwen, tmp_path):
     every = list(annotator.annotate(documents))
     assert [one.id for one in every] == [document.id for document in documents]
     assert list(annotator.annotate(documents[20:])) == every[20:]
+    assert annotator.identity == encoder.encoder.fingerprint.digest
     with pytest.raises(ConfigError, match="20 texts or more"):
         ClustersAnnotator.fit(documents[:5], encoder=encoder)

@@ -1,5 +1,7 @@
 """A folder of files as texts; what cannot be one is named."""
 
+import os
+
 import pytest
 
 from subspace.errors import ConfigError
@@ -43,3 +45,23 @@ def test_a_folder_without_texts_is_refused(tmp_path):
         read_raw_texts(tmp_path)
     with pytest.raises(ConfigError, match="there is no folder"):
         read_raw_texts(tmp_path / "none")
+
+
+def test_a_name_that_is_not_utf8_is_passed_over(tmp_path):
+    (tmp_path / "good é.txt").write_text("one")
+    try:
+        (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("another")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    found = read_raw_texts(tmp_path)
+    assert [document.id for document in found.documents] == ["good é.txt"]
+    assert found.skipped == {r"caf\xe9.txt": "has a name that is not UTF-8"}
+
+
+def test_a_folder_inside_can_be_left_out(tmp_path):
+    for name in ("a.txt", "out/b.txt", "outer/c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    found = read_raw_texts(tmp_path, leave_out=tmp_path / "out")
+    assert [document.id for document in found.documents] == ["a.txt", "outer/c.txt"]
+    assert len(read_raw_texts(tmp_path).documents) == 3

@@ -12,6 +12,7 @@ class Counting:
     """Labels texts by their length; stops after some, and remembers what it was asked."""
 
     origin = "counting"
+    identity = "1"
     factors = ("complexity",)
 
     def __init__(self, stop_after: int | None = None) -> None:
@@ -61,6 +62,10 @@ def test_labels_of_other_texts_or_another_annotator_are_not_taken(tmp_path):
     other.origin = "another"
     annotate(other, DOCUMENTS, partial=partial)
     assert len(other.asked) == 10
+    changed = Counting()
+    changed.origin, changed.identity = "another", "2"
+    annotate(changed, DOCUMENTS, partial=partial)
+    assert len(changed.asked) == 10
     partial.write_bytes(b"\xff not JSON\n")
     assert len(annotate(Counting(), DOCUMENTS, partial=partial)) == 10
 

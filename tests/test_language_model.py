@@ -327,3 +327,28 @@ def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path):
         label(stub, tmp_path)
     assert file.read_text() == '{"id": "a", "text": "mine"}'
     assert stub.bodies == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_proxy_of_the_environment_gets_nothing_that_is_for_this_machine(
+    tmp_path, monkeypatch, host
+):
+    """It is asked for another machine, so it does work."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with serve() as proxy, serve() as stub:
+        monkeypatch.setenv("HTTP_PROXY", proxy.base_url.removesuffix("/v1"))
+        stub.base_url = stub.base_url.replace("127.0.0.1", host)
+        assert label(stub, tmp_path) == TRUE
+        assert proxy.bodies == []
+        stub.base_url = "http://elsewhere.invalid/v1"
+        assert label(stub, tmp_path / "other") == TRUE
+        assert len(proxy.bodies) == 3
+
+
+def test_its_identity_is_the_question(tmp_path):
+    with serve() as stub:
+        one = make(stub, tmp_path)
+        assert one.identity == make(stub, tmp_path / "elsewhere", batch_size=1).identity
+        other = RUBRIC | {"style": FactorRubric("Tone.", RUBRIC["style"].levels)}
+        assert one.identity != make(stub, tmp_path, rubric=other).identity

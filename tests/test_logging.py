@@ -16,7 +16,7 @@ import yaml
 from subspace.blocks import BlockLayout
 from subspace.cached_encoder import CachedEncoder
 from subspace.checkpoint import load_checkpoint
-from subspace.cli.fit_logging import log_separation, measure_on_validation
+from subspace.cli.fit_logging import _markdown, log_separation, measure_on_validation
 from subspace.labels import label_source
 from subspace.projection import Projection
 from subspace.records import Record, read_records
@@ -234,6 +234,10 @@ def test_groups_are_not_cut_in_two():
     parts = [set(groups[train & (labels.splits == part)]) for part in (0, 1)]
     assert not parts[0] & parts[1]
     assert len(parts[1]) / len(set(groups)) == pytest.approx(1 / 3, abs=0.05)
+
+
+def test_names_cannot_break_the_table():
+    assert _markdown(["block", "a|b"], [["c", 0.5]]).splitlines()[0] == "| block | a\\|b |"
 
 
 def test_what_cannot_be_read_is_said_and_not_logged(caplog):

@@ -11,6 +11,7 @@ from test_report import measure
 from subspace.checkpoint import Checkpoint
 from subspace.errors import ConfigError
 from subspace.evaluation import CROSS_CORPUS, Report, write_report
+from subspace.projection import digest_projection
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,11 @@ def checkpoint() -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def measured(checkpoint) -> Report:
-    about = {"checkpoint": checkpoint.manifest(), "data": {"known": "ab", "new": "cd"}}
+    about = {
+        "checkpoint": checkpoint.manifest(),
+        "projection": digest_projection(checkpoint.projection),
+        "data": {"known": "ab", "new": "cd"},
+    }
     return measure(about=about, baselines={}, seeds=1)
 
 
@@ -160,6 +165,59 @@ def test_a_report_that_is_missing_damaged_or_of_another_checkpoint_is_refused(
     other = replace(checkpoint, training={"ranks": {"topic": 1}})
     with pytest.raises(ConfigError, match=r"of another checkpoint \(training differ\)"):
         other.generate_model_card(report=report)
+
+
+def test_a_fit_of_the_same_settings_with_another_seed_is_another_checkpoint(
+    checkpoint, report, tmp_path
+):
+    projection = make_checkpoint(seed=1, widths={"topic": 3, "style": 2}).projection
+    other = replace(checkpoint, projection=projection)
+    assert other.manifest() == checkpoint.manifest()
+    with pytest.raises(ConfigError, match=r"of another checkpoint \(tensors differ\)"):
+        other.generate_model_card(report=report)
+    change_report(report, tmp_path, lambda found: found["about"].pop("projection"))
+    other.generate_model_card(report=tmp_path)  # of a version that did not record it
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda report: report.update(matrices=[1]),
+        lambda report: report.update(matrices={}),
+        lambda report: report.update(base_retrieval=[{"name": "set"}]),
+        lambda report: report.update(warnings=[3]),
+        lambda report: report["about"].update(checkpoint="text"),
+        lambda report: report["about"]["checkpoint"].update(encoder="text"),
+        lambda report: report["matrices"][0].update(values=[["0.5"]]),
+        lambda report: report["matrices"][0]["values"].pop(),
+        lambda report: report["matrices"][0]["values"][0].pop(),
+        lambda report: report["matrices"][0].update(selectivity_interval=[0.1]),
+        lambda report: report["matrices"][0].update(retention={"topic": None}),
+    ],
+)
+def test_a_report_of_another_shape_is_one_sentence(change, checkpoint, report, tmp_path):
+    change_report(report, tmp_path, change)
+    with pytest.raises(ConfigError, match=r"--report: .* is no separation report, or is damaged"):
+        checkpoint.generate_model_card(report=tmp_path)
+
+
+def change_report(source, target, change) -> None:
+    found = json.loads((source / "separation.json").read_text())
+    change(found)
+    (target / "separation.json").write_text(json.dumps(found))
+
+
+def test_of_a_checkpoint_that_was_cut_the_card_has_the_widths_and_no_figures(checkpoint, report):
+    card = checkpoint.generate_model_card(report=report, cut={"style": 1})
+    assert rows(card, "Blocks") == {"block": ["dimensions"], "---": ["---"], "style": ["1"]}
+    assert "How well" not in card.text
+    assert card.data.eval_results is None
+    assert "was measured before blocks were cut or weighted" in card.text
+    assert "Nothing was measured" in card.text
+    assert "before blocks were cut" not in checkpoint.generate_model_card(cut={"style": 1}).text
+    whole = checkpoint.generate_model_card(report=report)
+    assert "How well" in whole.text
+    assert "before blocks were cut" not in whole.text
 
 
 def test_names_cannot_break_a_table(checkpoint):

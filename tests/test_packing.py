@@ -1,6 +1,7 @@
 """Packed texts get the states that they get alone, and a shared beginning changes none of them."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subspace.encoder import Encoder, EncoderSpec, model_files, packing, precision
+from subspace.encoder.encoder import _cut_windows
 from subspace.encoder.model import FrozenModel
 from subspace.encoder.packing import Packing, PackingUnsupportedError, _attend, find_runs
 from subspace.encoder.pooling import POOLINGS
 from subspace.encoder.precision import choose_dtype, has_bfloat16
 from subspace.encoder.tokens import Tokenizer, common_beginning, cut_batches
+from subspace.errors import EncoderError
 
 LENGTHS = [9, 5, 5, 2, 1, 1]
 
@@ -192,3 +195,96 @@ def test_auto_is_written_down_as_what_it_became(tiny_qwen: Path):
     fingerprint = Encoder(EncoderSpec(model=str(tiny_qwen), dtype="auto")).fingerprint
     assert fingerprint.dtype in ("float32", "bfloat16")
     assert has_bfloat16("cpu") or fingerprint.dtype == "float32"
+
+
+def make_model(folder: Path, kind: str, **changes) -> Path:
+    """A tiny model of another architecture, with random weights."""
+    from transformers import AutoConfig, AutoModel
+
+    torch.manual_seed(0)
+    small = {
+        "vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 64, "max_position_embeddings": 128, "pad_token_id": 0,
+    }  # fmt: skip
+    config = AutoConfig.for_model(kind, **(small | changes))
+    AutoModel.from_config(config).save_pretrained(folder)
+    return folder
+
+
+DECODER = {"num_key_value_heads": 1, "head_dim": 16}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "packs", "alone"),
+    [
+        ("bert", {}, True, False),
+        ("roberta", {}, True, False),
+        ("xlm-roberta", {}, True, False),
+        ("llama", DECODER, True, False),
+        ("mpnet", {}, False, False),
+        ("mistral", DECODER | {"sliding_window": 16}, False, False),
+        ("mistral", DECODER | {"sliding_window": 4096}, True, False),
+        ("phimoe", {"num_key_value_heads": 1, "sliding_window": 16}, False, False),
+        ("fnet", {}, False, True),
+    ],
+)
+def test_every_architecture_gives_the_states_of_its_texts_alone(
+    kind, changes, packs, alone, tmp_path
+):
+    """Packed, padded or one by one: also for texts longer than a window of sight."""
+    model = FrozenModel(make_model(tmp_path, kind, **changes), dtype="float32", device="cpu")
+    assert (model.packs, model.alone) == (packs, alone)
+    texts = ids_of([60, 25, 25, 3])
+    batches = [[one] for one in texts] if alone else [texts]
+    together = np.concatenate([run(model, batch) for batch in batches])
+    usual = model._model
+    usual.set_attn_implementation("eager" if kind != "fnet" else usual.config._attn_implementation)
+    with torch.inference_mode():
+        wanted = [
+            usual(input_ids=torch.from_numpy(one)[None]).last_hidden_state[0] for one in texts
+        ]
+    np.testing.assert_allclose(together, torch.cat(wanted).numpy(), atol=2e-4)
+
+
+def test_padded_batches_count_the_padding():
+    lengths = [1500, *[12] * 200]
+    for batch in cut_batches(lengths, most=2000, padded=True):
+        assert len(batch) * max(lengths[place] for place in batch) <= 2000
+    assert len(next(cut_batches(lengths, most=2000))) > 40, "packed ones do not"
+
+
+def test_weights_that_lack_a_layer_are_refused_and_not_made_up(tiny_qwen, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "cut"
+    shutil.copytree(tiny_qwen, folder)
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    kept = {name: tensor for name, tensor in tensors.items() if ".1.mlp.up_proj" not in name}
+    save_file(kept, path, metadata={"format": "pt"})
+    with pytest.raises(EncoderError, match=r"lack 1 tensors .* layers\.1\.mlp\.up_proj"):
+        FrozenModel(folder, dtype="float32", device="cpu")
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(EncoderError, match="no readable model"):
+        FrozenModel(folder, dtype="float32", device="cpu")
+
+
+def test_two_threads_get_what_one_gets(tiny_qwen):
+    encoder = Encoder(EncoderSpec(model=str(tiny_qwen), layers=(0, 1, 2)))
+    texts = [[f"text {n} of {who} " * (n % 5 + 1) for n in range(40)] for who in ("one", "two")]
+    wanted = [encoder.encode(part) for part in texts]
+    with ThreadPoolExecutor(2) as both:
+        for _ in range(3):
+            for found, expected in zip(both.map(encoder.encode, texts), wanted, strict=True):
+                np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_windows_are_bounded_by_texts_and_by_characters(monkeypatch):
+    monkeypatch.setattr("subspace.encoder.encoder._WINDOW", 3)
+    monkeypatch.setattr("subspace.encoder.encoder._WINDOW_CHARACTERS", 10)
+    texts = ["a", "b", "c", "d", "e" * 30, "f" * 4, "g" * 6, "h"]
+    windows = [(w.start, w.stop) for w in _cut_windows(texts)]
+    assert windows == [(0, 3), (3, 4), (4, 5), (5, 7), (7, 8)]
+    assert _cut_windows([]) == []

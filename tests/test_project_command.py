@@ -189,6 +189,8 @@ def test_an_array_that_cannot_be_is_one_sentence(array, message, folder, capsys)
         (["--output", "z.npz"], "--output must end in .npy"),
         (["--output", "x.npy"], "is the input, which would be lost"),
         (["--output", "K/config.npy"], "K/config.json, where the layout goes, was not written"),
+        (["--output", "mine.npy"], "mine.npy was not written by this command"),
+        (["--input", "zip.npy"], "cannot read zip.npy"),
         (["--blocks", "mood"], "no block 'mood'"),
         (["--blocks", "topic,topic"], "must differ"),
         (["--blocks", ""], "no block ''"),
@@ -204,6 +206,8 @@ def test_a_wrong_call_is_one_sentence_and_writes_nothing(
     np.save("x.npy", embeddings)
     np.savez("x.npz", embeddings)
     (folder / "cut.npy").write_bytes((folder / "x.npy").read_bytes()[:-5])
+    (folder / "zip.npy").write_bytes(b"PK\x03\x04 and no archive")
+    np.save("mine.npy", embeddings)
     before = sorted(folder.rglob("*"))
     project(*options, expect=2)
     assert message in capsys.readouterr().err
@@ -255,6 +259,7 @@ def test_memory_does_not_grow_with_the_file(big, embeddings, folder):
 
 def test_interrupted_or_out_of_space_it_leaves_what_was_there(big, folder):
     (folder / "z.npy").write_bytes(b"before")
+    (folder / "z.json").write_text('{"layout": {}, "projection": ""}')
     process = start("--input", "x.npy")
     while not (folder / ".z.partial.npy").exists():
         assert process.poll() is None
@@ -266,4 +271,4 @@ def test_interrupted_or_out_of_space_it_leaves_what_was_there(big, folder):
     assert "cannot write z.npy" in process.communicate()[1]
     assert process.returncode == 2
     assert (folder / "z.npy").read_bytes() == b"before"
-    assert sorted(path.name for path in folder.glob("*z.*")) == ["z.npy"]
+    assert sorted(path.name for path in folder.glob("*z.*")) == ["z.json", "z.npy"]

@@ -21,6 +21,7 @@ from subspace.bench.protocol_results import (
 from subspace.bench.protocol_run import make_key, run_protocols
 from subspace.bench.protocols import choose_protocols, list_protocols
 from subspace.bench.readings import StoredSource
+from subspace.bench.vector_protocols import left_out
 from subspace.blocks import BlockLayout, unit
 from subspace.cached_encoder import CachedEncoder
 from subspace.checkpoint import Checkpoint
@@ -207,7 +208,10 @@ def test_reductions_go_up_to_what_there_is(setting):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("chunk-lines", "no protocol 'chunk-lines'; the families are single, chunks, .*pool-8"),
+        (
+            "chunk-lines",
+            "no protocol 'chunk-lines'; the families are single, chunks, .*did you mean",
+        ),
         ("truncate-385", "truncate-385: the raw embedding has 384 dimensions; give 1 to 384"),
         ("random-0", "give 1 to 384"),
         ("pca-5", "384 dimensions, and 4 documents are there .*; give 1 to 4"),
@@ -416,3 +420,15 @@ def test_one_query_has_an_interval_and_proves_nothing():
     one, other = make_result(np.array([0.5])), make_result(np.array([0.7]))
     assert one.p_value(other) == 1
     assert one.interval("ndcg@10") == (0.5, 0.5)
+
+
+def test_a_reduction_without_its_size_and_a_near_miss_are_told_what_to_write(setting):
+    with pytest.raises(ConfigError, match=r"pca needs a number of dimensions, such as pca-128"):
+        choose_protocols("pca", setting=setting)
+    with pytest.raises(ConfigError, match=r"did you mean .*chunk-sentences"):
+        choose_protocols("chunk-sentence", setting=setting)
+
+
+def test_sizes_that_there_are_too_few_documents_for_are_named(setting):
+    assert left_out(setting) == [f"pca-{k}" for k in (32, 64, 128, 256) if k <= setting.dim]
+    assert left_out(replace(setting, documents=10_000)) == []

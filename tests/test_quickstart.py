@@ -12,7 +12,8 @@ import pytest
 from subspace.block_probes import load_probes
 from subspace.checkpoint import load_checkpoint
 from subspace.cli.main import main
-from subspace.cli.quickstart import _assign_splits
+from subspace.cli.quickstart import _assign_splits, _check_labelled
+from subspace.errors import ConfigError
 from subspace.records import read_records
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,3 +126,77 @@ def test_as_many_texts_are_held_out_as_probes_need(count, held):
     again = [{"id": f"t{n}"} for n in reversed(range(count))]
     _assign_splits(again)
     assert sorted(map(json.dumps, again)) == sorted(map(json.dumps, lines))
+
+
+@pytest.fixture
+def lines(tmp_path) -> Path:
+    """Fifty labelled lines."""
+    return write(tmp_path / "texts.jsonl", *(line(n) for n in range(50)))
+
+
+def line(number: int, **more) -> dict:
+    return {"id": f"t{number}", "text": f"some text {number}", **more}
+
+
+def write(path: Path, *lines: dict) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def refused(source: Path, *, output: Path, capsys) -> str:
+    before = {path: path.read_bytes() for path in source.parent.rglob("*.jsonl")}
+    assert main(["quickstart", str(source), "--output", str(output)]) == 2
+    assert before == {path: path.read_bytes() for path in source.parent.rglob("*.jsonl")}
+    return capsys.readouterr().err
+
+
+def test_labels_of_people_from_an_earlier_run_are_not_lost(lines, capsys):
+    output = lines.parent / "my out"
+    own = {"factors": {"style": "dry", "topic": "x"}, "origins": {"topic": "clusters"}}
+    write(output / "labelled.jsonl", line(0), line(1, **own))
+    said = refused(lines, output=output, capsys=capsys)
+    assert "labelled.jsonl:1 holds" not in said
+    assert "labelled.jsonl:2 holds a label of 'style' from people" in said
+    assert f"subspace fit --config '{output / 'fit.yaml'}'" in said
+
+
+def test_only_labels_that_the_source_lacks_are_labels_of_people_to_be_lost(lines):
+    output = lines.parent / "out"
+    write(output / "labelled.jsonl", line(0, factors={"style": "dry"}))
+    given = [line(0, factors={"style": "dry"}), line(1)]
+    _check_labelled(output, lines=given)
+    for factors in ({"style": "wet"}, {}):
+        with pytest.raises(ConfigError, match="from people"):
+            _check_labelled(output, lines=[line(0, factors=factors), line(1)])
+    machine = line(0, factors={"style": "dry"}, origins={"style": "measures"})
+    with pytest.raises(ConfigError, match="from people"):
+        _check_labelled(output, lines=[machine])
+
+
+@pytest.mark.parametrize("name", ["texts.jsonl", "labelled.jsonl"])
+def test_its_own_files_are_no_input(name, lines, capsys):
+    source = lines.rename(lines.with_name(name))
+    assert "would be written over" in refused(source, output=source.parent, capsys=capsys)
+
+
+def test_labels_of_another_kind_are_named_before_any_work(lines, capsys):
+    wrong = [line(n, factors={"complexity": "hard", "topic": 3, "mood": "x"}) for n in range(2)]
+    write(lines, line(9), *wrong)
+    said = refused(lines, output=lines.parent / "out", capsys=capsys)
+    assert "4 problems" in said
+    assert "texts.jsonl:3: 'complexity' must be a number for quickstart, got 'hard'" in said
+    assert "texts.jsonl:2: 'topic' must be a text for quickstart, got 3.0" in said
+
+
+def test_a_folder_is_read_without_the_output_inside_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "out/b.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert main(["quickstart", ".", "--output", "out"]) == 2
+    assert "holds 1 usable texts" in capsys.readouterr().err
+    assert main(["quickstart", "out", "--output", "."]) == 2  # the texts lie in the output
+    assert "holds 1 usable texts" in capsys.readouterr().err
+    assert main(["quickstart", ".", "--output", "."]) == 2
+    assert "would be written over" in capsys.readouterr().err

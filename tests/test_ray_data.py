@@ -55,7 +55,7 @@ blocks = texts.map_batches(
     EmbedTexts,
     fn_constructor_kwargs={"checkpoint": sys.argv[1]},
     batch_size=16,
-    concurrency=2,
+    compute=ray.data.ActorPoolStrategy(size=2),
 )
 blocks.write_parquet(sys.argv[2])
 """

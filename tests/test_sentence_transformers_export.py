@@ -227,6 +227,18 @@ def test_a_block_whose_name_cannot_be_a_task_is_exported_alone(name, encoders, t
         assert alone.widths == {name: 24}
 
 
+def test_a_selection_is_whole_only_if_nothing_is_cut_or_weighted(encoders):
+    projection = make(encoders["qwen"]).projection
+    assert Selection.make(projection).is_whole(projection)
+    assert Selection.make(projection, dims=WIDTHS).is_whole(projection)
+    for options in (
+        {"dims": {"topic": 3}},
+        {"weights": {"topic": 1}},
+        {"weights": dict.fromkeys(WIDTHS, 1)},
+    ):
+        assert not Selection.make(projection, **options).is_whole(projection)
+
+
 def test_somebodys_files_are_never_written_over(encoders, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")

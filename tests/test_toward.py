@@ -167,6 +167,8 @@ def test_where_all_documents_are_alike_there_is_no_direction(checkpoint, encoder
         {"complexity": True},
         {"complexity": None},
         {"complexity": 10**400},
+        5,
+        ["complexity"],
     ],
 )
 def test_what_cannot_be_read_is_refused(toward):
@@ -182,6 +184,9 @@ def test_what_can_be_read():
 def test_wrong_questions_are_answered_with_words(searcher, checkpoint, encoder):
     with pytest.raises(QueryError, match="has directions for complexity, specificity"):
         searcher.search(QUERY, toward="style=1")
+    for k in (0, -1, 1.5):
+        with pytest.raises(ConfigError, match="k must be a whole number"):
+            searcher.search(QUERY, toward="complexity=1", candidates=5, k=k)
     with pytest.raises(ConfigError, match="not with 'auto'"):
         searcher.search(QUERY, toward="complexity=1", preset="auto")
     options = {"weights": "riv=1,1,1", "scope": "item", "standardize": True}

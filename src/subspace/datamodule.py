@@ -251,6 +251,11 @@ class FactorData(pl.LightningDataModule):
         return self._sources
 
     @property
+    def pairs(self) -> Mapping[str, StoredPairs]:
+        """The sets of queries and documents by name, once they are read."""
+        return self._pairs
+
+    @property
     def mapped_bytes(self) -> int:
         """Size of the memory-mapped file of vectors."""
         return self.vectors.nbytes

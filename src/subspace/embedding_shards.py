@@ -2,7 +2,7 @@
 
 ::
 
-    manifest.json        format version, layout, checkpoint, and where each shard's texts stand
+    manifest.json        layout, projection, and where each shard's texts stand
     00003.npy            embeddings of shard 3, (texts, D_out) float32, block by block
     00003.json           their ids, in the same order, and how many texts were cut
 
@@ -27,7 +27,7 @@ from subspace.blocks import BlockLayout
 from subspace.document_file import DocumentFile
 from subspace.errors import StoreError
 
-FORMAT_VERSION = 1
+FORMAT, FORMAT_VERSION = "subspace shards", 1
 Vectors = npt.NDArray[np.float32]
 
 
@@ -39,11 +39,15 @@ class EmbeddingShards:
         folder: Where.
         layout: Of an embedding.
         source: The texts; shard n holds part n.
+        projection_digest: Tells by which projection they were made.
+        kind: What the texts are embedded as: `document` or `query`.
     """
 
     folder: Path
     layout: BlockLayout
     source: DocumentFile
+    projection_digest: str
+    kind: str = "document"
 
     @classmethod
     def create(
@@ -54,6 +58,7 @@ class EmbeddingShards:
         source: DocumentFile,
         projection_digest: str,
         kind: str = "document",
+        encoder_dtype: str = "float32",
     ) -> Self:
         """Starts a folder, or goes on with one of the same texts and the same projection.
 
@@ -63,15 +68,18 @@ class EmbeddingShards:
             source: The texts.
             projection_digest: Tells projections apart.
             kind: What the texts are embedded as: `document` or `query`.
+            encoder_dtype: In what the encoder computes, as it was asked for.
 
         Raises:
             StoreError: The folder holds something else, or cannot be written to.
         """
         manifest = {
+            "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "layout": layout.to_widths(),
             "projection_digest": projection_digest,
             "kind": kind,
+            "encoder_dtype": encoder_dtype,
             "source": source.to_json(),
         }
         path = folder / "manifest.json"
@@ -80,13 +88,13 @@ class EmbeddingShards:
             if path.exists():
                 found = json.loads(path.read_text(encoding="utf-8"))
                 _check_same(found, manifest, path=path)
-            elif any(folder.iterdir()):
+            elif any(not one.name.startswith(".manifest.json.") for one in folder.iterdir()):
                 raise StoreError(f"{folder} holds something else; give an empty or a new folder")
             else:
                 _replace(path, json.dumps(manifest, indent=1).encode())
         except (OSError, ValueError) as error:
             raise StoreError(f"cannot use {path}: {error}") from error
-        return cls(folder, layout, source)
+        return cls(folder, layout, source, projection_digest, kind)
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:
@@ -98,13 +106,17 @@ class EmbeddingShards:
         path = Path(folder) / "manifest.json"
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
+            if found["format"] != FORMAT:
+                raise KeyError("format")
             if found["format_version"] != FORMAT_VERSION:
                 raise StoreError(
                     f"{path} has format {found['format_version']}; this version of subspace "
                     f"reads {FORMAT_VERSION}"
                 )
             layout = BlockLayout.from_widths(found["layout"])
-            return cls(Path(folder), layout, DocumentFile.from_json(found["source"]))
+            source = DocumentFile.from_json(found["source"])
+            digest, kind = str(found["projection_digest"]), str(found["kind"])
+            return cls(Path(folder), layout, source, digest, kind)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{folder} holds no shards that can be read: {error}") from error
 
@@ -140,11 +152,11 @@ class EmbeddingShards:
         except OSError as error:
             raise StoreError(f"cannot write shard {number} to {self.folder}: {error}") from error
 
-    def shards(self) -> Iterator[tuple[list[str], Vectors]]:
-        """Ids and embeddings (texts, D_out) shard by shard, memory-mapped and read-only.
+    def check_done(self) -> None:
+        """Refuses a folder in which something is missing.
 
         Raises:
-            StoreError: Some are not done, or one is damaged.
+            StoreError: With how many shards and the first of them.
         """
         missing = self.missing()
         if missing:
@@ -152,6 +164,22 @@ class EmbeddingShards:
                 f"{self.folder}: {len(missing)} of {len(self)} shards are not done (first: "
                 f"{missing[0]}); run `subspace embed` again as it was run, and it goes on there"
             )
+
+    def vectors(self) -> list[Vectors]:
+        """Embeddings (texts, D_out) of all shards in order, memory-mapped and read-only.
+
+        Raises:
+            StoreError: Some are not done, or one is damaged.
+        """
+        return [vectors for _, vectors in self.shards()]
+
+    def shards(self) -> Iterator[tuple[list[str], Vectors]]:
+        """Ids and embeddings (texts, D_out) shard by shard, memory-mapped and read-only.
+
+        Raises:
+            StoreError: Some are not done, or one is damaged.
+        """
+        self.check_done()
         for number, part in enumerate(self.source.parts):
             try:
                 ids = self._read_about(number)["ids"]
@@ -177,17 +205,26 @@ class EmbeddingShards:
         return self.folder / f"{number:05}.json"
 
 
+# What a run was given otherwise, by key of the manifest.
+_CAUSES = {
+    "source": "content of --input or --shard-size",
+    "projection_digest": "checkpoint",
+    "kind": "choice of --queries",
+    "encoder_dtype": "--encoder-dtype",
+}
+
+
 def _check_same(found: Any, wanted: dict[str, Any], *, path: Path) -> None:
     if not isinstance(found, dict):
         raise StoreError(f"{path} is not a manifest of shards")
     same_path = {"path": wanted["source"]["path"]}  # the file may have moved
     if isinstance(found.get("source"), dict):
         found = {**found, "source": found["source"] | same_path}
-    differ = [key for key, value in wanted.items() if found.get(key) != value]
+    differ = [_CAUSES.get(key, key) for key, value in wanted.items() if found.get(key) != value]
     if differ:
         raise StoreError(
-            f"{path} is of another run: {', '.join(differ)} differ; give a new folder, or what "
-            "that run was given (checkpoint, --input as it was, --shard-size)"
+            f"{path} is of another run, with another {' and another '.join(differ)}; give a new "
+            "folder, or what that run was given"
         )
 
 

@@ -78,15 +78,16 @@ def read_lines(
 
 
 def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
-    """Writes JSON objects as JSONL: whole, or not at all.
+    """Writes JSON objects as JSONL, gzipped if the name ends in `.gz`: whole, or not at all.
 
     Raises:
         ConfigError: The file cannot be written.
     """
     partial = path.with_name(f".{path.name}.partial")
+    opened = gzip.open if path.suffix == ".gz" else open
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as stream:
+        with opened(partial, "wt", encoding="utf-8") as stream:
             stream.writelines(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
         os.replace(partial, path)
     except OSError as error:

@@ -30,10 +30,11 @@ def fit_probes(
 ) -> BlockProbes:
     """One head per block whose factor is labelled among the training texts.
 
-    Every source counts the same, and labels by their weights. Numbers of several sources are
-    brought to mean 0 and deviation 1 in each, as their scales differ; those of one source stay in
-    its units. Of categories those are learned that occur among validation texts as well, where
-    there are any: where the ids of documents serve as classes, they are not told apart.
+    Of numbers every source counts the same, of categories every class; labels count by their
+    weights. Numbers of several sources are brought to mean 0 and deviation 1 in each, as their
+    scales differ; those of one source stay in its units. Of categories those are learned that occur
+    among validation texts as well, where there are any: where the ids of documents serve as
+    classes, they are not told apart.
 
     Args:
         projection: The checkpoint's.

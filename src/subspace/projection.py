@@ -1,5 +1,7 @@
 """Projection: the learned linear map from one embedding to named blocks."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,3 +114,13 @@ class Projection:
                 f"first at position {broken[0]}"
             )
         return unit_blocks(z, layout=self.layout).astype(np.float32, copy=False)
+
+
+def digest_projection(projection: Projection) -> str:
+    """sha256 over the layout and over what documents are projected with."""
+    digest = hashlib.sha256(json.dumps(projection.layout.to_widths()).encode())
+    digest.update(np.ascontiguousarray(projection.weight).tobytes())
+    digest.update(np.ascontiguousarray(projection.mean).tobytes())
+    if projection.offset is not None:
+        digest.update(np.ascontiguousarray(projection.offset).tobytes())
+    return digest.hexdigest()

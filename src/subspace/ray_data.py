@@ -10,22 +10,26 @@
         EmbedTexts,
         fn_constructor_kwargs={"checkpoint": "checkpoints/minilm"},
         batch_size=1024,
-        concurrency=4,  # as many encoders as there are machines or GPUs
-        num_gpus=1,
+        compute=ray.data.ActorPoolStrategy(size=4),  # so many encoders
+        num_gpus=1,  # of each; leave it out on processors
     )
     blocks.write_parquet("s3://bucket/blocks")
 
-Ray does the rest: which machine reads what, how often a batch is tried again, what is written.
+(`pip install 'subspace[ray]'`.) Ray does the rest: which machine reads what, how often a batch is
+tried again, what is written.
 """
 
+import logging
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from subspace.checkpoint import load_checkpoint
-from subspace.encoder import Encoder, find_fault
+from subspace.encoder import Encoder, Kind, find_fault
 from subspace.errors import ConfigError
+
+_log = logging.getLogger(__name__)
 
 
 class EmbedTexts:
@@ -37,6 +41,8 @@ class EmbedTexts:
         checkpoint: str,
         encoder: str | None = None,
         device: str | None = None,
+        dtype: str | None = None,
+        queries: bool = False,
         text: str = "text",
         embedding: str = "embedding",
         error: str = "embedding_error",
@@ -47,6 +53,8 @@ class EmbedTexts:
             checkpoint: Folder or file, on every machine.
             encoder: Where the encoder lies, if not where the checkpoint says.
             device: As torch names it; None for the best that the worker is given.
+            dtype: In what the encoder computes, if not as in training; see `EncoderSpec`.
+            queries: Whether the texts are queries.
             text: Column to read.
             embedding: Column to add: float32 (D_out,), block by block; zeros where there is none.
             error: Column to add: why there is none, or an empty text. A text that cannot be
@@ -58,8 +66,12 @@ class EmbedTexts:
         """
         self._checkpoint = load_checkpoint(checkpoint)
         spec = self._checkpoint.encoder_spec(model=encoder)
-        self._encoder = Encoder(replace(spec, device=device))
-        self._checkpoint.check_encoder(self._encoder.fingerprint)
+        self._encoder = Encoder(replace(spec, device=device, dtype=dtype or spec.dtype))
+        self._checkpoint.check_encoder(replace(self._encoder.fingerprint, dtype=spec.dtype))
+        projection = self._checkpoint.projection
+        self._kind: Kind = "query" if queries else "document"
+        self._project = projection.queries if queries else projection
+        self._truncated = 0
         self._text, self._embedding, self._error = text, embedding, error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +86,17 @@ class EmbedTexts:
         faults = [find_fault(text) for text in texts]
         good = [place for place, fault in enumerate(faults) if fault is None]
         blocks = np.zeros((len(texts), self._checkpoint.projection.layout.dim), dtype=np.float32)
-        raw = self._encoder.encode([texts[place] for place in good])
-        blocks[good] = self._checkpoint.projection(raw)
+        raw = self._encoder.encode([texts[place] for place in good], kind=self._kind)
+        blocks[good] = self._project(raw)
+        self._warn_of_truncation()
         errors = np.array([f"text {fault}" if fault else "" for fault in faults], dtype=object)
         return {**batch, self._embedding: blocks, self._error: errors}
+
+    def _warn_of_truncation(self) -> None:
+        new, self._truncated = self._encoder.truncated - self._truncated, self._encoder.truncated
+        if new:
+            _log.warning(
+                "%d texts are longer than the encoder's %d tokens; what is beyond was not read",
+                new,
+                self._encoder.fingerprint.max_length,
+            )

@@ -110,7 +110,8 @@ class SeparationModule(pl.LightningModule):
             raise ConfigError(
                 "model.closed_form.spread, model.closed_form.reads and a residual block need "
                 "model.solver: closed_form; training would wash the constant and the residual "
-                "out, and read all layers"
+                "out, and read all layers (a file of pairs goes after one that names a solver: "
+                "--config configs/real.yaml --config configs/pairs.yaml)"
             )
         self.layout = BlockLayout.from_widths(
             blocks or dict.fromkeys(("topic", "style", "complexity", "specificity"), 256)

@@ -28,6 +28,7 @@ def write_protocols(bench: ProtocolBench, *, folder: Path) -> None:
     content = {
         "queries": bench.queries,
         "documents": bench.documents,
+        "notes": list(bench.notes),
         "protocols": [
             _as_json(result, p) for result, p in zip(bench.results, _p_values(bench), strict=True)
         ],
@@ -46,6 +47,7 @@ def protocols_markdown(bench: ProtocolBench) -> str:
     lines = [
         "# Protocols: what gets embedded, and how it is cut up",
         "",
+        *(line for note in bench.notes for line in (f"**Note:** {note}.", "")),
         f"{bench.queries} queries, {bench.documents} documents; means with 95 % bootstrap "
         f"intervals over queries. *Difference*: in {MAIN.replace('ndcg', 'nDCG')} to the single "
         "vector, with the p-value of a paired randomisation test (9,999 sign flips over queries), "

@@ -42,11 +42,13 @@ class ProtocolBench:
         results: One per protocol; the first is the single vector.
         queries: Number of queries.
         documents: Number of documents.
+        notes: What a reader must know of the figures.
     """
 
     results: tuple[Result, ...]
     queries: int
     documents: int
+    notes: tuple[str, ...] = ()
 
 
 def run_protocols(

@@ -1,6 +1,7 @@
 """The protocols by name: which there are, and which are asked for."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 
 from subspace.bench.protocol import Protocol, Setting
 from subspace.bench.text_protocols import (
@@ -63,10 +64,17 @@ def _find(name: str, known: Mapping[str, Protocol], setting: Setting) -> list[Pr
     kind, _, size = name.rpartition("-")
     if kind in REDUCTIONS and size.isdecimal():
         return [make_reduction(kind, int(size), setting)]
+    if name in REDUCTIONS:
+        raise ConfigError(f"--protocols: {name} needs a number of dimensions, such as {name}-128")
     if name == "factored-weights":
         raise ConfigError("--protocols: factored-weights needs --weights, such as topic=0.7")
     families = dict.fromkeys(protocol.family for protocol in known.values())
+    near = get_close_matches(name, known)
+    did = (
+        f"; did you mean {' or '.join(near)}?"
+        if near
+        else f"; the protocols are {', '.join(known)}"
+    )
     raise ConfigError(
-        f"--protocols: no protocol {name!r}; the families are {', '.join(families)}; the "
-        f"protocols are {', '.join(known)}"
+        f"--protocols: no protocol {name!r}; the families are {', '.join(families)}{did}"
     )

@@ -121,12 +121,14 @@ class RivBench:
         tasks: Number of tasks.
         documents: Number of documents.
         orders: Number of orders.
+        notes: What a reader must know of the figures.
     """
 
     rows: tuple[Row, ...]
     tasks: int
     documents: int
     orders: int
+    notes: tuple[str, ...] = ()
 
     def find(self, variant: str, policy: str, *, scope: Scope = "block") -> Row:
         """One row.

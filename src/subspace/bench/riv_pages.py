@@ -29,6 +29,7 @@ def write_riv(bench: RivBench, *, folder: Path) -> None:
         "tasks": bench.tasks,
         "documents": bench.documents,
         "orders": bench.orders,
+        "notes": list(bench.notes),
         "rows": [row.as_json() for row in bench.rows],
     }
     try:
@@ -44,6 +45,7 @@ def riv_markdown(bench: RivBench) -> str:
     lines = [
         "# Recency, importance and relevance, replayed",
         "",
+        *(line for note in bench.notes for line in (f"**Note:** {note}.", "")),
         f"{bench.tasks} tasks in {bench.orders} orders, {bench.documents} documents; the best five "
         "are used, each succeeds if it is relevant. Means with 95 % bootstrap intervals of tasks; "
         "*hit rate*: tasks with a relevant document among the five; *used*: how many different "

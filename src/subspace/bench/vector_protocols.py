@@ -39,6 +39,12 @@ def list_reductions(setting: Setting) -> list[Protocol]:
     return found
 
 
+def left_out(setting: Setting) -> list[str]:
+    """Principal components in usual sizes that the embedding has, but too few documents for."""
+    _, most = _limits("pca", setting)
+    return [f"pca-{k}" for k in SIZES if most < k <= setting.dim]
+
+
 def make_reduction(kind: str, k: int, setting: Setting) -> Protocol:
     """One of `REDUCTIONS` to `k` dimensions.
 

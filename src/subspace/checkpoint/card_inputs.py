@@ -1,6 +1,5 @@
-"""What a model card is written from: measured results, and licences that its user states."""
+"""What the user of a checkpoint states about licences, for its card."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +9,7 @@ import yaml
 
 from subspace.errors import ConfigError
 
-REPORT = "separation.json"
 NOT_STATED = "not stated"
-
-Report = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -80,40 +76,3 @@ def read_licences(path: Path | str, *, sources: Iterable[str]) -> Licences:
             for name, one in named.items()
         },
     )
-
-
-def read_report(folder: Path | str, *, manifest: Mapping[str, Any]) -> Report:
-    """Reads the results that `subspace probe --output` wrote.
-
-    Args:
-        folder: Where they are.
-        manifest: Of the checkpoint that they must be of.
-
-    Raises:
-        ConfigError: There are none, or they are damaged or of another checkpoint.
-    """
-    path = Path(folder) / REPORT
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        about = report["about"]["checkpoint"]
-        sound = {"matrices", "base_retrieval", "warnings", "left_out"} <= report.keys()
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"--report: cannot read {path}: {error}; write it with `subspace probe --output "
-            f"{folder}`"
-        ) from error
-    except (KeyError, TypeError):
-        sound = False
-    if not sound or not isinstance(about, dict):
-        raise ConfigError(f"--report: {path} is no separation report")
-    differing = [
-        key
-        for key in ("blocks", "input_dim", "encoder", "data", "training")
-        if about.get(key) != json.loads(json.dumps(manifest[key]))
-    ]
-    if differing:
-        raise ConfigError(
-            f"--report: {path} is of another checkpoint ({', '.join(differing)} differ); measure "
-            "this one with `subspace probe`"
-        )
-    return dict(report)

@@ -45,7 +45,7 @@ from subspace.checkpoint.hub import HubId, fetch
 from subspace.checkpoint.tensors import NAMES, check_names, from_tensors, to_tensors
 from subspace.encoder import EncoderSpec, Fingerprint
 from subspace.errors import CheckpointError, EncoderError, LayoutError
-from subspace.projection import Projection
+from subspace.projection import Projection, digest_projection
 
 FORMAT_VERSION = 2
 _READABLE = (1, FORMAT_VERSION)
@@ -161,13 +161,14 @@ class Checkpoint(ModelHubMixin, library_name="subspace"):
         from subspace.checkpoint.model_card import write_card
 
         folder = Path(save_directory)
-        card = self.generate_model_card(**{"name": folder.name, **(model_card_kwargs or {})})
+        own_name = folder.resolve().name  # also of "."
+        card = self.generate_model_card(**{"name": own_name, **(model_card_kwargs or {})})
         self.save(folder)
         copy_companions(self.folder, folder)
         write_card(card, folder)
         if not push_to_hub:
             return None
-        name = repo_id or folder.name
+        name = repo_id or own_name
         return self.push_to_hub(name, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
@@ -192,10 +193,16 @@ class Checkpoint(ModelHubMixin, library_name="subspace"):
                 `huggingface_hub` has them.
 
         Raises:
-            CheckpointError: It cannot be had, is damaged, or holds NaN.
+            CheckpointError: It cannot be had, is damaged, holds NaN, or is a folder here, which
+                has no revisions.
         """
         name = str(pretrained_model_name_or_path)
         asked = f"{name}@{revision}" if revision else name
+        if revision and Path(name).exists():
+            raise CheckpointError(
+                f"{name} is on this machine and has no revisions: leave `revision` out to read it, "
+                f"or give '{asked}' alone to read that of the hub"
+            )
         hub_id = None if Path(name).exists() else HubId.parse(asked)
         return _read_folder(fetch(hub_id, **options)) if hub_id else load_checkpoint(name)
 
@@ -203,8 +210,12 @@ class Checkpoint(ModelHubMixin, library_name="subspace"):
         """The card of what is known; see `model_card.make_card` for the options."""
         from subspace.checkpoint.model_card import make_card
 
-        has_queries = self.projection.query is not None
-        return make_card(self.manifest(), queries=has_queries, **options)
+        return make_card(
+            self.manifest(),
+            digest=digest_projection(self.projection),
+            queries=self.projection.query is not None,
+            **options,
+        )
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:

@@ -38,7 +38,7 @@ def check_target(folder: Path | str) -> None:
     try:
         taken = [folder / name for name in (CONFIG, TENSORS, *COMPANIONS)]
         there = [path for path in taken if path.exists()]
-        if there and not _is_ours(folder / CONFIG):
+        if there and not is_ours(folder / CONFIG):
             raise CheckpointError(
                 f"{there[0]} was not written by subspace, or is damaged; choose another folder "
                 "or move the file away"
@@ -125,7 +125,7 @@ def copy_companions(source: Path | None, target: Path) -> None:
         raise CheckpointError(f"cannot write the checkpoint {target}: {error}") from error
 
 
-def _is_ours(config: Path) -> bool:
+def is_ours(config: Path) -> bool:
     """Whether a `config.json` is a manifest of this package, of whatever version."""
     try:
         manifest = json.loads(config.read_bytes())

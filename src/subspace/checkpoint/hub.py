@@ -1,13 +1,14 @@
 """Checkpoints on the Hugging Face hub: found in its cache, fetched, pushed."""
 
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelHubMixin
 
-from subspace.checkpoint.folder import COMPANIONS, CONFIG, TENSORS
+from subspace.checkpoint.folder import COMPANIONS, CONFIG, TENSORS, is_ours
 from subspace.errors import CheckpointError
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -113,7 +114,8 @@ def push(checkpoint: ModelHubMixin, hub_id: str, *, private: bool | None, **card
         The address of the commit.
 
     Raises:
-        CheckpointError: The name is none of a repository, or the hub refuses or cannot be reached.
+        CheckpointError: The name is none of a repository, the repository holds another model, or
+            the hub refuses or cannot be reached.
         ConfigError: The report or the licences of the card cannot be used.
     """
     named = HubId.parse(f"{hub_id}@main") if "@" not in hub_id else None
@@ -128,11 +130,44 @@ def push(checkpoint: ModelHubMixin, hub_id: str, *, private: bool | None, **card
             hub_id,
             private=private,
             commit_message="Checkpoint of subspace",
+            ignore_patterns=_kept(hub_id),
             delete_patterns=list(COMPANIONS),  # those of an earlier push, if there are none now
             model_card_kwargs=card,
         )
     except (OSError, _transport_error()) as error:
         raise CheckpointError(f"cannot push to '{hub_id}': {_reason(error)}") from error
+
+
+def _kept(name: str) -> list[str]:
+    """What of a repository is not written over: a card that was written by hand.
+
+    Raises:
+        CheckpointError: It holds another model.
+        OSError: The hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    from subspace.checkpoint.model_card import CARD, is_by_hand
+
+    api = HfApi()
+    try:
+        found = api.model_info(name)
+    except GatedRepoError:
+        raise
+    except RepositoryNotFoundError:  # or one that is private: then the push itself is refused
+        return []
+    there = {file.rfilename for file in found.siblings or ()}
+    with tempfile.TemporaryDirectory() as folder:
+        for file in there & {CONFIG, CARD}:
+            api.hf_hub_download(name, file, revision=found.sha, local_dir=folder)
+        taken = [file for file in (CONFIG, TENSORS, *COMPANIONS) if file in there]
+        if taken and not is_ours(Path(folder) / CONFIG):
+            raise CheckpointError(
+                f"{taken[0]} of '{name}' was not written by subspace, or is damaged: choose "
+                "another repository, or delete the file there"
+            )
+        return [CARD] if is_by_hand(Path(folder) / CARD) else []
 
 
 def _missing(folder: Path) -> str:

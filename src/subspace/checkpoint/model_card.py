@@ -12,10 +12,11 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Template
 
-from subspace.checkpoint.card_inputs import NOT_STATED, Licences, Report, read_licences, read_report
+from subspace.checkpoint.card_inputs import NOT_STATED, Licences, read_licences
+from subspace.checkpoint.separation_report import Report, read_report
 from subspace.errors import CheckpointError
 
-_CARD = "README.md"
+CARD = "README.md"
 _MARK = "<!-- written by subspace -->"
 _TEMPLATE = Path(__file__).with_suffix(".md")
 _MODELS = ("cross-corpus", "in-corpus")
@@ -31,8 +32,10 @@ Matrix = Mapping[str, Any]
 def make_card(
     manifest: Manifest,
     *,
+    digest: str,
     name: str = "checkpoint",
     report: Path | str | None = None,
+    cut: Mapping[str, int] | None = None,
     licences: Path | str | None = None,
     use: str | None = None,
     queries: bool = False,
@@ -42,8 +45,11 @@ def make_card(
 
     Args:
         manifest: Of the checkpoint.
+        digest: `digest_projection` of it, for the report to be compared with.
         name: What to call it and, as a hub id, load it by.
         report: Folder that `subspace probe --output` wrote; None if nothing was measured.
+        cut: Widths of what is left where blocks were cut or weighted; the report's figures, which
+            are of the whole, are then left out.
         licences: YAML file of what is known of licences (see `read_licences`).
         use: How to use it, in Markdown; None for the commands of this package.
         queries: Whether queries are projected apart.
@@ -52,7 +58,12 @@ def make_card(
     Raises:
         ConfigError: The report is missing or of another checkpoint, or the licences are unusable.
     """
-    found = read_report(report, manifest=manifest) if report is not None else None
+    found = None
+    if report is not None:
+        found = read_report(report, manifest=manifest, digest=digest)
+    limits = list(_limits(manifest, report=found, cut=cut is not None))
+    if cut is not None:
+        manifest, found = {**manifest, "blocks": dict(cut)}, None
     stated = Licences()
     if licences is not None:
         stated = read_licences(licences, sources=manifest["data"])
@@ -70,7 +81,7 @@ def make_card(
         summary=_summary(found) if found else "",
         matrices=[(model.capitalize(), _show(one)) for model, one in _linear(found).items()],
         base=_base(found) if found else "",
-        limits=list(_limits(manifest, report=found)),
+        limits=limits,
     )
     return ModelCard(text)
 
@@ -84,14 +95,19 @@ def write_card(card: ModelCard, folder: Path) -> bool:
     Raises:
         CheckpointError: The disk refuses.
     """
-    path = folder / _CARD
+    path = folder / CARD
     try:
-        if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
+        if is_by_hand(path):
             return False
         path.write_text(str(card), encoding="utf-8")
     except OSError as error:
         raise CheckpointError(f"cannot write the model card {path}: {error}") from error
     return True
+
+
+def is_by_hand(path: Path) -> bool:
+    """Whether there is a card that this package did not write."""
+    return path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace")
 
 
 def _metadata(
@@ -231,14 +247,19 @@ def _base(report: Report) -> str:
     return _table(("set", "queries", "blocks", "raw", "ratio"), rows) if rows else ""
 
 
-def _limits(manifest: Manifest, *, report: Report | None) -> Iterator[str]:
+def _limits(manifest: Manifest, *, report: Report | None, cut: bool) -> Iterator[str]:
     """What the results, or their absence, forbid to expect."""
     tokens = manifest["encoder"]["fingerprint"]["max_length"]
     yield f"Texts are cut after {tokens} tokens."
     model, revision = manifest["encoder"]["model"], manifest["encoder"]["fingerprint"]["revision"]
     if revision.startswith("sha256:") and Path(model).name != model:
         yield "Its encoder was read from a folder: `--encoder` must name one with the same files."
-    if report is None:
+    if report is not None and cut:
+        yield (
+            "Its checkpoint was measured before blocks were cut or weighted: those figures are "
+            "not of what is left, and are left out."
+        )
+    if report is None or cut:
         yield "Nothing was measured: no claim is made about what any block holds."
         return
     measured = ", ".join(report["about"].get("data", {})) or "the sources it was fitted on"

@@ -211,6 +211,12 @@ def make_folder(path: Path | str) -> Path:
     return folder
 
 
+def corpus_file(path: Path | str) -> Path:
+    """The file of texts: itself, or the `corpus.jsonl` of a folder in the BEIR layout."""
+    path = Path(path)
+    return path / "corpus.jsonl" if path.is_dir() else path
+
+
 def check_file(path: Path | str) -> Path:
     """A file to write, asked for before the work that makes its content; makes its folder.
 
@@ -251,6 +257,8 @@ def open_encoder(
     spec = replace(checkpoint.encoder_spec(model=encoder), device=device)
     opened = CachedEncoder.open(replace(spec, dtype=dtype or spec.dtype), root=store)
     fingerprint = opened.encoder.fingerprint
+    if dtype == "auto":
+        print(f"the encoder computes in {fingerprint.dtype}")
     checkpoint.check_encoder(
         fingerprint if dtype is None else replace(fingerprint, dtype=spec.dtype)
     )

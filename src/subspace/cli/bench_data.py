@@ -24,10 +24,12 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_data(arguments: argparse.Namespace, *, checkpoint: "Checkpoint") -> "RetrievalSet":
-    """The retrieval set, its documents cut where the arguments say.
+def read_data(
+    arguments: argparse.Namespace, *, checkpoint: "Checkpoint"
+) -> "tuple[RetrievalSet, tuple[str, ...]]":
+    """The retrieval set, its documents cut where the arguments say, and what to say of it.
 
-    Queries that the checkpoint learned from are left out, and what was done is logged.
+    Queries that the checkpoint learned from are left out.
 
     Raises:
         RecordError: With every wrong line.
@@ -36,12 +38,13 @@ def read_data(arguments: argparse.Namespace, *, checkpoint: "Checkpoint") -> "Re
 
     data = read_retrieval_set(arguments.data)
     data, warning = keep_unseen(data, checkpoint, name=arguments.data)
-    if warning:
-        _log.warning(warning)
+    notes = (warning,) if warning else ()
+    for note in notes:
+        _log.warning(note)
     if not arguments.until:
-        return data
+        return data, notes
     documents = tuple(replace(d, text=_cut(d.text, arguments.until)) for d in data.documents)
-    return replace(data, documents=documents)
+    return replace(data, documents=documents), notes
 
 
 def _cut(text: str, end: str) -> str:

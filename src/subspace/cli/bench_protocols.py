@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from subspace.cli.arguments import (
@@ -62,12 +63,13 @@ def _run(arguments: argparse.Namespace) -> None:
     from subspace.bench.protocol_run import make_key, run_protocols
     from subspace.bench.protocols import choose_protocols
     from subspace.bench.readings import StoredSource
+    from subspace.bench.vector_protocols import left_out
     from subspace.blocks import BlockLayout
     from subspace.checkpoint import load_checkpoint
 
     output = make_folder(arguments.output)
     checkpoint = load_checkpoint(arguments.checkpoint)
-    data = read_data(arguments, checkpoint=checkpoint)
+    data, notes = read_data(arguments, checkpoint=checkpoint)
     layout = checkpoint.projection.layout
     levels = BlockLayout(LEVELS, (1,) * len(LEVELS))
     setting = Setting(
@@ -89,6 +91,13 @@ def _run(arguments: argparse.Namespace) -> None:
         key=make_key(data, checkpoint),
         progress=True,
     )
+    missing = [] if arguments.protocols else left_out(setting)
+    if missing:
+        notes += (
+            f"left out, as {len(data.documents)} documents are too few for them: "
+            f"{', '.join(missing)}",
+        )
+    bench = replace(bench, notes=notes)
     write_protocols(bench, folder=output)
     print(protocols_markdown(bench), end="")
     print(f"bench -> {output}/protocols.md")

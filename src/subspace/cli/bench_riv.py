@@ -1,6 +1,7 @@
 """`subspace bench riv`: recency, importance and relevance, replayed."""
 
 import argparse
+from dataclasses import replace
 
 from subspace.cli.arguments import (
     Commands,
@@ -59,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> None:
     check_options(arguments.orders)
     output = make_folder(arguments.output)
     checkpoint = load_checkpoint(arguments.checkpoint)
-    data = read_data(arguments, checkpoint=checkpoint)
+    data, notes = read_data(arguments, checkpoint=checkpoint)
     relevant = relevance_matrix(data)
     check_folds(arguments.folds, queries=len(relevant))
     encoder = open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store)
@@ -80,6 +81,7 @@ def _run(arguments: argparse.Namespace) -> None:
         half_life=arguments.half_life,
         progress=True,
     )
+    bench = replace(bench, notes=notes)
     write_riv(bench, folder=output)
     print(riv_markdown(bench), end="")
     print(f"bench -> {output}/riv.md")

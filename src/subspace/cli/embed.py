@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from subspace.cli.arguments import (
     Commands,
@@ -12,10 +13,14 @@ from subspace.cli.arguments import (
     add_encoder_dtype,
     add_store,
     check_file,
+    corpus_file,
     make_folder,
     open_encoder,
 )
 from subspace.errors import ConfigError
+
+if TYPE_CHECKING:
+    from subspace.cli.embed_shards import ShardJob
 
 _TRAINER = ("devices", "accelerator", "strategy", "num_nodes")
 
@@ -36,7 +41,12 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     add_checkpoint(parser)
     add_encoder_dtype(parser)
     add_store(parser)
-    parser.add_argument("--input", required=True, metavar="F", help="JSONL with `id` and `text`")
+    parser.add_argument(
+        "--input",
+        required=True,
+        metavar="F",
+        help="JSONL with `id` (or `_id`) and `text`, or a folder with a corpus.jsonl",
+    )
     parser.add_argument(
         "--queries",
         action="store_true",
@@ -79,7 +89,7 @@ def _write_file(arguments: argparse.Namespace) -> None:
     from subspace.retrieval_sets import read_documents
 
     output = check_file(arguments.output)
-    documents = read_documents(arguments.input)
+    documents = read_documents(corpus_file(arguments.input))
     checkpoint = load_checkpoint(arguments.checkpoint)
     encoder = open_encoder(
         checkpoint,
@@ -116,7 +126,7 @@ def _write_shards(arguments: argparse.Namespace, *, trainer: dict[str, str]) -> 
 
     if arguments.shard_size < 1:
         raise ConfigError(f"--shard-size must be 1 or more, got {arguments.shard_size}")
-    if Path(arguments.output).suffix:
+    if Path(arguments.output).suffix and not Path(arguments.output).is_dir():
         raise ConfigError(f"--output must end in .npz or be a folder, got {arguments.output}")
     make_folder(arguments.output)
     job = plan_shards(arguments, first=_is_first_process())
@@ -126,18 +136,28 @@ def _write_shards(arguments: argparse.Namespace, *, trainer: dict[str, str]) -> 
         write_in_parallel(job, settings=trainer)
     else:
         write_missing(job)
+    if _is_first_process():
+        _say_shards(job)
+
+
+def _say_shards(job: "ShardJob") -> None:
+    """What was written.
+
+    Raises:
+        StoreError: A process left some of it undone.
+    """
     shards = job.shards
-    if _is_first_process() and not shards.missing():
+    shards.check_done()
+    print(
+        f"{shards.source.texts} texts, {shards.layout.dim} dimensions, {len(shards)} shards "
+        f"-> {shards.folder}"
+    )
+    if cut := shards.truncated():
+        longest = job.checkpoint.fingerprint.max_length
         print(
-            f"{shards.source.texts} texts, {shards.layout.dim} dimensions, {len(shards)} shards "
-            f"-> {shards.folder}"
+            f"{cut} texts are longer than the encoder's {longest} tokens; what is beyond was not "
+            "read"
         )
-        if cut := shards.truncated():
-            longest = job.checkpoint.fingerprint.max_length
-            print(
-                f"{cut} texts are longer than the encoder's {longest} tokens; what is beyond was "
-                "not read"
-            )
 
 
 def _is_first_process() -> bool:

@@ -45,7 +45,8 @@ class _WriteShards(pl.LightningModule):
         self._write = self._job.open(device=str(self.device))
 
     def predict_step(self, batch: Any, batch_idx: int) -> int:  # noqa: ARG002
-        self._write(int(batch))
+        if int(batch) < len(self._job.shards):
+            self._write(int(batch))
         return int(batch)  # Lightning warns of None
 
 
@@ -58,8 +59,6 @@ def write_in_parallel(job: ShardJob, *, settings: dict[str, str]) -> None:
     _expect_warnings()
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # All shards, done or not: every process must be given the same list.
-    numbers: DataLoader[int] = DataLoader(_Numbers(len(job.shards)), batch_size=None)
     options: dict[str, Any] = {
         name: int(value) if value.isdigit() else value for name, value in settings.items()
     }
@@ -72,6 +71,9 @@ def write_in_parallel(job: ShardJob, *, settings: dict[str, str]) -> None:
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise ConfigError(f"--trainer: {error}") from error
+    # All shards, done or not: every process must be given the same list, and something of it.
+    count = max(len(job.shards), trainer.world_size)
+    numbers: DataLoader[int] = DataLoader(_Numbers(count), batch_size=None)
     trainer.predict(_WriteShards(job), numbers, return_predictions=False)
 
 

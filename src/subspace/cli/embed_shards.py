@@ -1,6 +1,7 @@
 """What a process does that writes shards: plans them, encodes its share, writes what is missing."""
 
 import argparse
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,11 +9,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from subspace.checkpoint import Checkpoint, load_checkpoint
-from subspace.cli.arguments import open_encoder
+from subspace.cli.arguments import corpus_file, open_encoder
 from subspace.document_file import DocumentFile
 from subspace.embedding_shards import EmbeddingShards
 from subspace.encoder import Kind
 from subspace.retrieval.index import digest_projection
+
+# Seconds that the other processes wait for the first to read the input.
+_PATIENCE = 3600.0
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,15 @@ class ShardJob:
         def write(number: int) -> None:
             if number not in self.shards.missing():
                 return
-            documents, before = self.shards.source.read(number), encoder.truncated
-            raw = encoder.encode([document.text for document in documents], kind=self.kind)
+            documents = self.shards.source.read(number)
+            texts = [document.text for document in documents]
+            raw = encoder.encode(texts, kind=self.kind)
             self.shards.write(
                 number,
                 ids=[document.id for document in documents],
                 embeddings=project(raw),
-                truncated=encoder.truncated - before,
+                # Not what was computed: some may have been stored.
+                truncated=encoder.encoder.count_truncated(texts, kind=self.kind),
             )
 
         return write
@@ -71,19 +77,20 @@ def plan_shards(arguments: argparse.Namespace, *, first: bool) -> ShardJob:
         first: False in a process that another one started, which has planned already.
     """
     checkpoint = load_checkpoint(arguments.checkpoint)
-    folder, path = Path(arguments.output), Path(arguments.input)
+    folder, path = Path(arguments.output), corpus_file(arguments.input)
     kind: Kind = "query" if arguments.queries else "document"
     if first:
         source = DocumentFile.scan(path, texts_per_part=arguments.shard_size, progress=True)
         shards = EmbeddingShards.create(
             folder,
             kind=kind,
+            encoder_dtype=arguments.encoder_dtype or checkpoint.fingerprint.dtype,
             layout=checkpoint.projection.layout,
             source=source,
             projection_digest=digest_projection(checkpoint.projection),
         )
     else:
-        planned = EmbeddingShards.open(folder)
+        planned = _wait_for_plan(folder)
         shards = replace(planned, source=replace(planned.source, path=path))
     return ShardJob(
         shards=shards,
@@ -93,6 +100,14 @@ def plan_shards(arguments: argparse.Namespace, *, first: bool) -> ShardJob:
         store=arguments.store,
         kind=kind,
     )
+
+
+def _wait_for_plan(folder: Path) -> EmbeddingShards:
+    """What the first process plans, which may be at it still."""
+    deadline = time.monotonic() + _PATIENCE
+    while not (folder / "manifest.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return EmbeddingShards.open(folder)
 
 
 def write_missing(job: ShardJob) -> None:

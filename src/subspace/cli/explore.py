@@ -60,9 +60,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
     with contextlib.ExitStack() as stack:
         bound = stack.enter_context(bind(arguments.port))
-        manifest = load_checkpoint(arguments.checkpoint).manifest()
+        checkpoint = load_checkpoint(arguments.checkpoint)
         labelled = arguments.data and read_documents(arguments.data)
-        matrices = arguments.report and read_matrices(arguments.report, manifest=manifest)
+        matrices = arguments.report and read_matrices(arguments.report, checkpoint=checkpoint)
         session = stack.enter_context(_open(arguments))
         engine = session.searcher.index.engine
         maps = session.run(lambda: make_maps(engine, labelled=labelled))

@@ -2,12 +2,14 @@
 
 import logging
 import os
+import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import yaml
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
@@ -26,6 +28,7 @@ from subspace.cli.arguments import make_folder
 from subspace.datamodule import FactorData
 from subspace.errors import ConfigError
 from subspace.probe_fitting import fit_probes
+from subspace.stored_pairs import StoredPairs
 from subspace.training import SeparationModule
 
 # Lightning's warnings about what is meant to be so.
@@ -58,6 +61,9 @@ _HELP = {
         "epilog": "example: subspace test --config configs/demo.yaml --ckpt_path best",
     },
 }
+
+# Blocks from fewer queries than this do badly on others.
+_FEW_QUERIES = 100
 
 
 class _SaveSettings(SaveConfigCallback):
@@ -156,7 +162,10 @@ class _SubspaceCLI(LightningCLI):
             checkpoint.save(output)
             data = self.datamodule
             fit_probes(checkpoint.projection, data.sources, vectors=data.vectors).save(output)
+            _tell_pairs(data.pairs)
             print(f"checkpoint -> {output}")
+            known = shlex.quote(str(output))
+            print(f"next: subspace index --checkpoint {known} --input F.jsonl --output runs/index")
             self._log_separation(checkpoint)
 
     def _log_separation(self, checkpoint: Checkpoint) -> None:
@@ -226,6 +235,21 @@ def _find_checkpoint(path: str | None, *, output: Path, required: bool) -> str |
         raise ConfigError(f"--ckpt_path: there is no file {file}")
     load_checkpoint(file)
     return str(file)
+
+
+def _tell_pairs(sets: Mapping[str, StoredPairs]) -> None:
+    """Says what the blocks for pairs have learned from."""
+    total = 0
+    for name, stored in sets.items():
+        pairs = stored.pairs_of("train")
+        queries = len(np.unique(pairs[:, 0]))
+        total += queries
+        print(f"learned from {queries} queries and {len(pairs)} pairs of '{name}'")
+    if sets and total < _FEW_QUERIES:
+        print(
+            f"warning: {total} queries are few: blocks from pairs need some hundred to do well on "
+            "others"
+        )
 
 
 def _block_names(blocks: dict[str, int] | None) -> list[str] | None:

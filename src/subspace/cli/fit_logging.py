@@ -121,7 +121,9 @@ def _tabulate(matrix: Matrix) -> tuple[list[str], list[list[Any]]]:
 
 def _markdown(columns: list[str], rows: list[list[Any]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
 
 
 def _draw(matrix: Matrix) -> "Figure":

@@ -1,6 +1,8 @@
 """`subspace index`: a set of documents, ready to be searched."""
 
 import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ from subspace.cli.arguments import (
     add_checkpoint,
     add_encoder_dtype,
     add_store,
+    corpus_file,
     open_encoder,
     read_pairs,
     read_values,
@@ -16,7 +19,13 @@ from subspace.cli.arguments import (
 from subspace.steering import LOW
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from subspace.checkpoint import Checkpoint
+    from subspace.projection import Projection
     from subspace.retrieval import BlockIndex, UsageLog
+    from subspace.retrieval_sets import Document
 
 # Documents that are projected and added at once.
 _BATCH = 10_000
@@ -42,6 +51,11 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         metavar="F",
         help="JSONL with `id` (or `_id`), `text` and perhaps `title`, `metadata` and `factors`, "
         "or a folder with a corpus.jsonl",
+    )
+    parser.add_argument(
+        "--shards",
+        metavar="DIR",
+        help="a folder that `subspace embed` wrote of --input: nothing is encoded",
     )
     parser.add_argument(
         "--output",
@@ -94,21 +108,12 @@ def _build(arguments: argparse.Namespace, *, usage: "UsageLog | None") -> None:
     from subspace.retrieval import BlockIndex
     from subspace.retrieval.engines import check_target, create_engine, show_target
     from subspace.retrieval.index import digest_projection
-    from subspace.retrieval_sets import read_documents
 
     settings = _read_settings(arguments)
     check_target(arguments.output, engine=arguments.engine, settings=settings)
-    path = Path(arguments.input)
-    documents = read_documents(path / "corpus.jsonl" if path.is_dir() else path)
     checkpoint = load_checkpoint(arguments.checkpoint)
     projection = checkpoint.projection
-    encoder = open_encoder(
-        checkpoint,
-        encoder=arguments.encoder,
-        store=arguments.store,
-        dtype=arguments.encoder_dtype,
-    )
-    rows = encoder.rows([document.text for document in documents], progress=True)
+    batches = _embedded(arguments, checkpoint=checkpoint)
     # An index that is there already is replaced only now, that the vectors are there.
     engine = create_engine(
         arguments.output,
@@ -118,15 +123,54 @@ def _build(arguments: argparse.Namespace, *, usage: "UsageLog | None") -> None:
         settings=settings,
     )
     with BlockIndex(engine, usage=usage) as index:
-        starts = range(0, len(documents), _BATCH)
-        for start in tqdm(starts, desc="indexing", unit="batch", disable=len(starts) < 2):
-            part = slice(start, start + _BATCH)
-            index.add(documents[part], encoder.store.read(rows[part]), projection=projection)
+        for documents, blocks in tqdm(batches, desc="indexing", unit="batch", leave=False):
+            engine.upsert(documents, blocks)
         index.save()
-        print(f"{len(documents)} texts -> {show_target(arguments.output)}")
+        print(f"{len(index)} texts -> {show_target(arguments.output)}")
         _say(index)
         if usage is not None:
             _say_history(index)
+
+
+def _embedded(
+    arguments: argparse.Namespace, *, checkpoint: "Checkpoint"
+) -> "Iterator[tuple[Sequence[Document], npt.NDArray[np.float32]]]":
+    """Documents and their blocks, batch by batch; what can be wrong is said before the first."""
+    from subspace.retrieval_sets import read_documents
+
+    path = corpus_file(arguments.input)
+    if arguments.shards is not None:
+        return _of_shards(arguments.shards, path=path, projection=checkpoint.projection)
+    documents = read_documents(path)
+    encoder = open_encoder(
+        checkpoint,
+        encoder=arguments.encoder,
+        store=arguments.store,
+        dtype=arguments.encoder_dtype,
+    )
+    rows = encoder.rows([document.text for document in documents], progress=True)
+    parts = [slice(start, start + _BATCH) for start in range(0, len(documents), _BATCH)]
+    return (
+        (documents[part], checkpoint.projection(encoder.store.read(rows[part]))) for part in parts
+    )
+
+
+def _of_shards(
+    folder: str, *, path: Path, projection: "Projection"
+) -> "Iterator[tuple[Sequence[Document], npt.NDArray[np.float32]]]":
+    from subspace.embedding_shards import EmbeddingShards
+    from subspace.errors import StoreError
+    from subspace.retrieval.index import digest_projection
+
+    shards = EmbeddingShards.open(folder)
+    if shards.projection_digest != digest_projection(projection):
+        raise StoreError(f"the shards of {folder} were made with another checkpoint")
+    if shards.kind != "document":
+        raise StoreError(f"the shards of {folder} are of queries, not of documents")
+    source = replace(shards.source, path=path)
+    vectors = shards.vectors()  # refuses what is not done, before anything is written
+    source.read(0)
+    return ((source.read(number), part) for number, part in enumerate(vectors))
 
 
 def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -75,20 +75,14 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from subspace.jsonl import write_lines
-    from subspace.labelling.resumable import annotate
     from subspace.labelling.texts import read_texts
 
     factors = _read_names(arguments.factors, option="--factors")
-    output = check_file(arguments.output)
-    report = None if arguments.report is None else check_file(arguments.report)
+    output, report = _check_files(arguments)
     texts = read_texts(arguments.input)
     documents = [text.document for text in texts]
     annotators = _open(arguments, documents, factors=factors)
-    partials = [_partial(output, annotator) for annotator in annotators]
-    given = {
-        annotator.origin: annotate(annotator, documents, partial=partial, progress=True)
-        for annotator, partial in zip(annotators, partials, strict=True)
-    }
+    given = {one.origin: _annotate(one, documents, output=output) for one in annotators}
     lines = [
         text.labelled(
             {origin: annotations[place].factors for origin, annotations in given.items()},
@@ -98,8 +92,8 @@ def _run(arguments: argparse.Namespace) -> None:
         for place, text in enumerate(texts)
     ]
     write_lines(output, [line for line in lines if line["factors"]])
-    for partial in partials:
-        partial.unlink(missing_ok=True)
+    for annotator in annotators:
+        _partial(output, annotator).unlink(missing_ok=True)
     _say_agreement(texts, given, factors=factors, report=report)
     _say_counts(texts, lines, factors=factors)
     print(f"{sum(bool(line['factors']) for line in lines)} labelled texts -> {output}")
@@ -112,6 +106,35 @@ def _read_names(text: str, *, option: str) -> tuple[str, ...]:
     return names
 
 
+def _check_files(arguments: argparse.Namespace) -> tuple[Path, Path | None]:
+    """The files to write: the labelled texts, and the report if there is one."""
+    found: dict[Path, str] = {}
+    for option in ("input", "output", "report", "answers"):
+        if (given := getattr(arguments, option)) is None:
+            continue
+        first = found.setdefault(Path(given).resolve(), option)
+        if first != option:
+            raise ConfigError(f"--{option}: {given} is the --{first} too, which would be lost")
+    output = check_file(arguments.output)
+    if arguments.report is None:
+        return output, None
+    try:
+        return output, check_file(arguments.report)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("--output", "--report", 1)) from error
+
+
+def _annotate(
+    annotator: "Annotator", documents: "Sequence[Document]", *, output: Path
+) -> "list[Annotation]":
+    from subspace.labelling.resumable import annotate
+
+    if annotator.origin.startswith(_LANGUAGE_MODEL):
+        # Its own file of answers knows better what is there: texts that failed are asked again.
+        return list(annotator.annotate(documents, progress=True))
+    return annotate(annotator, documents, partial=_partial(output, annotator), progress=True)
+
+
 def _partial(output: Path, annotator: "Annotator") -> Path:
     kind = annotator.origin.partition(":")[0]
     return output.with_name(f".{output.name}.{kind}.partial")
@@ -120,30 +143,36 @@ def _partial(output: Path, annotator: "Annotator") -> Path:
 def _open(
     arguments: argparse.Namespace, documents: "Sequence[Document]", *, factors: Sequence[str]
 ) -> list["Annotator"]:
-    """The annotators asked for, each with those of the factors that it knows."""
+    """The annotators asked for, each with those of the factors that it knows.
+
+    Clusters are found last, as that is work, and only if topics are asked for.
+    """
+    from subspace.labelling.clusters import ClustersAnnotator
+
     kinds = _read_names(arguments.by, option="--by")
     unknown = [kind for kind in kinds if kind not in _ANNOTATORS]
     if unknown:
         raise ConfigError(f"--by: no '{unknown[0]}'; there are {', '.join(_ANNOTATORS)}")
     if _CHECKPOINT in kinds and arguments.checkpoint is None:
         raise ConfigError("--by checkpoint needs --checkpoint")
-    annotators = [_make(kind, arguments, documents, factors=factors) for kind in kinds]
-    nobody = [f for f in factors if not any(f in one.factors for one in annotators)]
+    made: dict[str, Annotator] = {
+        kind: _make(kind, arguments, factors=factors) for kind in kinds if kind != _CLUSTERS
+    }
+    known = {
+        kind: ClustersAnnotator.factors if kind == _CLUSTERS else made[kind].factors
+        for kind in kinds
+    }
+    nobody = [f for f in factors if not any(f in own for own in known.values())]
     if nobody:
-        known = "; ".join(f"{one.origin} {', '.join(one.factors)}" for one in annotators)
-        raise ConfigError(
-            f"--factors: nobody labels {', '.join(nobody)} (labelled are, by {known})"
-        )
-    return [one for one in annotators if one.factors]
+        said = "; ".join(f"{kind} {', '.join(own)}" for kind, own in known.items())
+        raise ConfigError(f"--factors: nobody labels {', '.join(nobody)} (labelled are, by {said})")
+    if _CLUSTERS in kinds and set(factors) & set(ClustersAnnotator.factors):
+        encoder = _open_raw(arguments)
+        made[_CLUSTERS] = ClustersAnnotator.fit(documents, encoder=encoder, progress=True)
+    return [made[kind] for kind in kinds if kind in made and made[kind].factors]
 
 
-def _make(
-    kind: str,
-    arguments: argparse.Namespace,
-    documents: "Sequence[Document]",
-    *,
-    factors: Sequence[str],
-) -> "Annotator":
+def _make(kind: str, arguments: argparse.Namespace, *, factors: Sequence[str]) -> "Annotator":
     if kind == _LANGUAGE_MODEL:
         from subspace.cli.label_language_model import make_language_model_annotator
 
@@ -152,11 +181,6 @@ def _make(
         from subspace.labelling.measures import FACTORS, MeasuresAnnotator
 
         return MeasuresAnnotator(factors=tuple(f for f in factors if f in FACTORS))
-    if kind == _CLUSTERS:
-        from subspace.labelling.clusters import ClustersAnnotator
-
-        encoder = _open_raw(arguments)
-        return ClustersAnnotator.fit(documents, encoder=encoder, progress=True)
     return _make_checkpoint(arguments, factors=factors)
 
 
@@ -190,7 +214,7 @@ def _make_checkpoint(arguments: argparse.Namespace, *, factors: Sequence[str]) -
         checkpoint,
         probes,
         encoder=open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store),
-        name=Path(arguments.checkpoint).name,
+        name=Path(arguments.checkpoint).resolve().name,
         factors=[factor for factor in factors if factor in probes.heads],
     )
 
@@ -232,5 +256,6 @@ def _say_counts(
         print(f"{factor}: " + ", ".join(f"{count} by {by}" for by, count in counts.items()))
     without = [text.id for text, line in zip(texts, lines, strict=True) if not line["factors"]]
     if without:
-        named = ", ".join(without[:5])
-        print(f"{len(without)} texts got no label and are left out: {named}, ...")
+        named = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
+        noun = "text is" if len(without) == 1 else "texts are"
+        print(f"{len(without)} {noun} left out without a label: {named}")

@@ -68,6 +68,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from subspace.checkpoint import load_checkpoint
     from subspace.evaluation import EmbeddedSource, measure_report, summary, write_report
+    from subspace.projection import digest_projection
     from subspace.records import read_records
     from subspace.retrieval_sets import find_retrieval_sets, read_retrieval_set
     from subspace.stored_sources import store_sources
@@ -117,6 +118,7 @@ def _run(arguments: argparse.Namespace) -> None:
         ],
         about={
             "checkpoint": checkpoint.manifest(),
+            "projection": digest_projection(checkpoint.projection),
             "data": {name: source.sha256 for name, source in stored.items()},
         },
         warnings=warnings,

@@ -5,6 +5,7 @@ import contextlib
 import json
 import mmap
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "--checkpoint",
         required=True,
         metavar="K",
-        help="a folder with config.json and model.safetensors, or a .ckpt file",
+        help="a folder with config.json and model.safetensors, a .ckpt file, or a hub id "
+        "(owner/name[@revision])",
     )
     parser.add_argument(
         "--input",
@@ -73,7 +75,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from subspace.checkpoint import load_checkpoint
-    from subspace.retrieval.index import digest_projection
+    from subspace.projection import digest_projection
 
     source, output = Path(arguments.input), Path(arguments.output)
     _check_output(output, source=source)
@@ -110,11 +112,13 @@ def _check_output(output: Path, *, source: Path) -> None:
         raise ConfigError(f"--output: {output} is the input, which would be lost")
     check_file(output)
     beside = output.with_suffix(".json")
-    if beside.exists() and not {"layout", "projection"} <= _read_object(beside).keys():
-        raise ConfigError(
-            f"--output: {beside}, where the layout goes, was not written by this command; "
-            "choose another name"
-        )
+    if {"layout", "projection"} <= _read_object(beside).keys():
+        return
+    for taken, what in ((beside, ", where the layout goes,"), (output, "")):
+        if taken.exists():
+            raise ConfigError(
+                f"--output: {taken}{what} was not written by this command; choose another name"
+            )
 
 
 def _choose_blocks(named: str | None, *, layout: BlockLayout) -> BlockLayout:
@@ -146,15 +150,14 @@ def _open(path: Path) -> Vectors:
             "embedding store are projected by `subspace embed`)"
         )
     try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        vectors = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError) as error:
+        if zipfile.is_zipfile(path):
+            raise ConfigError(
+                f"--input: {path} is an archive, which cannot be read piece by piece; save the "
+                "array by itself with numpy.save"
+            ) from error
         raise ConfigError(f"--input: cannot read {path}: {error}") from error
-    if not isinstance(vectors, np.ndarray):
-        vectors.close()
-        raise ConfigError(
-            f"--input: {path} is an archive, which cannot be read piece by piece; save the array "
-            "by itself with numpy.save"
-        )
     if vectors.ndim != 2 or vectors.dtype.kind != "f" or vectors.dtype.itemsize > 8:
         raise ConfigError(
             f"--input: {path} holds {vectors.dtype} of shape {vectors.shape}; needed are rows x "

@@ -7,11 +7,14 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from subspace.cli import index, label, probe, search
 from subspace.cli.arguments import Commands, add_store, make_folder
 from subspace.errors import ConfigError
+
+if TYPE_CHECKING:
+    from subspace.labelling.texts import Text
 
 # With fewer, class statistics say next to nothing.
 _MIN_TEXTS = 50
@@ -35,6 +38,9 @@ _MODEL: dict[str, Any] = {
     },
 }
 _WEAK = {"measures": True, "rewrites": 40}
+_TEXTS, _LABELLED, _CONFIG = "texts.jsonl", "labelled.jsonl", "fit.yaml"
+# What the labels are that texts without one get: theirs must be of the same kind.
+_KINDS = {"topic": str, "style": str, "complexity": float, "specificity": float}
 
 
 class _Step(NamedTuple):
@@ -73,12 +79,17 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from subspace.jsonl import write_lines
 
-    output = Path(arguments.output)
+    source, output = Path(arguments.texts), Path(arguments.output)
+    if source.resolve() in [
+        path.resolve() for path in (output, output / _TEXTS, output / _LABELLED)
+    ]:
+        raise ConfigError(f"--output: {source} would be written over; give another folder")
     print("[1/8] reading the texts")
-    lines = _read_lines(Path(arguments.texts))
+    lines = _read_lines(source, output=output)
+    _check_labelled(output, lines=lines)
     make_folder(output)
-    write_lines(output / "texts.jsonl", lines)
-    print(f"{len(lines)} texts -> {output / 'texts.jsonl'}")
+    write_lines(output / _TEXTS, lines)
+    print(f"{len(lines)} texts -> {output / _TEXTS}")
     started = time.monotonic()
     for number, step in enumerate(_steps(output, store=arguments.store), start=2):
         print(f"\n[{number}/8] {step.what}: {step.why}")
@@ -89,13 +100,13 @@ def _run(arguments: argparse.Namespace) -> None:
     print(
         f"\ndone in {time.monotonic() - started:.0f} s. {output / 'report' / 'separation.html'} "
         "says how well the blocks separate. The labels are from clusters and measures, not from "
-        f"people: where you have better ones, put them into {output / 'labelled.jsonl'} (without "
+        f"people: where you have better ones, put them into {output / _LABELLED} (without "
         "an origin) and go on from the fit."
     )
 
 
-def _read_lines(source: Path) -> list[dict[str, Any]]:
-    """The texts as lines of JSONL, with a split.
+def _read_lines(source: Path, *, output: Path) -> list[dict[str, Any]]:
+    """The texts as lines of JSONL, with a split; none of those below `output`.
 
     Raises:
         ConfigError: There are too few, or no texts at all.
@@ -105,9 +116,12 @@ def _read_lines(source: Path) -> list[dict[str, Any]]:
     from subspace.labelling.texts import read_texts
 
     if source.is_file() and source.name.endswith((".jsonl", ".jsonl.gz")):
-        lines = [dict(text.line) for text in read_texts(source)]
+        texts = read_texts(source)
+        _check_kinds(texts)
+        lines = [dict(text.line) for text in texts]
     else:
-        found = read_raw_texts(source)
+        inside = output if source.resolve() in output.resolve().parents else None
+        found = read_raw_texts(source, leave_out=inside)
         for name, reason in found.skipped.items():
             print(f"passed over: {name} {reason}")
         for name in found.cut:
@@ -124,6 +138,43 @@ def _read_lines(source: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def _check_kinds(texts: "Sequence[Text]") -> None:
+    from subspace.jsonl import Problems
+
+    problems = Problems()
+    for text in texts:
+        for factor, value in text.labels.items():
+            if not isinstance(value, _KINDS.get(factor, object)):
+                kind = "a text" if _KINDS[factor] is str else "a number"
+                problems.add(
+                    text.where, f"'{factor}' must be {kind} for quickstart, got {value!r:.60}"
+                )
+    problems.raise_if_any()
+
+
+def _check_labelled(output: Path, *, lines: Sequence[dict[str, Any]]) -> None:
+    """Refuses to lose labels that people have put into the results of an earlier run."""
+    from subspace.labelling.texts import read_texts
+
+    labelled = output / _LABELLED
+    if not labelled.exists():
+        return
+    known = {
+        (line["id"], factor, value)
+        for line in lines
+        for factor, value in (line.get("factors") or {}).items()
+        if factor not in (line.get("origins") or {})
+    }
+    for text in read_texts(labelled):
+        for factor, value in text.human.items():
+            if (text.id, factor, value) not in known:
+                go_on = shlex.join(_command("fit", config=output / _CONFIG))
+                raise ConfigError(
+                    f"{text.where} holds a label of '{factor}' from people, which would be lost. "
+                    f"Go on from there with `subspace {go_on}`, or give another --output"
+                )
+
+
 def _assign_splits(lines: Sequence[dict[str, Any]]) -> None:
     """As many validation and test texts as probes need, drawn by the hash of the id."""
     held = min(max(_MIN_TEST, len(lines) // 10), len(lines) // _MOST_TEST)
@@ -134,14 +185,14 @@ def _assign_splits(lines: Sequence[dict[str, Any]]) -> None:
 
 def _steps(output: Path, *, store: str) -> Iterator[_Step]:
     """Every step after the first, each once the one before is done."""
-    labelled, checkpoint = output / "labelled.jsonl", output / "checkpoint"
+    labelled, checkpoint = output / _LABELLED, output / "checkpoint"
     yield _Step(
         "labelling",
         "blocks are fitted on labels; nobody gave any, so topics are clusters of the embedding, "
         "and the other labels are counted on the texts",
         _command(
             "label",
-            input=output / "texts.jsonl",
+            input=output / _TEXTS,
             output=labelled,
             factors="topic,complexity,specificity,style",
             by="clusters,measures",
@@ -149,7 +200,7 @@ def _steps(output: Path, *, store: str) -> Iterator[_Step]:
             store=store,
         ),
     )
-    config = output / "fit.yaml"
+    config = output / _CONFIG
     _write_config(config, source=labelled, checkpoint=checkpoint, store=store)
     yield _Step(
         "fitting",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,9 +28,15 @@ Vectors = npt.NDArray[np.float32]
 
 # Texts are sorted by length inside a window, so that a batch holds texts of like length.
 _WINDOW = 2048
+# Characters of a window: a tokenizer takes some fifty bytes for each, also of what it cuts off.
+_WINDOW_CHARACTERS = 4_000_000
 _DTYPES = ("float32", "bfloat16", "auto")
 # A beginning that fewer texts or tokens share is not worth a forward pass of its own.
 _SHARED_TEXTS, _SHARED_TOKENS = 4, 8
+# Behind a shared beginning attention has a mask of tokens times tokens: too much for long texts.
+_LONGEST_BEHIND = 2048
+# Tokens of a beginning that cost about as much memory as one that is computed.
+_BEHIND_PER_TOKEN = 64
 
 
 class Encoder:
@@ -85,7 +92,7 @@ class Encoder:
         for start, ids in self._windows(texts, kind=kind):
             shared = self._share_beginning(ids)
             skip = shared.length if shared else 0
-            for positions in self._cut([one[skip:] for one in ids]):
+            for positions in self._cut([one[skip:] for one in ids], behind=skip):
                 batch = [ids[position][skip:] for position in positions]
                 yield positions + start, self._pool(batch, beginning=shared)
 
@@ -114,6 +121,17 @@ class Encoder:
                     own = np.flatnonzero(~self._tokenizer.is_special(one))[skip:]
                     states[position + start] = rows[own] if len(own) else rows
         return states
+
+    def count_truncated(self, texts: Sequence[str], *, kind: Kind = "document") -> int:
+        """How many texts are longer than the maximum length, prompt included; encodes nothing."""
+        prompt, longest = self.prompt(kind), self.fingerprint.max_length
+        # A token is one byte or more, and there are two special ones or so.
+        long = [text for text in texts if len((prompt + text).encode()) > longest - 4]
+        counter = self._counter
+        before = counter.truncated
+        for window in _cut_windows(long):
+            counter([prompt + text for text in long[window]])
+        return counter.truncated - before
 
     def prompt(self, kind: Kind) -> str:
         """What is put before every text of this kind."""
@@ -144,7 +162,8 @@ class Encoder:
                     f"layers has {layer}, but '{spec.model}' has the layers 0 to {depth} "
                     "(0 are the token embeddings; -1 is the last)"
                 )
-        max_length = spec.max_length or recipe.max_length or longest
+        usual = min(longest, recipe.tokenizer_length or longest)
+        max_length = spec.max_length or recipe.max_length or usual
         if not 3 <= max_length <= longest:
             raise EncoderError(f"max_length must be 3 to {longest}, got {max_length}")
         return Fingerprint(
@@ -173,6 +192,10 @@ class Encoder:
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
+        return self._load_tokenizer(self.fingerprint.max_length)
+
+    @cached_property
+    def _counter(self) -> Tokenizer:
         return self._load_tokenizer(self.fingerprint.max_length)
 
     def _load_tokenizer(self, max_length: int) -> Tokenizer:
@@ -211,29 +234,36 @@ class Encoder:
         """
         check_texts(texts)
         prompt = self.prompt(kind)
-        starts = range(0, len(texts), _WINDOW)
+        windows = _cut_windows(texts)
 
-        def tokenise(start: int) -> list[Ints]:
-            return self._tokenizer([prompt + text for text in texts[start : start + _WINDOW]])
+        def tokenise(window: slice) -> list[Ints]:
+            return self._tokenizer([prompt + text for text in texts[window]])
 
         with ThreadPoolExecutor(max_workers=1) as beside:
-            coming = [beside.submit(tokenise, start) for start in starts[:1]]
-            for place, start in enumerate(starts):
+            coming = [beside.submit(tokenise, window) for window in windows[:1]]
+            for place, window in enumerate(windows):
                 coming += [
-                    beside.submit(tokenise, later) for later in starts[place + 1 : place + 2]
+                    beside.submit(tokenise, later) for later in windows[place + 1 : place + 2]
                 ]
-                yield start, coming.pop(0).result()
+                yield window.start, coming.pop(0).result()
 
-    def _cut(self, ids: Sequence[Ints]) -> Iterator[Ints]:
+    def _cut(self, ids: Sequence[Ints], *, behind: int = 0) -> Iterator[Ints]:
+        """Positions of texts by batch; `behind` are the tokens of a beginning that they share."""
         most = self.spec.batch_tokens or self._model.batch_tokens()
-        return cut_batches([len(one) for one in ids], most=most)
+        # Attention copies the keys and values of the beginning for every text.
+        lengths = [len(one) + behind // _BEHIND_PER_TOKEN for one in ids]
+        if self._model.alone:
+            most = 1
+        return cut_batches(lengths, most=most, padded=not self._model.packs)
 
     def _share_beginning(self, ids: Sequence[Ints]) -> Beginning | None:
         """The tokens that all texts begin with, seen once, where that is exact and worth it."""
         if len(ids) < _SHARED_TEXTS or self.fingerprint.pooling != "lasttoken":
             return None
         length = common_beginning(ids)
-        if length < _SHARED_TOKENS or not (self._model.packs and self._model.causal):
+        if length < _SHARED_TOKENS or max(map(len, ids)) > _LONGEST_BEHIND:
+            return None
+        if not (self._model.packs and self._model.causal):
             return None
         return self._model.begin(ids[0][:length])
 
@@ -252,6 +282,19 @@ class Encoder:
         )
         vectors: Vectors = torch.cat(pooled, dim=-1).cpu().numpy()
         return vectors
+
+
+def _cut_windows(texts: Sequence[str]) -> list[slice]:
+    """Neighbouring texts, so many at a time that memory holds their tokens."""
+    ends, characters = [0], 0
+    for place, text in enumerate(texts):
+        full = place - ends[-1] >= _WINDOW or characters + len(text) > _WINDOW_CHARACTERS
+        if full and place > ends[-1]:
+            ends.append(place)
+            characters = 0
+        characters += len(text)
+    ends.append(len(texts))
+    return [slice(start, end) for start, end in pairwise(ends) if end > start]
 
 
 def _read_size(config: Any, *, model: str) -> tuple[int, int]:

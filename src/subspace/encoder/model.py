@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from subspace.encoder.packing import (
     PACKED,
@@ -29,7 +31,10 @@ _log = logging.getLogger(__name__)
 
 # Architectures that count positions from behind the padding token's id (transformers,
 # `create_position_ids_from_input_ids`), so that their last positions cannot be reached.
-OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "longformer"})
+OFFSET_POSITIONS = frozenset(
+    """camembert data2vec-text ibert longformer luke mpnet roberta roberta-prelayernorm xlm-roberta
+    xlm-roberta-xl xmod""".split()  # noqa: SIM905 (a list of words reads best as text)
+)
 # Cosine that packed and unpacked states of a text must have at least.
 AGREEMENT = {"float32": 0.9999, "bfloat16": 0.999}
 # Numbers of a layer's widest states that stay in a processor's cache (16 MiB of float32), and
@@ -56,6 +61,7 @@ class FrozenModel:
 
     Attributes:
         packs: Whether texts are packed; where the model cannot, they are padded on the right.
+        alone: Whether a text must be run by itself, since others beside it change its states.
     """
 
     def __init__(self, folder: Path, *, dtype: str, device: str) -> None:
@@ -75,7 +81,12 @@ class FrozenModel:
         self._blocks = _find_blocks(self._model, depth=self._depth)
         offset = self._model.config.model_type in OFFSET_POSITIONS
         self._first_position = (self._model.config.pad_token_id or 0) + 1 if offset else 0
-        self.packs = self._try_packing(least=AGREEMENT[dtype])
+        self._lock = RLock()
+        self._cache = {"use_cache": False} if hasattr(self._model.config, "use_cache") else {}
+        self.alone = bool(_length_changes_all(self._model.config))
+        self.packs = not self.alone and self._try_packing(least=AGREEMENT[dtype])
+        if not self.packs and not self.alone:
+            self.alone = not self._padding_agrees(least=AGREEMENT[dtype])
 
     @property
     def causal(self) -> bool:
@@ -117,7 +128,12 @@ class FrozenModel:
         import torch
 
         kept: dict[int, Tensor] = {}
-        with torch.inference_mode(), self._listen(kept, layers=layers, reduce=reduce, texts=texts):
+        # One at a time: what listens to the layers hears every thread.
+        with (
+            self._lock,
+            torch.inference_mode(),
+            self._listen(kept, layers=layers, reduce=reduce, texts=texts),
+        ):
             last = self._forward(texts, beginning=beginning)
             if self._depth in layers:
                 kept[self._depth] = reduce(last.float())
@@ -153,8 +169,8 @@ class FrozenModel:
         found = self._model(
             input_ids=torch.from_numpy(np.concatenate(texts))[None].to(self._device),
             position_ids=torch.from_numpy(positions)[None].to(self._device),
-            use_cache=False,
             packing=packing,
+            **self._cache,
         )
         states: Tensor = found.last_hidden_state[0]
         return states
@@ -172,6 +188,7 @@ class FrozenModel:
         states: Tensor = self._model(
             input_ids=torch.from_numpy(ids).to(self._device),
             attention_mask=torch.from_numpy(mask).to(self._device),
+            **self._cache,
         ).last_hidden_state
         return states
 
@@ -220,11 +237,10 @@ class FrozenModel:
         from torch.nn.functional import cosine_similarity
 
         usual = self._model.config._attn_implementation
-        # Any tokens do; three lengths, two texts of the same.
-        most = min(int(self._model.config.vocab_size), 1000) - 1
-        texts = [1 + (np.arange(7 * n, 8 * n) * 37) % most for n in (9, 5, 5, 2)]
+        texts = self._samples()
         register()
         try:
+            _refuse_short_sight(self._model.config)
             with torch.inference_mode():
                 wanted = torch.cat([self._forward_padded([ids])[0] for ids in texts]).float()
                 self._model.set_attn_implementation(PACKED)
@@ -240,6 +256,29 @@ class FrozenModel:
         _log.info("texts are padded, since this model cannot pack them: %s", reason)
         return False
 
+    def _padding_agrees(self, *, least: float) -> bool:
+        """Whether a text gets its states also beside others, padded."""
+        import torch
+        from torch.nn.functional import cosine_similarity
+
+        texts = self._samples()
+        with torch.inference_mode():
+            wanted = torch.cat([self._forward_padded([ids])[0] for ids in texts]).float()
+            found = _unpad(self._forward_padded(texts), texts).float()
+        worst = float(cosine_similarity(found, wanted, dim=-1).min())
+        if worst < least:
+            _log.warning(
+                "texts are run one by one, since others beside them change what this model makes "
+                "of them (cosine %.4f)",
+                worst,
+            )
+        return worst >= least
+
+    def _samples(self) -> list[Ints]:
+        """Any tokens do; three lengths, two texts of the same."""
+        most = min(int(self._model.config.vocab_size), 1000) - 1
+        return [1 + (np.arange(7 * n, 8 * n) * 37) % most for n in (9, 5, 5, 2)]
+
 
 def _load(folder: Path, *, dtype: str) -> Any:
     import torch
@@ -249,12 +288,45 @@ def _load(folder: Path, *, dtype: str) -> Any:
     shows_bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar of its own for every load would bury ours
     try:
-        return AutoModel.from_pretrained(folder, local_files_only=True, dtype=getattr(torch, dtype))
-    except (OSError, ValueError) as error:
+        model, found = AutoModel.from_pretrained(
+            folder,
+            local_files_only=True,
+            dtype=getattr(torch, dtype),
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
         raise EncoderError(f"{folder} holds no readable model: {error}") from error
     finally:
         if shows_bars:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    # What is not in the file would be drawn at random, and pass for a model. Poolers are not used.
+    missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise EncoderError(
+            f"the weights in {folder} lack {len(missing)} tensors of a {model.config.model_type} "
+            f"model, the first of them {missing[0]}"
+        )
+    return model
+
+
+def _refuse_short_sight(config: Any) -> None:
+    """Refuses packing where tokens see a part of a long text only; short samples do not show it.
+
+    Raises:
+        PackingUnsupportedError: They do.
+    """
+    longest = getattr(config, "max_position_embeddings", 0) or 0
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    if not getattr(config, "use_sliding_window", True):
+        windows = windows[1:]
+    if any(isinstance(window, int) and 0 < window < longest for window in windows):
+        raise PackingUnsupportedError("its attention sees a part of a long text only")
+
+
+def _length_changes_all(config: Any) -> bool:
+    """Whether a long text changes the positions of short ones beside it (longrope)."""
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    return isinstance(rope, dict) and "longrope" in (rope.get("rope_type"), rope.get("type"))
 
 
 def _find_blocks(model: Any, *, depth: int) -> Any:

@@ -58,6 +58,7 @@ class ModelRecipe:
     query_prompt: str
     document_prompt: str
     max_length: int | None
+    tokenizer_length: int | None
     lowercase: bool
 
 
@@ -100,6 +101,7 @@ def read_recipe(folder: Path) -> ModelRecipe:
             (named[key] for key in ("document", "passage", "corpus") if key in named), default
         ),
         max_length=settings.get("max_seq_length"),
+        tokenizer_length=_read_json(folder / "tokenizer_config.json").get("model_max_length"),
         lowercase=bool(settings.get("do_lower_case", False)),
     )
     if not include_prompt and (recipe.query_prompt or recipe.document_prompt):

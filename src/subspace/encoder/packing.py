@@ -21,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 PACKED = "subspace-packed"
 
 # Settings of a layer that change what a token attends to or how much; not done here.
-_UNSUPPORTED = ("sliding_window", "softcap", "s_aux", "head_mask")
+_UNSUPPORTED = ("softcap", "s_aux", "head_mask")
 
 
 class PackingUnsupportedError(Exception):
@@ -83,6 +83,9 @@ def _attend(
     for name in _UNSUPPORTED:
         if options.get(name) is not None:
             raise PackingUnsupportedError(f"its attention has {name}")
+    window = options.get("sliding_window")
+    if window is not None and max(length for _, _, length in packing.runs) > window:
+        raise PackingUnsupportedError("its attention has sliding_window")
     causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
     layer = id(module)
     if packing.seen is not None:

@@ -67,21 +67,25 @@ class Tokenizer:
         return sum(len(one) > self._max_length for one in whole)
 
 
-def cut_batches(lengths: Sequence[int], *, most: int) -> Iterator[Ints]:
+def cut_batches(lengths: Sequence[int], *, most: int, padded: bool = False) -> Iterator[Ints]:
     """Positions of texts, batch by batch, the longest first.
 
     Args:
         lengths: Tokens of each text.
         most: Tokens per batch; a longer text comes alone.
+        padded: Whether every text counts as many as the longest of its batch.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     order = np.argsort(-sizes, kind="stable")
     start, tokens = 0, 0
     for place, position in enumerate(order):
-        if tokens + sizes[position] > most and place > start:
+        # The first is the longest.
+        wanted = sizes[order[start]] if padded else sizes[position]
+        if tokens + wanted > most and place > start:
             yield order[start:place]
             start, tokens = place, 0
-        tokens += int(sizes[position])
+            wanted = sizes[position]
+        tokens += int(wanted)
     if start < len(order):
         yield order[start:]
 

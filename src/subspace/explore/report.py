@@ -1,16 +1,14 @@
 """What a separation report says, for its heat map: read from the JSON of `subspace probe`."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subspace.errors import ConfigError
+from subspace.checkpoint import Checkpoint
+from subspace.checkpoint.separation_report import read_report
 from subspace.evaluation.report import CROSS_CORPUS, IN_CORPUS
-
-# What two manifests of one checkpoint share, wherever it lies and its encoder came from.
-_IDENTITY = ("blocks", "input_dim", "data", "training")
+from subspace.projection import digest_projection
 
 
 @dataclass(frozen=True)
@@ -34,39 +32,24 @@ class ProbeMatrix:
     selectivity: float | None
 
 
-def read_matrices(folder: Path | str, *, manifest: Mapping[str, Any]) -> tuple[ProbeMatrix, ...]:
+def read_matrices(folder: Path | str, *, checkpoint: Checkpoint) -> tuple[ProbeMatrix, ...]:
     """Reads `separation.json` of a folder that `subspace probe` wrote.
 
     Args:
         folder: The folder.
-        manifest: Of the checkpoint that is explored.
+        checkpoint: What is explored.
 
     Raises:
         ConfigError: There is none, it is damaged, or it is of another checkpoint.
     """
-    path = Path(folder) / "separation.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        theirs = content["about"]["checkpoint"]
-        matrices = tuple(
-            _read(matrix)
-            for matrix in content["matrices"]
-            if matrix["controlled"] and matrix["model"] in (IN_CORPUS, CROSS_CORPUS)
-        )
-    except OSError as error:
-        raise ConfigError(
-            f"--report: cannot read {path}: {error}; `subspace probe --output {folder}` writes it"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"--report: {path} is no separation report ({error!r:.100}); write it again with "
-            "`subspace probe`"
-        ) from error
-    if any(theirs.get(key) != manifest[key] for key in _IDENTITY):
-        raise ConfigError(
-            f"--report: {path} is of another checkpoint; write one of this with `subspace probe`"
-        )
-    return matrices
+    report = read_report(
+        folder, manifest=checkpoint.manifest(), digest=digest_projection(checkpoint.projection)
+    )
+    return tuple(
+        _read(matrix)
+        for matrix in report["matrices"]
+        if matrix["controlled"] and matrix["model"] in (IN_CORPUS, CROSS_CORPUS)
+    )
 
 
 def _read(matrix: Mapping[str, Any]) -> ProbeMatrix:

@@ -71,6 +71,10 @@ class Selection:
             scale={name: sqrt(weights[name] / total) if weights else 1.0 for name in kept},
         )
 
+    def is_whole(self, projection: Projection) -> bool:
+        """Whether it keeps all of a projection as it is."""
+        return self.projection.layout == projection.layout and {*self.scale.values()} == {1.0}
+
     def __call__(self, x: Array, *, queries: bool) -> Array:
         """What the export must give for embeddings (N, D): (N, kept dimensions)."""
         z = self.projection.queries(x) if queries else self.projection(x)

@@ -69,12 +69,15 @@ def export_sentence_transformers(
     target = Path(folder)
     _check_folder(target)
     selection = Selection.make(checkpoint.projection, weights=weights, dims=dims)
+    widths = selection.projection.layout.to_widths()
     with _quiet_library():
         check_exportable(selection, pooling=checkpoint.fingerprint.pooling)
         encoder = _open_encoder(checkpoint, model=model)
+        name = target.resolve().name
         readme = checkpoint.generate_model_card(
-            name=target.name,
-            use=_how_to_use(selection, name=target.name),
+            name=name,
+            use=_how_to_use(selection, name=name),
+            cut=None if selection.is_whole(checkpoint.projection) else widths,
             library_name="sentence-transformers",
             pipeline_tag="sentence-similarity",
             **(card or {}),
@@ -86,13 +89,15 @@ def export_sentence_transformers(
                 path.chmod(0o644)  # safetensors makes it private
             difference = _compare(partial, selection=selection, encoder=encoder)
             os.replace(partial, target)
-    return Exported(
-        folder=target, widths=selection.projection.layout.to_widths(), difference=difference
-    )
+    return Exported(folder=target, widths=widths, difference=difference)
 
 
 def _check_folder(folder: Path) -> None:
     try:
+        if folder.resolve() == Path.cwd():
+            raise ConfigError(
+                f"{folder} is the working directory, which cannot be replaced: give a new folder"
+            )
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(f"{folder} is not empty: choose a new folder, or empty it first")
         folder.parent.mkdir(parents=True, exist_ok=True)

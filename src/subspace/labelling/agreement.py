@@ -11,7 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from subspace.labelling.texts import Label
 
-# Numbers on a common scale of no more levels than this are compared level by level as well.
+# Whole numbers on a common scale of no more levels than this are compared by level as well.
 _LEVELS = 10
 
 
@@ -88,8 +88,9 @@ def _compare(pairs: Sequence[tuple[Label, Label]]) -> list[tuple[str, float]]:
         table = crosstab(first, second).count
         return [("Cramér's V", float(association(table)) if varies else np.nan)]
     found = [("Spearman", float(spearmanr(first, second).statistic) if varies else np.nan)]
-    levels = set(first) | set(second)
-    if varies and len(levels) <= _LEVELS and all(float(level).is_integer() for level in levels):
-        kappa = cohen_kappa_score(first, second, weights="quadratic")
+    used = {float(level) for level in first + second}
+    if varies and all(map(float.is_integer, used)) and max(used) - min(used) < _LEVELS:
+        scale = np.arange(min(used), max(used) + 1)  # with levels that nobody gave: 1 to 5 is far
+        kappa = cohen_kappa_score(first, second, weights="quadratic", labels=scale)
         found.append(("quadratic kappa", float(kappa)))
     return found

@@ -29,6 +29,10 @@ class Annotator(Protocol):
         """What its labels are marked with: `measures`, `checkpoint:NAME`, `language-model:NAME`."""
 
     @property
+    def identity(self) -> str:
+        """What its labels depend on beside the text: with another, they are other labels."""
+
+    @property
     def factors(self) -> tuple[str, ...]:
         """What it labels."""
 

@@ -1,5 +1,7 @@
 """Labels from a checkpoint's own probes."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 
 from subspace.block_probes import BlockProbes
@@ -7,6 +9,7 @@ from subspace.cached_encoder import CachedEncoder
 from subspace.checkpoint import Checkpoint
 from subspace.errors import ConfigError
 from subspace.labelling.annotator import Annotation
+from subspace.projection import digest_projection
 from subspace.retrieval_sets import Document
 
 _CHUNK = 1000
@@ -17,6 +20,7 @@ class CheckpointAnnotator:
 
     Attributes:
         origin: `checkpoint:NAME`, the name of the checkpoint's folder.
+        identity: Digest of the encoder's fingerprint, the projection and the probes.
         factors: What to label, some of those with a probe.
     """
 
@@ -49,6 +53,7 @@ class CheckpointAnnotator:
                 f"{', '.join(probes.heads)}"
             )
         self.origin = f"checkpoint:{name}"
+        self.identity = _digest(checkpoint, probes)
         self._projection = checkpoint.projection
         self._probes = probes
         self._encoder = encoder
@@ -75,3 +80,12 @@ class CheckpointAnnotator:
                         for name, label in found.items()
                     },
                 )
+
+
+def _digest(checkpoint: Checkpoint, probes: BlockProbes) -> str:
+    classes = {factor: head.classes for factor, head in probes.heads.items()}
+    about = [checkpoint.fingerprint.digest, digest_projection(checkpoint.projection), classes]
+    digest = hashlib.sha256(json.dumps(about).encode())
+    for head in probes.heads.values():
+        digest.update(head.weight.tobytes() + head.bias.tobytes())
+    return digest.hexdigest()

@@ -34,9 +34,11 @@ class ClustersAnnotator:
 
     Attributes:
         topics: Topic of each text by its id.
+        identity: Digest of the encoder's fingerprint, which says its layers.
     """
 
     topics: dict[str, str]
+    identity: str
     factors: tuple[str, ...] = ("topic",)
     origin: str = "clusters"
 
@@ -60,10 +62,11 @@ class ClustersAnnotator:
             )
         texts = [document.text for document in documents]
         rows = encoder.rows(texts, progress=progress)
-        last = encoder.encoder.fingerprint.last_layer
-        codes = find_clusters(encoder.store.read(rows)[:, last])
+        fingerprint = encoder.encoder.fingerprint
+        codes = find_clusters(encoder.store.read(rows)[:, fingerprint.last_layer])
         names = name_clusters(texts, codes)
-        return cls({d.id: names[code] for d, code in zip(documents, codes.tolist(), strict=True)})
+        topics = {d.id: names[code] for d, code in zip(documents, codes.tolist(), strict=True)}
+        return cls(topics, identity=fingerprint.digest)
 
     def annotate(
         self,

@@ -1,5 +1,6 @@
 """LanguageModelAnnotator: labels by a language model behind an OpenAI-compatible endpoint."""
 
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,6 +101,11 @@ class LanguageModelAnnotator:
     def origin(self) -> str:
         """What its labels are marked with."""
         return f"language-model:{self.model}"
+
+    @property
+    def identity(self) -> str:
+        """Digest of the model's name and of what it is told."""
+        return hashlib.sha256(f"{self.model}\n{self._instructions}".encode()).hexdigest()
 
     @property
     def factors(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -79,8 +80,10 @@ class Endpoint:
             base_url=base_url,
             timeout=timeout,
             max_retries=retries,
-            # Texts go where the user said and nowhere else.
-            http_client=DefaultHttpxClient(follow_redirects=False),
+            # Texts go where the user said and nowhere else: what is for this machine, past proxies.
+            http_client=DefaultHttpxClient(
+                follow_redirects=False, trust_env=not _is_loopback(base_url)
+            ),
         )
 
     def ask(self, *, instructions: str, texts: str, schema: Mapping[str, Any]) -> Reply:
@@ -180,6 +183,15 @@ def check_endpoint(base_url: str) -> None:
             "labels by a language model need the package openai; install it with: "
             "pip install 'subspace[labels]'"
         )
+
+
+def _is_loopback(base_url: str) -> bool:
+    """Whether it is an address of this very machine."""
+    host = urlsplit(base_url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _read_key() -> str:

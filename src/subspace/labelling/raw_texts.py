@@ -28,10 +28,14 @@ class RawTexts:
     cut: tuple[str, ...]
 
 
-def read_raw_texts(folder: Path) -> RawTexts:
+def read_raw_texts(folder: Path, *, leave_out: Path | None = None) -> RawTexts:
     """Reads all `.txt` and `.md` files below a folder, hidden ones left out.
 
     A text that is there twice comes once.
+
+    Args:
+        folder: Where they are.
+        leave_out: A folder that is not read, if it lies there as well.
 
     Raises:
         ConfigError: The folder is not there, or holds no such file.
@@ -43,7 +47,13 @@ def read_raw_texts(folder: Path) -> RawTexts:
     skipped: dict[str, str] = {}
     cut = []
     for path in _find(folder):
+        if leave_out is not None and leave_out.resolve() in path.resolve().parents:
+            continue
         name = path.relative_to(folder).as_posix()
+        sayable = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        if sayable != name:
+            skipped[sayable] = "has a name that is not UTF-8"
+            continue
         try:
             text = _read(path)
         except (OSError, ValueError) as error:

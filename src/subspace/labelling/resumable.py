@@ -1,7 +1,7 @@
 """Annotating so that nothing done is lost: line by line into a file, from where it stopped.
 
 The first line of the file says whose labels of which texts it holds; a file of other texts or of
-another annotator is started anew.
+another annotator (another `identity` is one) is started anew.
 """
 
 import hashlib
@@ -31,6 +31,7 @@ def annotate(
     """
     header = {
         "origin": annotator.origin,
+        "identity": annotator.identity,
         "factors": list(annotator.factors),
         "sha256": _digest(documents),
     }

@@ -17,6 +17,7 @@ class Text:
     """One line of the file.
 
     Attributes:
+        where: `file:line`.
         line: All that it holds.
         id: Its id.
         text: Its text.
@@ -24,6 +25,7 @@ class Text:
         origins: Who gave them, by factor, where it was no human.
     """
 
+    where: str
     line: Mapping[str, Any]
     id: str
     text: str
@@ -94,4 +96,4 @@ def _read(line: Line, *, problems: Problems) -> Text | None:
     origins = read_origins(value.get("origins"), factors=labels, where=where, problems=problems)
     if origins is None:
         return None
-    return Text(line=value, id=name, text=text, labels=labels, origins=origins)
+    return Text(where, line=value, id=name, text=text, labels=labels, origins=origins)

@@ -8,8 +8,6 @@ rate, added to the score of each item. Scores and their parts are computed in do
 the vectors of what the engine found, so that every engine gives the same scores.
 """
 
-import hashlib
-import json
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy.typing as npt
 from subspace.blocks import BlockLayout
 from subspace.errors import ConfigError, IndexFolderError, LayoutError, WeightsError
 from subspace.projection import Projection
+from subspace.projection import digest_projection as digest_projection  # for others, too
 from subspace.retrieval.engines import Engine, Found, NumpyEngine, Where, open_engine
 from subspace.retrieval.engines.protocol import check_k, check_queries
 from subspace.retrieval.history import History, require
@@ -416,13 +415,3 @@ def _project(
                 message = f"the embedding of document '{document.id}' cannot be used: {error}"
                 raise LayoutError(message) from error
         raise
-
-
-def digest_projection(projection: Projection) -> str:
-    """sha256 over the layout and over what documents are projected with."""
-    digest = hashlib.sha256(json.dumps(projection.layout.to_widths()).encode())
-    digest.update(np.ascontiguousarray(projection.weight).tobytes())
-    digest.update(np.ascontiguousarray(projection.mean).tobytes())
-    if projection.offset is not None:
-        digest.update(np.ascontiguousarray(projection.offset).tobytes())
-    return digest.hexdigest()

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from subspace.block_probes import BlockProbes
 from subspace.errors import ConfigError, QueryError
+from subspace.retrieval.engines.protocol import check_k
 from subspace.retrieval.hits import Hit, Results
 from subspace.retrieval.index import BlockIndex
 from subspace.retrieval.weights import Weights
@@ -51,8 +52,10 @@ def read_toward(toward: Toward | str) -> dict[str, float]:
     pairs: Sequence[tuple[str, object]]
     if isinstance(toward, str):
         pairs = [(name.strip(), value) for name, _, value in _split(toward)]
-    else:
+    elif isinstance(toward, Mapping):
         pairs = list(toward.items())
+    else:
+        raise QueryError(f"toward must be numbers by factor, like complexity=-1, got {toward!r}")
     read: dict[str, float] = {}
     for name, value in pairs:
         number = _to_number(value)
@@ -93,7 +96,9 @@ def search_toward(
 
     Raises:
         QueryError: There is no direction for a factor.
+        ConfigError: `k` is no number of hits, or `standardize` does not go with the weights.
     """
+    k = check_k(k)
     if standardize:
         if options.get("scope") == "item" and weights.uses_history:
             raise ConfigError("standardize is of cosines: in item scope some parts are none")

@@ -245,6 +245,11 @@ def _sum(path: Path) -> str:
 
 
 def _check_version(manifest: Any, *, folder: Path) -> None:
+    if "source" in manifest:
+        raise IndexFolderError(
+            f"{folder} holds shards of `subspace embed`, not an index; make one of them with "
+            "`subspace index --shards`"
+        )
     found = manifest.get("format_version")
     if found != FORMAT_VERSION:
         raise IndexFolderError(

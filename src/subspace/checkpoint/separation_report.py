@@ -1,0 +1,108 @@
+"""What `subspace probe` measured, read back: whole, and of the checkpoint that it is wanted for."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from subspace.errors import ConfigError
+
+REPORT = "separation.json"
+
+Report = Mapping[str, Any]
+
+# Shapes: [of every item], {key: of its value}, {...: of every value}.
+_NUMBER = int | float
+_MATRIX = {
+    "model": str,
+    "probe": str,
+    "controlled": bool,
+    "blocks": [str],
+    "factors": [str],
+    "values": [[_NUMBER | None]],
+    "retention": {...: _NUMBER},
+    "leakage": {...: _NUMBER},
+    "selectivity": _NUMBER | None,
+    "selectivity_interval": list | None,
+}
+_BASE = {
+    "name": str,
+    "queries": int,
+    "ndcg": _NUMBER,
+    "raw_ndcg": _NUMBER,
+    "relative": _NUMBER | None,
+}
+_REPORT = {
+    "about": {"checkpoint": {"encoder": {"fingerprint": dict}}},
+    "matrices": [_MATRIX],
+    "base_retrieval": [_BASE],
+    "warnings": [str],
+    "left_out": [str],
+}
+
+
+def read_report(folder: Path | str, *, manifest: Mapping[str, Any], digest: str) -> Report:
+    """Reads `separation.json` of a folder.
+
+    Args:
+        folder: What `subspace probe --output` wrote.
+        manifest: Of the checkpoint that it must be of.
+        digest: `digest_projection` of that; reports of versions that did not record it are told
+            apart by the manifest alone.
+
+    Raises:
+        ConfigError: There is none, or it is damaged or of another checkpoint.
+    """
+    path = Path(folder) / REPORT
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"--report: cannot read {path}: {error}; write it with `subspace probe --output "
+            f"{folder}`"
+        ) from error
+    if not _fits(report, _REPORT) or not all(map(_is_table, report["matrices"])):
+        raise ConfigError(
+            f"--report: {path} is no separation report, or is damaged; write it with `subspace "
+            f"probe --output {folder}`"
+        )
+    about = report["about"]
+    theirs, mine = (_identity(one) for one in (about["checkpoint"], manifest))
+    differing = [key for key in mine if theirs[key] != mine[key]]
+    if about.get("projection", digest) != digest:
+        differing.append("tensors")
+    if differing:
+        raise ConfigError(
+            f"--report: {path} is of another checkpoint ({', '.join(differing)} differ); measure "
+            "this one with `subspace probe`"
+        )
+    return dict(report)
+
+
+def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint keeps wherever its encoder lies, as JSON has it."""
+    kept = {key: manifest.get(key) for key in ("blocks", "input_dim", "data", "training")}
+    kept["encoder"] = manifest["encoder"]["fingerprint"]
+    return dict(json.loads(json.dumps(kept)))
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(_fits(one, shape[0]) for one in value)
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            return False
+        wanted = dict.fromkeys(value, shape[...]) if ... in shape else shape
+        return all(key in value and _fits(value[key], part) for key, part in wanted.items())
+    return isinstance(value, shape)
+
+
+def _is_table(matrix: Mapping[str, Any]) -> bool:
+    """Whether there is a row per block, a column per factor, and two ends of the interval."""
+    interval = matrix["selectivity_interval"] or [None, None]
+    return (
+        len(matrix["values"]) == len(matrix["blocks"])
+        and all(len(row) == len(matrix["factors"]) for row in matrix["values"])
+        and len(interval) == 2
+        and _fits(interval, [_NUMBER | None])
+    )
