@@ -32,7 +32,8 @@ class Projection:
 
     Attributes:
         weight: W, float32 (layout.dim, D), its rows grouped by block.
-        mean: mu, float32 (D,): the mean of the training embeddings.
+        mean: mu, float32 (D,): the mean of the training embeddings (moved away where blocks have a
+            constant).
         layout: The blocks of the output.
         offset: c, float32 (layout.dim,): where a block's texts have their centre, if it is not
             the mean; None for zeros.
