@@ -224,8 +224,9 @@ def test_a_name_mistyped_below_a_folder_is_never_asked_of_the_hub(hub, tmp_path)
 )
 def test_another_models_repository_is_refused_and_stays(files, hub):
     commit = hub.commit(NAME, files)
-    with pytest.raises(CheckpointError, match=f"of '{NAME}' was not written by subspace"):
-        push(make_checkpoint(), NAME, private=None)
+    for push_it in (lambda one: push(one, NAME, private=None), lambda one: one.push_to_hub(NAME)):
+        with pytest.raises(CheckpointError, match=f"of '{NAME}' was not written by subspace"):
+            push_it(make_checkpoint())
     assert hub.find(NAME, "main") == (commit, files)
 
 

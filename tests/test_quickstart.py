@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from subspace.block_probes import load_probes
 from subspace.checkpoint import load_checkpoint
 from subspace.cli.main import main
-from subspace.cli.quickstart import _assign_splits, _check_labelled
+from subspace.cli.quickstart import _LAYERS, _MODEL, _assign_splits, _check_labelled
 from subspace.errors import ConfigError
 from subspace.records import read_records
 
@@ -200,3 +201,9 @@ def test_a_folder_is_read_without_the_output_inside_it(tmp_path, monkeypatch, ca
     assert "holds 1 usable texts" in capsys.readouterr().err
     assert main(["quickstart", ".", "--output", "."]) == 2
     assert "would be written over" in capsys.readouterr().err
+
+
+def test_it_fits_as_the_shipped_configuration_for_real_texts_does():
+    shipped = yaml.safe_load((ROOT / "configs" / "real.yaml").read_text())
+    assert shipped["model"] == _MODEL
+    assert shipped["data"]["encoder"]["layers"] == _LAYERS

@@ -1,14 +1,13 @@
 """FactorData: labelled texts -> stored vectors -> batches of one source."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from subspace.batches import Batch, BatchPlan, make_batch
 from subspace.cached_encoder import CachedEncoder
@@ -19,6 +18,7 @@ from subspace.pair_batches import PairBatch, PairPlan
 from subspace.pair_blocks import Together, check_pairs
 from subspace.pair_statistics import group_scatter
 from subspace.records import Split, read_records
+from subspace.step_loader import PlannedBatches, PreparedBatches, StepLoader, StepSampler
 from subspace.stored_pairs import StoredPairs, read_pairs, store_pairs, training_pairs
 from subspace.stored_sources import StoredSource, store_sources, training_statistics
 from subspace.training_data import HeadSpec, TrainingData
@@ -180,14 +180,14 @@ class FactorData(pl.LightningDataModule):
             size=self._batch_size,
             seed=self._seed,
         )
-        batches = _PlannedBatches(
+        batches = PlannedBatches(
             plan,
             vectors=self.vectors,
             rows=[rows for _, rows in parts.values()],
             pairs=self._pair_plans("train"),
         )
-        return _StepLoader(
-            batches, batch_size=None, sampler=_StepSampler(self.trainer, self._steps_per_epoch)
+        return StepLoader(
+            batches, batch_size=None, sampler=StepSampler(self.trainer, self._steps_per_epoch)
         )
 
     def val_dataloader(self) -> "DataLoader[Batch | PairBatch]":
@@ -218,7 +218,7 @@ class FactorData(pl.LightningDataModule):
                 f"no source that has training texts has two texts or more in the split '{split}'; "
                 "label some with it, or leave `split` out of the records to have it assigned"
             )
-        return DataLoader(_Batches(batches), batch_size=None)
+        return DataLoader(PreparedBatches(batches), batch_size=None)
 
     def _pair_plans(self, split: Split) -> list[PairPlan]:
         """One per set of pairs that has some in the split; validation draws larger batches."""
@@ -287,83 +287,3 @@ def _first_groups(groups: Ints, *, limit: int) -> Ints:
     whole = drawn[np.cumsum((ends - starts)[drawn]) <= limit]
     whole = np.sort(whole) if len(whole) else drawn[:1]
     return np.concatenate([order[starts[g] : ends[g]] for g in whole])
-
-
-class _PlannedBatches(Dataset[Batch | PairBatch]):
-    """Map from step to batch; pairs are drawn as often as one factor."""
-
-    def __init__(
-        self,
-        plan: BatchPlan,
-        *,
-        vectors: npt.NDArray[np.float32],
-        rows: Sequence[Ints],
-        pairs: Sequence[PairPlan],
-    ) -> None:
-        self._plan = plan
-        self._vectors = vectors
-        self._rows = rows
-        self._pairs = pairs
-
-    def __getitem__(self, step: int) -> Batch | PairBatch:
-        if self._pairs:
-            # Not the draw of the plans: theirs would hang on whether there are pairs.
-            rng = np.random.default_rng((self._plan.seed, step, 1))
-            if rng.integers(len(self._plan.factors) + 1) == 0:
-                return self._pairs[int(rng.integers(len(self._pairs)))].draw(step)
-        source, positions = self._plan.draw(step)
-        return make_batch(
-            self._vectors,
-            source=source,
-            labels=self._plan.sources[source].take(positions),
-            rows=self._rows[source][positions],
-        )
-
-
-class _Batches(Dataset[Batch | PairBatch], Sized):
-    """Batches made beforehand."""
-
-    def __init__(self, batches: Sequence[Batch | PairBatch]) -> None:
-        self._batches = batches
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getitem__(self, position: int) -> Batch | PairBatch:
-        return self._batches[position]
-
-
-class _StepLoader(DataLoader[Batch | PairBatch]):
-    """A loader whose place in the data is the trainer's step: it has no state of its own.
-
-    The two methods tell Lightning that resuming in the middle of an epoch is safe.
-    """
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
-
-
-class _StepSampler(Sampler[int]):
-    """The steps of one epoch, from the trainer's step on: resuming in mid-epoch is exact."""
-
-    def __init__(self, trainer: Any, steps_per_epoch: int) -> None:
-        accumulated = trainer.accumulate_grad_batches
-        if steps_per_epoch % accumulated:
-            raise ConfigError(
-                f"data.steps_per_epoch ({steps_per_epoch}) must be a multiple of "
-                f"trainer.accumulate_grad_batches ({accumulated}), so that a step never spans two "
-                "epochs"
-            )
-        self._trainer = trainer
-        self._steps_per_epoch = steps_per_epoch
-
-    def __len__(self) -> int:
-        return self._steps_per_epoch
-
-    def __iter__(self) -> Iterator[int]:
-        start = self._trainer.global_step * self._trainer.accumulate_grad_batches
-        end = (start // self._steps_per_epoch + 1) * self._steps_per_epoch
-        return iter(range(start, end))

@@ -8,13 +8,18 @@ import numpy as np
 
 from subspace.bench.protocol_results import MAIN, MEASURES, Result, adjust
 from subspace.bench.protocol_run import SAMPLE, ProtocolBench
-from subspace.errors import ConfigError
+from subspace.evaluation.result_files import result_files
+from subspace.markdown import table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Families of which one thing is varied in size: drawn as lines.
 _SIZED = ("reductions", "late-interaction")
+_HEAD = (
+    *("protocol", "what gets a vector", "nDCG@5", "nDCG@10", "MRR", "recall@100"),
+    *("difference", "bytes", "encode", "query"),
+)
 # Smaller steps in nDCG are not named in the plot.
 _STEP = 0.005
 
@@ -33,13 +38,11 @@ def write_protocols(bench: ProtocolBench, *, folder: Path) -> None:
             _as_json(result, p) for result, p in zip(bench.results, _p_values(bench), strict=True)
         ],
     }
-    try:
+    with result_files(folder) as place:
         text = json.dumps(content, indent=1) + "\n"
-        (folder / "protocols.json").write_text(text, encoding="utf-8")
-        (folder / "protocols.md").write_text(protocols_markdown(bench), encoding="utf-8")
-        _draw(bench, path=folder / "protocols.png")
-    except OSError as error:
-        raise ConfigError(f"--output: cannot write to {folder}: {error}") from error
+        (place / "protocols.json").write_text(text, encoding="utf-8")
+        (place / "protocols.md").write_text(protocols_markdown(bench), encoding="utf-8")
+        _draw(bench, path=place / "protocols.png")
 
 
 def protocols_markdown(bench: ProtocolBench) -> str:
@@ -64,18 +67,13 @@ def protocols_markdown(bench: ProtocolBench) -> str:
     for family in dict.fromkeys(result.family for result in bench.results):
         chosen = [r for r in bench.results if r.family == family and r is not single]
         if chosen or len(bench.results) == 1:
-            lines += ["", f"## {family}", "", *_head(), _row(single, single, 1.0)]
-            lines += [_row(result, single, rows[result]) for result in chosen]
+            shown = [_row(single, single, 1.0)]
+            shown += [_row(result, single, rows[result]) for result in chosen]
+            lines += ["", f"## {family}", "", *table(_HEAD, shown)]
     return "\n".join(lines) + "\n"
 
 
-def _head() -> list[str]:
-    columns = ["protocol", "what gets a vector", "nDCG@5", "nDCG@10", "MRR", "recall@100"]
-    columns += ["difference", "bytes", "encode", "query"]
-    return ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-
-
-def _row(result: Result, single: Result, p: float) -> str:
+def _row(result: Result, single: Result, p: float) -> list[str]:
     cells = [result.name, result.about]
     for measure in MEASURES:
         low, high = result.interval(measure)
@@ -83,7 +81,7 @@ def _row(result: Result, single: Result, p: float) -> str:
     difference = result.mean(MAIN) - single.mean(MAIN)
     cells.append("-" if result is single else f"{difference:+.3f} (p {_say_p(p)})")
     cells += [f"{result.cost.bytes:,.0f}", _say_ratio(result.cost.encode)]
-    return "| " + " | ".join([*cells, _say_ratio(result.cost.query)]) + " |"
+    return [*cells, _say_ratio(result.cost.query)]
 
 
 def _say_p(p: float) -> str:

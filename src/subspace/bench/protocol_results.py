@@ -6,15 +6,15 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import bootstrap, false_discovery_control, permutation_test
+from scipy.stats import false_discovery_control, permutation_test
 
 from subspace.evaluation.ranking import rank_one
+from subspace.evaluation.scores import mean_interval
 
 Measure = Literal["ndcg@5", "ndcg@10", "mrr", "recall@100"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 # What protocols are compared by.
 MAIN: Measure = "ndcg@10"
-_RESAMPLES = 2000
 _FLIPS = 9999
 
 
@@ -59,17 +59,7 @@ class Result:
 
     def interval(self, measure: Measure) -> tuple[float, float]:
         """95 % bootstrap interval of the mean over queries (percentile, 2,000 resamples)."""
-        each = self.scores[measure]
-        if np.ptp(each) == 0:
-            return float(each[0]), float(each[0])
-        found = bootstrap(
-            (each,),
-            np.mean,
-            n_resamples=_RESAMPLES,
-            method="percentile",
-            rng=np.random.default_rng(0),
-        )
-        return float(found.confidence_interval.low), float(found.confidence_interval.high)
+        return mean_interval(self.scores[measure])
 
     def p_value(self, other: "Result", *, measure: Measure = MAIN) -> float:
         """Paired, two-sided randomisation test of equal means (9,999 sign flips over queries)."""

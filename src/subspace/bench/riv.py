@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import bootstrap
 from tqdm import tqdm
 
 from subspace.bench.replay import HALF_LIFE, Fixed, Learning, Policy, Run, replay
 from subspace.bench.spaces import Variant
 from subspace.errors import ConfigError
+from subspace.evaluation.scores import mean_interval
 from subspace.retrieval.bandit import WeightBandit
 from subspace.retrieval.factored_bandit import FactoredBandit
 from subspace.retrieval.hits import SCOPES, Scope
@@ -25,7 +25,6 @@ RELEVANCE = "relevance alone"
 # Not a preset, but what pays on the tasks the presets were published with.
 EXTRA: Mapping[str, tuple[float, float, float]] = {"0 / .2 / .8": (0.0, 0.2, 0.8)}
 BANDIT = "bandit"
-_RESAMPLES = 2000
 _DRAWS = 4
 
 
@@ -75,16 +74,7 @@ class Row:
     def interval(self, measure: Measure = "ndcg") -> tuple[float, float]:
         """95 % bootstrap interval of a mean over tasks."""
         of_task = np.mean([getattr(run, measure) for run in self.runs], axis=0)
-        if np.ptp(of_task) == 0:
-            return float(of_task[0]), float(of_task[0])
-        found = bootstrap(
-            (of_task,),
-            np.mean,
-            n_resamples=_RESAMPLES,
-            method="percentile",
-            rng=np.random.default_rng(0),
-        )
-        return float(found.confidence_interval.low), float(found.confidence_interval.high)
+        return mean_interval(of_task)
 
     def as_json(self) -> dict[str, Any]:
         """Figures and curves, JSON-ready."""

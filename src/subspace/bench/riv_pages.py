@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from subspace.bench.riv import BANDIT, EXTRA, RELEVANCE, RivBench, Row
-from subspace.errors import ConfigError
+from subspace.evaluation.result_files import result_files
 from subspace.retrieval.hits import Scope
 from subspace.retrieval.presets import PRESETS
 
@@ -32,12 +32,10 @@ def write_riv(bench: RivBench, *, folder: Path) -> None:
         "notes": list(bench.notes),
         "rows": [row.as_json() for row in bench.rows],
     }
-    try:
-        (folder / "riv.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        (folder / "riv.md").write_text(riv_markdown(bench), encoding="utf-8")
-        _draw(bench, path=folder / "riv.png")
-    except OSError as error:
-        raise ConfigError(f"--output: cannot write to {folder}: {error}") from error
+    with result_files(folder) as place:
+        (place / "riv.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (place / "riv.md").write_text(riv_markdown(bench), encoding="utf-8")
+        _draw(bench, path=place / "riv.png")
 
 
 def riv_markdown(bench: RivBench) -> str:

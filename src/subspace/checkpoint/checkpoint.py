@@ -34,6 +34,7 @@ from huggingface_hub import ModelCard, ModelHubMixin
 from subspace.blocks import BlockLayout
 from subspace.checkpoint.encoder_check import encoder_differences
 from subspace.checkpoint.folder import (
+    COMPANIONS,
     CONFIG,
     TENSORS,
     check_target,
@@ -41,7 +42,7 @@ from subspace.checkpoint.folder import (
     read_folder,
     write_folder,
 )
-from subspace.checkpoint.hub import HubId, fetch
+from subspace.checkpoint.hub import HubId, fetch, kept_files
 from subspace.checkpoint.tensors import NAMES, check_names, from_tensors, to_tensors
 from subspace.encoder import EncoderSpec, Fingerprint
 from subspace.errors import CheckpointError, EncoderError, LayoutError
@@ -172,8 +173,17 @@ class Checkpoint(ModelHubMixin, library_name="subspace"):
         return self.push_to_hub(name, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Pushes what `save_pretrained` writes, as `huggingface_hub` does; see its options."""
+        """Pushes what `save_pretrained` writes, as `huggingface_hub` does; see its options.
+
+        A card there that was written by hand stays, and probes of an earlier push go.
+
+        Raises:
+            CheckpointError: The repository holds another model.
+        """
         card = {"name": repo_id, **(options.pop("model_card_kwargs", None) or {})}
+        kept = kept_files(repo_id, token=options.get("token"))
+        options["ignore_patterns"] = [*(options.get("ignore_patterns") or ()), *kept]
+        options.setdefault("delete_patterns", list(COMPANIONS))
         return super().push_to_hub(repo_id, model_card_kwargs=card, **options)
 
     @classmethod

@@ -130,15 +130,13 @@ def push(checkpoint: ModelHubMixin, hub_id: str, *, private: bool | None, **card
             hub_id,
             private=private,
             commit_message="Checkpoint of subspace",
-            ignore_patterns=_kept(hub_id),
-            delete_patterns=list(COMPANIONS),  # those of an earlier push, if there are none now
             model_card_kwargs=card,
         )
     except (OSError, _transport_error()) as error:
         raise CheckpointError(f"cannot push to '{hub_id}': {_reason(error)}") from error
 
 
-def _kept(name: str) -> list[str]:
+def kept_files(name: str, *, token: str | bool | None = None) -> list[str]:
     """What of a repository is not written over: a card that was written by hand.
 
     Raises:
@@ -150,7 +148,7 @@ def _kept(name: str) -> list[str]:
 
     from subspace.checkpoint.model_card import CARD, is_by_hand
 
-    api = HfApi()
+    api = HfApi(token=token)
     try:
         found = api.model_info(name)
     except GatedRepoError:

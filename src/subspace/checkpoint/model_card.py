@@ -12,9 +12,10 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Template
 
-from subspace.checkpoint.card_inputs import NOT_STATED, Licences, read_licences
+from subspace.checkpoint.licences import NOT_STATED, Licences, read_licences
 from subspace.checkpoint.separation_report import Report, read_report
 from subspace.errors import CheckpointError
+from subspace.markdown import table
 
 CARD = "README.md"
 _MARK = "<!-- written by subspace -->"
@@ -299,13 +300,11 @@ def _weaknesses(matrix: Matrix, *, model: str) -> Iterator[str]:
 
 def _table(header: Sequence[str], rows: Any) -> str:
     """A Markdown table; numbers with two decimals."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+    return "\n".join(table(header, [[*map(_cell, row)] for row in rows]))
 
 
-def _cell(value: Any) -> str:
-    text = _number(value) if value is None or isinstance(value, float) else str(value)
-    return " ".join(text.replace("|", "\\|").split())
+def _cell(value: Any) -> Any:
+    return _number(value) if value is None or isinstance(value, float) else value
 
 
 def _number(value: float | None) -> str:

@@ -20,7 +20,9 @@ from subspace.cli.arguments import (
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
+    from subspace.checkpoint import Checkpoint
     from subspace.cli.embed_shards import ShardJob
+    from subspace.encoder import Kind
 
 _TRAINER = ("devices", "accelerator", "strategy", "num_nodes")
 
@@ -97,13 +99,12 @@ def _write_file(arguments: argparse.Namespace) -> None:
         store=arguments.store,
         dtype=arguments.encoder_dtype,
     )
+    encoder.warns = False  # said in the end, of stored texts as well
     projection = checkpoint.projection
     project = projection.queries if arguments.queries else projection
-    raw = encoder.encode(
-        [document.text for document in documents],
-        kind="query" if arguments.queries else "document",
-        progress=True,
-    )
+    kind: Kind = "query" if arguments.queries else "document"
+    texts = [document.text for document in documents]
+    raw = encoder.encode(texts, kind=kind, progress=True)
     partial = output.with_name(f".{output.stem}.partial.npz")
     try:
         np.savez(
@@ -119,6 +120,7 @@ def _write_file(arguments: argparse.Namespace) -> None:
         with contextlib.suppress(OSError):  # the error that led here says more
             partial.unlink(missing_ok=True)
     print(f"{len(documents)} texts, {projection.layout.dim} dimensions -> {output}")
+    _say_truncated(encoder.encoder.count_truncated(texts, kind=kind), checkpoint=checkpoint)
 
 
 def _write_shards(arguments: argparse.Namespace, *, trainer: dict[str, str]) -> None:
@@ -152,10 +154,14 @@ def _say_shards(job: "ShardJob") -> None:
         f"{shards.source.texts} texts, {shards.layout.dim} dimensions, {len(shards)} shards "
         f"-> {shards.folder}"
     )
-    if cut := shards.truncated():
-        longest = job.checkpoint.fingerprint.max_length
+    _say_truncated(shards.truncated(), checkpoint=job.checkpoint)
+
+
+def _say_truncated(count: int, *, checkpoint: "Checkpoint") -> None:
+    if count:
+        longest = checkpoint.fingerprint.max_length
         print(
-            f"{cut} texts are longer than the encoder's {longest} tokens; what is beyond was not "
+            f"{count} texts are longer than the encoder's {longest} tokens; what is beyond was not "
             "read"
         )
 

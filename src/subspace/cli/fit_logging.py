@@ -20,6 +20,7 @@ from subspace.evaluation.agreement import independent_groups
 from subspace.evaluation.heat_maps import draw_matrix
 from subspace.evaluation.tasks import MIN_TEXTS
 from subspace.labels import Ints, Labels
+from subspace.markdown import table
 from subspace.projection import Projection
 from subspace.records import SPLITS
 from subspace.stored_sources import StoredSource
@@ -88,7 +89,7 @@ def log_separation(matrix: Matrix, *, loggers: Sequence[Logger], step: int) -> N
             logger.log_table("separation/table", columns=columns, data=rows)
             logger.log_image("separation/heat_map", images=[figure])
         elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_text("separation/table", _markdown(columns, rows), step)
+            logger.experiment.add_text("separation/table", "\n".join(table(columns, rows)), step)
             logger.experiment.add_figure("separation/heat_map", figure, step, close=False)
             logger.experiment.flush()
 
@@ -117,13 +118,6 @@ def _tabulate(matrix: Matrix) -> tuple[list[str], list[list[Any]]]:
         [block, *(None if np.isnan(value) else round(float(value), 3) for value in values)]
         for block, values in zip(matrix.blocks, matrix.values, strict=True)
     ]
-
-
-def _markdown(columns: list[str], rows: list[list[Any]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
 
 
 def _draw(matrix: Matrix) -> "Figure":

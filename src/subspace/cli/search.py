@@ -158,7 +158,8 @@ def _answer(
         print(json.dumps(rows if several else rows[0], ensure_ascii=False, indent=1))
         return
     for name, found in zip(names, results, strict=True):
-        _show(str(queries[name]) if isinstance(queries[name], str) else name, found)
+        asked = (arguments.weights or "all equal") if arguments.standardize else None
+        _show(str(queries[name]) if isinstance(queries[name], str) else name, found, asked=asked)
 
 
 def _open(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> "Searcher":
@@ -243,7 +244,8 @@ def _as_json(names: list[str], results: "list[Results]") -> list[dict[str, Any]]
     ]
 
 
-def _show(query: str, found: "Results") -> None:
+def _show(query: str, found: "Results", *, asked: str | None) -> None:
+    """Prints hits; `asked` are the weights in standard deviations, which scores do not show."""
     table = found.weights
     named = " ".join(
         f"{name}={sum(values):.2f}"
@@ -251,7 +253,8 @@ def _show(query: str, found: "Results") -> None:
             table.layout, table.recency, table.importance, table.relevance, strict=True
         )
     )
-    print(f"query: {query}\nweights: {named}")
+    of_scores = f" (in standard deviations: {asked}; a part that all hits share does not rank them)"
+    print(f"query: {query}\nweights: {named}{of_scores if asked else ''}")
     if table.uses_history or found.arm:
         shares = {part: sum(getattr(table, part)) for part in ("recency", "importance")}
         said = " ".join(f"{part}={value:.2f}" for part, value in shares.items())

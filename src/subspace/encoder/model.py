@@ -9,17 +9,18 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import SafetensorError
 
 from subspace.encoder.packing import (
     PACKED,
     Ints,
     Packing,
     PackingUnsupportedError,
+    check_sight,
     find_runs,
     register,
 )
-from subspace.errors import EncoderError
+from subspace.encoder.products import multiply_fast
+from subspace.encoder.weights import find_layers, load_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,10 +76,12 @@ class FrozenModel:
         Raises:
             EncoderError: The files hold no readable model.
         """
-        self._model = _load(folder, dtype=dtype).to(device).eval().requires_grad_(False)
+        self._model = load_weights(folder, dtype=dtype).to(device).eval().requires_grad_(False)
+        if device == "cpu" and dtype == "float32":
+            multiply_fast(self._model)
         self._device = device
         self._depth = int(self._model.config.num_hidden_layers)
-        self._blocks = _find_blocks(self._model, depth=self._depth)
+        self._blocks = find_layers(self._model, depth=self._depth)
         offset = self._model.config.model_type in OFFSET_POSITIONS
         self._first_position = (self._model.config.pad_token_id or 0) + 1 if offset else 0
         self._lock = RLock()
@@ -240,7 +243,7 @@ class FrozenModel:
         texts = self._samples()
         register()
         try:
-            _refuse_short_sight(self._model.config)
+            check_sight(self._model.config)
             with torch.inference_mode():
                 wanted = torch.cat([self._forward_padded([ids])[0] for ids in texts]).float()
                 self._model.set_attn_implementation(PACKED)
@@ -280,66 +283,10 @@ class FrozenModel:
         return [1 + (np.arange(7 * n, 8 * n) * 37) % most for n in (9, 5, 5, 2)]
 
 
-def _load(folder: Path, *, dtype: str) -> Any:
-    import torch
-    from transformers import AutoModel
-    from transformers.utils import logging as transformers_logging
-
-    shows_bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar of its own for every load would bury ours
-    try:
-        model, found = AutoModel.from_pretrained(
-            folder,
-            local_files_only=True,
-            dtype=getattr(torch, dtype),
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise EncoderError(f"{folder} holds no readable model: {error}") from error
-    finally:
-        if shows_bars:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-    # What is not in the file would be drawn at random, and pass for a model. Poolers are not used.
-    missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
-    if missing:
-        raise EncoderError(
-            f"the weights in {folder} lack {len(missing)} tensors of a {model.config.model_type} "
-            f"model, the first of them {missing[0]}"
-        )
-    return model
-
-
-def _refuse_short_sight(config: Any) -> None:
-    """Refuses packing where tokens see a part of a long text only; short samples do not show it.
-
-    Raises:
-        PackingUnsupportedError: They do.
-    """
-    longest = getattr(config, "max_position_embeddings", 0) or 0
-    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    if not getattr(config, "use_sliding_window", True):
-        windows = windows[1:]
-    if any(isinstance(window, int) and 0 < window < longest for window in windows):
-        raise PackingUnsupportedError("its attention sees a part of a long text only")
-
-
 def _length_changes_all(config: Any) -> bool:
     """Whether a long text changes the positions of short ones beside it (longrope)."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     return isinstance(rope, dict) and "longrope" in (rope.get("rope_type"), rope.get("type"))
-
-
-def _find_blocks(model: Any, *, depth: int) -> Any:
-    """The list of a model's layers."""
-    from torch import nn
-
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == depth:
-            return module
-    raise EncoderError(
-        f"a {model.config.model_type} model does not have its {depth} layers in a list, "
-        "which is not supported"
-    )
 
 
 def _unpad(states: "Tensor", texts: Sequence[Ints]) -> "Tensor":

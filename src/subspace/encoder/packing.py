@@ -43,6 +43,20 @@ class Packing:
     seen: dict[int, tuple["Tensor", "Tensor"]] | None = None
 
 
+def check_sight(config: Any) -> None:
+    """Refuses packing where tokens see a part of a long text only; short samples do not show it.
+
+    Raises:
+        PackingUnsupportedError: They do.
+    """
+    longest = getattr(config, "max_position_embeddings", 0) or 0
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    if not getattr(config, "use_sliding_window", True):
+        windows = windows[1:]
+    if any(isinstance(window, int) and 0 < window < longest for window in windows):
+        raise PackingUnsupportedError("its attention sees a part of a long text only")
+
+
 def find_runs(lengths: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
     """First token, number of texts and length of each run of texts of equal length."""
     sizes = np.asarray(lengths, dtype=np.int64)

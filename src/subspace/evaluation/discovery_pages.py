@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from subspace.errors import ConfigError
 from subspace.evaluation.agreement import Agreement, mean_agreement, tops
 from subspace.evaluation.dimensions import SPLITS
 from subspace.evaluation.discovery import SIGNIFICANT, Discovery, Finding
 from subspace.evaluation.discovery_plot import draw_shares
 from subspace.evaluation.held import BEST, LEARNED, PRINCIPAL, RANDOM, Held, counts
+from subspace.evaluation.result_files import result_files
 from subspace.evaluation.scores import Floats
+from subspace.markdown import table
 from subspace.records import Record
 
 _SHOWN = (1, 8, 64)
@@ -26,13 +27,11 @@ def write_discovery(found: Discovery, *, folder: Path) -> None:
     Raises:
         ConfigError: The folder cannot be written to.
     """
-    try:
-        content = json.dumps(_as_json(found), indent=1, ensure_ascii=False, allow_nan=False)
-        (folder / "discover.json").write_text(content + "\n", encoding="utf-8")
-        (folder / "discover.md").write_text(discovery_markdown(found), encoding="utf-8")
-        draw_shares(found, path=folder / "discover.png")
-    except OSError as error:
-        raise ConfigError(f"--output: cannot write to {folder}: {error}") from error
+    content = json.dumps(_as_json(found), indent=1, ensure_ascii=False, allow_nan=False)
+    with result_files(folder) as place:
+        (place / "discover.json").write_text(content + "\n", encoding="utf-8")
+        (place / "discover.md").write_text(discovery_markdown(found), encoding="utf-8")
+        draw_shares(found, path=place / "discover.png")
 
 
 def discovery_markdown(found: Discovery) -> str:
@@ -91,7 +90,7 @@ def held_table(found: Discovery) -> list[str]:
             ]
         )
     heads = ["factor", "source", "score of all (chance)", *columns]
-    return _table([*heads, "learned 1", "block (width)"], rows)
+    return table([*heads, "learned 1", "block (width)"], rows)
 
 
 def _about_held(found: Discovery) -> list[str]:
@@ -121,7 +120,7 @@ def _best_table(found: Discovery) -> list[str]:
                 *(f"{finding.training.stability.among_first[k][best]:.0%}" for k in first),
             ]
         )
-    table = _table(
+    lines = table(
         [
             *("factor", "source", f"significant of {found.dim}", "best", "its score (chance)"),
             *("information (nats)", "p", "with length"),
@@ -130,7 +129,7 @@ def _best_table(found: Discovery) -> list[str]:
         rows,
     )
     return [
-        *table,
+        *lines,
         "",
         "*p*: Kruskal-Wallis for classes, Spearman for numbers, allowing for groups, adjusted for "
         f"all {found.dim * len(found.findings)} comparisons (Benjamini-Yekutieli, which holds "
@@ -158,7 +157,7 @@ def _halves_table(found: Discovery) -> list[str]:
         f"Between two halves of the training texts, groups kept together, mean of {SPLITS} ways to "
         "halve them; beside it the same by mutual information (one way), which ranks nothing here:",
         "",
-        *_table([*heads, "by mutual information"], rows),
+        *table([*heads, "by mutual information"], rows),
     ]
 
 
@@ -182,7 +181,7 @@ def _pairs_table(found: Discovery) -> list[str]:
         "Between sources, mean of all pairs. Sources agree on a factor only as far as they agree "
         "more than sources of different factors do:",
         "",
-        *_table(heads, rows),
+        *table(heads, rows),
     ]
 
 
@@ -201,11 +200,6 @@ def _p(p: float) -> str:
 
 def _share(held: Held) -> str:
     return "-" if math.isnan(held.share) else f"{held.share:.2f}"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def _texts(records: Sequence[Record], factor: str) -> list[str]:

@@ -2,8 +2,6 @@
 
 import base64
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 from subspace.evaluation.heat_maps import PROBE_TITLES, draw_heat_maps
 from subspace.evaluation.probes import PROBES
 from subspace.evaluation.report import CROSS_CORPUS, IN_CORPUS, Report
+from subspace.evaluation.result_files import result_files
 from subspace.evaluation.separation import ALL_LAYERS, RAW, Matrix
 
 FILES = ("separation.json", "separation.md", "separation.png", "separation.html")
@@ -23,23 +22,22 @@ Table = dict[str, Any]
 
 
 def write_report(report: Report, *, folder: Path) -> None:
-    """Writes the four files, each whole or not at all.
+    """Writes separation.json, .png, .md and .html: whole, or not at all.
 
     Args:
         report: What was measured.
         folder: Where to; made if missing.
+
+    Raises:
+        ConfigError: The folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
-        place = Path(partial)
+    with result_files(folder) as place:
         text = json.dumps(_finite(report.to_json()), indent=1, ensure_ascii=False)
         (place / "separation.json").write_text(text + "\n", encoding="utf-8")
         draw_heat_maps(report, path=place / "separation.png")
         picture = base64.b64encode((place / "separation.png").read_bytes()).decode()
         (place / "separation.md").write_text(to_markdown(report), encoding="utf-8")
         (place / "separation.html").write_text(to_html(report, picture=picture), encoding="utf-8")
-        for name in FILES:
-            os.replace(place / name, folder / name)
 
 
 def to_markdown(report: Report) -> str:

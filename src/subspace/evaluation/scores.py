@@ -4,11 +4,13 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+from scipy.stats import bootstrap, rankdata
 
 from subspace.labels import Column, Ints
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+
+_RESAMPLES = 2000
 
 
 def score_predictions(
@@ -62,6 +64,20 @@ def interval(replicates: npt.ArrayLike) -> tuple[float, float]:
     """The 95 % percentile interval of bootstrap replicates."""
     low, high = np.nanquantile(np.asarray(replicates, dtype=np.float64), [0.025, 0.975])
     return float(low), float(high)
+
+
+def mean_interval(values: Floats) -> tuple[float, float]:
+    """The 95 % bootstrap interval of a mean (percentile, 2,000 resamples)."""
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    found = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def _balanced_accuracy(hits: npt.NDArray[np.bool_], *, codes: Ints, weights: Floats) -> Floats:

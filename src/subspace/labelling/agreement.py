@@ -10,6 +10,7 @@ from scipy.stats.contingency import association, crosstab
 from sklearn.metrics import cohen_kappa_score
 
 from subspace.labelling.texts import Label
+from subspace.markdown import table
 
 # Whole numbers on a common scale of no more levels than this are compared by level as well.
 _LEVELS = 10
@@ -63,12 +64,9 @@ def compare_annotators(
 
 def agreement_table(agreements: Sequence[Agreement]) -> str:
     """The table in Markdown."""
-    rows = [
-        f"| {a.factor} | {a.first} | {a.second} | {a.texts} | {a.statistic} | {_say(a.value)} |"
-        for a in agreements
-    ]
-    head = ["| factor | labels of | labels of | texts | statistic | agreement |"]
-    return "\n".join([*head, "|---|---|---|---|---|---|", *rows])
+    header = ("factor", "labels of", "labels of", "texts", "statistic", "agreement")
+    rows = [(a.factor, a.first, a.second, a.texts, a.statistic, _say(a.value)) for a in agreements]
+    return "\n".join(table(header, rows))
 
 
 def _say(value: float) -> str:

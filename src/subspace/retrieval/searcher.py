@@ -3,13 +3,14 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from subspace.block_probes import load_probes
+from subspace.block_probes import BlockProbes, load_probes
 from subspace.blocks import BlockLayout
 from subspace.checkpoint import Checkpoint, load_checkpoint
 from subspace.encoder import Encoder
@@ -95,6 +96,10 @@ class Searcher:
             searcher = cls(loaded, opened, encoder=encoder, bandit=bandit)
             stack.pop_all()  # open until the searcher is closed
         return searcher
+
+    @cached_property
+    def _probes(self) -> BlockProbes:
+        return load_probes(self._folder, layout=self.layout)
 
     def add(self, documents: Sequence[Document]) -> None:
         """Encodes documents and adds them, in the place of those with the same ids.
@@ -243,7 +248,7 @@ class Searcher:
                 vectors,
                 weights=table,
                 toward=read_toward(toward),
-                probes=load_probes(self._folder, layout=self.layout),
+                probes=self._probes,
                 exclude=without,
                 **options,
             )

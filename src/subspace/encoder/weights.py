@@ -1,0 +1,59 @@
+"""Weights of a model: loaded whole or refused, and the layers in them."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from subspace.errors import EncoderError
+
+
+def load_weights(folder: Path, *, dtype: str) -> Any:
+    """The model in a folder.
+
+    Raises:
+        EncoderError: Its files cannot be read, or lack tensors.
+    """
+    import torch
+    from transformers import AutoModel
+    from transformers.utils import logging as transformers_logging
+
+    shows_bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar of its own for every load would bury ours
+    try:
+        model, found = AutoModel.from_pretrained(
+            folder,
+            local_files_only=True,
+            dtype=getattr(torch, dtype),
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise EncoderError(f"{folder} holds no readable model: {error}") from error
+    finally:
+        if shows_bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    # What is not in the file would be drawn at random, and pass for a model. Poolers are not used.
+    missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise EncoderError(
+            f"the weights in {folder} lack {len(missing)} tensors of a {model.config.model_type} "
+            f"model, the first of them {missing[0]}"
+        )
+    return model
+
+
+def find_layers(model: Any, *, depth: int) -> Any:
+    """The list of a model's layers.
+
+    Raises:
+        EncoderError: It has none of that length.
+    """
+    from torch import nn
+
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return module
+    raise EncoderError(
+        f"a {model.config.model_type} model does not have its {depth} layers in a list, "
+        "which is not supported"
+    )
