@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import BlockLayout
-from subspace.closed_form import ClosedForm, solve_closed_form
-from subspace.labels import Column, Labels
-from subspace.statistics import SourceStatistics, collect_statistics
+from subspace.data.labels import Column, Labels
+from subspace.fitting.closed_form import ClosedForm, solve_closed_form
+from subspace.fitting.moments import SourceStatistics, collect_statistics
 
 CHUNK = 4096
 CLASSES = {"topic": 20, "style": 4, "complexity": 8}

@@ -25,10 +25,10 @@ import numpy as np
 import numpy.typing as npt
 from qwen3_shape import QUERY_PROMPT, SIZES, write_model
 
+from subspace.data.retrieval_sets import read_documents
 from subspace.encoder import Encoder, EncoderSpec
 from subspace.encoder.model_files import locate_model
 from subspace.errors import RecordError
-from subspace.retrieval_sets import read_documents
 
 Vectors = npt.NDArray[np.float32]
 Encode = Callable[[list[str]], Vectors]

@@ -31,16 +31,16 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from subspace.blocks import BlockLayout, unit_blocks
-from subspace.cached_encoder import CachedEncoder
-from subspace.checkpoint import load_checkpoint
-from subspace.records import read_records
+from subspace.data.records import read_records
+from subspace.data.retrieval_sets import Document
+from subspace.encoder.cached_encoder import CachedEncoder
+from subspace.model import load_checkpoint
 from subspace.retrieval import BlockIndex, UsageLog, Weights
 from subspace.retrieval.engines import Engine, NumpyEngine, create_engine, open_engine
 from subspace.retrieval.engines.faiss_candidates import METHODS
 from subspace.retrieval.engines.faiss_engine import INDEX, FaissEngine
 from subspace.retrieval.hits import SCOPES, Scope
 from subspace.retrieval.weights import PARTS
-from subspace.retrieval_sets import Document
 
 Vectors = npt.NDArray[np.float32]
 

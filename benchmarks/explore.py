@@ -23,11 +23,11 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 from subspace.blocks import BlockLayout, unit_blocks
-from subspace.checkpoint import load_checkpoint
-from subspace.projection import Projection
+from subspace.data.retrieval_sets import Document, read_documents
+from subspace.model import load_checkpoint
+from subspace.model.projection import Projection
 from subspace.retrieval import create_engine
 from subspace.retrieval.index import digest_projection
-from subspace.retrieval_sets import Document, read_documents
 
 QUERY = "how do I grow tomatoes from seed"
 # Resolves with the milliseconds from a key to the frame that shows another ranking.

@@ -24,13 +24,13 @@ from scipy.stats import rankdata, spearmanr
 from scipy.stats.contingency import association, crosstab
 from sklearn.metrics import normalized_mutual_info_score
 
-from subspace.block_probes import load_probes
-from subspace.cached_encoder import CachedEncoder
-from subspace.checkpoint import load_checkpoint
+from subspace.data.records import Record, Split, read_records
+from subspace.encoder.cached_encoder import CachedEncoder
+from subspace.fitting.weak import measure_text
 from subspace.labelling.clusters import find_clusters
-from subspace.labelling.measures import REFERENCE, score_text
-from subspace.records import Record, Split, read_records
-from subspace.weak_supervision import measure_text
+from subspace.labelling.feature_annotator import REFERENCE, score_text
+from subspace.model import load_checkpoint
+from subspace.model.linear_heads import load_probes
 
 Floats = npt.NDArray[np.float64]
 

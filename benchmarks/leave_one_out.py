@@ -26,9 +26,10 @@ import yaml
 from tqdm import tqdm
 
 from subspace.blocks import BlockLayout
-from subspace.cached_encoder import CachedEncoder
-from subspace.closed_form import ClosedForm, solve_closed_form
+from subspace.data.records import read_records
+from subspace.data.retrieval_sets import RetrievalSet, find_retrieval_sets, read_retrieval_set
 from subspace.encoder import EncoderSpec
+from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.evaluation import (
     CROSS_CORPUS,
     IN_CORPUS,
@@ -39,12 +40,11 @@ from subspace.evaluation import (
     read_factors,
 )
 from subspace.evaluation.swap import draw_triples, swap_accuracy
-from subspace.projection import Projection
-from subspace.records import read_records
-from subspace.retrieval_sets import RetrievalSet, find_retrieval_sets, read_retrieval_set
-from subspace.statistics import SourceStatistics
-from subspace.stored_sources import store_sources, training_statistics
-from subspace.weak_statistics import WeakSupervision
+from subspace.fitting.closed_form import ClosedForm, solve_closed_form
+from subspace.fitting.moments import SourceStatistics
+from subspace.fitting.stored_sources import store_sources, training_statistics
+from subspace.fitting.weak.weak_moments import WeakSupervision
+from subspace.model.projection import Projection
 
 PROBES = ("linear", "neighbours")
 

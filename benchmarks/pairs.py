@@ -18,17 +18,17 @@ import numpy.typing as npt
 
 from subspace.bench.spaces import relevance_matrix
 from subspace.blocks import BlockLayout, unit
-from subspace.cached_encoder import CachedEncoder
-from subspace.checkpoint import load_checkpoint
+from subspace.data.records import read_records
+from subspace.data.retrieval_sets import RetrievalSet, read_retrieval_set
+from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.evaluation.ranking import rank_one
-from subspace.pair_blocks import ANSWER, MATCH, FromPairs, Together, add_pair_blocks
-from subspace.pair_statistics import group_scatter
-from subspace.projection import Projection
-from subspace.records import read_records
+from subspace.fitting.pair_blocks import ANSWER, MATCH, FromPairs, Together, add_pair_blocks
+from subspace.fitting.pair_moments import group_scatter
+from subspace.fitting.stored_pairs import store_pairs, training_pairs
+from subspace.fitting.stored_sources import store_sources
+from subspace.model import load_checkpoint
+from subspace.model.projection import Projection
 from subspace.retrieval import Weights
-from subspace.retrieval_sets import RetrievalSet, read_retrieval_set
-from subspace.stored_pairs import store_pairs, training_pairs
-from subspace.stored_sources import store_sources
 
 FOLDS, DRAWS, CUT_OFF, WIDTH = 5, 3, 5, 128
 Scores = npt.NDArray[np.floating]

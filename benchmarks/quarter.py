@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import BlockLayout, unit
-from subspace.cached_encoder import CachedEncoder
-from subspace.closed_form import ClosedForm, solve_closed_form
+from subspace.data.records import read_records
+from subspace.data.retrieval_sets import read_retrieval_set
 from subspace.encoder import EncoderSpec
+from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.evaluation import rank_score
-from subspace.records import read_records
-from subspace.retrieval_sets import read_retrieval_set
-from subspace.stored_sources import store_sources, training_statistics
-from subspace.weak_statistics import WeakSupervision
+from subspace.fitting.closed_form import ClosedForm, solve_closed_form
+from subspace.fitting.stored_sources import store_sources, training_statistics
+from subspace.fitting.weak.weak_moments import WeakSupervision
 
 Vectors = npt.NDArray[np.floating]
 WIDTHS = (64, 96, 128, 192, 256)

@@ -14,13 +14,13 @@ import numpy as np
 
 from subspace.bench.spaces import relevance_matrix
 from subspace.blocks import BlockLayout, unit
-from subspace.cached_encoder import CachedEncoder
+from subspace.data.retrieval_sets import read_retrieval_set
 from subspace.encoder import EncoderSpec
+from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.evaluation.ranking import rank_one
-from subspace.retrieval.block_scope import Traces
-from subspace.retrieval.item_scope import Decay, ItemHistory
-from subspace.retrieval.usage_log import Use
-from subspace.retrieval_sets import read_retrieval_set
+from subspace.retrieval.usage.decay import Decay, ItemHistory
+from subspace.retrieval.usage.traces import Traces
+from subspace.retrieval.usage.usage_log import Use
 
 CHOICES = {
     "recency trace": (0.0, 0.0, 0.1, 0.3, 0.6),

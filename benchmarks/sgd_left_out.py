@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from subspace.cached_encoder import CachedEncoder
-from subspace.checkpoint import load_checkpoint
+from subspace.data.records import read_records
+from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.evaluation import EmbeddedSource, make_matrix, read_factors
-from subspace.projection import Projection
-from subspace.records import read_records
-from subspace.stored_sources import store_sources
+from subspace.fitting.stored_sources import store_sources
+from subspace.model import load_checkpoint
+from subspace.model.projection import Projection
 
 SOLVERS = ("closed_form", "sgd")
 

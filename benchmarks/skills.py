@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import unit
-from subspace.cached_encoder import CachedEncoder
-from subspace.checkpoint import load_checkpoint
+from subspace.data.retrieval_sets import read_retrieval_set
+from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.evaluation import rank_score
+from subspace.model import load_checkpoint
 from subspace.retrieval import Weights
-from subspace.retrieval_sets import read_retrieval_set
 
 
 def main() -> None:

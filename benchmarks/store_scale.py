@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from subspace.embedding_store import EmbeddingStore, StoreDtype
+from subspace.encoder.embedding_store import EmbeddingStore, StoreDtype
 
 BATCH = 4096
 PART = 100_000

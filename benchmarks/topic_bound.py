@@ -15,14 +15,14 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
 from subspace.blocks import unit
-from subspace.cached_encoder import CachedEncoder
+from subspace.data.records import read_records
 from subspace.encoder import EncoderSpec
+from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.evaluation import EmbeddedSource
 from subspace.evaluation.probes import linear_probe
 from subspace.evaluation.scores import chance_of, score_predictions
 from subspace.evaluation.tasks import can_probe, find_ties, make_tasks, partial_out, word_counts
-from subspace.records import read_records
-from subspace.stored_sources import store_sources
+from subspace.fitting.stored_sources import store_sources
 
 
 def main() -> None:

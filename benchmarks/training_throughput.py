@@ -17,10 +17,10 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from subspace.batches import Batch
-from subspace.datamodule import FactorData
 from subspace.encoder import EncoderSpec
-from subspace.training import SeparationModule
+from subspace.training.batches import Batch
+from subspace.training.data_module import FactorData
+from subspace.training.module import SeparationModule
 
 
 class StepClock(pl.Callback):

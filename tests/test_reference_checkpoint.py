@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from subspace.blocks import BlockLayout
-from subspace.cached_encoder import CachedEncoder
-from subspace.checkpoint import load_checkpoint
-from subspace.records import read_records
+from subspace.data.records import read_records
+from subspace.encoder.cached_encoder import CachedEncoder
+from subspace.model import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "checkpoints" / "minilm"

@@ -6,10 +6,10 @@ import numpy as np
 from scipy.stats import ortho_group
 
 from subspace.blocks import BlockLayout
+from subspace.data.labels import Column, Labels
+from subspace.data.records import SPLITS, Record
 from subspace.evaluation.separation import EmbeddedSource
-from subspace.labels import Column, Labels
-from subspace.projection import Projection, QuerySide
-from subspace.records import SPLITS, Record
+from subspace.model.projection import Projection, QuerySide
 
 COUNT = 3000
 DIM = 16

@@ -8,14 +8,15 @@ Three lines to a result::
     hits = searcher.search("how do I prune roses", weights="topic=0.7,style=0.3")
 
 Nothing here imports the trainer; training is `subspace fit --config ...`, or
-`subspace.training.SeparationModule` with `subspace.datamodule.FactorData`.
+`subspace.training.module.SeparationModule` with `subspace.training.data_module.FactorData`.
 """
 
 from subspace.blocks import BlockLayout
-from subspace.checkpoint import Checkpoint, load_checkpoint
+from subspace.data.retrieval_sets import Document
 from subspace.encoder import Encoder, EncoderSpec
 from subspace.errors import SubspaceError
-from subspace.projection import Projection
+from subspace.model import Checkpoint, load_checkpoint
+from subspace.model.projection import Projection
 from subspace.retrieval import (
     PRESETS,
     BlockIndex,
@@ -31,7 +32,6 @@ from subspace.retrieval import (
     Weights,
     create_engine,
 )
-from subspace.retrieval_sets import Document
 
 __all__ = [
     "PRESETS",

@@ -9,7 +9,7 @@ import numpy as np
 from subspace.bench.late_interaction import Bags, Vectors, max_sim
 from subspace.bench.readings import Reading
 from subspace.bench.views import FitView
-from subspace.projection import Projection
+from subspace.model.projection import Projection
 
 LEVELS = ("document", "paragraph", "sentence")
 

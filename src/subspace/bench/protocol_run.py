@@ -21,11 +21,11 @@ from subspace.bench.protocol import Protocol
 from subspace.bench.protocol_results import Cost, Result, score_queries
 from subspace.bench.readings import Pieces, Reading, Source
 from subspace.bench.spaces import relevance_matrix
-from subspace.checkpoint import Checkpoint
+from subspace.data.retrieval_sets import RetrievalSet
 from subspace.errors import ConfigError
-from subspace.jsonl import write_lines
+from subspace.files import write_lines
+from subspace.model import Checkpoint
 from subspace.retrieval.index import digest_projection
-from subspace.retrieval_sets import RetrievalSet
 
 SAMPLE = 16
 _TURNS = 5

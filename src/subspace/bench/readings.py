@@ -9,9 +9,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from subspace.bench.late_interaction import Bags, pool_tokens
-from subspace.cached_encoder import CachedEncoder
+from subspace.data.retrieval_sets import Document
 from subspace.encoder import Kind
-from subspace.retrieval_sets import Document
+from subspace.encoder.cached_encoder import CachedEncoder
 
 Vectors = npt.NDArray[np.float32]
 Cut = Callable[[Document], list[str]]

@@ -14,11 +14,11 @@ import numpy.typing as npt
 from subspace.bench.spaces import Variant
 from subspace.blocks import BlockLayout
 from subspace.evaluation.ranking import rank_one
-from subspace.retrieval.bandit import Bandit
-from subspace.retrieval.block_scope import Traces
 from subspace.retrieval.hits import Scope
-from subspace.retrieval.item_scope import Decay, ItemHistory
-from subspace.retrieval.usage_log import Use
+from subspace.retrieval.usage.bandit import Bandit
+from subspace.retrieval.usage.decay import Decay, ItemHistory
+from subspace.retrieval.usage.traces import Traces
+from subspace.retrieval.usage.usage_log import Use
 from subspace.retrieval.weights import Weights
 
 USED = 5

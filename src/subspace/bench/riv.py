@@ -12,12 +12,12 @@ from subspace.bench.replay import HALF_LIFE, Fixed, Learning, Policy, Run, repla
 from subspace.bench.spaces import Variant
 from subspace.errors import ConfigError
 from subspace.evaluation.scores import mean_interval
-from subspace.retrieval.bandit import WeightBandit
-from subspace.retrieval.factored_bandit import FactoredBandit
+from subspace.model.score_spread import LOW, measure_steering
 from subspace.retrieval.hits import SCOPES, Scope
 from subspace.retrieval.presets import PRESETS
+from subspace.retrieval.usage.bandit import WeightBandit
+from subspace.retrieval.usage.factored_bandit import FactoredBandit
 from subspace.retrieval.weights import Weights
-from subspace.steering import LOW, measure_steering
 
 Measure = Literal["ndcg", "reciprocal_rank", "hit"]
 

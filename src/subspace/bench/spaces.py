@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import BlockLayout, unit
+from subspace.data.retrieval_sets import RetrievalSet
 from subspace.errors import ConfigError
-from subspace.pair_blocks import MATCH, FromPairs, Together, add_pair_blocks
-from subspace.pair_statistics import collect_pairs
-from subspace.projection import Projection
-from subspace.retrieval_sets import RetrievalSet
+from subspace.fitting.pair_blocks import MATCH, FromPairs, Together, add_pair_blocks
+from subspace.fitting.pair_moments import collect_pairs
+from subspace.model.projection import Projection
 
 Vectors = npt.NDArray[np.float32]
 WHOLE = "whole"

@@ -8,8 +8,8 @@ unit as it stands, so that every document has one.
 
 import re
 
+from subspace.data.retrieval_sets import Document
 from subspace.errors import ConfigError
-from subspace.retrieval_sets import Document
 
 RUN = 3
 _LANGUAGE = "en"

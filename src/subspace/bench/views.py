@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from subspace.bench.reductions import Reduce, truncate_blocks
 from subspace.blocks import BlockLayout, unit
-from subspace.projection import Projection
+from subspace.model.projection import Projection
 
 Vectors = npt.NDArray[np.float32]
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from subspace.cached_encoder import CachedEncoder
-    from subspace.checkpoint import Checkpoint
-    from subspace.retrieval.bandit import Bandit
+    from subspace.encoder.cached_encoder import CachedEncoder
+    from subspace.model import Checkpoint
+    from subspace.retrieval.usage.bandit import Bandit
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
@@ -110,8 +110,8 @@ def history_options(arguments: argparse.Namespace, *, create: bool) -> dict[str,
         ConfigError: One of them cannot be read, or there is no usage log to go with it.
         UsageLogError: There is no such log, or it counts another time than --clock says.
     """
-    from subspace.retrieval.item_scope import Decay, parse_duration
-    from subspace.retrieval.usage_log import UsageLog
+    from subspace.retrieval.usage.decay import Decay, parse_duration
+    from subspace.retrieval.usage.usage_log import UsageLog
 
     if arguments.usage is None:
         if arguments.recency or arguments.half_life or arguments.clock:
@@ -135,8 +135,8 @@ def open_bandit(arguments: argparse.Namespace) -> "Bandit":
         ConfigError: There is no --bandit, or the file of arms cannot be read.
         BanditError: It cannot be used.
     """
-    from subspace.retrieval.bandit import WeightBandit
-    from subspace.retrieval.factored_bandit import FactoredBandit
+    from subspace.retrieval.usage.bandit import WeightBandit
+    from subspace.retrieval.usage.factored_bandit import FactoredBandit
 
     if arguments.bandit is None:
         raise ConfigError("--bandit is needed: the file in which what is learned is kept")
@@ -252,7 +252,7 @@ def open_encoder(
         CheckpointError: `encoder` is not the one the checkpoint was trained on.
         StoreError: The store cannot be used.
     """
-    from subspace.cached_encoder import CachedEncoder
+    from subspace.encoder.cached_encoder import CachedEncoder
 
     spec = replace(checkpoint.encoder_spec(model=encoder), device=device)
     opened = CachedEncoder.open(replace(spec, dtype=dtype or spec.dtype), root=store)

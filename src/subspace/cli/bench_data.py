@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from subspace.cli.unseen_queries import keep_unseen
 
 if TYPE_CHECKING:
-    from subspace.checkpoint import Checkpoint
-    from subspace.retrieval_sets import RetrievalSet
+    from subspace.data.retrieval_sets import RetrievalSet
+    from subspace.model import Checkpoint
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def read_data(
     Raises:
         RecordError: With every wrong line.
     """
-    from subspace.retrieval_sets import read_retrieval_set
+    from subspace.data.retrieval_sets import read_retrieval_set
 
     data = read_retrieval_set(arguments.data)
     data, warning = keep_unseen(data, checkpoint, name=arguments.data)

@@ -59,13 +59,13 @@ def add_protocols(benches: "Commands[argparse.ArgumentParser]") -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from subspace.bench.protocol import LEVELS, Setting
-    from subspace.bench.protocol_pages import protocols_markdown, write_protocols
     from subspace.bench.protocol_run import make_key, run_protocols
+    from subspace.bench.protocol_tables import protocols_markdown, write_protocols
     from subspace.bench.protocols import choose_protocols
     from subspace.bench.readings import StoredSource
     from subspace.bench.vector_protocols import left_out
     from subspace.blocks import BlockLayout
-    from subspace.checkpoint import load_checkpoint
+    from subspace.model import load_checkpoint
 
     output = make_folder(arguments.output)
     checkpoint = load_checkpoint(arguments.checkpoint)

@@ -53,9 +53,9 @@ def add_riv(benches: "Commands[argparse.ArgumentParser]") -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from subspace.bench.riv import check_options, run_riv
-    from subspace.bench.riv_pages import riv_markdown, write_riv
+    from subspace.bench.riv_tables import riv_markdown, write_riv
     from subspace.bench.spaces import check_folds, make_variants, relevance_matrix
-    from subspace.checkpoint import load_checkpoint
+    from subspace.model import load_checkpoint
 
     check_options(arguments.orders)
     output = make_folder(arguments.output)

@@ -8,8 +8,8 @@ from subspace.cli.arguments import Commands, add_store, make_folder, open_encode
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from subspace.cached_encoder import CachedEncoder
-    from subspace.checkpoint import Checkpoint
+    from subspace.encoder.cached_encoder import CachedEncoder
+    from subspace.model import Checkpoint
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -54,11 +54,11 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from subspace.checkpoint import load_checkpoint
+    from subspace.data.records import hash_records, read_records
     from subspace.evaluation.discovery import discover
-    from subspace.evaluation.discovery_pages import held_table, write_discovery
+    from subspace.evaluation.discovery_tables import held_table, write_discovery
     from subspace.evaluation.samples import draw_samples
-    from subspace.records import hash_records, read_records
+    from subspace.model import load_checkpoint
 
     if arguments.checkpoint is None and arguments.encoder is None:
         raise ConfigError("give --encoder (such as minilm), or --checkpoint to use its encoder")
@@ -94,7 +94,7 @@ def _open_encoder(
 ) -> "CachedEncoder":
     if checkpoint is not None:
         return open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store)
-    from subspace.cached_encoder import CachedEncoder
     from subspace.encoder import EncoderSpec
+    from subspace.encoder.cached_encoder import CachedEncoder
 
     return CachedEncoder.open(EncoderSpec(model=arguments.encoder), root=arguments.store)

@@ -20,9 +20,9 @@ from subspace.cli.arguments import (
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from subspace.checkpoint import Checkpoint
     from subspace.cli.embed_shards import ShardJob
     from subspace.encoder import Kind
+    from subspace.model import Checkpoint
 
 _TRAINER = ("devices", "accelerator", "strategy", "num_nodes")
 
@@ -87,8 +87,8 @@ def _run(arguments: argparse.Namespace) -> None:
 def _write_file(arguments: argparse.Namespace) -> None:
     import numpy as np
 
-    from subspace.checkpoint import load_checkpoint
-    from subspace.retrieval_sets import read_documents
+    from subspace.data.retrieval_sets import read_documents
+    from subspace.model import load_checkpoint
 
     output = check_file(arguments.output)
     documents = read_documents(corpus_file(arguments.input))

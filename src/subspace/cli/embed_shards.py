@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from subspace.checkpoint import Checkpoint, load_checkpoint
 from subspace.cli.arguments import corpus_file, open_encoder
-from subspace.document_file import DocumentFile
-from subspace.embedding_shards import EmbeddingShards
+from subspace.data.document_file import DocumentFile
 from subspace.encoder import Kind
+from subspace.model import Checkpoint, load_checkpoint
+from subspace.model.embedding_shards import EmbeddingShards
 from subspace.retrieval.index import digest_projection
 
 # Seconds that the other processes wait for the first to read the input.

@@ -53,10 +53,10 @@ def _run(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             "subspace explore needs the package dash: pip install 'subspace[explore]'"
         ) from error
-    from subspace.checkpoint import load_checkpoint
+    from subspace.data.retrieval_sets import read_documents
     from subspace.explore.maps import make_maps
-    from subspace.explore.report import read_matrices
-    from subspace.retrieval_sets import read_documents
+    from subspace.explore.separation_heat_maps import read_matrices
+    from subspace.model import load_checkpoint
 
     with contextlib.ExitStack() as stack:
         bound = stack.enter_context(bind(arguments.port))

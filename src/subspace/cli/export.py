@@ -9,7 +9,7 @@ from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
     from subspace.blocks import BlockLayout
-    from subspace.checkpoint import Checkpoint
+    from subspace.model import Checkpoint
 
 _FOLDER, _HUB, _LIBRARY = _KINDS = ("folder", "hub", "sentence-transformers")
 
@@ -61,7 +61,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from subspace.checkpoint import load_checkpoint
+    from subspace.model import load_checkpoint
 
     kind, target = arguments.to
     if kind not in _KINDS:
@@ -88,7 +88,7 @@ def _to_folder(checkpoint: "Checkpoint", target: str, *, card: dict[str, Any]) -
 
 
 def _to_hub(checkpoint: "Checkpoint", target: str, *, card: dict[str, Any], private: bool) -> None:
-    from subspace.checkpoint.hub import push
+    from subspace.model.hub import push
 
     commit = push(checkpoint, target, private=private or None, **card)
     print(f"checkpoint -> {commit}\nload it with --checkpoint {target}@{Path(commit).name}")
@@ -97,7 +97,7 @@ def _to_hub(checkpoint: "Checkpoint", target: str, *, card: dict[str, Any], priv
 def _to_library(
     checkpoint: "Checkpoint", target: str, *, card: dict[str, Any], arguments: argparse.Namespace
 ) -> None:
-    from subspace.export.sentence_transformers import export_sentence_transformers
+    from subspace.model.export.sentence_transformers import export_sentence_transformers
     from subspace.retrieval.weights import Weights
 
     layout = checkpoint.projection.layout

@@ -96,7 +96,7 @@ def _rates(arguments: argparse.Namespace) -> bool:
 
 def _rate(arguments: argparse.Namespace, log: "UsageLog") -> str:
     """Tells the bandit; gives the arm."""
-    from subspace.retrieval.bandit import learn
+    from subspace.retrieval.usage.bandit import learn
 
     ratings = arguments.success
     if arguments.ratings is not None:

@@ -23,13 +23,13 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
     MisconfigurationException,
 )
 
-from subspace.checkpoint import Checkpoint, load_checkpoint
 from subspace.cli.arguments import make_folder
-from subspace.datamodule import FactorData
 from subspace.errors import ConfigError
-from subspace.probe_fitting import fit_probes
-from subspace.stored_pairs import StoredPairs
-from subspace.training import SeparationModule
+from subspace.fitting.linear_head_fit import fit_probes
+from subspace.fitting.stored_pairs import StoredPairs
+from subspace.model import Checkpoint, load_checkpoint
+from subspace.training.data_module import FactorData
+from subspace.training.module import SeparationModule
 
 # Lightning's warnings about what is meant to be so.
 _EXPECTED = (

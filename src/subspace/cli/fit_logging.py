@@ -15,15 +15,15 @@ import numpy.typing as npt
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from tqdm import tqdm
 
+from subspace.data.labels import Ints, Labels
+from subspace.data.records import SPLITS
 from subspace.evaluation import EmbeddedSource, Matrix, Reading, make_matrix, read_factors
-from subspace.evaluation.agreement import independent_groups
 from subspace.evaluation.heat_maps import draw_matrix
+from subspace.evaluation.rank_agreement import independent_groups
 from subspace.evaluation.tasks import MIN_TEXTS
-from subspace.labels import Ints, Labels
+from subspace.fitting.stored_sources import StoredSource
 from subspace.markdown import table
-from subspace.projection import Projection
-from subspace.records import SPLITS
-from subspace.stored_sources import StoredSource
+from subspace.model.projection import Projection
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

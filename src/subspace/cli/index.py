@@ -16,16 +16,16 @@ from subspace.cli.arguments import (
     read_pairs,
     read_values,
 )
-from subspace.steering import LOW
+from subspace.model.score_spread import LOW
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from subspace.checkpoint import Checkpoint
-    from subspace.projection import Projection
+    from subspace.data.retrieval_sets import Document
+    from subspace.model import Checkpoint
+    from subspace.model.projection import Projection
     from subspace.retrieval import BlockIndex, UsageLog
-    from subspace.retrieval_sets import Document
 
 # Documents that are projected and added at once.
 _BATCH = 10_000
@@ -104,7 +104,7 @@ def _run(arguments: argparse.Namespace) -> None:
 def _build(arguments: argparse.Namespace, *, usage: "UsageLog | None") -> None:
     from tqdm import tqdm
 
-    from subspace.checkpoint import load_checkpoint
+    from subspace.model import load_checkpoint
     from subspace.retrieval import BlockIndex
     from subspace.retrieval.engines import check_target, create_engine, show_target
     from subspace.retrieval.index import digest_projection
@@ -136,7 +136,7 @@ def _embedded(
     arguments: argparse.Namespace, *, checkpoint: "Checkpoint"
 ) -> "Iterator[tuple[Sequence[Document], npt.NDArray[np.float32]]]":
     """Documents and their blocks, batch by batch; what can be wrong is said before the first."""
-    from subspace.retrieval_sets import read_documents
+    from subspace.data.retrieval_sets import read_documents
 
     path = corpus_file(arguments.input)
     if arguments.shards is not None:
@@ -158,8 +158,8 @@ def _embedded(
 def _of_shards(
     folder: str, *, path: Path, projection: "Projection"
 ) -> "Iterator[tuple[Sequence[Document], npt.NDArray[np.float32]]]":
-    from subspace.embedding_shards import EmbeddingShards
     from subspace.errors import StoreError
+    from subspace.model.embedding_shards import EmbeddingShards
     from subspace.retrieval.index import digest_projection
 
     shards = EmbeddingShards.open(folder)

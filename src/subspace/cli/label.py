@@ -10,10 +10,10 @@ from subspace.cli.label_language_model import add_language_model_arguments
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from subspace.cached_encoder import CachedEncoder
+    from subspace.data.retrieval_sets import Document
+    from subspace.encoder.cached_encoder import CachedEncoder
     from subspace.labelling.annotator import Annotation, Annotator
     from subspace.labelling.texts import Text
-    from subspace.retrieval_sets import Document
 
 _MEASURES, _CHECKPOINT, _LANGUAGE_MODEL = "measures", "checkpoint", "language-model"
 _CLUSTERS = "clusters"
@@ -74,7 +74,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from subspace.jsonl import write_lines
+    from subspace.files import write_lines
     from subspace.labelling.texts import read_texts
 
     factors = _read_names(arguments.factors, option="--factors")
@@ -178,7 +178,7 @@ def _make(kind: str, arguments: argparse.Namespace, *, factors: Sequence[str]) -
 
         return make_language_model_annotator(arguments, factors)
     if kind == _MEASURES:
-        from subspace.labelling.measures import FACTORS, MeasuresAnnotator
+        from subspace.labelling.feature_annotator import FACTORS, MeasuresAnnotator
 
         return MeasuresAnnotator(factors=tuple(f for f in factors if f in FACTORS))
     return _make_checkpoint(arguments, factors=factors)
@@ -186,10 +186,10 @@ def _make(kind: str, arguments: argparse.Namespace, *, factors: Sequence[str]) -
 
 def _open_raw(arguments: argparse.Namespace) -> "CachedEncoder":
     """The encoder that clusters are found with."""
-    from subspace.cached_encoder import CachedEncoder
-    from subspace.checkpoint import load_checkpoint
     from subspace.cli.arguments import open_encoder
     from subspace.encoder import EncoderSpec
+    from subspace.encoder.cached_encoder import CachedEncoder
+    from subspace.model import load_checkpoint
 
     if arguments.checkpoint is not None:
         checkpoint = load_checkpoint(arguments.checkpoint)
@@ -203,10 +203,10 @@ def _open_raw(arguments: argparse.Namespace) -> "CachedEncoder":
 
 
 def _make_checkpoint(arguments: argparse.Namespace, *, factors: Sequence[str]) -> "Annotator":
-    from subspace.block_probes import load_probes
-    from subspace.checkpoint import load_checkpoint
     from subspace.cli.arguments import open_encoder
     from subspace.labelling.checkpoint_annotator import CheckpointAnnotator
+    from subspace.model import load_checkpoint
+    from subspace.model.linear_heads import load_probes
 
     checkpoint = load_checkpoint(arguments.checkpoint)
     probes = load_probes(checkpoint.folder, layout=checkpoint.projection.layout)
@@ -226,7 +226,7 @@ def _say_agreement(
     factors: Sequence[str],
     report: Path | None,
 ) -> None:
-    from subspace.labelling.agreement import agreement_table, compare_annotators
+    from subspace.labelling.annotator_agreement import agreement_table, compare_annotators
 
     labels = {origin: [one.factors for one in found] for origin, found in given.items()}
     if any(text.human for text in texts):

@@ -111,7 +111,7 @@ def _ask(estimate: "CostEstimate") -> None:
 
 
 def _report(report: "RunReport") -> None:
-    from subspace.labelling.agreement import agreement_table
+    from subspace.labelling.annotator_agreement import agreement_table
 
     labelled = report.texts - len(report.unlabelled)
     print(

@@ -15,12 +15,12 @@ from subspace.cli.unseen_queries import keep_unseen
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from subspace.cached_encoder import CachedEncoder
-    from subspace.checkpoint import Checkpoint
+    from subspace.data.retrieval_sets import RetrievalSet
+    from subspace.encoder.cached_encoder import CachedEncoder
     from subspace.evaluation import BaseRetrieval
-    from subspace.projection import Projection
-    from subspace.retrieval_sets import RetrievalSet
-    from subspace.stored_sources import StoredSource
+    from subspace.fitting.stored_sources import StoredSource
+    from subspace.model import Checkpoint
+    from subspace.model.projection import Projection
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -66,12 +66,12 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from subspace.checkpoint import load_checkpoint
+    from subspace.data.records import read_records
+    from subspace.data.retrieval_sets import find_retrieval_sets, read_retrieval_set
     from subspace.evaluation import EmbeddedSource, measure_report, summary, write_report
-    from subspace.projection import digest_projection
-    from subspace.records import read_records
-    from subspace.retrieval_sets import find_retrieval_sets, read_retrieval_set
-    from subspace.stored_sources import store_sources
+    from subspace.fitting.stored_sources import store_sources
+    from subspace.model import load_checkpoint
+    from subspace.model.projection import digest_projection
 
     if arguments.seeds < 1:
         raise ConfigError(f"--seeds must be 1 or more, got {arguments.seeds}")
@@ -161,12 +161,12 @@ def _compare(
     leave_out: bool,
 ) -> "tuple[dict[str, Projection], dict[str, Projection]]":
     """The projections solved without each source, and the baselines."""
-    from subspace.closed_form import ClosedForm, solve_closed_form
     from subspace.evaluation import baselines as baseline
     from subspace.evaluation.cross_corpus import leave_one_out
-    from subspace.pair_blocks import factor_layout
-    from subspace.stored_sources import training_statistics
-    from subspace.weak_statistics import WeakSupervision
+    from subspace.fitting.closed_form import ClosedForm, solve_closed_form
+    from subspace.fitting.pair_blocks import factor_layout
+    from subspace.fitting.stored_sources import training_statistics
+    from subspace.fitting.weak.weak_moments import WeakSupervision
 
     raw = checkpoint.fingerprint.last_layer
     layout = factor_layout(checkpoint.projection.layout) or checkpoint.projection.layout

@@ -18,8 +18,8 @@ from subspace.cli.arguments import Commands, check_file
 from subspace.errors import ConfigError, EncoderError, RecordError
 
 if TYPE_CHECKING:
-    from subspace.checkpoint import Checkpoint
     from subspace.encoder import Fingerprint
+    from subspace.model import Checkpoint
 
 Vectors = npt.NDArray[np.floating]
 Floats = npt.NDArray[np.float32]
@@ -74,8 +74,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from subspace.checkpoint import load_checkpoint
-    from subspace.projection import digest_projection
+    from subspace.model import load_checkpoint
+    from subspace.model.projection import digest_projection
 
     source, output = Path(arguments.input), Path(arguments.output)
     _check_output(output, source=source)

@@ -77,7 +77,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from subspace.jsonl import write_lines
+    from subspace.files import write_lines
 
     source, output = Path(arguments.texts), Path(arguments.output)
     if source.resolve() in [
@@ -139,7 +139,7 @@ def _read_lines(source: Path, *, output: Path) -> list[dict[str, Any]]:
 
 
 def _check_kinds(texts: "Sequence[Text]") -> None:
-    from subspace.jsonl import Problems
+    from subspace.files import Problems
 
     problems = Problems()
     for text in texts:

@@ -33,9 +33,9 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from subspace.jsonl import write_lines
-    from subspace.records import read_records
-    from subspace.weak_supervision import RULES, rewrite_records
+    from subspace.data.records import read_records
+    from subspace.files import write_lines
+    from subspace.fitting.weak import RULES, rewrite_records
 
     known = tuple(dict.fromkeys(rule.factor for rule in RULES))
     factors = tuple(arguments.factors or known)

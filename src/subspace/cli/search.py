@@ -202,7 +202,7 @@ def _read_queries(arguments: argparse.Namespace) -> "dict[str, Query]":
             for block, (text,) in parts.items()
         }
         return {", ".join(arguments.compose): composed}
-    from subspace.retrieval_sets import read_documents
+    from subspace.data.retrieval_sets import read_documents
 
     return {document.id: document.text for document in read_documents(arguments.queries)}
 

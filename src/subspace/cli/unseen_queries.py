@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from subspace.checkpoint import Checkpoint
-    from subspace.retrieval_sets import RetrievalSet
+    from subspace.data.retrieval_sets import RetrievalSet
+    from subspace.model import Checkpoint
 
 
 def keep_unseen(

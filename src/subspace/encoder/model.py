@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from subspace.encoder.model_weights import find_layers, load_weights
 from subspace.encoder.packing import (
     PACKED,
     Ints,
@@ -20,7 +21,6 @@ from subspace.encoder.packing import (
     register,
 )
 from subspace.encoder.products import multiply_fast
-from subspace.encoder.weights import find_layers, load_weights
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,9 +2,9 @@
 
 from subspace.evaluation.base_retrieval import BaseRetrieval, measure_base_retrieval
 from subspace.evaluation.cross_corpus import leave_one_out
-from subspace.evaluation.pages import summary, write_report
 from subspace.evaluation.ranking import RankingScore, rank_score
 from subspace.evaluation.report import CROSS_CORPUS, IN_CORPUS, Report, measure_report
+from subspace.evaluation.report_tables import summary, write_report
 from subspace.evaluation.separation import (
     EmbeddedSource,
     Matrix,

@@ -7,9 +7,9 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from subspace.blocks import unit
+from subspace.data.retrieval_sets import RetrievalSet
 from subspace.evaluation.ranking import rank_score
-from subspace.projection import Projection
-from subspace.retrieval_sets import RetrievalSet
+from subspace.model.projection import Projection
 
 _PAIRS = 20_000
 CUT_OFF = 10

@@ -7,10 +7,10 @@ import numpy.typing as npt
 from scipy.stats import ortho_group
 
 from subspace.blocks import BlockLayout
-from subspace.closed_form import RESIDUAL, ClosedForm, solve_closed_form
-from subspace.pair_blocks import PAIR_BLOCKS
-from subspace.projection import Projection
-from subspace.statistics import SourceStatistics
+from subspace.fitting.closed_form import RESIDUAL, ClosedForm, solve_closed_form
+from subspace.fitting.moments import SourceStatistics
+from subspace.fitting.pair_blocks import PAIR_BLOCKS
+from subspace.model.projection import Projection
 
 Matrix = npt.NDArray[np.float64]
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from tqdm import tqdm
 
 from subspace.blocks import BlockLayout
-from subspace.closed_form import RESIDUAL, ClosedForm, solve_closed_form
-from subspace.projection import Projection
-from subspace.statistics import SourceStatistics
+from subspace.fitting.closed_form import RESIDUAL, ClosedForm, solve_closed_form
+from subspace.fitting.moments import SourceStatistics
+from subspace.model.projection import Projection
 
 
 def leave_one_out(

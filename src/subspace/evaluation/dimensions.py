@@ -8,14 +8,14 @@ from scipy.stats import chi2, false_discovery_control, kruskal, rankdata, spearm
 from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
 from sklearn.model_selection import GroupKFold
 
-from subspace.evaluation.agreement import (
+from subspace.data.labels import Column, Ints
+from subspace.evaluation.rank_agreement import (
     Agreement,
     Stability,
     independent_groups,
     measure_stability,
 )
 from subspace.evaluation.scores import Floats, score_predictions
-from subspace.labels import Column, Ints
 
 Vectors = npt.NDArray[np.floating]
 

@@ -11,19 +11,19 @@ from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from subspace.blocks import unit
-from subspace.evaluation.agreement import Agreement, compare_rankings, rank_dimensions
+from subspace.data.labels import Ints
+from subspace.data.records import Record
 from subspace.evaluation.dimensions import (
     DimensionStatistics,
     correct,
     measure_dimensions,
     predict_each,
 )
-from subspace.evaluation.held import BLOCK, Held, Measure, measure_held
+from subspace.evaluation.rank_agreement import Agreement, compare_rankings, rank_dimensions
+from subspace.evaluation.retained_share import BLOCK, Held, Measure, measure_held
 from subspace.evaluation.samples import Sample
 from subspace.evaluation.scores import Floats, score_predictions
-from subspace.labels import Ints
-from subspace.projection import Projection
-from subspace.records import Record
+from subspace.model.projection import Projection
 
 Array = npt.NDArray[np.float32]
 

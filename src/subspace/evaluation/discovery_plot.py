@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from subspace.evaluation.discovery import Discovery, Finding
-from subspace.evaluation.held import BEST, BLOCK, LEARNED, PRINCIPAL, RANDOM, SPACES, counts
+from subspace.evaluation.retained_share import (
+    BEST,
+    BLOCK,
+    LEARNED,
+    PRINCIPAL,
+    RANDOM,
+    SPACES,
+    counts,
+)
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

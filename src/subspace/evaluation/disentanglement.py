@@ -24,7 +24,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from subspace.evaluation.separation import EmbeddedSource, Reading
 from subspace.evaluation.tasks import ProbeTask, make_tasks
-from subspace.projection import Projection
+from subspace.model.projection import Projection
 
 _CLUSTERS = 20
 _TREES = 60

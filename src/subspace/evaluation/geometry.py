@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.evaluation.separation import EmbeddedSource
-from subspace.projection import Projection
+from subspace.model.projection import Projection
 
 _PAIRS = 2000
 

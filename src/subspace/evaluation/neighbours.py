@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import unit
-from subspace.labels import Ints, Labels
+from subspace.data.labels import Ints, Labels
 
 NEIGHBOURS = 10
 _MAX_QUERIES = 1000

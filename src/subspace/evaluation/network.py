@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from subspace.labels import Column, Ints
+from subspace.data.labels import Column, Ints
 
 # Steps between two looks at the validation texts.
 _LOOK = 20

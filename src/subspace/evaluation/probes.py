@@ -11,9 +11,9 @@ import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 
 from subspace.blocks import unit
+from subspace.data.labels import Column
 from subspace.evaluation.scores import Floats, score_predictions
 from subspace.evaluation.tasks import ProbeTask
-from subspace.labels import Column
 
 Vectors = npt.NDArray[np.floating]
 Probe = Callable[..., npt.NDArray[np.generic]]

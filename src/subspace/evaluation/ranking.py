@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy.special import gammaln
 from sklearn.metrics import ndcg_score
 
-from subspace.retrieval_sets import RetrievalSet
+from subspace.data.retrieval_sets import RetrievalSet
 
 
 @dataclass(frozen=True)

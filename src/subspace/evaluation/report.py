@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from subspace.blocks import unit
+from subspace.data.labels import Column
 from subspace.evaluation.base_retrieval import BaseRetrieval
 from subspace.evaluation.disentanglement import Disentanglement, measure_disentanglement
 from subspace.evaluation.geometry import BlockGeometry, measure_geometry
@@ -24,9 +25,8 @@ from subspace.evaluation.separation import (
 from subspace.evaluation.source_probe import probe_sources
 from subspace.evaluation.swap import draw_triples, swap_accuracy
 from subspace.evaluation.tasks import Tie, association, find_ties, word_counts
-from subspace.labels import Column
-from subspace.projection import Projection
-from subspace.steering import LOW
+from subspace.model.projection import Projection
+from subspace.model.score_spread import LOW
 
 # The two models that every report is about; others are baselines.
 IN_CORPUS = "in-corpus"

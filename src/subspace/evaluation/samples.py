@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from subspace.data.labels import Labels, label_source
+from subspace.data.records import Record
 from subspace.errors import ConfigError
-from subspace.evaluation.agreement import independent_groups
+from subspace.evaluation.rank_agreement import independent_groups
 from subspace.evaluation.tasks import ProbeTask, make_tasks, why_not
-from subspace.labels import Labels, label_source
-from subspace.records import Record
 
 # Groups of training texts that can be halved, and each half cut in five.
 _MIN_GROUPS = 20

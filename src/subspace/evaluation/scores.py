@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import bootstrap, rankdata
 
-from subspace.labels import Column, Ints
+from subspace.data.labels import Column, Ints
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 

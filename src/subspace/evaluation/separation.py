@@ -9,6 +9,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from subspace.blocks import unit
+from subspace.data.labels import Labels
+from subspace.data.records import Record
 from subspace.evaluation.probes import PROBES
 from subspace.evaluation.scores import (
     Floats,
@@ -26,9 +28,7 @@ from subspace.evaluation.tasks import (
     why_not,
     word_counts,
 )
-from subspace.labels import Labels
-from subspace.projection import Projection
-from subspace.records import Record
+from subspace.model.projection import Projection
 
 RAW = "raw"
 # What the projection reads, where that is more than the last layer.

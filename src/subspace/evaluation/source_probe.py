@@ -6,13 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import unit
+from subspace.data.labels import Column
+from subspace.data.records import SPLITS
 from subspace.evaluation.probes import linear_probe
 from subspace.evaluation.scores import score_predictions
 from subspace.evaluation.separation import RAW, EmbeddedSource
 from subspace.evaluation.tasks import MIN_TEXTS, ProbeTask
-from subspace.labels import Column
-from subspace.projection import Projection
-from subspace.records import SPLITS
+from subspace.model.projection import Projection
 
 _PER_SOURCE = {"train": 300, "validation": 100, "test": 200}
 

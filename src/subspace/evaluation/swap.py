@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import unit
-from subspace.labels import Ints, Labels
+from subspace.data.labels import Ints, Labels
 
 # Cosines that differ by less are equal: a block that says nothing must not win by rounding.
 _ROUNDING = 1e-6

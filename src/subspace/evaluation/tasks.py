@@ -9,9 +9,9 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 from sklearn.metrics import cluster
 
+from subspace.data.labels import Column, Ints, Labels
+from subspace.data.records import SPLITS, Record
 from subspace.evaluation.scores import Floats
-from subspace.labels import Column, Ints, Labels
-from subspace.records import SPLITS, Record
 
 # A split with fewer labelled texts measures noise.
 MIN_TEXTS = 30

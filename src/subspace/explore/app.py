@@ -13,7 +13,7 @@ from subspace.explore.figures import heat_map, scatter
 from subspace.explore.maps import BlockMaps
 from subspace.explore.page import lay_out
 from subspace.explore.rankings import show_ranking
-from subspace.explore.report import ProbeMatrix
+from subspace.explore.separation_heat_maps import ProbeMatrix
 from subspace.explore.session import Question, Session
 from subspace.retrieval import Weights
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from subspace.data.retrieval_sets import Document, Scalar
 from subspace.evaluation.heat_maps import PROBE_TITLES
 from subspace.explore.colours import COLOURS, GREY, colour
 from subspace.explore.maps import BlockMap, BlockMaps
-from subspace.explore.report import ProbeMatrix
-from subspace.retrieval_sets import Document, Scalar
+from subspace.explore.separation_heat_maps import ProbeMatrix
 
 # What is drawn alike: its name, its members and how they are marked.
 Group = tuple[str, list[int], dict[str, object]]

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import BlockLayout
+from subspace.data.retrieval_sets import Document, Scalar
 from subspace.errors import ConfigError, IndexFolderError
 from subspace.retrieval.engines import Engine
-from subspace.retrieval_sets import Document, Scalar
 
 Points = npt.NDArray[np.float64]
 

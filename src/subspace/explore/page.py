@@ -9,7 +9,7 @@ from dash.development.base_component import Component
 from subspace.evaluation.heat_maps import PROBE_TITLES
 from subspace.explore.colours import PART_COLOURS, colour
 from subspace.explore.maps import BlockMaps
-from subspace.explore.report import ProbeMatrix
+from subspace.explore.separation_heat_maps import ProbeMatrix
 from subspace.explore.session import Session
 from subspace.retrieval import PRESETS
 from subspace.retrieval.weights import PARTS

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import BlockLayout
+from subspace.data.retrieval_sets import Document
+from subspace.model.score_spread import STEERING_SAMPLE
 from subspace.retrieval import BlockIndex, Hit, Results, Searcher, Weights
 from subspace.retrieval.engines import NumpyEngine
 from subspace.retrieval.hits import Scope
 from subspace.retrieval.queries import Query
-from subspace.retrieval_sets import Document
-from subspace.steering import STEERING_SAMPLE
 
 Vector = npt.NDArray[np.float32]
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from subspace.retrieval_sets import Document
+from subspace.data.retrieval_sets import Document
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 
-from subspace.block_probes import BlockProbes
-from subspace.cached_encoder import CachedEncoder
-from subspace.checkpoint import Checkpoint
+from subspace.data.retrieval_sets import Document
+from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.errors import ConfigError
 from subspace.labelling.annotator import Annotation
-from subspace.projection import digest_projection
-from subspace.retrieval_sets import Document
+from subspace.model import Checkpoint
+from subspace.model.linear_heads import BlockProbes
+from subspace.model.projection import digest_projection
 
 _CHUNK = 1000
 

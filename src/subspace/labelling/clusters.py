@@ -12,10 +12,10 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from subspace.cached_encoder import CachedEncoder
+from subspace.data.retrieval_sets import Document
+from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.errors import ConfigError
 from subspace.labelling.annotator import Annotation
-from subspace.retrieval_sets import Document
 
 Vectors = npt.NDArray[np.float32]
 

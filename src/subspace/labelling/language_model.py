@@ -11,16 +11,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from subspace.data.retrieval_sets import Document
 from subspace.errors import ConfigError
-from subspace.labelling.agreement import Agreement, compare_annotators
 from subspace.labelling.annotator import Annotation
+from subspace.labelling.annotator_agreement import Agreement, compare_annotators
 from subspace.labelling.language_model_answers import AnswerFile, answer_key
 from subspace.labelling.language_model_cost import CostEstimate, Prices, estimate_cost
 from subspace.labelling.language_model_endpoint import Endpoint, check_endpoint
 from subspace.labelling.language_model_prompt import make_batches, make_instructions
 from subspace.labelling.language_model_run import LanguageModelRun, asking
 from subspace.labelling.rubric import Rubric, read_rubric
-from subspace.retrieval_sets import Document
 
 _log = logging.getLogger(__name__)
 

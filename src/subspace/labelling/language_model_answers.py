@@ -13,7 +13,7 @@ from typing import Self, TypeGuard
 from filelock import FileLock, Timeout
 
 from subspace.errors import ConfigError, RecordError
-from subspace.jsonl import Problems, read_lines
+from subspace.files import Problems, read_lines
 from subspace.labelling.language_model_prompt import Factors
 
 _START = b'{"key": "t'

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from subspace.data.retrieval_sets import Document
 from subspace.errors import ConfigError
-from subspace.retrieval_sets import Document
 
 SUFFIXES = (".txt", ".md")
 # What is beyond is not read: about the 8,192 tokens of the longest encoders.

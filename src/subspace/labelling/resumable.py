@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from subspace.data.retrieval_sets import Document
 from subspace.errors import ConfigError
 from subspace.labelling.annotator import Annotation, Annotator
-from subspace.retrieval_sets import Document
 
 
 def annotate(

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subspace.jsonl import Line, Problems, read_lines, read_text
-from subspace.records import read_factors, read_origins
-from subspace.retrieval_sets import Document
+from subspace.data.records import read_factors, read_origins
+from subspace.data.retrieval_sets import Document
+from subspace.files import Line, Problems, read_lines, read_text
 
 Label = str | float
 

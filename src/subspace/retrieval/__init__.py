@@ -1,15 +1,15 @@
 """Search with a weight for recency, importance and relevance in every block."""
 
-from subspace.retrieval.bandit import WeightBandit
 from subspace.retrieval.engines import create_engine, open_engine
-from subspace.retrieval.factored_bandit import FactoredBandit
 from subspace.retrieval.hits import Hit, Results
 from subspace.retrieval.index import BlockIndex
-from subspace.retrieval.item_scope import Decay
 from subspace.retrieval.presets import PRESETS
 from subspace.retrieval.queries import Like
 from subspace.retrieval.searcher import Searcher
-from subspace.retrieval.usage_log import UsageLog, Use
+from subspace.retrieval.usage.bandit import WeightBandit
+from subspace.retrieval.usage.decay import Decay
+from subspace.retrieval.usage.factored_bandit import FactoredBandit
+from subspace.retrieval.usage.usage_log import UsageLog, Use
 from subspace.retrieval.weights import Weights
 
 __all__ = [

@@ -17,19 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import BlockLayout
+from subspace.data.retrieval_sets import Document
 from subspace.errors import ConfigError, IndexFolderError, LayoutError, WeightsError
-from subspace.projection import Projection
-from subspace.projection import digest_projection as digest_projection  # for others, too
+from subspace.model.projection import Projection
+from subspace.model.projection import digest_projection as digest_projection  # for others, too
+from subspace.model.score_spread import STEERING_SAMPLE, Steering, measure_steering
 from subspace.retrieval.engines import Engine, Found, NumpyEngine, Where, open_engine
-from subspace.retrieval.engines.protocol import check_k, check_queries
-from subspace.retrieval.history import History, require
+from subspace.retrieval.engines.engine import check_k, check_queries
 from subspace.retrieval.hits import SCOPES, Results, Scope
-from subspace.retrieval.item_scope import Decay
 from subspace.retrieval.scoring import BlockScorer, ItemScorer, Scorer
-from subspace.retrieval.usage_log import UsageLog
+from subspace.retrieval.usage.decay import Decay
+from subspace.retrieval.usage.history import History, require
+from subspace.retrieval.usage.usage_log import UsageLog
 from subspace.retrieval.weights import PARTS, Part, Weights
-from subspace.retrieval_sets import Document
-from subspace.steering import STEERING_SAMPLE, Steering, measure_steering
 
 Vector = npt.NDArray[np.float32]
 

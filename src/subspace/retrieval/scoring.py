@@ -4,11 +4,11 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import BlockLayout
+from subspace.data.retrieval_sets import Document
 from subspace.retrieval.engines import Found, Priors
-from subspace.retrieval.history import History
 from subspace.retrieval.hits import Hit
+from subspace.retrieval.usage.history import History
 from subspace.retrieval.weights import PARTS, Weights
-from subspace.retrieval_sets import Document
 
 Vector = npt.NDArray[np.float32]
 Table = npt.NDArray[np.float64]

@@ -10,20 +10,20 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from subspace.block_probes import BlockProbes, load_probes
 from subspace.blocks import BlockLayout
-from subspace.checkpoint import Checkpoint, load_checkpoint
+from subspace.data.retrieval_sets import Document
 from subspace.encoder import Encoder
 from subspace.errors import ConfigError, QueryError, WeightsError
-from subspace.retrieval.bandit import Bandit, learn
+from subspace.model import Checkpoint, load_checkpoint
+from subspace.model.linear_heads import BlockProbes, load_probes
+from subspace.retrieval.directions import Toward, read_toward, search_toward
 from subspace.retrieval.engines import Where
 from subspace.retrieval.hits import Results, Scope
 from subspace.retrieval.index import BlockIndex
 from subspace.retrieval.queries import Like, Query, items_of, texts_of
-from subspace.retrieval.toward import Toward, read_toward, search_toward
-from subspace.retrieval.usage_log import UsageLog
+from subspace.retrieval.usage.bandit import Bandit, learn
+from subspace.retrieval.usage.usage_log import UsageLog
 from subspace.retrieval.weights import Weights
-from subspace.retrieval_sets import Document
 
 AUTO = "auto"
 Vector = npt.NDArray[np.float32]

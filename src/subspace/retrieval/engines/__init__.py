@@ -6,8 +6,8 @@ from subspace.retrieval.engines.choose import (
     open_engine,
     show_target,
 )
+from subspace.retrieval.engines.engine import Engine, Found, Priors, Where
 from subspace.retrieval.engines.numpy_engine import NumpyEngine
-from subspace.retrieval.engines.protocol import Engine, Found, Priors, Where
 
 __all__ = [
     "Engine",

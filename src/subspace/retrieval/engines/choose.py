@@ -15,9 +15,9 @@ from typing import Any
 
 from subspace.blocks import BlockLayout
 from subspace.errors import ConfigError
-from subspace.retrieval.engines.folder import check_folder, read_folder
+from subspace.retrieval.engines.engine import Engine
+from subspace.retrieval.engines.index_folder import check_folder, read_folder
 from subspace.retrieval.engines.numpy_engine import NumpyEngine
-from subspace.retrieval.engines.protocol import Engine
 
 # What every engine is made with; all else are settings of its own.
 _OF_ALL = ("target", "folder", "layout", "projection_digest")

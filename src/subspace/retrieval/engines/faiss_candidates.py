@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from subspace.blocks import BlockLayout
 from subspace.errors import EngineError, IndexFolderError
-from subspace.retrieval.engines.protocol import Vectors
+from subspace.retrieval.engines.engine import Vectors
 
 Method = Literal["pq", "hnsw"]
 METHODS: tuple[Method, ...] = get_args(Method)

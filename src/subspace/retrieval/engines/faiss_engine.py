@@ -26,17 +26,9 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import BlockLayout
+from subspace.data.retrieval_sets import Document
 from subspace.errors import ConfigError, IndexFolderError
-from subspace.retrieval.engines.faiss_candidates import (
-    METHODS,
-    Candidates,
-    Ints,
-    Method,
-    import_faiss,
-)
-from subspace.retrieval.engines.folder import Stored
-from subspace.retrieval.engines.numpy_engine import NumpyEngine, widen
-from subspace.retrieval.engines.protocol import (
+from subspace.retrieval.engines.engine import (
     ROUNDING,
     Found,
     Priors,
@@ -46,8 +38,16 @@ from subspace.retrieval.engines.protocol import (
     check_queries,
     check_where,
 )
+from subspace.retrieval.engines.faiss_candidates import (
+    METHODS,
+    Candidates,
+    Ints,
+    Method,
+    import_faiss,
+)
+from subspace.retrieval.engines.index_folder import Stored
+from subspace.retrieval.engines.numpy_engine import NumpyEngine, widen
 from subspace.retrieval.engines.recall import RecallReport, measure_recall, warn_if_low
-from subspace.retrieval_sets import Document
 
 INDEX = "candidates.faiss"
 # PQ needs 624 vectors to train.

@@ -34,7 +34,17 @@ from typing import Any, Self
 import numpy as np
 
 from subspace.blocks import BlockLayout
+from subspace.data.retrieval_sets import Document
 from subspace.errors import ConfigError, EngineError
+from subspace.retrieval.engines.engine import (
+    Found,
+    Priors,
+    Vectors,
+    Where,
+    check_documents,
+    check_k,
+    check_queries,
+)
 from subspace.retrieval.engines.milvus_connection import (
     INDEXES,
     About,
@@ -55,17 +65,7 @@ from subspace.retrieval.engines.milvus_rows import (
     to_row,
     wanted_tags,
 )
-from subspace.retrieval.engines.protocol import (
-    Found,
-    Priors,
-    Vectors,
-    Where,
-    check_documents,
-    check_k,
-    check_queries,
-)
 from subspace.retrieval.engines.threshold import search_by_similarity, search_with_priors
-from subspace.retrieval_sets import Document
 
 # Milvus' own limits: hits of one query, `ef`.
 _MOST_HITS = 16_384

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from subspace.data.retrieval_sets import Document
 from subspace.errors import EngineError
-from subspace.retrieval.engines.protocol import Vectors, Where, check_where
-from subspace.retrieval_sets import Document
+from subspace.retrieval.engines.engine import Vectors, Where, check_where
 
 Row = dict[str, Any]
 

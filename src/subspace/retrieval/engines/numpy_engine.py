@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import BlockLayout
+from subspace.data.retrieval_sets import Document
 from subspace.errors import ConfigError, IndexFolderError
-from subspace.retrieval.engines.folder import KINDS, Stored, read_folder, write_folder
-from subspace.retrieval.engines.protocol import (
+from subspace.retrieval.engines.engine import (
     ROUNDING,
     Found,
     Priors,
@@ -25,7 +25,7 @@ from subspace.retrieval.engines.protocol import (
     check_queries,
     check_where,
 )
-from subspace.retrieval_sets import Document
+from subspace.retrieval.engines.index_folder import KINDS, Stored, read_folder, write_folder
 
 # Queries scored at once: their scores take 4 bytes per document each.
 _QUERIES = 64

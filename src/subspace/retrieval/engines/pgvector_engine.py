@@ -25,7 +25,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from subspace.blocks import BlockLayout
+from subspace.data.retrieval_sets import Document
 from subspace.errors import ConfigError, EngineError
+from subspace.retrieval.engines.engine import (
+    ROUNDING,
+    Found,
+    Priors,
+    Vectors,
+    Where,
+    check_documents,
+    check_k,
+    check_queries,
+)
 from subspace.retrieval.engines.pgvector_connection import Address, opening, register, said
 from subspace.retrieval.engines.pgvector_statements import (
     COUNT,
@@ -58,17 +69,6 @@ from subspace.retrieval.engines.pgvector_values import (
     to_array,
     write_json,
 )
-from subspace.retrieval.engines.protocol import (
-    ROUNDING,
-    Found,
-    Priors,
-    Vectors,
-    Where,
-    check_documents,
-    check_k,
-    check_queries,
-)
-from subspace.retrieval_sets import Document
 
 if TYPE_CHECKING:
     from psycopg import Connection, sql

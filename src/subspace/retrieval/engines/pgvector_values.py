@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from subspace.retrieval.engines.protocol import Priors, Vectors, Where, check_where
-from subspace.retrieval_sets import Scalar
+from subspace.data.retrieval_sets import Scalar
+from subspace.retrieval.engines.engine import Priors, Vectors, Where, check_where
 
 if TYPE_CHECKING:
     from psycopg import sql

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import BlockLayout
-from subspace.retrieval.engines.protocol import ROUNDING, Engine, Found, Vectors
+from subspace.retrieval.engines.engine import ROUNDING, Engine, Found, Vectors
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from subspace.retrieval.engines.protocol import ROUNDING, Found, Priors, Vectors
+from subspace.retrieval.engines.engine import ROUNDING, Found, Priors, Vectors
 
 # The items most similar to some queries (their rows), best first: that many per query, fewer only
 # if there are no more, without those that have such ids.

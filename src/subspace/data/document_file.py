@@ -1,0 +1,134 @@
+"""DocumentFile: a JSONL file of texts that is read part by part, since memory may not hold it."""
+
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from tqdm import tqdm
+
+from subspace.data.retrieval_sets import Document, iterate_documents
+from subspace.errors import RecordError
+from subspace.files import Problems
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some texts of a file that stand together.
+
+    Attributes:
+        offset: Bytes before its first line.
+        line: Number of its first line.
+        texts: How many.
+        digest: Of their ids and texts.
+    """
+
+    offset: int
+    line: int
+    texts: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class DocumentFile:
+    """Where the parts of a file begin, and what they hold.
+
+    Attributes:
+        path: The file.
+        parts: In order.
+    """
+
+    path: Path
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def scan(cls, path: Path, *, texts_per_part: int, progress: bool = False) -> Self:
+        """Reads the file once, so that every wrong line is known before any work.
+
+        Keeps 16 bytes per text meanwhile.
+
+        Raises:
+            RecordError: With every wrong line, and every id that is used twice.
+        """
+        if path.suffix == ".gz":
+            raise RecordError([f"{path}: a gzipped file cannot be read in parts; unpack it first"])
+        problems = Problems()
+        lines = iterate_documents(path, problems=problems)
+        seen = array("Q")
+        parts = []
+        with tqdm(desc="reading", unit="text", disable=not progress) as bar:
+            while found := list(islice(lines, texts_per_part)):
+                first = found[0][0]
+                documents = [document for _, document in found]
+                seen.extend(_short(document.id) for document in documents)
+                parts.append(Part(first.offset, first.number, len(found), _digest(documents)))
+                bar.update(len(found))
+        if not parts and not len(problems):
+            problems.add(str(path), "holds no texts")
+        keys = np.sort(np.frombuffer(seen, dtype=np.uint64))
+        repeated = set(keys[1:][keys[1:] == keys[:-1]].tolist())
+        if repeated:
+            _name_repeated(path, repeated, problems=problems)
+        problems.raise_if_any()
+        return cls(path, tuple(parts))
+
+    @property
+    def texts(self) -> int:
+        """How many in all."""
+        return sum(part.texts for part in self.parts)
+
+    def read(self, number: int) -> list[Document]:
+        """The texts of one part.
+
+        Raises:
+            RecordError: They are not what they were when the file was scanned.
+        """
+        part = self.parts[number]
+        problems = Problems()
+        lines = iterate_documents(self.path, problems=problems, start=(part.offset, part.line))
+        documents = [document for _, document in islice(lines, part.texts)]
+        problems.raise_if_any()
+        if _digest(documents) != part.digest:
+            raise RecordError([f"{self.path}:{part.line}: was changed after it had been scanned"])
+        return documents
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"path": str(self.path), "parts": [asdict(part) for part in self.parts]}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """What `to_json` made."""
+        return cls(Path(value["path"]), tuple(Part(**part) for part in value["parts"]))
+
+
+def _short(document_id: str) -> int:
+    return int.from_bytes(sha256(document_id.encode()).digest()[:8])
+
+
+def _digest(documents: list[Document]) -> str:
+    digest = sha256()
+    for document in documents:
+        for text in (document.id, document.text):
+            digest.update(text.encode() + b"\0")
+    return digest.hexdigest()[:32]
+
+
+def _name_repeated(path: Path, keys: set[int], *, problems: Problems) -> None:
+    """Notes every line whose id an earlier one has."""
+    first_seen: dict[str, str] = {}
+    for where, document_id in _ids(path):
+        if _short(document_id) not in keys:
+            continue
+        if document_id in first_seen:
+            problems.add(where, f"id '{document_id}' is used before, at {first_seen[document_id]}")
+        first_seen.setdefault(document_id, where)
+
+
+def _ids(path: Path) -> Iterator[tuple[str, str]]:
+    for line, document in iterate_documents(path, problems=Problems()):
+        yield line.where, document.id

@@ -1,0 +1,268 @@
+"""Records: labelled texts in JSONL, read whole or refused with every wrong line named."""
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+
+from subspace.files import Line, Problems, read_lines, read_text
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+_log = logging.getLogger(__name__)
+
+# Files of a BEIR retrieval set may lie beside records; they are not records.
+_RETRIEVAL_FILES = ("corpus.jsonl", "queries.jsonl", "corpus.jsonl.gz", "queries.jsonl.gz")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One labelled text.
+
+    Attributes:
+        id: Unique within its source.
+        text: The text itself; not empty.
+        source: Name of the labelled corpus it comes from.
+        factors: What it is labelled with: a string is a category, a number is ordered.
+        split: Which part of the source it belongs to.
+        group: Shared by the texts of one source that say the same thing, or None.
+        origins: Who gave a label, by factor, where it was no human: `measures`, `clusters`,
+            `checkpoint:NAME`, `language-model:NAME`.
+    """
+
+    id: str
+    text: str
+    source: str
+    factors: Mapping[str, str | float]
+    split: Split
+    group: str | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_records(
+    paths: Iterable[Path | str], *, exclude: Sequence[str] = ()
+) -> dict[str, tuple[Record, ...]]:
+    """Reads labelled sources.
+
+    A path is a file (one source, named after it), a folder with JSONL files (one source, named
+    after the folder), or a folder of such folders. `corpus.jsonl` and `queries.jsonl` belong to
+    retrieval sets and are passed over.
+
+    Args:
+        paths: Files or folders.
+        exclude: Names of sources to leave out.
+
+    Returns:
+        The records by source name, in reading order.
+
+    Raises:
+        RecordError: With every wrong line as `file:line: what is wrong`; nothing is returned
+            of a source that is half right.
+    """
+    problems = Problems()
+    files: dict[str, list[Path]] = {}
+    left_out = set()
+    for path in map(Path, paths):
+        found = _find_sources(path)
+        if not found and not any((path / name).is_file() for name in _RETRIEVAL_FILES):
+            problems.add(str(path), "holds no records (*.jsonl or *.jsonl.gz)")
+        for name, source_files in found.items():
+            if name in files:
+                problems.add(str(path), f"a second source is called '{name}'; rename one")
+            elif name in exclude:
+                left_out.add(name)
+            else:
+                files[name] = source_files
+    for name in exclude:
+        if name not in left_out:  # perhaps mistyped; perhaps a configuration for more data
+            known = ", ".join(sorted({*files, *left_out}))
+            _log.warning("there is no source '%s' to leave out; there are %s", name, known)
+    sources = {
+        name: _read_source(name, source_files, problems=problems)
+        for name, source_files in files.items()
+    }
+    if not any(sources.values()) and not len(problems):
+        problems.add(", ".join(map(str, paths)), "no records at all")
+    _check_kinds(sources, problems=problems)
+    problems.raise_if_any()
+    return sources
+
+
+def assign_split(key: str) -> Split:
+    """A split that depends on nothing but `key`: 80 % train, 10 % validation, 10 % test."""
+    bucket = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) % 10
+    return "train" if bucket < 8 else "validation" if bucket == 8 else "test"
+
+
+def hash_records(records: Iterable[Record]) -> str:
+    """sha256 over everything the records say, whatever file or key order it came in."""
+    digest = hashlib.sha256()
+    for record in records:
+        line = [record.id, record.text, record.group, sorted(record.factors.items()), record.split]
+        if record.origins:
+            line.append(sorted(record.origins.items()))
+        digest.update(json.dumps(line, ensure_ascii=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _find_sources(path: Path) -> dict[str, list[Path]]:
+    if not path.is_dir():
+        name = path.name.removesuffix(".gz").removesuffix(".jsonl")
+        return {name if name != "records" else path.absolute().parent.name: [path]}
+    own = [
+        file
+        for pattern in ("*.jsonl", "*.jsonl.gz")
+        for file in sorted(path.glob(pattern))
+        if file.name not in _RETRIEVAL_FILES
+    ]
+    if own:
+        return {path.absolute().name: own}
+    found: dict[str, list[Path]] = {}
+    for folder in sorted(child for child in path.iterdir() if child.is_dir()):
+        files = _find_sources(folder)
+        if folder.name in files:  # one level only: a source is a direct child
+            found[folder.name] = files[folder.name]
+    return found
+
+
+def _read_source(name: str, files: Sequence[Path], *, problems: Problems) -> tuple[Record, ...]:
+    lines: list[Line] = []
+    for path in files:
+        before = len(lines), len(problems)
+        lines.extend(read_lines(path, problems=problems))
+        if (len(lines), len(problems)) == before:
+            problems.add(str(path), "holds no records")
+    file_has_splits = any("split" in line.value for line in lines)
+    records: list[Record] = []
+    first_seen: dict[str, str] = {}
+    split_of_group: dict[str, tuple[Split, str]] = {}
+    for line in lines:
+        record = _read_record(line, source=name, needs_split=file_has_splits, problems=problems)
+        if record is None:
+            continue
+        if record.id in first_seen:
+            problems.add(line.where, f"id '{record.id}' is used before, at {first_seen[record.id]}")
+            continue
+        first_seen[record.id] = line.where
+        if record.group is not None:
+            split, where = split_of_group.setdefault(record.group, (record.split, line.where))
+            if split != record.split:
+                problems.add(
+                    line.where,
+                    f"group '{record.group}' is in '{record.split}' here and in '{split}' at "
+                    f"{where}; parallel texts must share a split",
+                )
+        records.append(record)
+    return tuple(records)
+
+
+def _read_record(
+    line: Line, *, source: str, needs_split: bool, problems: Problems
+) -> Record | None:
+    value, where = line.value, line.where
+    record_id = read_text(value, "id", where=where, problems=problems)
+    text = read_text(value, "text", where=where, problems=problems)
+    group = value.get("group")
+    if group is not None and read_text(value, "group", where=where, problems=problems) is None:
+        return None
+    factors = read_factors(value.get("factors"), where=where, problems=problems)
+    if record_id is None or text is None or factors is None:
+        return None
+    origins = read_origins(value.get("origins"), factors=factors, where=where, problems=problems)
+    if origins is None:
+        return None
+    split = value.get("split") if needs_split else assign_split(group or record_id)
+    if split not in SPLITS:
+        problems.add(where, f"'split' must be one of {', '.join(SPLITS)}, got {split!r:.60}")
+        return None
+    return Record(
+        id=record_id,
+        text=text,
+        source=source,
+        factors=factors,
+        split=cast(Split, split),
+        group=group,
+        origins=origins,
+    )
+
+
+def read_factors(
+    value: object, *, where: str, problems: Problems
+) -> Mapping[str, str | float] | None:
+    """Labels by factor, one at least; None, and a problem noted, if something is wrong."""
+    if not isinstance(value, dict) or not value:
+        problems.add(where, f"'factors' must name at least one factor, got {value!r:.60}")
+        return None
+    factors: dict[str, str | float] = {}
+    for name, label in value.items():
+        number = _to_number(label)
+        if number is not None:
+            factors[name] = number
+        elif isinstance(label, str) and label.strip() and _is_encodable(name + label):
+            factors[name] = label
+        else:
+            problems.add(
+                where, f"factor '{name}' must be a text or a finite number, got {label!r:.60}"
+            )
+            return None
+    return factors
+
+
+def read_origins(
+    value: object, *, factors: Mapping[str, str | float], where: str, problems: Problems
+) -> Mapping[str, str] | None:
+    """Who gave which of the labels; None, and a problem noted, if something is wrong."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        problems.add(where, f"'origins' must say who gave a label, by factor, got {value!r:.60}")
+        return None
+    for name, origin in value.items():
+        if name not in factors:
+            problems.add(where, f"'origins' names '{name}', which 'factors' does not")
+            return None
+        if not isinstance(origin, str) or not origin.strip() or not _is_encodable(origin):
+            problems.add(where, f"the origin of '{name}' must be a text, got {origin!r:.60}")
+            return None
+    return value
+
+
+def _is_encodable(text: str) -> bool:
+    """Whether it is free of halves of surrogate pairs, which no file and no tensor can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _to_number(label: object) -> float | None:
+    if isinstance(label, bool) or not isinstance(label, int | float):
+        return None
+    try:
+        number = float(label)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _check_kinds(sources: Mapping[str, Sequence[Record]], *, problems: Problems) -> None:
+    """A factor is a category everywhere or a number everywhere."""
+    first: dict[str, tuple[type, str]] = {}
+    for name, records in sources.items():
+        told: set[str] = set()
+        for record in records:
+            for factor, label in record.factors.items():
+                kind, where = first.setdefault(factor, (type(label), f"{name}/{record.id}"))
+                if kind is not type(label) and factor not in told:
+                    told.add(factor)
+                    problems.add(
+                        f"{name}/{record.id}",
+                        f"factor '{factor}' is {label!r} here and a "
+                        f"{'text' if kind is str else 'number'} at {where}; use one kind",
+                    )

@@ -1,0 +1,169 @@
+"""A projection as modules of sentence-transformers: no code but the library's own.
+
+One block is `Pooling`, `Normalize`, `Dense` (W x - W mu - c), `Normalize`. Several are harder: the
+library normalises whole vectors, and each block must have unit length. It also normalises tokens,
+and its `Pooling` puts a vector that it finds as `cls_token_embeddings` before what it pools. So
+blocks are made on the token that holds the pooled text, normalised there, and appended one by one:
+
+    token_states         the text's embedding x, as a token
+    token_embeddings     Dense, Normalize: one block of it, of unit length
+    sentence_embedding   Pooling: the blocks so far, and this one
+    cls_token_embeddings a copy of that, for the next
+
+Last-token pooling has such a token. Mean pooling gets one from `HierarchicalTokenPooling` with a
+single cluster, which is the mean of all tokens. The other poolings have none.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from subspace.errors import ConfigError
+from subspace.model.export.selection import Selection
+
+# Where tokens are averaged to one: more than any text has tokens.
+_ONE_CLUSTER = 1e9
+_ENDS_IN_A_TOKEN = ("mean", "lasttoken")
+_QUERY, _DOCUMENT = "query", "document"
+
+Array = npt.NDArray[Any]
+Modules = list[Any]  # of sentence-transformers, which is imported where it is used
+
+
+def check_exportable(selection: Selection, *, pooling: str) -> None:
+    """Refuses what the library's modules cannot give exactly.
+
+    Raises:
+        ConfigError: With what to do instead.
+    """
+    from torch import nn
+
+    names = selection.projection.layout.names
+    if len(names) == 1:
+        return
+    if pooling not in _ENDS_IN_A_TOKEN:
+        raise ConfigError(
+            f"the encoder pools by {pooling!r}, with which sentence-transformers can give one "
+            f"block to a vector, but not several: export each alone, such as --weights {names[0]}=1"
+        )
+    taken = {_QUERY, _DOCUMENT, *dir(nn.ModuleDict())}
+    for name in names:
+        if name in taken or not name.replace("-", "_").isidentifier():
+            raise ConfigError(
+                f"block '{name}' cannot be the name of a task in sentence-transformers: export it "
+                f"alone, with --weights {name}=1"
+            )
+
+
+def build_modules(selection: Selection, *, pooling: str) -> Modules:
+    """What comes after the transformer.
+
+    One block without a matrix of its own for queries is a plain chain. Anything else has a
+    `Router` with the tasks `document` (the default), `query` and, with several blocks, the name
+    of each: that block of a document alone (`NAME-query`: of a query, where they differ).
+    """
+    from sentence_transformers.base.modules import Normalize, Router
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    projection = selection.projection
+    sides = {_DOCUMENT: (projection.weight, projection.offset)}
+    if projection.query is not None:
+        sides[_QUERY] = (projection.query.weight, projection.query.offset)
+    if len(projection.layout) == 1:
+        head: Modules = [Pooling(projection.input_dim, pooling), Normalize()]
+        routes = {side: [_dense(*_affine(selection, *w)), Normalize()] for side, w in sides.items()}
+        if len(routes) == 1:
+            return [*head, *routes[_DOCUMENT]]
+        return [*head, Router(routes, default_route=_DOCUMENT)]
+    routes = {}
+    for side, (weight, offset) in sides.items():
+        blocks = _make_blocks(selection, weight=weight, offset=offset)
+        routes[side] = _join(blocks, scales=selection.scales)
+        suffix = "" if side == _DOCUMENT else f"-{side}"
+        routes |= {f"{name}{suffix}": modules for name, modules in blocks.items()}
+    routes.setdefault(_QUERY, routes[_DOCUMENT])
+    routes = {_DOCUMENT: routes.pop(_DOCUMENT), **routes}  # the first gives the dimension
+    return [*_tokens(pooling, tasks=routes), Router(routes, default_route=_DOCUMENT)]
+
+
+def _tokens(pooling: str, *, tasks: Mapping[str, Any]) -> Modules:
+    """Makes `token_states`, of which the last token holds x."""
+    from sentence_transformers.base.modules import Normalize
+    from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
+
+    modules: Modules = [Normalize("token_embeddings", "token_states")]
+    if pooling == "mean":
+        mean = HierarchicalTokenPooling(_ONE_CLUSTER, num_protected_tokens=0, tasks=list(tasks))
+        modules.insert(0, mean)
+    return modules
+
+
+def _make_blocks(
+    selection: Selection, *, weight: Array, offset: Array | None
+) -> dict[str, Modules]:
+    """By block, what makes it from `token_states`: as the last token, and as the vector."""
+    from sentence_transformers.base.modules import Normalize
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    layout = selection.projection.layout
+    matrix, bias = _affine(selection, weight, offset)
+    return {
+        name: [
+            _dense(
+                matrix[layout.slice(name)],
+                bias[layout.slice(name)],
+                read="token_states",
+                write="token_embeddings",
+            ),
+            Normalize("token_embeddings"),
+            Pooling(width, "lasttoken"),
+        ]
+        for name, width in layout.to_widths().items()
+    }
+
+
+def _join(blocks: Mapping[str, Modules], *, scales: Array) -> Modules:
+    """One vector of all blocks, each multiplied by its scale."""
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    chain: Modules = []
+    width = 0
+    for make, normalise, pool in blocks.values():
+        if chain:
+            copy = np.eye(width)
+            chain.append(_dense(copy, read="sentence_embedding", write="cls_token_embeddings"))
+            pool = Pooling(pool.embedding_dimension, ("cls", "lasttoken"))
+        chain += [make, normalise, pool]
+        width += pool.embedding_dimension
+    return [*chain, _dense(np.diag(scales))]
+
+
+def _affine(selection: Selection, weight: Array, offset: Array | None) -> tuple[Array, Array]:
+    """W and -(W mu + c): the bias is summed in float64."""
+    centre = weight.astype(np.float64) @ selection.projection.mean.astype(np.float64)
+    return weight, -(centre if offset is None else centre + offset)
+
+
+def _dense(
+    matrix: Array,
+    bias: Array | None = None,
+    *,
+    read: str = "sentence_embedding",
+    write: str = "sentence_embedding",
+) -> Any:
+    import torch
+    from sentence_transformers.base.modules import Dense
+
+    rows, columns = matrix.shape
+    return Dense(
+        columns,
+        rows,
+        bias=bias is not None,
+        activation_function=None,
+        init_weight=torch.tensor(matrix, dtype=torch.float32),
+        init_bias=None if bias is None else torch.tensor(bias, dtype=torch.float32),
+        module_input_name=read,
+        module_output_name=write,
+    )

@@ -1,0 +1,242 @@
+"""A checkpoint as a folder that `SentenceTransformer(folder)` opens, without this package."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subspace.encoder import Encoder
+from subspace.encoder.model_files import locate_model
+from subspace.errors import CheckpointError, ConfigError
+from subspace.model import Checkpoint
+from subspace.model.export.library_modules import build_modules, check_exportable
+from subspace.model.export.selection import Selection
+
+TOLERANCE = 1e-5
+_LIBRARY = "sentence-transformers>=6.2"
+_CHECKED_ON = ("Short.", "Two sentences. The second is a little longer, with 3 commas, or so.")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        folder: Where.
+        widths: Width of each block of a vector, in order.
+        difference: The largest difference between its vectors and this package's, in any
+            dimension of a few texts.
+    """
+
+    folder: Path
+    widths: Mapping[str, int]
+    difference: float
+
+
+def export_sentence_transformers(
+    checkpoint: Checkpoint,
+    folder: Path | str,
+    *,
+    weights: Mapping[str, float] | None = None,
+    dims: Mapping[str, int] | None = None,
+    model: str | None = None,
+    card: Mapping[str, Any] | None = None,
+) -> Exported:
+    """Writes the folder, whole or not at all, and checks that it gives the same vectors.
+
+    Args:
+        checkpoint: Of an encoder's last layer.
+        folder: New or empty.
+        weights: Folded into the vectors, by block: their inner product is then the weighted mean
+            of the blocks' cosines. None leaves each block at unit length, as `subspace embed`.
+        dims: How many leading dimensions of a block to keep.
+        model: Where the encoder lies, if not where the checkpoint says.
+        card: Of `Checkpoint.generate_model_card`: `report` and `licences`.
+
+    Raises:
+        ConfigError: The folder is not empty, the library is missing, or its modules cannot give
+            these blocks exactly.
+        EncoderError: The encoder cannot be had.
+        CheckpointError: It is another encoder, or the folder gives other vectors.
+    """
+    target = Path(folder)
+    _check_folder(target)
+    selection = Selection.make(checkpoint.projection, weights=weights, dims=dims)
+    widths = selection.projection.layout.to_widths()
+    with _quiet_library():
+        check_exportable(selection, pooling=checkpoint.fingerprint.pooling)
+        encoder = _open_encoder(checkpoint, model=model)
+        name = target.resolve().name
+        readme = checkpoint.generate_model_card(
+            name=name,
+            use=_how_to_use(selection, name=name),
+            cut=None if selection.is_whole(checkpoint.projection) else widths,
+            library_name="sentence-transformers",
+            pipeline_tag="sentence-similarity",
+            **(card or {}),
+        )
+        with _partial(target) as partial:
+            _save(partial, selection=selection, encoder=encoder)
+            (partial / "README.md").write_text(str(readme), encoding="utf-8")
+            for path in partial.rglob("*.safetensors"):
+                path.chmod(0o644)  # safetensors makes it private
+            difference = _compare(partial, selection=selection, encoder=encoder)
+            os.replace(partial, target)
+    return Exported(folder=target, widths=widths, difference=difference)
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        if folder.resolve() == Path.cwd():
+            raise ConfigError(
+                f"{folder} is the working directory, which cannot be replaced: give a new folder"
+            )
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(f"{folder} is not empty: choose a new folder, or empty it first")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder.parent).close()
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder}: {error}") from error
+
+
+def _open_encoder(checkpoint: Checkpoint, *, model: str | None) -> Encoder:
+    """Opens the encoder; refuses what the library would run otherwise than this package."""
+    spec, fingerprint = checkpoint.encoder_spec(model=model), checkpoint.fingerprint
+    encoder = Encoder(spec)
+    checkpoint.check_encoder(encoder.fingerprint)
+    last = Encoder(replace(spec, layers=(-1,))).fingerprint.layers
+    if fingerprint.layers != last:
+        raise ConfigError(
+            f"the checkpoint reads the encoder's layers {list(fingerprint.layers)}, and modules of "
+            f"sentence-transformers give the last one ({last[0]}) alone: train a checkpoint with "
+            "`data.encoder.layers: [-1]` to export it, or search with this one in subspace"
+        )
+    if fingerprint.dtype != "float32":
+        raise ConfigError(
+            f"the checkpoint was trained on {fingerprint.dtype}, in which sentence-transformers "
+            "would compute the blocks as well, to two digits: train with `data.encoder.dtype: "
+            "float32` to export it"
+        )
+    return encoder
+
+
+@contextmanager
+def _quiet_library() -> Iterator[None]:
+    """Says what is missing if the library is, and keeps its progress bars from being shown."""
+    from transformers.utils import logging
+
+    shows_bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        from sentence_transformers.multi_vector_encoder import modules  # noqa: F401  # new in 6.0
+
+        yield
+    except ImportError as error:
+        raise ConfigError(
+            f"this export needs {_LIBRARY} ({error}); run: pip install 'subspace[export]'"
+        ) from error
+    finally:
+        if shows_bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _partial(target: Path) -> Iterator[Path]:
+    """A folder beside the target, gone afterwards unless it was moved."""
+    try:
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            partial.chmod(0o755)
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {target}: {error}") from error
+
+
+def _save(folder: Path, *, selection: Selection, encoder: Encoder) -> None:
+    """Writes the library's folder: its transformer, then the modules of the blocks."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    fingerprint = encoder.fingerprint
+    files = locate_model(encoder.spec.model, revision=encoder.spec.revision)
+    options = {"dtype": torch.float32}
+    loaded = SentenceTransformer(str(files.folder), device="cpu", model_kwargs=options)
+    transformer: Any = loaded[0]
+    transformer.max_seq_length = fingerprint.max_length
+    transformer.unpad_inputs = False  # blocks are made on tokens, each text's in a row of its own
+    SentenceTransformer(
+        modules=[transformer, *build_modules(selection, pooling=fingerprint.pooling)],
+        device="cpu",
+        prompts={"query": fingerprint.query_prompt, "document": fingerprint.document_prompt},
+        # Without a task texts are documents, here as there.
+        default_prompt_name="document" if fingerprint.document_prompt else None,
+        similarity_fn_name="cosine",
+    ).save(str(folder), create_model_card=False)
+    path = folder / "config_sentence_transformers.json"
+    name, _, floor = _LIBRARY.partition(">=")
+    settings = {**json.loads(path.read_text("utf-8")), "requirements": {name: f">={floor}"}}
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _compare(folder: Path, *, selection: Selection, encoder: Encoder) -> float:
+    """The largest difference between the folder's vectors and this package's.
+
+    Raises:
+        CheckpointError: It is above the tolerance.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    opened = SentenceTransformer(str(folder), device="cpu")
+    texts = [*_CHECKED_ON, "word " * 2 * encoder.fingerprint.max_length]
+    documents = selection(encoder.encode(texts), queries=False)
+    queries = selection(encoder.encode(texts, kind="query"), queries=True)
+    difference = max(
+        float(np.abs(opened.encode_document(texts) - documents).max()),
+        float(np.abs(opened.encode_query(texts) - queries).max()),
+    )
+    if not difference <= TOLERANCE:
+        raise CheckpointError(
+            f"sentence-transformers gives other vectors for this encoder (by {difference:.1g}): "
+            "nothing was written"
+        )
+    return difference
+
+
+def _how_to_use(selection: Selection, *, name: str) -> str:
+    """For the card: what a vector is, and how to get one."""
+    layout = selection.projection.layout
+    blocks = ", ".join(f"{block} {width}" for block, width in layout.to_widths().items())
+    weighted = len(layout) > 1 and len({*selection.scale.values(), 1.0}) > 1
+    meaning = (
+        "Each block has unit length: the inner product of two is the sum of the blocks' cosines."
+    )
+    if weighted:
+        shares = ", ".join(f"{block} {scale**2:.3g}" for block, scale in selection.scale.items())
+        meaning = (
+            f"Weights are folded in ({shares}): vectors have unit length, and the inner product of "
+            "two is the weighted mean of the blocks' cosines. Other weights need another export."
+        )
+    lines = [
+        "```python",
+        "from sentence_transformers import SentenceTransformer",
+        "",
+        f'model = SentenceTransformer("{name}")',
+        "documents = model.encode_document(texts)",
+        "queries = model.encode_query(questions)",
+    ]
+    if len(layout) > 1:
+        first = layout.names[0]
+        asked = first if selection.projection.query is None else f"{first}-query"
+        lines.append(f'model.encode(texts, task="{first}")  # that block of documents alone')
+        lines.append(f'model.encode(questions, task="{asked}", prompt_name="query")')
+    lines += ["```", "", f"Block by block, a vector has the dimensions: {blocks}.", "", meaning]
+    return "\n".join(lines)

@@ -1,0 +1,200 @@
+"""Checkpoints on the Hugging Face hub: found in its cache, fetched, pushed."""
+
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelHubMixin
+
+from subspace.errors import CheckpointError
+from subspace.model.checkpoint_folder import COMPANIONS, CONFIG, TENSORS, is_ours
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class HubId:
+    """A repository on the hub.
+
+    Attributes:
+        name: `owner/name`.
+        revision: Branch, tag or commit; None for the newest on the main branch.
+    """
+
+    name: str
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "HubId | None":
+        """Reads `owner/name` or `owner/name@revision`; None if it reads like a path.
+
+        So does `folder/name` where there is such a folder, unless a revision is named.
+        """
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+        name, at, revision = text.partition("@")
+        owner = name.partition("/")[0]
+        if name.count("/") != 1 or (at and not revision) or (not at and Path(owner).is_dir()):
+            return None
+        try:
+            validate_repo_id(name)
+        except HFValidationError:
+            return None
+        return cls(name, revision or None)
+
+    def __str__(self) -> str:
+        return self.name if self.revision is None else f"{self.name}@{self.revision}"
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it names a commit, which never changes."""
+        return self.revision is not None and _COMMIT.fullmatch(self.revision) is not None
+
+
+def fetch(hub_id: HubId, **options: Any) -> Path:
+    """The folder of a checkpoint on the hub; a pinned one in the cache needs no network.
+
+    Args:
+        hub_id: What to fetch; without a commit the hub is asked for the newest, and the cache
+            stands in where it cannot be reached.
+        options: `token`, `cache_dir`, `force_download` and `local_files_only` of
+            `huggingface_hub.snapshot_download`.
+
+    Raises:
+        CheckpointError: It is neither on this machine nor to be had from the hub, or has no
+            checkpoint in it.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def download(**more: Any) -> Path:
+        wanted = [CONFIG, TENSORS, *COMPANIONS]
+        found = snapshot_download(
+            hub_id.name, revision=hub_id.revision, allow_patterns=wanted, **{**options, **more}
+        )
+        return Path(found)
+
+    if hub_id.pinned and not options.get("force_download"):
+        try:
+            found = download(local_files_only=True)
+            if not _missing(found):  # else a download that was interrupted
+                return found
+        except LocalEntryNotFoundError:
+            pass
+    try:
+        found = download()
+    except (OSError, _transport_error()) as error:
+        raise CheckpointError(
+            f"checkpoint '{hub_id}' is neither whole on this machine nor to be had from the hub "
+            f"({_reason(error)}); give the path of a downloaded copy, or connect to the network "
+            "once"
+        ) from error
+    missing = _missing(found)
+    if missing:
+        raise CheckpointError(
+            f"'{hub_id}' is no checkpoint, or its download was interrupted: {found} has no "
+            f"{missing}"
+        )
+    return found
+
+
+def push(checkpoint: ModelHubMixin, hub_id: str, *, private: bool | None, **card: Any) -> str:
+    """Pushes a checkpoint with its card; makes the repository if there is none.
+
+    Args:
+        checkpoint: What to push.
+        hub_id: `owner/name`.
+        private: Of a new repository; None for the owner's default.
+        card: Of `Checkpoint.generate_model_card`.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        CheckpointError: The name is none of a repository, the repository holds another model, or
+            the hub refuses or cannot be reached.
+        ConfigError: The report or the licences of the card cannot be used.
+    """
+    named = HubId.parse(f"{hub_id}@main") if "@" not in hub_id else None
+    if named is None:
+        raise CheckpointError(
+            f"'{hub_id}' cannot be the name of a repository: give OWNER/NAME, of letters, digits, "
+            "'-', '_' and '.'"
+        )
+    checkpoint.generate_model_card(**card)  # what is wrong with it is said before anything is made
+    try:
+        return checkpoint.push_to_hub(
+            hub_id,
+            private=private,
+            commit_message="Checkpoint of subspace",
+            model_card_kwargs=card,
+        )
+    except (OSError, _transport_error()) as error:
+        raise CheckpointError(f"cannot push to '{hub_id}': {_reason(error)}") from error
+
+
+def kept_files(name: str, *, token: str | bool | None = None) -> list[str]:
+    """What of a repository is not written over: a card that was written by hand.
+
+    Raises:
+        CheckpointError: It holds another model.
+        OSError: The hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    from subspace.model.model_card import CARD, is_by_hand
+
+    api = HfApi(token=token)
+    try:
+        found = api.model_info(name)
+    except GatedRepoError:
+        raise
+    except RepositoryNotFoundError:  # or one that is private: then the push itself is refused
+        return []
+    there = {file.rfilename for file in found.siblings or ()}
+    with tempfile.TemporaryDirectory() as folder:
+        for file in there & {CONFIG, CARD}:
+            api.hf_hub_download(name, file, revision=found.sha, local_dir=folder)
+        taken = [file for file in (CONFIG, TENSORS, *COMPANIONS) if file in there]
+        if taken and not is_ours(Path(folder) / CONFIG):
+            raise CheckpointError(
+                f"{taken[0]} of '{name}' was not written by subspace, or is damaged: choose "
+                "another repository, or delete the file there"
+            )
+        return [CARD] if is_by_hand(Path(folder) / CARD) else []
+
+
+def _missing(folder: Path) -> str:
+    """What a snapshot lacks; empty if nothing."""
+    return next((name for name in (CONFIG, TENSORS) if not (folder / name).is_file()), "")
+
+
+def _transport_error() -> type[Exception]:
+    """What the hub's client raises where a connection fails: of httpx or its successor."""
+    from huggingface_hub import errors
+
+    error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
+    return error
+
+
+def _reason(error: Exception) -> str:
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, RevisionNotFoundError):
+        return "the hub has no such revision"
+    if isinstance(error, GatedRepoError):
+        return "its owner has to grant access: ask on its page, then `hf auth login`"
+    if isinstance(error, RepositoryNotFoundError):
+        return "the hub has no such repository, or it is private: `hf auth login`"
+    if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+        return "the hub refuses: `hf auth login` with a token that may write there"
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,311 @@
+"""The model card of a checkpoint, written from what was measured and from what its user states.
+
+Nothing is guessed: a licence that nobody states is "not stated", a figure that nobody measured is
+named as missing.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Template
+
+from subspace.errors import CheckpointError
+from subspace.markdown import table
+from subspace.model.licences import NOT_STATED, Licences, read_licences
+from subspace.model.separation_report import Report, read_report
+
+CARD = "README.md"
+_MARK = "<!-- written by subspace -->"
+_TEMPLATE = Path(__file__).with_suffix(".md")
+_MODELS = ("cross-corpus", "in-corpus")
+_PROBES = {"linear": "linear", "neighbours": "nearest neighbours", "network": "small network"}
+# From here on a block is said to tell of another factor, or to have lost of its own.
+_LEAKS = 0.3
+_KEEPS = 0.8
+
+Manifest = Mapping[str, Any]
+Matrix = Mapping[str, Any]
+
+
+def make_card(
+    manifest: Manifest,
+    *,
+    digest: str,
+    name: str = "checkpoint",
+    report: Path | str | None = None,
+    cut: Mapping[str, int] | None = None,
+    licences: Path | str | None = None,
+    use: str | None = None,
+    queries: bool = False,
+    **metadata: Any,
+) -> ModelCard:
+    """Writes the card.
+
+    Args:
+        manifest: Of the checkpoint.
+        digest: `digest_projection` of it, for the report to be compared with.
+        name: What to call it and, as a hub id, load it by.
+        report: Folder that `subspace probe --output` wrote; None if nothing was measured.
+        cut: Widths of what is left where blocks were cut or weighted; the report's figures, which
+            are of the whole, are then left out.
+        licences: YAML file of what is known of licences (see `read_licences`).
+        use: How to use it, in Markdown; None for the commands of this package.
+        queries: Whether queries are projected apart.
+        metadata: Of `huggingface_hub.ModelCardData`, over what is found here.
+
+    Raises:
+        ConfigError: The report is missing or of another checkpoint, or the licences are unusable.
+    """
+    found = None
+    if report is not None:
+        found = read_report(report, manifest=manifest, digest=digest)
+    limits = list(_limits(manifest, report=found, cut=cut is not None))
+    if cut is not None:
+        manifest, found = {**manifest, "blocks": dict(cut)}, None
+    stated = Licences()
+    if licences is not None:
+        stated = read_licences(licences, sources=manifest["data"])
+    text = Template(_TEMPLATE.read_text("utf-8"), trim_blocks=True, lstrip_blocks=True).render(
+        card_data=_metadata(manifest, name=name, report=found, licences=stated, **metadata),
+        mark=_MARK,
+        name=name,
+        use=use or _use(manifest, name=name),
+        blocks=_table(("block", "dimensions"), manifest["blocks"].items()),
+        encoder=_encoder(manifest),
+        queries=queries,
+        data=_data(manifest, licences=stated),
+        licence=f"Licence of the tensors: {stated.checkpoint or NOT_STATED}.",
+        report=found,
+        summary=_summary(found) if found else "",
+        matrices=[(model.capitalize(), _show(one)) for model, one in _linear(found).items()],
+        base=_base(found) if found else "",
+        limits=limits,
+    )
+    return ModelCard(text)
+
+
+def write_card(card: ModelCard, folder: Path) -> bool:
+    """Writes `README.md`, but not over one that was written by hand.
+
+    Returns:
+        Whether it was written.
+
+    Raises:
+        CheckpointError: The disk refuses.
+    """
+    path = folder / CARD
+    try:
+        if is_by_hand(path):
+            return False
+        path.write_text(str(card), encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"cannot write the model card {path}: {error}") from error
+    return True
+
+
+def is_by_hand(path: Path) -> bool:
+    """Whether there is a card that this package did not write."""
+    return path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace")
+
+
+def _metadata(
+    manifest: Manifest, *, name: str, report: Report | None, licences: Licences, **more: Any
+) -> ModelCardData:
+    """The block at the top that the hub reads."""
+    fingerprint = manifest["encoder"]["fingerprint"]
+    on_hub = not fingerprint["revision"].startswith("sha256:")
+    results = list(_eval_results(report)) if report else []
+    fields = {
+        "library_name": "subspace",
+        "pipeline_tag": "feature-extraction",
+        "tags": ["subspace", "factored-embeddings"],
+        "license": licences.checkpoint,
+        "base_model": fingerprint["model"] if on_hub else None,
+        "model_name": name if results else None,
+        "eval_results": results or None,
+    }
+    return ModelCardData(**{**fields, **more})
+
+
+def _eval_results(report: Report) -> Iterator[EvalResult]:
+    for model, matrix in _linear(report).items():
+        for metric, value in _means(matrix).items():
+            if value is not None:
+                yield EvalResult(
+                    task_type="feature-extraction",
+                    dataset_type=model,
+                    dataset_name=f"{model} test texts",
+                    metric_type=metric,
+                    metric_name=f"{metric}, linear probe",
+                    metric_value=round(value, 4),
+                )
+    for one in report["base_retrieval"]:
+        yield EvalResult(
+            task_type="text-retrieval",
+            dataset_type=one["name"],
+            dataset_name=one["name"],
+            metric_type="ndcg_at_10",
+            metric_value=round(one["ndcg"], 4),
+        )
+
+
+def _use(manifest: Manifest, *, name: str) -> str:
+    first = next(iter(manifest["blocks"]))
+    return f"""\
+    subspace index --checkpoint {name} --input F.jsonl --output runs/index
+    subspace search --checkpoint {name} --index runs/index --query TEXT --weights {first}=1
+
+```python
+from subspace import load_checkpoint
+
+checkpoint = load_checkpoint("{name}")
+```
+
+`{name}@COMMIT` pins what is loaded, and needs no network once it was downloaded."""
+
+
+def _encoder(manifest: Manifest) -> str:
+    fingerprint = manifest["encoder"]["fingerprint"]
+    fields = ("model", "revision", "pooling", "layers", "max_length", "dtype")
+    prompts = ("query_prompt", "document_prompt")
+    rows = [(key, fingerprint[key]) for key in fields]
+    rows += [(key, f"`{fingerprint[key]!r}`") for key in prompts if fingerprint[key]]
+    return _table(("setting", "value"), rows)
+
+
+def _data(manifest: Manifest, *, licences: Licences) -> str:
+    if not manifest["data"]:
+        return "What it was fitted on is not stated."
+    rows = [
+        (source, *licences.sources.get(source, (NOT_STATED, "")), f"`{sha256[:12]}`")
+        for source, sha256 in manifest["data"].items()
+    ]
+    return _table(("fitted on", "licence", "attribution", "sha256 of its records"), rows)
+
+
+def _linear(report: Report | None) -> dict[str, Matrix]:
+    """The linear probe's matrix by model, the one to judge by first."""
+    found = {model: _matrix(report, model=model, probe="linear") for model in _MODELS}
+    return {model: matrix for model, matrix in found.items() if matrix is not None}
+
+
+def _matrix(report: Report | None, *, model: str, probe: str) -> Matrix | None:
+    wanted = {"model": model, "probe": probe, "controlled": True}
+    for matrix in report["matrices"] if report else ():
+        if wanted.items() <= matrix.items():
+            return dict(matrix)
+    return None
+
+
+def _means(matrix: Matrix) -> dict[str, float | None]:
+    """Selectivity, mean retention, and mean leakage into the blocks that have a factor."""
+    own, others = matrix["retention"], matrix["leakage"]
+    leaks = [others[block] for block in own if block in others]
+    return {
+        "selectivity": matrix["selectivity"],
+        "retention": sum(own.values()) / len(own) if own else None,
+        "leakage": sum(leaks) / len(leaks) if leaks else None,
+    }
+
+
+def _summary(report: Report) -> str:
+    rows = []
+    for model in _MODELS:
+        for probe, said in _PROBES.items():
+            matrix = _matrix(report, model=model, probe=probe)
+            if matrix is not None:
+                mean = _means(matrix)
+                low, high = matrix["selectivity_interval"] or (None, None)
+                between = f"{_number(low)} to {_number(high)}"
+                numbers = (mean["retention"], mean["leakage"])
+                rows.append((model, said, _number(mean["selectivity"]), between, *numbers))
+    header = ("blocks", "probe", "selectivity", "95 % interval", "retention", "leakage")
+    return _table(header, rows)
+
+
+def _show(matrix: Matrix) -> str:
+    rows = [
+        (
+            block,
+            *(
+                f"**{_number(value)}**" if block == factor else value
+                for factor, value in zip(matrix["factors"], values, strict=True)
+            ),
+        )
+        for block, values in zip(matrix["blocks"], matrix["values"], strict=True)
+    ]
+    return _table(("block", *matrix["factors"]), rows)
+
+
+def _base(report: Report) -> str:
+    rows = [
+        (one["name"], one["queries"], one["ndcg"], one["raw_ndcg"], one["relative"])
+        for one in report["base_retrieval"]
+    ]
+    return _table(("set", "queries", "blocks", "raw", "ratio"), rows) if rows else ""
+
+
+def _limits(manifest: Manifest, *, report: Report | None, cut: bool) -> Iterator[str]:
+    """What the results, or their absence, forbid to expect."""
+    tokens = manifest["encoder"]["fingerprint"]["max_length"]
+    yield f"Texts are cut after {tokens} tokens."
+    model, revision = manifest["encoder"]["model"], manifest["encoder"]["fingerprint"]["revision"]
+    if revision.startswith("sha256:") and Path(model).name != model:
+        yield "Its encoder was read from a folder: `--encoder` must name one with the same files."
+    if report is not None and cut:
+        yield (
+            "Its checkpoint was measured before blocks were cut or weighted: those figures are "
+            "not of what is left, and are left out."
+        )
+    if report is None or cut:
+        yield "Nothing was measured: no claim is made about what any block holds."
+        return
+    measured = ", ".join(report["about"].get("data", {})) or "the sources it was fitted on"
+    yield (
+        f"It was measured on {measured}: other languages, genres and subjects may be separated "
+        "less well."
+    )
+    matrices = _linear(report)
+    if "cross-corpus" not in matrices:
+        yield (
+            "It was not read on corpora that it was not fitted on: how its blocks do on other "
+            "texts is not known, and is worse as a rule."
+        )
+    for model, matrix in list(matrices.items())[:1]:
+        yield from _weaknesses(matrix, model=model)
+    if not report["base_retrieval"]:
+        yield "Plain search with it was not compared with the raw embedding's."
+    for warning in report["warnings"]:
+        yield f"{warning[:1].upper()}{warning[1:]}."
+    for reason in report["left_out"]:
+        yield f"Not measured: {reason}."
+
+
+def _weaknesses(matrix: Matrix, *, model: str) -> Iterator[str]:
+    for block, kept in matrix["retention"].items():
+        if kept < _KEEPS:
+            yield f"The {block} block keeps {_number(kept)} of its own factor ({model})."
+    for block, values in zip(matrix["blocks"], matrix["values"], strict=True):
+        told = [
+            f"{_number(value)} of {factor}"
+            for factor, value in zip(matrix["factors"], values, strict=True)
+            if block in matrix["retention"] and factor != block and (value or 0) >= _LEAKS
+        ]
+        if told:
+            yield f"The {block} block also tells {', '.join(told)} ({model})."
+
+
+def _table(header: Sequence[str], rows: Any) -> str:
+    """A Markdown table; numbers with two decimals."""
+    return "\n".join(table(header, [[*map(_cell, row)] for row in rows]))
+
+
+def _cell(value: Any) -> Any:
+    return _number(value) if value is None or isinstance(value, float) else value
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:.2f}"

@@ -1,0 +1,102 @@
+"""An entry for Ray Data: texts to blocks in batches, for corpora that one machine cannot hold.
+
+::
+
+    import ray
+    from subspace.model.ray_data import EmbedTexts
+
+    texts = ray.data.read_parquet("s3://bucket/texts")
+    blocks = texts.map_batches(
+        EmbedTexts,
+        fn_constructor_kwargs={"checkpoint": "checkpoints/minilm"},
+        batch_size=1024,
+        compute=ray.data.ActorPoolStrategy(size=4),  # so many encoders
+        num_gpus=1,  # of each; leave it out on processors
+    )
+    blocks.write_parquet("s3://bucket/blocks")
+
+(`pip install 'subspace[ray]'`.) Ray does the rest: which machine reads what, how often a batch is
+tried again, what is written.
+"""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from subspace.encoder import Encoder, Kind, find_fault
+from subspace.errors import ConfigError
+from subspace.model import load_checkpoint
+
+_log = logging.getLogger(__name__)
+
+
+class EmbedTexts:
+    """Adds the blocks of every row's text; one is opened per worker."""
+
+    def __init__(
+        self,
+        *,
+        checkpoint: str,
+        encoder: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        queries: bool = False,
+        text: str = "text",
+        embedding: str = "embedding",
+        error: str = "embedding_error",
+    ) -> None:
+        """Opens the checkpoint; the encoder's weights are loaded at the first batch.
+
+        Args:
+            checkpoint: Folder or file, on every machine.
+            encoder: Where the encoder lies, if not where the checkpoint says.
+            device: As torch names it; None for the best that the worker is given.
+            dtype: In what the encoder computes, if not as in training; see `EncoderSpec`.
+            queries: Whether the texts are queries.
+            text: Column to read.
+            embedding: Column to add: float32 (D_out,), block by block; zeros where there is none.
+            error: Column to add: why there is none, or an empty text. A text that cannot be
+                encoded is no reason to lose a run, and none to lose sight of it.
+
+        Raises:
+            CheckpointError: The checkpoint cannot be used.
+            EncoderError: The encoder cannot be had.
+        """
+        self._checkpoint = load_checkpoint(checkpoint)
+        spec = self._checkpoint.encoder_spec(model=encoder)
+        self._encoder = Encoder(replace(spec, device=device, dtype=dtype or spec.dtype))
+        self._checkpoint.check_encoder(replace(self._encoder.fingerprint, dtype=spec.dtype))
+        projection = self._checkpoint.projection
+        self._kind: Kind = "query" if queries else "document"
+        self._project = projection.queries if queries else projection
+        self._truncated = 0
+        self._text, self._embedding, self._error = text, embedding, error
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch, columns as arrays, with two columns more.
+
+        Raises:
+            ConfigError: There is no such column of texts.
+        """
+        if self._text not in batch:
+            raise ConfigError(f"there is no column {self._text!r}, only {', '.join(sorted(batch))}")
+        texts = list(batch[self._text])
+        faults = [find_fault(text) for text in texts]
+        good = [place for place, fault in enumerate(faults) if fault is None]
+        blocks = np.zeros((len(texts), self._checkpoint.projection.layout.dim), dtype=np.float32)
+        raw = self._encoder.encode([texts[place] for place in good], kind=self._kind)
+        blocks[good] = self._project(raw)
+        self._warn_of_truncation()
+        errors = np.array([f"text {fault}" if fault else "" for fault in faults], dtype=object)
+        return {**batch, self._embedding: blocks, self._error: errors}
+
+    def _warn_of_truncation(self) -> None:
+        new, self._truncated = self._encoder.truncated - self._truncated, self._encoder.truncated
+        if new:
+            _log.warning(
+                "%d texts are longer than the encoder's %d tokens; what is beyond was not read",
+                new,
+                self._encoder.fingerprint.max_length,
+            )

@@ -1,0 +1,214 @@
+"""Toward: more or less of a factor (simpler, more specific), beside being like the query.
+
+A checkpoint's probe of a factor of numbers is a direction u_b in that factor's block. The score of
+a document becomes
+
+    score(q, d) + sum_b  c_b * s * (<u_b, d_b> - m_b) / sd_b
+
+with m_b and sd_b the mean and the standard deviation of <u_b, d_b> among the documents, and s the
+deviation of relevance, so that one standard deviation toward a factor weighs c_b times one of
+relevance. But for a constant it is an inner product with d, so it folds into the query like
+everything else.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from subspace.errors import ConfigError, QueryError
+from subspace.model.linear_heads import BlockProbes
+from subspace.model.score_spread import STEERING_SAMPLE
+from subspace.retrieval.engines.engine import check_k
+from subspace.retrieval.hits import Hit, Results
+from subspace.retrieval.index import BlockIndex
+from subspace.retrieval.weights import Weights
+
+Vector = npt.NDArray[np.float32]
+Toward = Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+class Direction:
+    """What is added to scores: <vector, d> less the offsets.
+
+    Attributes:
+        vector: In the blocks that lean (layout.dim,), zero elsewhere.
+        offsets: By block, what a document at the mean would get.
+    """
+
+    vector: Vector
+    offsets: Mapping[str, float]
+
+
+def read_toward(toward: Toward | str) -> dict[str, float]:
+    """Reads `complexity=-1,specificity=0.5`, or checks numbers by factor.
+
+    Raises:
+        QueryError: It is not of that form, or a number is not finite.
+    """
+    pairs: Sequence[tuple[str, object]]
+    if isinstance(toward, str):
+        pairs = [(name.strip(), value) for name, _, value in _split(toward)]
+    elif isinstance(toward, Mapping):
+        pairs = list(toward.items())
+    else:
+        raise QueryError(f"toward must be numbers by factor, like complexity=-1, got {toward!r}")
+    read: dict[str, float] = {}
+    for name, value in pairs:
+        number = _to_number(value)
+        if not name or number is None:
+            raise QueryError(
+                f"toward must read like complexity=-1,specificity=0.5, cannot read {name}={value}"
+            )
+        if name in read:
+            raise QueryError(f"toward names '{name}' twice")
+        read[name] = number
+    return read
+
+
+def search_toward(
+    index: BlockIndex,
+    queries: Vector,
+    *,
+    weights: Weights,
+    toward: Toward,
+    probes: BlockProbes,
+    k: int,
+    candidates: int | None = None,
+    standardize: bool = False,
+    **options: Any,
+) -> list[Results]:
+    """`BlockIndex.search_batch` with a direction added to the score.
+
+    Args:
+        index: What is searched.
+        queries: Unit blocks (Q, dim).
+        weights: What the queries are searched with.
+        toward: How much each factor counts against relevance; below 0 for less of it.
+        probes: Where the directions come from.
+        k: How many hits.
+        candidates: If given, only this many best by relevance alone are scored in full.
+        standardize: As `BlockIndex.search_batch` takes it.
+        options: The other ones of `BlockIndex.search_batch`.
+
+    Raises:
+        QueryError: There is no direction for a factor.
+        ConfigError: `k` is no number of hits, or `standardize` does not go with the weights.
+    """
+    k = check_k(k)
+    if standardize:
+        if options.get("scope") == "item" and weights.uses_history:
+            raise ConfigError("standardize is of cosines: in item scope some parts are none")
+        weights = weights.standardized(index.steering.blocks)
+    direction = make_direction(toward, probes=probes, index=index, weights=weights)
+    if candidates is not None:
+        options |= {"weights": weights, "k": candidates, "candidates": candidates}
+        found = index.search_batch(queries, **options)
+        return [add_direction(one, direction=direction, index=index, k=k) for one in found]
+    folded, table = fold_direction(queries, direction=direction, weights=weights)
+    found = index.search_batch(folded, weights=table, k=k, **options)
+    return [replace(_less_offsets(one, direction), weights=weights) for one in found]
+
+
+def make_direction(
+    toward: Toward, *, probes: BlockProbes, index: BlockIndex, weights: Weights
+) -> Direction:
+    """What is added to the scores of documents.
+
+    Args:
+        toward: How much each factor counts against relevance; below 0 for less of it.
+        probes: Where the directions come from.
+        index: Among whose documents deviations are measured, on a sample.
+        weights: What relevance is made of.
+
+    Raises:
+        QueryError: There is no direction for a factor.
+    """
+    documents = index.engine.sample(STEERING_SAMPLE).vectors
+    spread = index.steering.blocks
+    parts = [w * spread[name] for name, w in zip(index.layout, weights.relevance, strict=True)]
+    unit = float(np.linalg.norm(parts)) or 1.0
+    direction, offsets = np.zeros(index.layout.dim), {}
+    for factor, count in toward.items():
+        one = probes.direction(factor).astype(np.float64)
+        values = documents @ one
+        deviation = float(values.std()) if len(values) else 0.0
+        if deviation > 0:  # where all are alike there is no direction to go
+            direction += count * unit / deviation * one
+            offsets[factor] = float(count * unit / deviation * values.mean())
+    return Direction(vector=direction.astype(np.float32), offsets=offsets)
+
+
+def fold_direction(
+    queries: Vector, *, direction: Direction, weights: Weights
+) -> tuple[Vector, Weights]:
+    """Queries and weights whose score is that of the given ones plus <direction.vector, d>.
+
+    Args:
+        queries: Unit blocks (Q, dim).
+        direction: Of `make_direction`.
+        weights: What the queries are searched with.
+    """
+    vector = direction.vector
+    leaning = [bool(part.any()) for part in weights.layout.split(vector).values()]
+    own = weights.spread("relevance")
+    # A block that did not count gets a weight for the direction to count with.
+    weights = replace(
+        weights,
+        relevance=tuple(
+            1.0 if leans and not weight else weight
+            for leans, weight in zip(leaning, weights.relevance, strict=True)
+        ),
+    )
+    scale = weights.spread("relevance")
+    scaled = np.divide(vector, scale, out=np.zeros_like(vector), where=scale > 0)
+    return np.where(own > 0, queries, 0) + scaled, weights
+
+
+def add_direction(results: Results, *, direction: Direction, index: BlockIndex, k: int) -> Results:
+    """The best `k` of some hits after the direction was added to their scores.
+
+    Args:
+        results: Hits without it.
+        direction: Of `make_direction`.
+        index: Where they were found.
+        k: How many to keep.
+    """
+    found = index.engine.fetch([hit.id for hit in results])
+    vectors = {d.id: v for d, v in zip(found.documents, found.vectors, strict=True)}
+    hits = []
+    for hit in _less_offsets(results, direction):
+        products = index.layout.split(vectors[hit.id].astype(np.float64) * direction.vector)
+        hits.append(_add(hit, {name: float(part.sum()) for name, part in products.items()}))
+    return replace(results, hits=tuple(sorted(hits, key=lambda hit: -hit.score)[:k]))
+
+
+def _less_offsets(results: Results, direction: Direction) -> Results:
+    less = {name: -offset for name, offset in direction.offsets.items()}
+    return replace(results, hits=tuple(_add(hit, less) for hit in results))
+
+
+def _add(hit: Hit, added: Mapping[str, float]) -> Hit:
+    parts = {
+        name: {**of_block, "relevance": of_block["relevance"] + added.get(name, 0.0)}
+        for name, of_block in hit.parts.items()
+    }
+    score = sum(value for of_block in parts.values() for value in of_block.values())
+    return replace(hit, parts=parts, score=score)
+
+
+def _split(text: str) -> list[tuple[str, str, str]]:
+    return [part.partition("=") for part in text.split(",")]
+
+
+def _to_number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float | np.number):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if np.isfinite(number) else None

@@ -1,0 +1,304 @@
+"""WeightBandit: which weights work is learned while searching, by Thompson sampling.
+
+Arms are presets, or any weights by name; each has a Beta posterior over its mean
+reward. The sampling and the SQLite store are those of `kusp-dial` (module `thompson_bandits`), so
+that posteriors already collected under the presets' names carry on.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from subspace.blocks import BlockLayout
+from subspace.errors import BanditError
+from subspace.retrieval.presets import PRESETS, find_preset
+from subspace.retrieval.usage.shared_sqlite import (
+    HeldConnection,
+    open_shared,
+    switch_to_wal,
+    table_names,
+)
+from subspace.retrieval.usage.usage_log import UsageLog
+from subspace.retrieval.weights import PARTS, Weights
+
+if TYPE_CHECKING:
+    from thompson_bandits import ArmStats
+
+
+def reward(ratings: Mapping[str, float] | float, *, scale: tuple[float, float] = (1, 5)) -> float:
+    """One reward in [0, 1]: a success as it is, or the mean of ratings on `scale`.
+
+    Args:
+        ratings: A success in [0, 1], or ratings by `recency`, `importance` and `relevance`, one
+            of them or more.
+        scale: The worst and the best rating.
+
+    Raises:
+        BanditError: A name is unknown, or a value is no number or outside its range.
+    """
+    if not isinstance(ratings, Mapping):
+        return _within(ratings, (0, 1), of="success")
+    low, high = scale
+    if not low < high:
+        raise BanditError(f"a scale goes from the worst to the best rating, got {scale}")
+    if not ratings:
+        raise BanditError(f"a rating is needed of one of {', '.join(PARTS)} at least")
+    for name in ratings:
+        if name not in PARTS:
+            raise BanditError(f"no rating is called '{name}'; there are {', '.join(PARTS)}")
+    values = [_within(value, scale, of=name) for name, value in ratings.items()]
+    return float(np.mean([(value - low) / (high - low) for value in values]))
+
+
+class Bandit(Protocol):
+    """Chooses weights by the name of an arm, and learns what the arm earned."""
+
+    def choose(self) -> str:
+        """An arm."""
+        ...
+
+    def weights(self, arm: str, *, layout: BlockLayout) -> Weights:
+        """The weights of an arm."""
+        ...
+
+    def check(self, layout: BlockLayout) -> None:
+        """Whether the weights of every arm fit the blocks."""
+        ...
+
+    def update(self, arm: str, value: float) -> None:
+        """Learns that an arm earned a reward in [0, 1]."""
+        ...
+
+    def close(self) -> None:
+        """Closes the file."""
+        ...
+
+
+class WeightBandit:
+    """Chooses an arm, and learns from its reward.
+
+    Attributes:
+        arms: Weights by the name of the arm, as `Weights.from_mapping` takes them.
+        path: The file.
+        connection: To the file.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        arms: Mapping[str, Mapping[str, Any]] | Iterable[str] | None = None,
+        discount: float | None = None,
+        seed: int | None = None,
+        table: str = "bandit_arms",
+        connection: HeldConnection | None = None,
+    ) -> None:
+        """Opens the posteriors in a file, or starts with none.
+
+        Args:
+            path: SQLite file of the posteriors; `:memory:` keeps them in memory.
+            arms: Names of presets, or weights by name; all presets if None. Posteriors of other
+                arms in the file are left alone.
+            discount: Factor by which an arm's past counts less with every reward of its own,
+                for rewards that change; None for never.
+            seed: Of the sampling; None for a new one each time.
+            table: Name of the posteriors' table in the file.
+            connection: An open one to the file, to be shared with another bandit.
+
+        Raises:
+            BanditError: The package or the file cannot be used, or there are no arms.
+            WeightsError: A preset is unknown.
+        """
+        self.arms = _read_arms(arms)
+        try:
+            from thompson_bandits import BanditConfig, SQLiteStore, ThompsonBandit
+        except ImportError as error:
+            raise BanditError(
+                "preset 'auto' needs the package kusp-dial: pip install 'subspace[bandit]'"
+            ) from error
+        try:
+            settings = BanditConfig(discount=discount)
+        except (TypeError, ValueError) as error:
+            raise BanditError(
+                f"discount must be a number between 0 and 1, or None, got {discount!r:.60}"
+            ) from error
+        with said(path, "used"):
+            connection = connection or open_shared(path)
+        try:
+            with said(path, "used"):
+                if "uses" in table_names(connection):
+                    raise BanditError(f"{path} is a usage log; keep the bandit in another file")
+                switch_to_wal(connection)
+                store = SQLiteStore(connection, arm_ids=list(self.arms), table_name=table)
+        except BaseException:
+            connection.close()
+            raise
+        self.path = path
+        self.connection = connection
+        self._bandit = ThompsonBandit(
+            _OwnArms(store, names=frozenset(self.arms)), settings, np.random.default_rng(seed)
+        )
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.connection.close()
+
+    def choose(self) -> str:
+        """The arm with the largest draw from the posteriors.
+
+        Raises:
+            BanditError: The file cannot be read.
+        """
+        with said(self.path, "read"):
+            return str(self._bandit.select())
+
+    def weights(self, arm: str, *, layout: BlockLayout) -> Weights:
+        """The weights of an arm.
+
+        Raises:
+            BanditError: There is no such arm.
+            WeightsError: The arm names a block that the layout does not have.
+        """
+        if arm not in self.arms:
+            raise BanditError(f"no arm '{arm}'; the arms are {', '.join(self.arms)}")
+        return Weights.from_mapping(self.arms[arm], layout=layout)
+
+    def check(self, layout: BlockLayout) -> None:
+        """Whether the weights of every arm fit the blocks.
+
+        Raises:
+            WeightsError: An arm names a block that the layout does not have.
+        """
+        for arm in self.arms:
+            self.weights(arm, layout=layout)
+
+    def update(self, arm: str, value: float) -> None:
+        """Learns that an arm earned a reward in [0, 1].
+
+        Raises:
+            BanditError: There is no such arm, the reward is outside its range, or the file
+                cannot be written.
+        """
+        if arm not in self.arms:
+            raise BanditError(f"no arm '{arm}'; the arms are {', '.join(self.arms)}")
+        earned = _within(value, (0, 1), of="reward")
+        with said(self.path, "written"):
+            try:
+                self._bandit.update(arm, earned)
+            except BaseException:
+                self.connection.rollback()  # or the next reading would see the file as it was now
+                raise
+
+    def best(self) -> str:
+        """The arm that it has learned of most often, so the one it has come to choose.
+
+        A posterior mean may be high by chance where an arm was tried a few times only; of equals,
+        the one with the best mean.
+
+        Raises:
+            BanditError: The file cannot be read.
+        """
+        with said(self.path, "read"):
+            arms = self._bandit.get_arms()
+        return str(max(arms, key=lambda arm: (arm.pulls, arm.mean)).arm_id)
+
+    def posteriors(self) -> dict[str, tuple[float, float]]:
+        """(alpha, beta) of the Beta posterior of each arm."""
+        with said(self.path, "read"):
+            return {arm.arm_id: (arm.alpha, arm.beta) for arm in self._bandit.get_arms()}
+
+
+def learn(
+    bandit: Bandit,
+    *,
+    log: UsageLog,
+    query_id: str,
+    ratings: Mapping[str, float] | float,
+    scale: tuple[float, float] = (1, 5),
+) -> str:
+    """Tells a bandit, once, how good the hits of a search were whose weights it chose.
+
+    Args:
+        bandit: What chose.
+        log: Where the search was noted.
+        query_id: The search.
+        ratings: As `reward` takes them.
+        scale: As `reward` takes it.
+
+    The reward is in the bandit's file just before the search counts as rated in the log: a process
+    that is killed between the two leaves a search that can be rated again.
+
+    Returns:
+        The arm that earned it.
+
+    Raises:
+        BanditError: A rating is wrong, or the search was not the bandit's.
+        UsageLogError: There was no such search, or it was rated before.
+    """
+    value = reward(ratings, scale=scale)
+    with log.rating(query_id) as arm:
+        if arm is None:
+            raise BanditError(f"the weights of query '{query_id}' were not the bandit's choice")
+        bandit.update(arm, value)
+    return arm
+
+
+class _OwnArms:
+    """A store of which only one's own arms are seen: other bandits may share the file."""
+
+    def __init__(self, store: Any, *, names: frozenset[str]) -> None:
+        self._store = store
+        self._names = names
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def get_all_arms(self) -> "list[ArmStats]":
+        return [arm for arm in self._store.get_all_arms() if arm.arm_id in self._names]
+
+
+def _read_arms(
+    arms: Mapping[str, Mapping[str, Any]] | Iterable[str] | None,
+) -> dict[str, Mapping[str, Any]]:
+    if isinstance(arms, Mapping):
+        read = dict(arms)
+        for name, weights in read.items():
+            if not isinstance(name, str) or not isinstance(weights, Mapping):
+                raise BanditError(
+                    f"arms are weights by name, such as {{'calm': {{'preset': 'balanced'}}}}; got "
+                    f"{name!r:.60}: {weights!r:.60}"
+                )
+    elif isinstance(arms, str) or not isinstance(arms, Iterable | None):
+        raise BanditError(f"arms are names of presets, or weights by name; got {arms!r:.60}")
+    else:
+        read = {name: {"preset": name} for name in (PRESETS if arms is None else arms)}
+        for name in read:
+            find_preset(name)
+    if not read:
+        raise BanditError("a bandit needs one arm at least")
+    return read
+
+
+def _within(value: Any, scale: tuple[float, float], *, of: str) -> float:
+    number = isinstance(value, int | float | np.number)
+    if not number or not scale[0] <= value <= scale[1]:
+        raise BanditError(f"{of} must be between {scale[0]} and {scale[1]}, got {value!r:.60}")
+    return float(value)
+
+
+@contextmanager
+def said(path: Path | str, done: str) -> Iterator[None]:
+    """What SQLite or the store refuses, as an error that names the file."""
+    try:
+        yield
+    except (
+        sqlite3.Error,
+        OSError,
+        KeyError,
+        ValueError,
+    ) as error:  # the last two by arms that are broken
+        raise BanditError(f"the bandit's file {path} cannot be {done}: {error}") from error

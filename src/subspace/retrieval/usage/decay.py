@@ -1,0 +1,148 @@
+"""Recency and importance of each item by itself: how lately it was used, and how well it did."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from subspace.errors import ConfigError
+from subspace.retrieval.usage.usage_log import Clock, Use
+
+Kind = Literal["linear", "exponential", "power"]
+KINDS: tuple[Kind, ...] = ("linear", "exponential", "power")
+
+Numbers = npt.NDArray[np.float64]
+
+# Recency and importance of an item that was never used: no news, neither good nor bad. For
+# importance that is what the smoothing gives: (0 + 1) / (0 + 0 + 2).
+UNUSED = 0.5
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_DURATION = re.compile(r"([0-9.eE+-]+)\s*([smhdw]?)")
+
+
+@dataclass(frozen=True)
+class Decay:
+    """How recency falls with age: 1 at age 0, never more for the older.
+
+    Attributes:
+        kind: `linear`: max(0, 1 - age / scale); `exponential`: 2 ** -(age / scale); `power`:
+            1 / (1 + age / scale).
+        scale: The window, the half-life, or the age of recency one half; in steps or seconds.
+
+    Raises:
+        ConfigError: The kind is unknown, or the scale is not above 0 and finite.
+    """
+
+    kind: Kind = "linear"
+    scale: float = 50.0
+
+    def __post_init__(self) -> None:
+        """Checks kind and scale."""
+        if self.kind not in KINDS:
+            raise ConfigError(f"recency is one of {', '.join(KINDS)}, not {self.kind!r}")
+        if not 0 < self.scale < float("inf"):
+            raise ConfigError(
+                f"the scale of {self.kind} recency must be above 0 and finite, got {self.scale}"
+            )
+
+    @classmethod
+    def default(cls, clock: Clock) -> "Decay":
+        """A window of 50 steps, or of 50 days."""
+        return cls(scale=50.0 if clock == "steps" else 50 * _SECONDS["d"])
+
+    @classmethod
+    def parse(cls, text: str, *, clock: Clock) -> "Decay":
+        """Reads `linear:50` (steps), `exponential:7d` or `power:12h` (s, m, h, d, w).
+
+        Raises:
+            ConfigError: The text is not of that form.
+        """
+        kind, _, scale = (piece.strip() for piece in text.partition(":"))
+        if kind not in KINDS:
+            raise ConfigError(
+                f"recency must read like linear:50, exponential:7d or power:12h, got {text!r}"
+            )
+        return cls(kind=kind, scale=parse_duration(scale, clock=clock))
+
+    def __call__(self, age: npt.ArrayLike) -> Numbers:
+        """Recency in [0, 1] of each age; an age below 0 counts as 0."""
+        relative = np.maximum(np.asarray(age, dtype=np.float64), 0) / self.scale
+        if self.kind == "linear":
+            return np.maximum(0.0, 1 - relative)
+        if self.kind == "exponential":
+            return np.asarray(np.exp2(-relative))
+        return np.asarray(1 / (1 + relative))
+
+
+def parse_duration(text: str, *, clock: Clock) -> float:
+    """Reads a number of steps (`50`), or a time with its unit (`90s`, `12h`, `7d`) as seconds.
+
+    Raises:
+        ConfigError: The text is not of the form that goes with the clock.
+    """
+    found = _DURATION.fullmatch(text.strip())
+    try:
+        number, unit = (float(found[1]), found[2]) if found else (float(text), "")
+    except ValueError as error:
+        raise ConfigError(f"a time must read like 50, 90s, 12h or 7d, got {text!r}") from error
+    if clock == "steps" and unit:
+        raise ConfigError(f"the usage log counts steps: {text!r} cannot have a unit")
+    if clock == "wall" and not unit:
+        raise ConfigError(
+            f"the usage log counts wall-clock time: {text!r} needs a unit, one of "
+            f"{', '.join(_SECONDS)}"
+        )
+    return number * _SECONDS.get(unit, 1.0)
+
+
+@dataclass
+class ItemHistory:
+    """When each item was used last, and with what success; O(1) per use.
+
+    Attributes:
+        ids: Items used, in the order of their first use.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    _rows: dict[str, int] = field(default_factory=dict)
+    # Last use, sum of success and of its contrary, one row per item; grown by doubling.
+    _table: Numbers = field(default_factory=lambda: np.empty((16, 3)))
+
+    def add(self, uses: Iterable[Use]) -> None:
+        """Counts uses, in any order."""
+        for use in uses:
+            row = self._row(use.item)
+            self._table[row, 0] = max(self._table[row, 0], use.time)
+            if use.success is not None:
+                self._table[row, 1:] += (use.success, 1 - use.success)
+
+    def recency(self, now: float, *, decay: Decay) -> Numbers:
+        """Recency of each of `ids`."""
+        return decay(now - self._table[: len(self.ids), 0])
+
+    def importance(self) -> Numbers:
+        """Laplace-smoothed success rate (s + 1) / (s + f + 2) of each of `ids`."""
+        successes, failures = self._table[: len(self.ids), 1:].T
+        return np.asarray((successes + 1) / (successes + failures + 2))
+
+    def of(self, ids: Sequence[str], now: float, *, decay: Decay) -> tuple[Numbers, Numbers]:
+        """Recency and importance of some items, used or not."""
+        rows = np.array([self._rows.get(name, -1) for name in ids], dtype=np.int64)
+        values = []
+        for known in (self.recency(now, decay=decay), self.importance()):
+            values.append(np.append(known, UNUSED)[rows])  # -1 is the last
+        return values[0], values[1]
+
+    def _row(self, item: str) -> int:
+        row = self._rows.get(item)
+        if row is None:
+            row = self._rows[item] = len(self.ids)
+            self.ids.append(item)
+            if row == len(self._table):
+                self._table = np.concatenate([self._table, np.empty_like(self._table)])
+            self._table[row] = (-np.inf, 0, 0)
+        return row

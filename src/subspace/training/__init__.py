@@ -1,0 +1,1 @@
+"""Training by gradient descent, from the closed-form start; run by Lightning."""

@@ -1,0 +1,665 @@
+"""The command line as its users call it, every shipped configuration included."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from test_stored_pairs import write_set
+
+from subspace.model import load_checkpoint
+from subspace.model.projection import digest_projection
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+ENVIRONMENT = {
+    **os.environ,
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONWARNINGS": "default",
+}
+
+
+def run(*arguments: str | Path, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        [sys.executable, "-m", "subspace", *map(str, arguments)],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == expect, result.stderr[-3000:]
+    return result
+
+
+def tiny(labelled_folder: Path, tiny_qwen: Path) -> list[str]:
+    """What makes any shipped configuration run in seconds, on a tiny real encoder."""
+    return [
+        f"--data.sources=[{labelled_folder}]",
+        f"--data.encoder.model={tiny_qwen}",
+        "--data.encoder.revision=null",
+        "--data.encoder.layers=[1,2]",
+        "--data.encoder.max_length=64",
+        "--model.blocks={topic: 6, style: 4, complexity: 4, specificity: 4}",
+        "--model.closed_form.ranks=null",
+        "--model.closed_form.reads=null",
+        "--data.steps_per_epoch=3",
+        "--data.batch_size=32",
+        "--trainer.max_epochs=2",
+        "--trainer.accelerator=cpu",
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(labelled_folder, tiny_qwen, tmp_path_factory) -> Path:
+    """A folder in which a checkpoint and an index were made by the command line."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = ROOT / "configs" / "demo.yaml"
+    run("fit", "--config", config, *tiny(labelled_folder, tiny_qwen), cwd=folder)
+    source = next(iter(sorted(labelled_folder.iterdir()))) / "records.jsonl"
+    (folder / "texts.jsonl").write_bytes(source.read_bytes())
+    run(
+        *("index", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl"),
+        *("--output", "index"),
+        cwd=folder,
+    )
+    return folder
+
+
+# Files that are added to another one, and to which.
+OVERLAYS = {"wandb": "demo", "tensorboard": "demo", "pairs": "real"}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_configuration_trains(config, labelled_folder, tiny_qwen, tmp_path):
+    blocks = {"topic": 6, "style": 4, "complexity": 4, "specificity": 4}
+    options = tiny(labelled_folder, tiny_qwen)
+    configs = [config]
+    if config.stem in OVERLAYS:
+        configs.insert(0, config.with_stem(OVERLAYS[config.stem]))
+    if config.stem == "pairs":
+        blocks |= {"match": 4, "answer": 4}
+        options.append(f"--model.blocks={json.dumps(blocks)}")
+        options.append(f"--data.pairs=[{write_set(tmp_path / 'asked')}]")
+        options.append("--data.encoder.query_prompt=ask: ")  # its own fills the 64 tokens
+    named = [argument for path in configs for argument in ("--config", path)]
+    run("fit", *named, *options, cwd=tmp_path)
+
+    settings = [yaml.safe_load(path.read_text()) for path in configs]
+    folder = tmp_path / next(each["output"] for each in reversed(settings) if "output" in each)
+    manifest = json.loads((folder / "config.json").read_text())
+    assert manifest["blocks"] == blocks
+    assert (folder / "last.ckpt").is_file()
+    assert (folder / "training.yaml").is_file()
+    runs = list(tmp_path.glob("runs/wandb/offline-run-*"))
+    assert bool(runs) == (config.stem == "wandb"), (
+        "W&B writes only where it is asked for, and only offline"
+    )
+
+
+def test_validate_and_test_read_the_file_to_resume_from(trained, labelled_folder, tiny_qwen):
+    settings = ["--config", ROOT / "configs" / "demo.yaml", *tiny(labelled_folder, tiny_qwen)]
+    checkpoint = ["--ckpt_path", "checkpoints/demo/last.ckpt"]
+    assert "val/loss" in run("validate", *settings, *checkpoint, cwd=trained).stdout
+    assert "test/loss" in run("test", *settings, *checkpoint, cwd=trained).stdout
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ([], "--ckpt_path is missing"),
+        (["--ckpt_path", "best", "--output", "nowhere"], "there is no file nowhere/best.ckpt"),
+        (["--ckpt_path", "last", "--output", "nowhere"], "there is no file nowhere/last.ckpt"),
+        (["--ckpt_path", "texts.jsonl"], "texts.jsonl is no checkpoint"),
+        (
+            [
+                *("--ckpt_path", "last"),
+                "--model.blocks={topic: 6, complexity: 4, style: 4, specificity: 4}",
+            ],
+            "blocks: {'topic': 6, 'style': 4, 'complexity': 4, 'specificity': 4}, not",
+        ),
+    ],
+    ids=["none", "no best", "no last", "no checkpoint", "other blocks"],
+)
+def test_what_cannot_be_scored_is_refused(extra, message, trained, labelled_folder, tiny_qwen):
+    settings = ["--config", ROOT / "configs" / "demo.yaml", *tiny(labelled_folder, tiny_qwen)]
+    result = run("validate", *settings, *extra, cwd=trained, expect=2)
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "val/loss" not in result.stdout
+
+
+def test_the_best_checkpoint_of_a_run_can_be_named_so(trained, labelled_folder, tiny_qwen):
+    settings = ["--config", ROOT / "configs" / "demo.yaml", *tiny(labelled_folder, tiny_qwen)]
+    assert "val/loss" in run("validate", *settings, "--ckpt_path", "best", cwd=trained).stdout
+
+
+def test_the_closed_form_needs_no_step(labelled_folder, tiny_qwen, tmp_path):
+    config = ROOT / "configs" / "demo.yaml"
+    arguments = [*tiny(labelled_folder, tiny_qwen), "--model.solver=closed_form"]
+    run("fit", "--config", config, *arguments, cwd=tmp_path)
+    manifest = json.loads((tmp_path / "checkpoints/demo/config.json").read_text())
+    assert manifest["training"]["solver"] == "closed_form"
+    assert manifest["training"]["step"] == 0
+
+
+def test_embed_writes_blocks_ids_and_layout_alike_from_both_forms(trained):
+    found = {}
+    for form in ("checkpoints/demo", "checkpoints/demo/best.ckpt"):
+        run(
+            *("embed", "--checkpoint", form, "--input", "texts.jsonl", "--output", "out.npz"),
+            cwd=trained,
+        )
+        with np.load(trained / "out.npz", allow_pickle=False) as file:
+            found[form] = {name: file[name] for name in file.files}
+    folder, lightning = found.values()
+    assert set(folder) == {"embeddings", "ids", "layout"}
+    assert folder["embeddings"].dtype == np.float32
+    ids = [json.loads(line)["id"] for line in (trained / "texts.jsonl").read_text().splitlines()]
+    assert folder["ids"].tolist() == ids
+    layout = json.loads(str(folder["layout"]))
+    assert list(layout) == ["topic", "style", "complexity", "specificity"]
+    assert folder["embeddings"].shape == (len(ids), sum(layout.values()))
+    np.testing.assert_array_equal(folder["embeddings"], lightning["embeddings"])
+
+
+def test_probe_writes_the_report(trained, labelled_folder):
+    """In-corpus, and cross-corpus from the settings that the checkpoint carries."""
+    out = run(
+        *("probe", "--checkpoint", "checkpoints/demo", "--data", labelled_folder),
+        *("--output", "report", "--seeds", "2"),
+        cwd=trained,
+    ).stdout
+    report = json.loads((trained / "report/separation.json").read_text())
+    assert report["blocks"] == ["topic", "style", "complexity", "specificity"]
+    assert report["readings"]
+    models = {matrix["model"] for matrix in report["matrices"]}
+    assert {"in-corpus", "closed form", "random rotation", "PCA"} <= models
+    assert report["about"]["checkpoint"]["training"]["closed_form"]["guard"] == 0.9999
+    projection = load_checkpoint(trained / "checkpoints/demo").projection
+    assert report["about"]["projection"] == digest_projection(projection)
+    assert "| topic |" in out
+    assert (trained / "report/separation.md").is_file()
+    assert (trained / "report/separation.html").read_text().startswith("<!doctype html>")
+    assert (trained / "report/separation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_texts_that_the_checkpoint_has_not_seen_are_cross_corpus(trained, labelled_folder):
+    (trained / "new").mkdir(exist_ok=True)
+    lines = (labelled_folder / "parallel" / "records.jsonl").read_text().replace("I saw", "We saw")
+    (trained / "new" / "records.jsonl").write_text(lines)
+    run(
+        *("probe", "--checkpoint", "checkpoints/demo", "--data", "new", "--seeds", "1"),
+        *("--output", "report-new"),
+        cwd=trained,
+    )
+    report = json.loads((trained / "report-new/separation.json").read_text())
+    models = {matrix["model"] for matrix in report["matrices"]}
+    assert "cross-corpus" in models
+    assert "in-corpus" not in models
+
+
+LOG = ("--usage", "u.db", "--clock", "steps")
+
+
+def search(cwd: Path, *arguments: str) -> dict:
+    base = ("search", "--checkpoint", "checkpoints/demo", "--index", "index", "--json")
+    return json.loads(run(*base, *arguments, cwd=cwd).stdout)
+
+
+def test_search_prints_parts_that_sum_to_the_score(trained):
+    found = search(trained, "--query", "how to cook a stew", "-k", "7")
+    blocks = ["topic", "style", "complexity", "specificity"]
+    assert found["weights"]["relevance"] == dict.fromkeys(blocks, 0.25)
+    assert found["weights"]["recency"] == dict.fromkeys(blocks, 0.0)
+    assert len(found["hits"]) == 7
+    for hit in found["hits"]:
+        parts = [value for block in hit["parts"].values() for value in block.values()]
+        assert hit["score"] == pytest.approx(sum(parts), abs=1e-6)
+    scores = [hit["score"] for hit in found["hits"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_two_weightings_give_two_rankings(trained):
+    topic = search(trained, "--query", "how to cook a stew", "--weights", "topic=1")
+    style = search(trained, "--query", "how to cook a stew", "--weights", "style=1")
+    assert [hit["id"] for hit in topic["hits"]] != [hit["id"] for hit in style["hits"]]
+    assert all(set(hit["parts"]["style"].values()) == {0} for hit in topic["hits"])
+
+
+def test_search_prints_a_table_for_people(trained):
+    out = run(
+        *("search", "--checkpoint", "checkpoints/demo", "--index", "index"),
+        *("--query", "stew", "--weights", "topic=0.7,style=0.1"),
+        cwd=trained,
+    ).stdout
+    assert "weights: topic=0.70 style=0.10 complexity=0.00 specificity=0.00" in out
+    assert " 1. " in out
+
+
+def test_what_was_used_comes_back_in_block_and_in_item_scope(trained):
+    """Uses are logged, and the same search then ranks what was used, and its like, higher."""
+    first = search(trained, "--query", "stew", "-k", "100")["hits"]
+    last = first[-1]["id"]
+    for _ in range(2):
+        out = run(
+            *("feedback", "--usage", "usage.db", "--clock", "steps", "--index", "index"),
+            *("--used", f"{last}=1"),
+            cwd=trained,
+        ).stdout
+        assert "1 uses -> usage.db" in out
+    options = ("--query", "stew", "--preset", "recency_importance", "--usage", "usage.db")
+    for scope in ("item", "block"):
+        found = search(trained, *options, "--scope", scope, "-k", "100")
+        assert found["scope"] == scope
+        ranks = [hit["id"] for hit in found["hits"]]
+        assert ranks.index(last) < (1 if scope == "item" else 50)
+    both = search(trained, *options, "--scope", "both")
+    assert [found["scope"] for found in both] == ["block", "item"]
+    # Counter-check: relevance alone ranks as before.
+    assert search(trained, "--query", "stew", "-k", "100", "--usage", "usage.db")["hits"] == first
+
+
+def test_the_log_goes_out_as_jsonl_and_comes_back(trained):
+    run("feedback", "--usage", "one.db", "--used", "a=1", "--used", "b", cwd=trained)
+    run("feedback", "--usage", "one.db", "--export", "uses.jsonl", cwd=trained)
+    run("feedback", "--usage", "two.db", "--import", "uses.jsonl", cwd=trained)
+    run("feedback", "--usage", "two.db", "--export", "again.jsonl", cwd=trained)
+    uses = [json.loads(line) for line in (trained / "uses.jsonl").read_text().splitlines()]
+    assert [(use["item"], use["success"]) for use in uses] == [("a", 1.0), ("b", None)]
+    assert (trained / "again.jsonl").read_text() == (trained / "uses.jsonl").read_text()
+
+
+def test_the_bandit_chooses_and_learns_from_ratings_once(trained):
+    options = ("--usage", "bandit-usage.db", "--bandit", "arms.db", "--seed", "3")
+    found = search(trained, "--query", "stew", "--preset", "auto", *options)
+    rate = ("feedback", *options, "--query-id", found["query_id"], "--ratings", "relevance=5")
+    assert f"rated: {found['arm']}" in run(*rate, cwd=trained).stdout
+    assert "was rated before" in run(*rate, cwd=trained, expect=2).stderr
+    wrong = ("feedback", *options, "--query-id", "nobody", "--success", "1")
+    assert "no query 'nobody'" in run(*wrong, cwd=trained, expect=2).stderr
+
+
+def test_a_query_can_be_an_item_a_composition_or_a_file_of_texts(trained):
+    everything = search(trained, "--query", "stew", "-k", "3")["hits"]
+    item = everything[0]["id"]
+    like = search(trained, "--like", item)
+    assert item not in [hit["id"] for hit in like["hits"]]
+    composed = search(trained, "--compose", "topic=stew", "--compose", f"style=@{item}")
+    assert set(composed["hits"][0]["parts"]["complexity"].values()) == {0}
+    lines = [{"id": "q1", "text": "stew"}, {"id": "q2", "text": "goal"}]
+    (trained / "queries.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    batch = search(trained, "--queries", "queries.jsonl", "-k", "3")
+    assert [found["query"] for found in batch] == ["q1", "q2"]
+    assert [hit["id"] for hit in batch[0]["hits"]] == [hit["id"] for hit in everything]
+
+
+def test_hits_can_be_filtered_by_what_labels_them(trained):
+    first = json.loads((trained / "texts.jsonl").read_text().splitlines()[0])
+    wanted = first["factors"]["specificity"]
+    where = ("--where", f"specificity={wanted!r}", "-k", "50")
+    assert [hit["id"] for hit in search(trained, "--query", "stew", *where)["hits"]] == [
+        first["id"]
+    ]
+    assert search(trained, "--query", "stew", "--where", "specificity=many")["hits"] == []
+    assert search(trained, "--query", "stew", "--where", f'specificity="{wanted!r}"')["hits"] == []
+
+
+def test_index_says_how_much_scores_vary(trained):
+    out = run(
+        *("index", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl"),
+        *("--output", "index-again", "--dtype", "float16"),
+        cwd=trained,
+    ).stdout
+    assert "spread of scores among" in out
+    assert "topic" in out
+
+
+SEARCH = ("--checkpoint", "checkpoints/demo", "--index", "index", "--query", "stew")
+LOG_OF_BESIDE = ("--usage", "beside.db", "--bandit", "beside-arms.db")
+
+
+def test_wrong_feedback_logs_nothing_that_stood_beside_it(trained):
+    """So that the same, corrected, counts once."""
+    beside = ("--usage", "beside.db", "--used", "a=1", "--query-id", "nobody", "--success", "1")
+    run("feedback", *beside, cwd=trained, expect=2)
+    missing = run("feedback", *beside, "--bandit", "beside-arms.db", cwd=trained, expect=2)
+    assert "there is no bandit beside-arms.db" in missing.stderr
+    assert not (trained / "beside-arms.db").exists()
+    assert not (trained / "beside.db").exists()
+    # What can only be seen in the log: there was no such search.
+    run("search", *SEARCH, *LOG_OF_BESIDE, "--preset", "auto", cwd=trained)
+    assert (
+        "no query 'nobody'"
+        in run("feedback", *beside, "--bandit", "beside-arms.db", cwd=trained, expect=2).stderr
+    )
+    run("feedback", "--usage", "beside.db", "--export", "beside.jsonl", cwd=trained)
+    assert (trained / "beside.jsonl").read_text() == ""
+
+
+def test_ratings_can_be_on_another_scale_and_any_chosen_search_can_be_rated(trained):
+    (trained / "arms.yaml").write_text("a: {topic: 1}\nb: {style: 1}\n")
+    options = ("--usage", "scale.db", "--bandit", "scale-arms.db", "--arms", "arms.yaml")
+    out = run(
+        *("search", "--checkpoint", "checkpoints/demo", "--index", "index", "--query", "stew"),
+        *("--preset", "auto", *options),
+        cwd=trained,
+    ).stdout
+    query_id = out.partition("query id ")[2].split()[0]
+    rate = ("feedback", *options, "--query-id", query_id, "--ratings", "relevance=0.8")
+    assert "between 1.0 and 5.0" in run(*rate, cwd=trained, expect=2).stderr
+    assert "rated: " in run(*rate, "--scale", "0,1", cwd=trained).stdout
+
+
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [
+        ("1: {topic: 1}", "must hold weights by name"),
+        ("presets: balanced", "must hold weights by name"),
+        ("calm: balanced", "must hold weights by name"),
+        ("presets: [best]", "no preset 'best'"),
+        ("blocks: {1: {topic: 1}}", "cannot be called"),
+        ("a: {mood: 1}", "no block 'mood'"),
+        ("blocks: {m: {mood: 1}}", "no block 'mood'"),
+    ],
+)
+def test_wrong_arms_are_one_sentence(trained, arms, message):
+    (trained / "wrong.yaml").write_text(arms)
+    result = run(
+        *("search", "--checkpoint", "checkpoints/demo", "--index", "index", "--query", "stew"),
+        *("--preset", "auto", "--usage", "arms-usage.db", "--bandit", "wrong-arms.db"),
+        *("--arms", "wrong.yaml"),
+        cwd=trained,
+        expect=2,
+    )
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_reading_makes_no_usage_log(trained):
+    for command in (
+        ("feedback", "--usage", "typo.db", "--export", "uses.jsonl"),
+        (
+            *("search", "--checkpoint", "checkpoints/demo", "--index", "index"),
+            *("--query", "stew", "--usage", "typo.db"),
+        ),
+    ):
+        assert "there is no usage log typo.db" in run(*command, cwd=trained, expect=2).stderr
+    assert not (trained / "typo.db").exists()
+
+
+def test_an_index_that_cannot_be_built_leaves_the_one_that_is_there(trained):
+    base = ("index", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl")
+    target = "kept.db#items"
+    run(*base, "--output", target, cwd=trained)
+    run(*base, "--output", target, "--encoder", "nowhere", cwd=trained, expect=2)
+    found = run(
+        *("search", "--checkpoint", "checkpoints/demo", "--index", target, "--json"),
+        *("--query", "stew"),
+        cwd=trained,
+    ).stdout
+    assert len(json.loads(found)["hits"]) == 5
+
+
+def test_settings_of_an_engine_are_taken_and_unknown_ones_refused(trained):
+    base = ("index", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl")
+    fast = ("--output", "fast", "--engine", "faiss", "--setting", "method=hnsw")
+    run(*base, *fast, cwd=trained)
+    manifest = json.loads((trained / "fast" / "manifest.json").read_text())
+    assert manifest["settings"]["method"] == "hnsw"
+    wrong = run(*base, "--output", "slow", "--setting", "speed=1", cwd=trained, expect=2)
+    assert "has no setting 'speed'; it has dtype" in wrong.stderr
+
+
+@pytest.mark.parametrize("output", ["index-usage", "index-usage.db#items"])
+def test_index_says_how_much_recency_and_importance_vary(output, trained):
+    run("feedback", "--usage", "varies.db", "--used", "a=1", cwd=trained)
+    out = run(
+        *("index", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl"),
+        *("--output", output, "--usage", "varies.db"),
+        cwd=trained,
+    ).stdout
+    assert "spread of recency among the texts: topic" in out
+    assert "importance hardly varies (below 0.1) in:" in out
+    wrong = run(
+        *("index", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl"),
+        *("--output", "never", "--usage", "nowhere.db"),
+        cwd=trained,
+        expect=2,
+    )
+    assert "there is no usage log nowhere.db" in wrong.stderr
+    assert not (trained / "never").exists()
+
+
+def test_presets_are_listed_with_their_values(tmp_path):
+    listed = json.loads(run("presets", "--json", cwd=tmp_path).stdout)
+    assert len(listed) == 12
+    assert listed["balanced"] == [0.33, 0.33, 0.34]
+    assert "importance_relevance" in run("presets", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--query", "stew", "--like", "a"), "give one of"),
+        ((), "give one of"),
+        (("--query", ""), "empty"),
+        (("--like", "nobody"), "not in the index: nobody"),
+        (("--compose", "mood=x"), "no block 'mood'"),
+        (("--compose", "topic"), "--compose must read like"),
+        (("--query", "stew", "--preset", "best"), "no preset 'best'"),
+        (("--query", "stew", "--preset", "balanced"), "--usage on the command line"),
+        (("--query", "stew", "--riv", "1,2"), "riv=0.15,0.15,0.7"),
+        (("--query", "stew", "--riv", "1,0,0", "--preset", "balanced"), "--riv goes with"),
+        (("--query", "stew", "--preset", "auto", "--usage", "u.db"), "--bandit is needed"),
+        (("--query", "stew", "-k", "0"), "k must be a whole number"),
+        (("--query", "stew", "--candidates", "0"), "candidates must be a whole number"),
+        (("--query", "stew", "--where", "topic"), "--where must read like"),
+        (("--query", "stew", *LOG, "--recency", "fast"), "linear:50"),
+        (("--query", "stew", *LOG, "--recency", "linear:7d"), "counts steps"),
+        (("--query", "stew", *LOG, "--half-life", "soon"), "a time must read like"),
+        (("--query", "stew", "--half-life", "5"), "give --usage"),
+        (("--query", "stew", "--usage", "texts.jsonl"), "texts.jsonl cannot be used"),
+    ],
+)
+def test_a_wrong_search_is_one_sentence(trained, arguments, message):
+    result = run(
+        *("search", "--checkpoint", "checkpoints/demo", "--index", "index", *arguments),
+        cwd=trained,
+        expect=2,
+    )
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "say what to do"),
+        (("--used", "a=2"), "between 0 and 1"),
+        (("--used", "a=often"), "a number is needed"),
+        (("--used", "a=1", "--used", "a=0"), "given twice"),
+        (("--used", "nobody", "--index", "index"), "not in the index index: nobody"),
+        (("--success", "1"), "give its --query-id"),
+        (("--import", "nowhere.jsonl"), "nowhere.jsonl: cannot be read"),
+    ],
+)
+def test_wrong_feedback_is_one_sentence(trained, arguments, message):
+    result = run("feedback", "--usage", "wrong.db", *arguments, cwd=trained, expect=2)
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("mood=1", "no block 'mood'; the blocks are topic, style"),
+        ("topic=-1", "'topic'"),
+        ("topic=nan", "'topic'"),
+        ("topic=0,style=0", "at least one"),
+        ("topic", "topic=0.7,style=0.1"),
+    ],
+)
+def test_wrong_weights_are_refused_in_one_line(trained, weights, message):
+    result = run(
+        *("search", "--checkpoint", "checkpoints/demo", "--index", "index"),
+        *("--query", "stew", "--weights", weights),
+        cwd=trained,
+        expect=2,
+    )
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "output", "message"),
+    [
+        ("fit", "foreign", "foreign/config.json was not written by subspace"),
+        ("index", "foreign", "foreign is no index and no empty folder"),
+        ("index", "texts.jsonl", "texts.jsonl is no index and no empty folder"),
+        ("index", "texts.jsonl/below", "cannot write the index texts.jsonl/below"),
+        ("embed", "folder.npz", "folder.npz is a folder"),
+        ("embed", "texts.jsonl/below.npz", "cannot write to texts.jsonl"),
+    ],
+)
+def test_an_output_that_cannot_be_is_one_sentence_before_any_work(
+    command, output, message, trained, labelled_folder, tiny_qwen
+):
+    (trained / "foreign").mkdir(exist_ok=True)
+    (trained / "foreign" / "config.json").write_text('{"model_type": "bert"}')
+    (trained / "folder.npz").mkdir(exist_ok=True)
+    reading = ["--checkpoint", "checkpoints/demo", "--input", "texts.jsonl", "--store", "untouched"]
+    arguments = {
+        "fit": [
+            *("--config", ROOT / "configs" / "demo.yaml", *tiny(labelled_folder, tiny_qwen)),
+            "--data.store=untouched",
+        ],
+        "index": reading,
+        "embed": reading,
+    }
+    result = run(command, *arguments[command], "--output", output, cwd=trained, expect=2)
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (trained / "untouched").exists(), "nothing was encoded"
+    assert [path.name for path in (trained / "foreign").iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("command", ["probe", "fit"])
+def test_an_output_that_is_a_file_is_one_sentence_before_any_work(
+    command, trained, labelled_folder, tiny_qwen
+):
+    arguments = {
+        "probe": ["--checkpoint", "checkpoints/demo", "--data", labelled_folder],
+        "fit": ["--config", ROOT / "configs" / "demo.yaml", *tiny(labelled_folder, tiny_qwen)],
+    }
+    result = run(command, *arguments[command], "--output", "texts.jsonl", cwd=trained, expect=2)
+    assert "--output: cannot write to texts.jsonl" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_missing_checkpoint_is_one_sentence(tmp_path):
+    result = run(
+        *("search", "--checkpoint", "nowhere", "--index", "index", "--query", "stew"),
+        cwd=tmp_path,
+        expect=2,
+    )
+    assert result.stderr.startswith("subspace: there is no checkpoint nowhere")
+
+
+def test_an_unreachable_encoder_is_one_sentence(labelled_folder, tmp_path):
+    arguments = ["--data.encoder.model=nobody/nothing", f"--data.sources=[{labelled_folder}]"]
+    result = run("fit", *arguments, cwd=tmp_path, expect=2)
+    assert "neither on this machine nor reachable" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_every_wrong_line_is_printed(trained):
+    (trained / "wrong.jsonl").write_text('{"id": "a"}\nnot json\n{"id": "b", "text": "fine"}\n')
+    result = run(
+        *("embed", "--checkpoint", "checkpoints/demo", "--input", "wrong.jsonl"),
+        *("--output", "out2.npz"),
+        cwd=trained,
+        expect=2,
+    )
+    assert "wrong.jsonl:1" in result.stderr
+    assert "wrong.jsonl:2" in result.stderr
+    assert not (trained / "out2.npz").exists()
+
+
+READING = {
+    "search": [
+        *("search", "--checkpoint", "checkpoints/demo", "--index", "index", "--query", "stew")
+    ],
+    "embed": [
+        *("embed", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl"),
+        *("--output", "out.npz"),
+    ],
+}
+
+
+@pytest.mark.parametrize("command", READING)
+def test_the_reading_side_imports_no_trainer(trained, command):
+    code = (
+        "import sys; from subspace.cli import main; "
+        f"assert main({READING[command]!r}) == 0; "
+        "loaded = {'pytorch_lightning', 'wandb', 'jsonargparse'} & set(sys.modules); "
+        "assert not loaded, loaded"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=trained,
+        env=ENVIRONMENT,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "embed", "probe", "discover", "index", "search", "feedback", "presets", "rewrite"],
+)
+def test_help_is_there_for_every_command(command, tmp_path):
+    out = run(*([command] if command else []), "--help", cwd=tmp_path).stdout
+    assert "usage: subspace" in out
+    assert "example: subspace" in out or "subspace fit --config" in out
+
+
+def test_pairs_in_every_command_that_reads_a_checkpoint(labelled_folder, tiny_qwen, tmp_path):
+    """Trained by steps, with blocks for pairs: probed, searched and benched on what it knows."""
+    write_set(tmp_path / "asked")
+    config = ROOT / "configs" / "demo.yaml"
+    fitted = run(
+        *("fit", "--config", config, *tiny(labelled_folder, tiny_qwen), "--data.pairs=[asked]"),
+        *("--model.blocks={topic: 6, style: 4, match: 4, answer: 4}", "--output=K"),
+        "--data.encoder.query_prompt=query: ",
+        cwd=tmp_path,
+    )
+    assert "learned from 6 queries and 12 pairs of 'asked'" in fitted.stdout
+    assert "warning: 6 queries are few" in fitted.stdout
+    assert "next: subspace index --checkpoint K " in fitted.stdout
+    options = ("--checkpoint", "K", "--data", "asked", "--output")
+    riv = run("bench", "riv", *options, "riv", "--folds=0", "--orders=1", cwd=tmp_path)
+    assert "6 of 8 queries of 'asked' are left out: they were learned from" in riv.stderr
+    names = "single-vector,factored-only-match,factored-only-answer"
+    run("bench", "protocols", *options, "protocols", "--protocols", names, cwd=tmp_path)
+    written = json.loads((tmp_path / "protocols" / "protocols.json").read_text())
+    assert written["queries"] == 2
+    for name, page in (("protocols", "protocols.md"), ("riv", "riv.md")):
+        assert (
+            "**Note:** 6 of 8 queries of 'asked' are left out"
+            in (tmp_path / name / page).read_text()
+        )
+    probed = run(
+        *("probe", "--checkpoint", "K", "--data", labelled_folder, "asked", "--output", "report"),
+        cwd=tmp_path,
+    )
+    assert "6 of 8 queries of 'asked' are left out" in probed.stdout + probed.stderr
+    assert "of the 3 sources" not in probed.stdout

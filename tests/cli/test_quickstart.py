@@ -1,0 +1,209 @@
+"""`subspace quickstart`: raw files in; a checkpoint, a report and a search out."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from subspace.cli.main import main
+from subspace.cli.quickstart import _LAYERS, _MODEL, _assign_splits, _check_labelled
+from subspace.data.records import read_records
+from subspace.errors import ConfigError
+from subspace.model import load_checkpoint
+from subspace.model.linear_heads import load_probes
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments: str, cwd: Path) -> str:
+    result = subprocess.run(
+        [sys.executable, "-m", "subspace", *arguments],
+        cwd=cwd,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Sixty files in folders whose names have a blank, and what was printed."""
+    folder = tmp_path_factory.mktemp("quick")
+    records = read_records([ROOT / "data" / "factorial"])["factorial"][::48]
+    for number, record in enumerate(records):
+        path = folder / "my texts" / f"part {number % 3}" / f"{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(record.text)
+    (folder / "my texts" / "noise.md").write_bytes(b"\0\1")
+    (folder / "said").write_text(run("quickstart", "my texts", "--output", "my out", cwd=folder))
+    return folder
+
+
+def test_it_says_what_it_did(folder):
+    said = (folder / "said").read_text()
+    assert "passed over: noise.md is binary" in said
+    assert "60 texts -> my out/texts.jsonl" in said
+    assert [f"[{n}/8]" in said for n in range(1, 9)] == [True] * 8
+    assert "left out: labelled/complexity: a probe needs 30" in said
+    assert said.count("query: like part") == 3
+    assert "--toward complexity=-1" in said
+
+
+def test_it_leaves_what_the_other_commands_use(folder):
+    output = folder / "my out"
+    records = read_records([output / "labelled.jsonl"])["labelled"]
+    assert {r.split for r in records} == {"train", "validation", "test"}
+    assert all(r.origins["topic"] == "clusters" for r in records)
+    checkpoint = load_checkpoint(output / "checkpoint")
+    assert checkpoint.training["weak"]["measures"]
+    probes = load_probes(checkpoint.folder, layout=checkpoint.projection.layout)
+    assert {"topic", "complexity", "specificity"} <= set(probes.heads)
+    assert (output / "report" / "separation.html").exists()
+
+
+def test_a_command_that_it_names_does_the_step_alone(folder):
+    said = (folder / "said").read_text()
+    commands = [line[len("$ subspace ") :] for line in said.splitlines() if line.startswith("$ ")]
+    assert [command.split()[0] for command in commands] == [
+        "label",
+        "fit",
+        "probe",
+        "index",
+        "search",
+        "search",
+        "search",
+    ]
+    found = run(*shlex.split(commands[-2]), cwd=folder)
+    assert found.strip() in said
+
+
+def test_simpler_texts_come_first_when_asked_for(folder):
+    said = (folder / "said").read_text()
+    plain, simpler = (part.split("[")[1:] for part in said.split("query: ")[1:3])
+    assert plain != simpler
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [([], "holds no texts"), (["a.txt"], "1 usable texts, and 50 are needed")],
+)
+def test_too_little_is_refused_with_words(names, said, tmp_path, capsys):
+    source = tmp_path / "texts"
+    source.mkdir()
+    for name in names:
+        (source / name).write_text("one long text")
+    arguments = ["quickstart", str(source), "--output", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_there_or_no_folder_is_refused(tmp_path, capsys):
+    (tmp_path / "a.pdf").write_text("x")
+    for name in ("none", "a.pdf"):
+        assert main(["quickstart", str(tmp_path / name), "--output", str(tmp_path / "out")]) == 2
+        assert "give a folder of texts, or one .jsonl" in capsys.readouterr().err
+
+
+def test_wrong_lines_of_a_jsonl_are_named(tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_text('{"id": 1}\n')
+    assert main(["quickstart", str(tmp_path / "a.jsonl"), "--output", str(tmp_path / "o")]) == 2
+    assert "a.jsonl:1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("count", "held"), [(60, 12), (150, 30), (200, 30), (1000, 100)])
+def test_as_many_texts_are_held_out_as_probes_need(count, held):
+    lines = [{"id": f"t{n}"} for n in range(count)]
+    _assign_splits(lines)
+    assert json.dumps(lines).count('"test"') == json.dumps(lines).count('"validation"') == held
+    again = [{"id": f"t{n}"} for n in reversed(range(count))]
+    _assign_splits(again)
+    assert sorted(map(json.dumps, again)) == sorted(map(json.dumps, lines))
+
+
+@pytest.fixture
+def lines(tmp_path) -> Path:
+    """Fifty labelled lines."""
+    return write(tmp_path / "texts.jsonl", *(line(n) for n in range(50)))
+
+
+def line(number: int, **more) -> dict:
+    return {"id": f"t{number}", "text": f"some text {number}", **more}
+
+
+def write(path: Path, *lines: dict) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def refused(source: Path, *, output: Path, capsys) -> str:
+    before = {path: path.read_bytes() for path in source.parent.rglob("*.jsonl")}
+    assert main(["quickstart", str(source), "--output", str(output)]) == 2
+    assert before == {path: path.read_bytes() for path in source.parent.rglob("*.jsonl")}
+    return capsys.readouterr().err
+
+
+def test_labels_of_people_from_an_earlier_run_are_not_lost(lines, capsys):
+    output = lines.parent / "my out"
+    own = {"factors": {"style": "dry", "topic": "x"}, "origins": {"topic": "clusters"}}
+    write(output / "labelled.jsonl", line(0), line(1, **own))
+    said = refused(lines, output=output, capsys=capsys)
+    assert "labelled.jsonl:1 holds" not in said
+    assert "labelled.jsonl:2 holds a label of 'style' from people" in said
+    assert f"subspace fit --config '{output / 'fit.yaml'}'" in said
+
+
+def test_only_labels_that_the_source_lacks_are_labels_of_people_to_be_lost(lines):
+    output = lines.parent / "out"
+    write(output / "labelled.jsonl", line(0, factors={"style": "dry"}))
+    given = [line(0, factors={"style": "dry"}), line(1)]
+    _check_labelled(output, lines=given)
+    for factors in ({"style": "wet"}, {}):
+        with pytest.raises(ConfigError, match="from people"):
+            _check_labelled(output, lines=[line(0, factors=factors), line(1)])
+    machine = line(0, factors={"style": "dry"}, origins={"style": "measures"})
+    with pytest.raises(ConfigError, match="from people"):
+        _check_labelled(output, lines=[machine])
+
+
+@pytest.mark.parametrize("name", ["texts.jsonl", "labelled.jsonl"])
+def test_its_own_files_are_no_input(name, lines, capsys):
+    source = lines.rename(lines.with_name(name))
+    assert "would be written over" in refused(source, output=source.parent, capsys=capsys)
+
+
+def test_labels_of_another_kind_are_named_before_any_work(lines, capsys):
+    wrong = [line(n, factors={"complexity": "hard", "topic": 3, "mood": "x"}) for n in range(2)]
+    write(lines, line(9), *wrong)
+    said = refused(lines, output=lines.parent / "out", capsys=capsys)
+    assert "4 problems" in said
+    assert "texts.jsonl:3: 'complexity' must be a number for quickstart, got 'hard'" in said
+    assert "texts.jsonl:2: 'topic' must be a text for quickstart, got 3.0" in said
+
+
+def test_a_folder_is_read_without_the_output_inside_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "out/b.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert main(["quickstart", ".", "--output", "out"]) == 2
+    assert "holds 1 usable texts" in capsys.readouterr().err
+    assert main(["quickstart", "out", "--output", "."]) == 2  # the texts lie in the output
+    assert "holds 1 usable texts" in capsys.readouterr().err
+    assert main(["quickstart", ".", "--output", "."]) == 2
+    assert "would be written over" in capsys.readouterr().err
+
+
+def test_it_fits_as_the_shipped_configuration_for_real_texts_does():
+    shipped = yaml.safe_load((ROOT / "configs" / "real.yaml").read_text())
+    assert shipped["model"] == _MODEL
+    assert shipped["data"]["encoder"]["layers"] == _LAYERS

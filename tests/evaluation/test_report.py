@@ -1,0 +1,191 @@
+"""The report: everything in it, the same bytes for the same numbers, readable files."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from worlds import EVERYTHING, PLANTED, RAW, cut, embedded, make_labels, plant
+
+from subspace.evaluation import CROSS_CORPUS, IN_CORPUS, Report, measure_report, write_report
+from subspace.evaluation.base_retrieval import BaseRetrieval
+from subspace.evaluation.report_tables import FILES, headline
+
+BASE = BaseRetrieval(
+    name="set",
+    queries=10,
+    raw_ndcg=0.4,
+    ndcg=0.39,
+    by_block={"topic": 0.1, "style": 0.2, "complexity": 0.3},
+    correlation=0.9,
+)
+
+
+def measure(**changes) -> Report:
+    known, new = make_labels(source="known"), make_labels(source="new", seed=1)
+    settings = {
+        "sources": {"known": embedded(known), "new": embedded(new)},
+        "raw": RAW,
+        "seen": ["known"],
+        "cross_corpus": {"known": cut(EVERYTHING)},
+        "baselines": {"copies": cut(EVERYTHING)},
+        "base": [BASE],
+        "about": {"encoder": "tiny"},
+        "seeds": 2,
+    }
+    return measure_report(cut(PLANTED), **{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return measure()
+
+
+def refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def written(report: Report, folder) -> dict[str, bytes]:
+    write_report(report, folder=folder)
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_seen_sources_are_in_corpus_and_all_others_cross_corpus(report):
+    where = {(r.source, r.model) for r in report.readings}
+    assert ("known", IN_CORPUS) in where
+    assert ("new", IN_CORPUS) not in where
+    assert ("new", CROSS_CORPUS) in where
+    own = report.matrix(IN_CORPUS)
+    assert own.selectivity() > 0.75
+    # The projection solved without `known` holds everything in every block.
+    folds = [r for r in report.readings if r.model == CROSS_CORPUS and r.source == "known"]
+    assert {r.block for r in folds} == {"topic", "style"}
+
+
+def test_baselines_are_read_everywhere_and_the_raw_embedding_has_no_selectivity(report):
+    copies = report.matrix("copies")
+    assert copies.selectivity() == pytest.approx(0, abs=0.05)
+    assert report.models[0] == "raw"
+    assert {r.relative for r in report.readings if r.model == "raw"} == {1.0}
+
+
+def test_the_files_are_a_json_a_markdown_a_png_and_an_html_page(report, tmp_path):
+    files = written(report, tmp_path / "new" / "folder")
+    assert sorted(files) == sorted(FILES)
+    assert files["separation.png"].startswith(b"\x89PNG\r\n\x1a\n")
+    assert files["separation.html"].startswith(b"<!doctype html>")
+
+
+def test_the_json_holds_everything_and_no_nan(report, tmp_path):
+    text = written(report, tmp_path)["separation.json"]
+    document = json.loads(text, parse_constant=refuse_constant)
+    assert document["about"] == {"encoder": "tiny", "seeds": 2}
+    found = next(
+        m
+        for m in document["matrices"]
+        if (m["model"], m["probe"], m["controlled"]) == (IN_CORPUS, "linear", True)
+    )
+    own = report.matrix(IN_CORPUS)
+    assert found["values"] == own.values.tolist()
+    assert found["selectivity"] == own.selectivity()
+    low, high = found["selectivity_interval"]
+    assert low < found["selectivity"] < high
+    assert len(found["selectivity_by_seed"]) == 2
+    assert len(document["readings"]) == len(report.readings)
+    assert document["base_retrieval"][0]["relative"] == pytest.approx(0.975)
+    for part in ("geometry", "source_probe", "disentanglement", "precisions", "lengths"):
+        assert document[part]
+
+
+def test_the_pages_say_the_headline_and_the_matrices(report, tmp_path):
+    files = written(report, tmp_path)
+    page, markdown = files["separation.html"].decode(), files["separation.md"].decode()
+    selectivity = f"{report.matrix(CROSS_CORPUS).selectivity():.2f}"
+    assert f"| cross-corpus | controlled | linear probe | {selectivity} |" in markdown
+    assert f"<td>{selectivity}</td>" in page
+    for title in ("Base retrieval", "DCI, MIG and SAP", "Geometry", "Control labels", "Confounds"):
+        assert title in markdown
+        assert title in page
+    assert not re.search(r"\bnan\b", markdown + page)
+    assert "http" not in page  # nothing is fetched
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    tables = "\n".join(rows).count("|---|")
+    assert tables > 8
+
+
+def test_the_input_layers_stand_beside_the_baselines(tmp_path):
+    """They hold every factor, so they are shown with what they hold, and separate nothing."""
+    report = measure(raw=slice(0, 7))
+    held = report.matrix("all layers")
+    values = ", ".join(
+        f"{held.values[0, held.factors.index(block)]:.2f}" for block in report.blocks
+    )
+    line = f"| all layers | linear probe | {values} | 0.00 |"
+    assert line in written(report, tmp_path)["separation.md"].decode()
+    # Where the raw embedding is all there is, there is nothing to show.
+    assert "| all layers |" not in written(measure(), tmp_path)["separation.md"].decode()
+
+
+def test_texts_in_a_page_are_escaped(tmp_path):
+    report = measure(warnings=["<script>alert(1)</script>"])
+    page = written(report, tmp_path)["separation.html"].decode()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_a_block_whose_scores_do_not_vary_is_warned_of():
+    labels = make_labels(source="known")
+    x = plant(labels)
+    x[:, 15] = 1
+    report = measure(
+        sources={"known": embedded(labels, x)},
+        cross_corpus={},
+        baselines={},
+        base=[],
+    )
+    assert report.warnings == ()
+    still = measure_report(
+        cut({"topic": slice(0, 4), "style": slice(15, 16)}),
+        sources={"known": embedded(labels, x)},
+        raw=RAW,
+        seen=["known"],
+        seeds=1,
+    )
+    assert "block 'style'" in still.warnings[0]
+
+
+def test_the_same_seeds_give_the_same_bytes_and_other_texts_do_not(report, tmp_path):
+    first = written(report, tmp_path / "first")
+    assert written(measure(), tmp_path / "again") == first
+    other = written(measure(seeds=3), tmp_path / "other")
+    assert all(other[name] != first[name] for name in FILES)
+
+
+def test_nothing_to_read_is_a_report_that_says_so(tmp_path):
+    labels = make_labels(count=60, source="known")
+    report = measure(sources={"known": embedded(labels)}, cross_corpus={}, baselines={}, base=[])
+    files = written(report, tmp_path)
+    document = json.loads(files["separation.json"], parse_constant=refuse_constant)
+    assert document["matrices"] == []
+    assert headline(report)["rows"] == []
+    assert "a probe needs 30" in files["separation.md"].decode()
+
+
+def test_a_report_is_written_over_an_older_one_and_not_half(report, tmp_path, monkeypatch):
+    first = written(measure(seeds=1), tmp_path)
+    monkeypatch.setattr("subspace.evaluation.report_tables.to_html", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_report(report, folder=tmp_path)
+    assert {path.name: path.read_bytes() for path in sorted(tmp_path.iterdir())} == first
+
+
+def test_swap_accuracy_is_measured_where_there_are_groups():
+    labels = make_labels(source="known")
+    groups = np.arange(len(labels)) // 6 // 4 * 6 + np.arange(len(labels)) % 6
+    grouped = type(labels)(labels.source, labels.columns, groups=groups, splits=labels.splits)
+    report = measure(sources={"known": embedded(grouped)}, cross_corpus={}, baselines={}, base=[])
+    by_block = {(s.factor, s.model, s.block): s.accuracy for s in report.swaps}
+    assert by_block["style", IN_CORPUS, "style"] > 0.6
+    assert {factor for factor, _, _ in by_block} == {"topic", "style", "complexity"} - {
+        "complexity"
+    }

@@ -1,0 +1,622 @@
+"""faiss finds candidates; what is found is what an exact scan finds, and nothing fresh is lost."""
+
+import json
+import logging
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from subspace.blocks import BlockLayout, unit_blocks
+from subspace.data.retrieval_sets import Document
+from subspace.errors import ConfigError, EngineError, IndexFolderError, LayoutError
+from subspace.retrieval.engines import (
+    Found,
+    NumpyEngine,
+    Priors,
+    create_engine,
+    faiss_engine,
+    open_engine,
+)
+from subspace.retrieval.engines.faiss_candidates import METHODS
+from subspace.retrieval.engines.faiss_engine import INDEX, FaissEngine
+from subspace.retrieval.engines.index_folder import Stored, write_folder
+from subspace.retrieval.engines.numpy_engine import widen
+
+LAYOUT = BlockLayout.from_widths({"topic": 40, "style": 21, "tone": 10})
+COUNT = 3000
+
+
+def clustered(
+    count: int = COUNT, *, layout: BlockLayout = LAYOUT, seed: int = 0, spread: float = 0.5
+) -> np.ndarray:
+    """Unit blocks around 30 centres each, most of what varies along few directions."""
+    rng = np.random.default_rng(seed)
+    z = np.concatenate(
+        [
+            (rng.normal(size=(30, width))[rng.integers(0, 30, count)] + spread * noise)
+            * np.arange(1, width + 1) ** -0.5
+            for width in layout.widths
+            for noise in [rng.normal(size=(count, width))]
+        ],
+        axis=1,
+    )
+    return unit_blocks(z.astype(np.float32), layout=layout)
+
+
+def documents(count: int = COUNT, *, first: int = 0) -> list[Document]:
+    return [
+        Document(id=f"d{n}", text=f"text {n}", metadata={"third": n % 3 == 0})
+        for n in range(first, first + count)
+    ]
+
+
+def make_pair(
+    vectors: np.ndarray, *, layout: BlockLayout = LAYOUT, **settings
+) -> tuple[FaissEngine, NumpyEngine]:
+    """The engine, built, and the exact scan of the same documents."""
+    about = {"layout": layout, "projection_digest": "0" * 64}
+    exact = NumpyEngine(**about, dtype=settings.get("dtype", "float32"))
+    engine = FaissEngine(**about, **settings)
+    for each in (engine, exact):
+        each.upsert(documents(len(vectors)), vectors)
+    engine.build()
+    return engine, exact
+
+
+@pytest.fixture(scope="module", autouse=True)
+def searched_as_if_they_were_many() -> Iterator[None]:
+    """Candidates although a scan of so few documents is faster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faiss_engine, "_COST", 0.4)
+        yield
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def pair(request) -> tuple[FaissEngine, NumpyEngine]:
+    """Not to be changed."""
+    return make_pair(clustered(), method=request.param)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> dict[str, Path]:
+    """A folder by method, with as many candidates as can be without a scan of all."""
+    folders = {}
+    for method in METHODS:
+        engine, _ = make_pair(clustered(), method=method, rescore=1000)
+        folders[method] = tmp_path_factory.mktemp("saved") / method
+        engine.save(folders[method])
+    return folders
+
+
+def hardest(queries: np.ndarray, *, layout: BlockLayout = LAYOUT) -> np.ndarray:
+    """Each query by every block alone, by all, and by all but one."""
+    tables = [*np.eye(len(layout)), np.ones(len(layout)), *(1 - np.eye(len(layout)))]
+    spread = [np.repeat(table, layout.widths).astype(np.float32) for table in tables]
+    return np.concatenate([queries * weights for weights in spread])
+
+
+def best(found: Sequence[Found], queries: np.ndarray, *, k: int = 10) -> list[list[str]]:
+    """The ids of the best k."""
+    return [
+        [f.documents[row].id for row in np.argsort(-(f.vectors @ query), kind="stable")[:k]]
+        for f, query in zip(found, queries, strict=True)
+    ]
+
+
+def recall(engine: FaissEngine, exact: NumpyEngine, queries: np.ndarray) -> float:
+    ours, theirs = (best(each.search(queries, k=10), queries) for each in (engine, exact))
+    return float(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(ours, theirs, strict=True)]))
+
+
+def names(found: Sequence[Found]) -> list[set[str]]:
+    return [{document.id for document in f.documents} for f in found]
+
+
+def share(found: Sequence[Found], wanted: Sequence[Found]) -> float:
+    pairs = zip(names(found), names(wanted), strict=True)
+    return float(np.mean([len(ours & theirs) / len(theirs) for ours, theirs in pairs]))
+
+
+def assert_same(engine: FaissEngine, exact: NumpyEngine, queries: np.ndarray, **options) -> None:
+    ours, theirs = engine.search(queries, **options), exact.search(queries, **options)
+    assert names(ours) == names(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.documents == b.documents
+        np.testing.assert_array_equal(a.vectors, b.vectors)
+
+
+def warnings(caplog) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+# What it finds.
+
+
+def test_recall_is_high_under_the_hardest_weights(pair):
+    engine, exact = pair
+    assert not engine.exact
+    queries = hardest(clustered(60, seed=5))
+    assert recall(engine, exact, queries) >= 0.98
+    assert engine.recall is not None
+    assert engine.recall.worst.worst >= 0.98
+
+
+def test_without_scoring_the_candidates_exactly_it_would_be_low():
+    engine, exact = make_pair(clustered())
+    queries = hardest(clustered(60, seed=5))
+    _, rows = engine._candidates.search(queries, count=10)
+    theirs = best(exact.search(queries, k=10), queries)
+    shares = [
+        len({f"d{row}" for row in a} & set(b)) / 10 for a, b in zip(rows, theirs, strict=True)
+    ]
+    assert np.mean(shares) < 0.9
+
+
+def test_a_batch_finds_what_single_queries_find(pair):
+    engine, _ = pair
+    queries = hardest(clustered(20, seed=6))
+    together = engine.search(queries, k=5)
+    alone = [engine.search(query[None], k=5)[0] for query in queries]
+    assert names(together) == names(alone)
+    assert engine.search(queries[:0], k=5) == []
+
+
+def test_hits_come_in_the_order_of_adding_with_the_vectors_that_are_stored(pair):
+    engine, _ = pair
+    for found in engine.search(hardest(clustered(10, seed=7)), k=10):
+        rows = [int(document.id[1:]) for document in found.documents]
+        assert rows == sorted(rows)
+        np.testing.assert_array_equal(found.vectors, clustered()[rows])
+
+
+def test_few_documents_are_scanned_exactly_without_an_index(tmp_path):
+    vectors = clustered(1999)
+    engine, exact = make_pair(vectors)
+    assert engine.exact and engine.recall is None
+    engine.save(tmp_path / "index")
+    assert not (tmp_path / "index" / INDEX).exists()
+    again = FaissEngine.load(tmp_path / "index")
+    assert again.exact
+    assert_same(again, exact, hardest(vectors[:5]), k=7)
+    more, _ = make_pair(clustered(2000))
+    assert not more.exact
+
+
+def test_where_a_scan_costs_less_it_is_what_is_done(monkeypatch):
+    vectors = clustered()
+    monkeypatch.setattr(faiss_engine, "_COST", 15.0)
+    scanned, _ = make_pair(vectors)
+    assert scanned.exact  # 500 candidates cost as much as 7,500 rows
+    engine, exact = make_pair(vectors, rescore=40)
+    assert not engine.exact
+    # Of one query 3,000 rows cost more than 40 candidates; of five, less than 5 times as much.
+    assert engine._costs_more(40, queries=1) is False
+    assert engine._costs_more(41, queries=5) is True
+    assert_same(engine, exact, hardest(clustered(9, seed=5)), k=11)
+
+
+@pytest.mark.parametrize("k", [1, 400, 2999, 5000])
+def test_any_number_of_hits_can_be_asked_for(pair, k):
+    engine, exact = pair
+    queries = clustered(3, seed=8)
+    assert [len(f.documents) for f in engine.search(queries, k=k)] == [min(k, COUNT)] * 3
+    assert recall(engine, exact, queries) == 1
+    with pytest.raises(ConfigError, match="k must be"):
+        engine.search(queries, k=0)
+    with pytest.raises(LayoutError):
+        engine.search(queries[:, 1:], k=k)
+
+
+def test_an_empty_engine_finds_nothing():
+    engine = FaissEngine(layout=LAYOUT, projection_digest="0" * 64)
+    engine.build()
+    assert engine.search(clustered(2), k=3)[1].documents == ()
+
+
+def test_float16_finds_what_an_exact_scan_of_float16_finds():
+    engine, exact = make_pair(clustered(), dtype="float16")
+    assert engine.vectors.dtype == np.float16
+    assert recall(engine, exact, hardest(clustered(40, seed=5))) >= 0.98
+
+
+def test_float16_is_widened_exactly():
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)]
+    widened = widen(finite)
+    assert widened.dtype == np.float32
+    np.testing.assert_array_equal(widened, finite.astype(np.float32))
+    np.testing.assert_array_equal(np.signbit(widened), np.signbit(finite))
+
+
+def test_too_few_candidates_cost_time_and_no_recall():
+    engine, exact = make_pair(clustered(), rescore=1)
+    assert recall(engine, exact, hardest(clustered(40, seed=5))) >= 0.98
+
+
+def test_what_all_documents_have_alike_changes_no_certainty():
+    engine, _ = make_pair(clustered())
+    query = clustered(1, seed=5)
+    (guesses,), (rows,) = engine._candidates.search(query, count=500)
+    certainties = []
+    for default in (0.0, 5.0, -5.0):
+        apart = engine._apart(query, Priors(["d0"], np.zeros(1), default))
+        best, certainty = engine._sift(query[0], guesses, rows, number=0, k=10, apart=apart)
+        assert len(best) == 10
+        certainties.append(certainty)
+    np.testing.assert_allclose(certainties, certainties[0], rtol=1e-2)
+
+
+# Narrow blocks: 4 dimensions in which all documents are almost alike.
+
+NARROW = BlockLayout.from_widths({"topic": 64, "complexity": 4})
+
+
+def narrow_cone(count: int = 12_000, *, seed: int = 0) -> np.ndarray:
+    z = clustered(count, layout=NARROW, seed=seed)
+    rng = np.random.default_rng(seed)
+    z[:, 64:] = np.array([1, 0, 0, 0]) + 0.05 * rng.normal(size=(count, 4))
+    return unit_blocks(z, layout=NARROW)
+
+
+@pytest.mark.parametrize("default", [None, 5.0])
+def test_where_candidates_cannot_be_told_apart_codes_give_way_to_a_scan(default):
+    vectors = narrow_cone()
+    engine, exact = make_pair(vectors, layout=NARROW, rescore=100)
+    queries = vectors[:30].copy()
+    queries[:, :64] = 0
+    priors = None if default is None else Priors(["d0"], np.zeros(1), default)
+    found = engine.search(queries, k=10, priors=priors)
+    wanted = exact.search(queries, k=10, priors=priors)
+    assert share(found, wanted) >= 0.98
+    _, rows = engine._candidates.search(queries, count=100)
+    candidates = [{f"d{row}" for row in near} for near in rows]
+    held = [len(a & b) / len(b) for a, b in zip(candidates, names(wanted), strict=True)]
+    assert np.mean(held) < 0.8
+
+
+def test_a_graph_that_misses_them_says_so_when_it_is_built_and_when_it_is_opened(tmp_path, caplog):
+    engine, _ = make_pair(narrow_cone(4000), layout=NARROW, method="hnsw", rescore=16)
+    assert engine.recall.worst.weights == {"topic": 0, "complexity": 1}
+    assert engine.recall.worst.worst < 0.95
+    (message,) = warnings(caplog)
+    assert "complexity=1" in message and "'pq'" in message
+    engine.save(tmp_path / "index")
+    assert len(warnings(caplog)) == 1  # nothing was built anew
+    again = FaissEngine.load(tmp_path / "index")
+    assert warnings(caplog) == [message, message]
+    assert again.recall == engine.recall
+
+
+def test_a_good_index_is_built_and_opened_in_silence(saved, caplog):
+    for folder in saved.values():
+        FaissEngine.load(folder)
+    make_pair(clustered())
+    assert not warnings(caplog)
+
+
+def test_copies_are_found_all_of_them():
+    vectors = clustered()
+    vectors[1000:2200] = vectors[1000]
+    engine, exact = make_pair(vectors, rescore=50)
+    (found,) = engine.search(vectors[1000:1001], k=10)
+    assert len(found.documents) == 1200
+    assert_same(engine, exact, vectors[1000:1001], k=10)
+
+
+# Priors and metadata.
+
+
+@pytest.mark.parametrize("size", [0.0, 0.1, 5.0])
+@pytest.mark.parametrize("default", [0.5, -2.0])
+def test_priors_count_as_in_an_exact_scan_however_large_they_are(pair, size, default):
+    engine, exact = pair
+    rng = np.random.default_rng(1)
+    chosen = [f"d{n}" for n in rng.choice(COUNT, 200, replace=False)]
+    priors = Priors(ids=[*chosen, "gone"], values=size * rng.random(201), default=default)
+    queries = clustered(30, seed=9)
+    assert_same(engine, exact, queries, k=10, priors=priors)
+    assert_same(engine, exact, queries, k=10, priors=priors, where={"third": True})
+
+
+def test_priors_that_grow_are_seen():
+    engine, exact = make_pair(clustered())
+    ids = ["d7"]
+    query = clustered(1, seed=9)
+    assert_same(engine, exact, query, k=1, priors=Priors(ids, np.array([100.0]), 0.0))
+    ids.append("d8")
+    priors = Priors(ids, np.array([100.0, 200.0]), 0.0)
+    assert names(engine.search(query, k=1, priors=priors)) == [{"d8"}]
+    engine.delete(["d0", "d8"])
+    exact.delete(["d0", "d8"])
+    assert_same(engine, exact, query, k=2, priors=priors)
+
+
+def test_priors_of_almost_all_are_a_scan(pair):
+    engine, exact = pair
+    rng = np.random.default_rng(2)
+    priors = Priors([f"d{n}" for n in range(2500)], rng.random(2500), 0.5)
+    assert_same(engine, exact, clustered(5, seed=9), k=10, priors=priors)
+
+
+def test_metadata_filters_are_exact(pair):
+    engine, exact = pair
+    queries = hardest(clustered(5, seed=3))
+    assert_same(engine, exact, queries, k=10, where={"third": True})
+    assert engine.count({"third": True}) == 1000
+    assert engine.search(queries[:1], k=3, where={"third": "no"})[0].documents == ()
+
+
+# What changes after the index was built.
+
+
+@pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_after_any_changes_it_finds_what_an_exact_scan_finds(saved, method, data):
+    engine, exact = (
+        FaissEngine.load(saved[method]),
+        NumpyEngine(layout=LAYOUT, projection_digest="0" * 64),
+    )
+    exact.upsert(documents(), clustered())
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    for step in range(data.draw(st.integers(1, 5))):
+        kind = data.draw(st.sampled_from(["add", "replace", "delete", "both"]))
+        size = data.draw(st.integers(1, 60))
+        known = [document.id for document in exact.documents]
+        some = [str(name) for name in rng.choice(known, size, replace=False)]
+        if kind == "delete":
+            assert engine.delete(some) == exact.delete(some) == size
+            continue
+        new = [f"new {step} {n}" for n in range(size)]
+        chosen = {"add": new, "replace": some, "both": [*some, *new]}[kind]
+        vectors = clustered(len(chosen), seed=int(rng.integers(1 << 30)))
+        for each in (engine, exact):
+            each.upsert([Document(id=name, text="changed") for name in chosen], vectors)
+    assert not engine.exact
+    queries = hardest(np.concatenate([exact.vectors[-3:], exact.vectors[:3], clustered(3, seed=4)]))
+    assert_same(engine, exact, queries, k=10)
+
+
+def test_a_document_just_added_is_found(saved):
+    engine = FaissEngine.load(saved["pq"])
+    vector = -clustered(1, seed=11)  # unlike all others
+    assert names(engine.search(vector, k=1)) != [{"fresh"}]
+    engine.upsert([Document(id="fresh", text="a text")], vector)
+    assert names(engine.search(vector, k=1)) == [{"fresh"}]
+
+
+def test_a_vector_that_was_replaced_is_no_longer_found(saved):
+    engine = FaissEngine.load(saved["pq"])
+    old = clustered()[5:6]
+    assert names(engine.search(old, k=1)) == [{"d5"}]
+    engine.upsert([Document(id="d5", text="another")], -old)
+    assert names(engine.search(old, k=1)) != [{"d5"}]
+    assert names(engine.search(-old, k=1)) == [{"d5"}]
+    engine.delete(["d5"])
+    assert names(engine.search(-old, k=1)) != [{"d5"}]
+
+
+def test_where_all_that_faiss_knows_near_a_query_is_gone_the_rest_is_found():
+    vectors = clustered()
+    engine, exact = make_pair(vectors, rescore=100)
+    query = vectors[:1]
+    nearest = best(exact.search(query, k=250), query, k=250)[0]
+    for each in (engine, exact):
+        each.delete(nearest)
+    assert_same(engine, exact, query, k=10)
+
+
+def test_a_refused_change_changes_nothing(saved):
+    engine = FaissEngine.load(saved["pq"])
+    with pytest.raises(EngineError):
+        engine.upsert([Document(id="d5", text="a"), Document(id="d5", text="b")], clustered(2))
+    assert names(engine.search(clustered()[5:6], k=1)) == [{"d5"}]
+
+
+def test_the_index_is_built_anew_once_a_tenth_is_other(tmp_path):
+    engine, _ = make_pair(clustered())
+    first = engine.recall
+    engine.upsert(documents(300, first=COUNT), clustered(300, seed=1))
+    engine.save(tmp_path / "index")
+    assert engine.recall is first
+    engine.upsert(documents(100, first=COUNT + 300), clustered(100, seed=2))
+    engine.save(tmp_path / "index")
+    assert engine.recall is not first
+    assert engine._settings()["indexed"] == COUNT + 400
+    engine.delete([f"d{n}" for n in range(341)])
+    assert engine._settings()["indexed"] == COUNT + 400
+    engine.save(tmp_path / "index")
+    assert engine._settings()["indexed"] == COUNT + 59
+    engine.delete([f"d{n}" for n in range(341, 2000)])
+    engine.save(tmp_path / "index")
+    assert engine.exact
+
+
+def test_what_was_added_without_an_index_is_indexed_by_save(tmp_path):
+    engine = create_engine(
+        tmp_path / "index", layout=LAYOUT, projection_digest="0" * 64, engine="faiss"
+    )
+    engine.upsert(documents(), clustered())
+    assert engine.exact
+    engine.save()
+    assert not engine.exact
+    opened = open_engine(tmp_path / "index")
+    assert isinstance(opened, FaissEngine) and not opened.exact
+
+
+# What is written and read.
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_was_saved_is_what_is_opened(tmp_path, method):
+    engine, _ = make_pair(clustered(), method=method, rescore=321)
+    engine.upsert(documents(100, first=COUNT), clustered(100, seed=1))
+    engine.upsert(documents(50, first=20), clustered(50, seed=2))
+    engine.delete([f"d{n}" for n in range(100)])
+    engine.save(tmp_path / "index")
+    again = FaissEngine.load(tmp_path / "index")
+    assert (again.method, again.rescore, again.recall) == (method, 321, engine.recall)
+    assert not again.exact
+    queries = hardest(clustered(10, seed=3))
+    assert names(again.search(queries, k=10)) == names(engine.search(queries, k=10))
+    # And once more, as what is opened can be changed and saved.
+    again.delete(["d500"])
+    again.save()
+    engine.delete(["d500"])
+    third = FaissEngine.load(tmp_path / "index")
+    assert names(third.search(queries, k=10)) == names(engine.search(queries, k=10))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_vectors_give_the_same_index(tmp_path, method):
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    try:
+        for name in ("first", "second"):
+            engine, _ = make_pair(clustered(5000), method=method)  # more than it is trained on
+            engine.save(tmp_path / name)
+    finally:
+        faiss.omp_set_num_threads(before)
+    first, second = (tmp_path / name / INDEX for name in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    FaissEngine.load(folder).save(target)
+    return target
+
+
+def write_with_its_sum(folder: Path, content: bytes) -> None:
+    """Another file that the manifest was written for."""
+    (folder / INDEX).write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["sums"][INDEX] = f"crc32:{zlib.crc32(content):08x}"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_damaged_file_is_refused(saved, tmp_path, method):
+    folder = copy_of(saved[method], tmp_path / "index")
+    content = bytearray((folder / INDEX).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / INDEX).write_bytes(content)
+    with pytest.raises(IndexFolderError, match="damaged"):
+        FaissEngine.load(folder)
+    (folder / INDEX).unlink()
+    with pytest.raises(IndexFolderError, match="damaged"):
+        FaissEngine.load(folder)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.999])
+def test_a_file_that_faiss_cannot_read_is_refused(saved, tmp_path, method, part):
+    folder = copy_of(saved[method], tmp_path / "index")
+    content = (folder / INDEX).read_bytes()
+    write_with_its_sum(folder, content[: int(part * len(content))])
+    with pytest.raises(IndexFolderError, match="damaged"):
+        FaissEngine.load(folder)
+    write_with_its_sum(folder, b"no index at all " * 100)
+    with pytest.raises(IndexFolderError, match="damaged"):
+        FaissEngine.load(folder)
+    write_with_its_sum(folder, content)
+    assert not FaissEngine.load(folder).exact
+
+
+def test_an_index_of_other_vectors_is_refused(saved, tmp_path):
+    folder = copy_of(saved["pq"], tmp_path / "index")
+    for index in (faiss.IndexIDMap(faiss.IndexFlatIP(8)), faiss.IndexFlatIP(LAYOUT.dim)):
+        write_with_its_sum(folder, faiss.serialize_index(index).tobytes())
+        with pytest.raises(IndexFolderError, match="other vectors"):
+            FaissEngine.load(folder)
+    whole = faiss.deserialize_index(np.frombuffer((saved["pq"] / INDEX).read_bytes(), np.uint8))
+    for wrong in (COUNT, 0):  # out of range, and given twice
+        rows = np.arange(COUNT)
+        rows[1] = wrong
+        faiss.copy_array_to_vector(rows, whole.id_map)
+        write_with_its_sum(folder, faiss.serialize_index(whole).tobytes())
+        with pytest.raises(IndexFolderError, match="other vectors"):
+            FaissEngine.load(folder)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"method": "ivf"}, {"rescore": 0}, {"rescore": "x"}, {"recall": {"k": 3}}, {"indexed": None}],
+)
+def test_settings_that_no_engine_wrote_are_refused(saved, tmp_path, changed):
+    folder = copy_of(saved["pq"], tmp_path / "index")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["settings"] |= changed
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(IndexFolderError, match="damaged"):
+        FaissEngine.load(folder)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_vectors_that_are_not_finite_are_not_indexed(tmp_path, method):
+    vectors = clustered()
+    vectors[2345, 3] = np.nan
+    stored = Stored(
+        documents=documents(),
+        vectors=vectors,
+        layout=LAYOUT,
+        projection_digest="0" * 64,
+        engine="faiss",
+        settings={"method": method, "rescore": 500, "indexed": 0, "recall": None},
+    )
+    write_folder(tmp_path / "index", stored)
+    engine = FaissEngine.load(tmp_path / "index")
+    with pytest.raises(IndexFolderError, match="NaN or infinity"):
+        engine.build()
+    assert engine.exact
+
+
+def test_another_engines_folder_is_refused(tmp_path):
+    exact = NumpyEngine(layout=LAYOUT, projection_digest="0" * 64)
+    exact.save(tmp_path / "index")
+    with pytest.raises(IndexFolderError, match="numpy"):
+        FaissEngine.load(tmp_path / "index")
+
+
+# What it takes.
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "ivf"}, "pq, hnsw"),
+        ({"method": None}, "pq, hnsw"),
+        ({"rescore": 0}, "rescore"),
+        ({"rescore": 2.5}, "rescore"),
+        ({"dtype": "int8"}, "float32 or float16"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        FaissEngine(layout=LAYOUT, projection_digest="0" * 64, **settings)
+
+
+def test_without_its_package_it_says_what_to_install(monkeypatch, saved):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(EngineError, match=r"pip install 'subspace\[faiss\]'"):
+        FaissEngine(layout=LAYOUT, projection_digest="0" * 64)
+    with pytest.raises(EngineError, match="pip install"):
+        FaissEngine.load(saved["pq"])
+
+
+@pytest.mark.parametrize("widths", [{"a": 1}, {"a": 2, "b": 3}, {"a": 130, "b": 1}])
+def test_blocks_of_any_width_can_be_indexed(widths):
+    layout = BlockLayout.from_widths(widths)
+    vectors = clustered(layout=layout)
+    engine, exact = make_pair(vectors, layout=layout)
+    queries = hardest(clustered(10, layout=layout, seed=1), layout=layout)
+    for each in (engine, exact):
+        found = each.search(queries, k=1)
+        scores = [max(f.vectors @ query) for f, query in zip(found, queries, strict=True)]
+        np.testing.assert_allclose(scores, (queries @ vectors.T).max(axis=1), atol=1e-3)

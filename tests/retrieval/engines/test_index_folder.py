@@ -1,0 +1,489 @@
+"""The folder of an index: written whole or not at all, read with care."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from subspace.blocks import BlockLayout, unit_blocks
+from subspace.data.retrieval_sets import Document
+from subspace.errors import ConfigError, IndexFolderError
+from subspace.retrieval import BlockIndex
+from subspace.retrieval.engines import NumpyEngine, create_engine, open_engine
+from subspace.retrieval.engines.index_folder import Stored, check_folder, read_folder, write_folder
+
+LAYOUT = BlockLayout.from_widths({"topic": 5, "style": 3, "tone": 2})
+FILES = ["items.jsonl", "manifest.json", "vectors.npy"]
+DOCUMENTS = (
+    Document(id="plain", text="a text", metadata={"lang": "en", "year": 1999, "good": True}),
+    Document(id="lines", text='two\nlines, a "quote", a \\ and a\ttab\r\n'),
+    Document(
+        id="über/世界 \u2028",
+        text="not ASCII: ß 世界 \u2028 \x85 🙂",
+        metadata={"'; DROP TABLE items; --": "ß \u2028", "share": 0.1},
+    ),
+)
+
+
+def unit_vectors(count: int, *, seed: int = 0) -> np.ndarray:
+    z = np.random.default_rng(seed).normal(size=(count, LAYOUT.dim)).astype(np.float32)
+    return unit_blocks(z, layout=LAYOUT)
+
+
+def build(*, seed: int = 0, count: int = len(DOCUMENTS), dtype: str = "float32") -> NumpyEngine:
+    engine = NumpyEngine(layout=LAYOUT, projection_digest=f"{seed}" * 64, dtype=dtype)
+    engine.upsert(DOCUMENTS[:count], unit_vectors(count, seed=seed))
+    return engine
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    build().save(tmp_path / "index")
+    return tmp_path / "index"
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(IndexFolderError) as caught:
+        BlockIndex.open(folder)
+    assert str(folder) in str(caught.value)
+    return str(caught.value)
+
+
+def assert_equal(found: NumpyEngine, wanted: NumpyEngine) -> None:
+    assert found.documents == wanted.documents
+    assert [d.metadata for d in found.documents] == [d.metadata for d in wanted.documents]
+    np.testing.assert_array_equal(found.vectors, wanted.vectors)
+    assert found.vectors.dtype == wanted.vectors.dtype
+    assert (found.layout, found.projection_digest) == (wanted.layout, wanted.projection_digest)
+
+
+def change_manifest(folder: Path, change: Callable[[dict], object]) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+# What is saved is what is opened.
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_saved_index_opens_as_it_was_and_is_memory_mapped(dtype, tmp_path):
+    build(dtype=dtype).save(tmp_path / "index")
+    found = NumpyEngine.load(str(tmp_path / "index"))
+    assert_equal(found, build(dtype=dtype))
+    assert isinstance(found.vectors, np.memmap)
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == FILES
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_metadata_keeps_its_types(saved):
+    """A year is no text, and a truth value no number."""
+    found = NumpyEngine.load(saved).documents[0].metadata
+    assert [type(value) for value in found.values()] == [str, int, bool]
+    assert NumpyEngine.load(saved).documents[1].metadata == {}
+
+
+def test_an_opened_index_finds_the_same_to_the_bit(saved):
+    query = unit_vectors(1, seed=5)[0]
+    opened, built = BlockIndex.open(saved), BlockIndex(build())
+    for where in (None, {"lang": "en"}, {"year": 1999}, {"good": True}, {"good": 1}):
+        assert opened.search(query, where=where).hits == built.search(query, where=where).hits
+    assert len(opened.search(query, where={"good": True})) == 1
+
+
+def test_an_empty_index_can_be_saved_and_opened(tmp_path):
+    build(count=0).save(tmp_path / "index")
+    assert len(BlockIndex.open(tmp_path / "index")) == 0
+
+
+def test_a_folder_is_opened_by_the_engine_that_wrote_it(saved):
+    assert isinstance(open_engine(saved), NumpyEngine)
+    change_manifest(saved, lambda manifest: manifest.update(engine="faiss"))
+    with pytest.raises(IndexFolderError, match="an index of the engine 'faiss'"):
+        NumpyEngine.load(saved)
+
+
+def test_changing_an_opened_index_changes_no_file_until_it_is_saved(saved):
+    engine = NumpyEngine.load(saved)
+    engine.upsert(DOCUMENTS[:1], unit_vectors(1, seed=8))
+    engine.upsert([DOCUMENTS[0], Document(id="new", text="new")], unit_vectors(2, seed=7))
+    engine.delete(["lines"])
+    assert_equal(NumpyEngine.load(saved), build())
+    engine.save()
+    found = NumpyEngine.load(saved)
+    assert [document.id for document in found.documents] == ["plain", DOCUMENTS[2].id, "new"]
+    np.testing.assert_array_equal(found.vectors[[0, 2]], unit_vectors(2, seed=7))
+
+
+def test_saving_needs_a_folder_from_somewhere(tmp_path):
+    with pytest.raises(ConfigError, match="which folder"):
+        build().save()
+    engine = create_engine(tmp_path / "index", layout=LAYOUT, projection_digest="0" * 64)
+    assert not (tmp_path / "index").exists()
+    engine.save()
+    assert len(BlockIndex.open(tmp_path / "index")) == 0
+
+
+def test_saving_over_an_index_replaces_it_and_leaves_nothing_beside_it(saved):
+    opened = NumpyEngine.load(saved)
+    build(seed=1, count=2).save(saved)
+    assert_equal(NumpyEngine.load(saved), build(seed=1, count=2))
+    assert [path.name for path in saved.parent.iterdir()] == ["index"]
+    assert_equal(opened, build())  # who has the old one open can go on
+
+
+def test_saving_into_an_empty_folder_or_a_new_one_below_a_new_one_works(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "new" / "below"):
+        build().save(folder)
+        assert_equal(NumpyEngine.load(folder), build())
+
+
+def test_other_users_may_read_a_saved_index(saved):
+    assert saved.stat().st_mode & 0o055 == 0o055
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in saved.iterdir())
+
+
+def test_saving_through_a_link_writes_where_it_points_and_keeps_the_link(saved, tmp_path):
+    link, dangling = tmp_path / "link", tmp_path / "dangling"
+    link.symlink_to(saved)
+    dangling.symlink_to(tmp_path / "elsewhere" / "index")
+    for path in (link, dangling):
+        build(seed=1).save(path)
+        assert path.is_symlink()
+        assert_equal(NumpyEngine.load(path), build(seed=1))
+    assert_equal(NumpyEngine.load(saved), build(seed=1))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dangling", "elsewhere", "index", "link"]
+
+
+# Files of an engine's own.
+
+
+def save_with_graph(folder: Path, *, content: bytes = b"edges") -> None:
+    engine = build()
+    stored = Stored(
+        engine.documents, engine.vectors, LAYOUT, "0" * 64, "numpy", settings={"edges": 32}
+    )
+    write_folder(folder, stored, more={"graph.bin": lambda path: path.write_bytes(content)})
+
+
+def test_files_of_an_engines_own_are_written_summed_and_replaced(tmp_path):
+    for content in (b"edges", b"other edges"):
+        save_with_graph(tmp_path / "index", content=content)
+        assert (tmp_path / "index" / "graph.bin").read_bytes() == content
+        assert read_folder(tmp_path / "index").settings == {"edges": 32}
+    build().save(tmp_path / "index")  # an engine without such files
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == FILES
+
+
+@pytest.mark.parametrize("content", [None, b"", b"edge", b"edgez", b"edges!"])
+def test_a_changed_file_of_an_engines_own_is_refused(content, tmp_path):
+    save_with_graph(tmp_path / "index")
+    path = tmp_path / "index" / "graph.bin"
+    path.unlink() if content is None else path.write_bytes(content)
+    assert "damaged" in refusal(tmp_path / "index")
+    assert "graph.bin" in refusal(tmp_path / "index")
+
+
+def test_an_engines_own_file_that_cannot_be_written_leaves_the_old_index(saved):
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("no space left")
+
+    engine = build(seed=1)
+    stored = Stored(engine.documents, engine.vectors, LAYOUT, "1" * 64, "numpy")
+    with pytest.raises(IndexFolderError, match="no space left"):
+        write_folder(saved, stored, more={"graph.bin": fail})
+    assert_equal(NumpyEngine.load(saved), build())
+    assert [path.name for path in saved.parent.iterdir()] == ["index"]
+
+
+# What is left alone.
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "manifest.json"])
+def test_saving_into_a_folder_with_something_else_is_refused_and_leaves_it(name, tmp_path):
+    """Web applications call a file of theirs manifest.json too."""
+    (tmp_path / name).write_text('{"name": "mine"}')
+    (tmp_path / "more").mkdir()
+    with pytest.raises(IndexFolderError, match=str(tmp_path)):
+        build().save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "more"])
+    assert (tmp_path / name).read_text() == '{"name": "mine"}'
+
+
+def test_saving_over_an_index_does_not_take_other_files_with_it(saved):
+    (saved / "notes.txt").write_text("mine")
+    with pytest.raises(IndexFolderError, match="no index and no empty folder"):
+        build(seed=1).save(saved)
+    assert_equal(NumpyEngine.load(saved), build())
+    assert (saved / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("sums", [None, [], {"notes.txt": "crc32:00000000"}, "notes.txt", 1])
+def test_a_manifest_of_something_else_gives_no_leave_to_delete(sums, tmp_path):
+    """Counter-check to files of an engine's own: all of an index must be there."""
+    (tmp_path / "manifest.json").write_text(json.dumps({"sums": sums}))
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(IndexFolderError, match="no index and no empty folder"):
+        build().save(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_saving_to_the_path_of_a_file_is_refused_and_leaves_the_file(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("mine")
+    for target in (path / "below", path):
+        with pytest.raises(IndexFolderError, match=r"notes\.txt"):
+            build().save(target)
+        assert path.read_text() == "mine"
+        assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+# What stops a save.
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """The system refuses to write more than 20 bytes to a file, as a full disk does."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_reported_and_leaves_the_old_index(saved):
+    with full_disk(), pytest.raises(IndexFolderError, match="cannot write the index"):
+        build(seed=1).save(saved)
+    assert_equal(NumpyEngine.load(saved), build())
+    assert [path.name for path in saved.parent.iterdir()] == ["index"]
+
+
+@pytest.mark.parametrize("error", [OSError("no"), KeyboardInterrupt()], ids=["OSError", "Ctrl-C"])
+def test_an_index_that_cannot_be_put_in_place_leaves_the_old_one(error, saved, monkeypatch):
+    """The second of two renames fails; the real ones do the rest."""
+    replace, calls = os.replace, []
+
+    def failing(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise error
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(IndexFolderError if isinstance(error, OSError) else KeyboardInterrupt):
+        build(seed=1).save(saved)
+    assert_equal(NumpyEngine.load(saved), build())
+    assert [path.name for path in saved.parent.iterdir()] == ["index"]
+
+
+KILLED = """
+import sys
+from subspace.retrieval.engines import NumpyEngine
+
+engine = NumpyEngine.load(sys.argv[1])
+print("ready", flush=True)
+while True:
+    engine.save()
+"""
+
+
+def test_an_index_whose_saving_is_killed_is_never_half_there(saved):
+    """Between its two renames nothing lies there for an instant; then the old one lies beside."""
+    for pause in (0.0, 0.02, 0.05):
+        with subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(saved)], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(pause)
+            process.send_signal(signal.SIGKILL)
+        there = [path for path in saved.parent.iterdir() if path == saved] or [
+            path for path in saved.parent.iterdir() if path.name.endswith("-old")
+        ]
+        assert_equal(NumpyEngine.load(there[0]), build())
+        if there[0] != saved:
+            there[0].rename(saved)
+
+
+def test_whether_an_index_can_be_written_is_said_without_writing(saved, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for free in (saved, tmp_path / "new", tmp_path / "deep" / "new"):
+        check_folder(free)
+    for taken in (tmp_path / "notes", tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(IndexFolderError, match=str(taken)):
+            check_folder(taken)
+        with pytest.raises(IndexFolderError, match=str(taken)):
+            create_engine(taken, layout=LAYOUT, projection_digest="0" * 64)
+    assert_equal(NumpyEngine.load(saved), build())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "file", "index", "notes"]
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere"
+)
+def test_a_folder_that_may_not_be_written_is_said_before_the_work(tmp_path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(IndexFolderError, match="cannot write the index"):
+        check_folder(tmp_path / "index")
+    tmp_path.chmod(0o755)
+
+
+def test_what_is_no_folder_and_no_server_is_refused():
+    for target in ("ftp://host/index", "redis://host"):
+        with pytest.raises(ConfigError, match=r"no engine for .*give a folder"):
+            open_engine(target)
+
+
+@pytest.mark.parametrize("engine", ["milvus", "pgvector", "lucene"])
+def test_an_engine_that_needs_a_server_is_refused_for_a_folder(engine, tmp_path):
+    with pytest.raises(ConfigError, match=f"the engine '{engine}' does not go with"):
+        create_engine(tmp_path / "index", layout=LAYOUT, projection_digest="0" * 64, engine=engine)
+
+
+# What is refused when it is opened.
+
+
+def test_a_missing_index_is_refused_with_what_to_do(tmp_path):
+    assert "subspace index" in refusal(tmp_path / "nothing")
+    (tmp_path / "file").write_text("")
+    refusal(tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_index_without_one_of_its_files_is_refused_by_its_name(name, saved):
+    (saved / name).unlink()
+    assert name in refusal(saved) or name == "manifest.json"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_file_is_refused_wherever_it_is_cut(name, saved):
+    content = (saved / name).read_bytes()
+    for length in range(0, len(content) - 1, 7):
+        (saved / name).write_bytes(content[:length])
+        assert "damaged" in refusal(saved)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "content", [b"[]", b"1", b"null", b"\xff\xfe\n", b"PK\x03\x04 damaged", b"[" * 100_000]
+)
+def test_a_file_with_other_content_is_refused(name, content, saved):
+    (saved / name).write_bytes(content)
+    assert "damaged" in refusal(saved)
+
+
+@pytest.mark.parametrize("key", ["projection", "blocks", "count", "engine", "settings", "sums"])
+def test_a_manifest_without_a_key_is_refused_by_its_name(key, saved):
+    change_manifest(saved, lambda manifest: manifest.pop(key))
+    assert key in refusal(saved)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("count", 2),
+        ("count", "3"),
+        ("blocks", {"topic": 5}),
+        ("blocks", {"topic": 0}),
+        ("blocks", 1),
+        ("settings", 1),
+        ("sums", 1),
+        ("sums", {}),
+        ("sums", {"items.jsonl": "sha256:0", "vectors.npy": "crc32:0"}),
+    ],
+)
+def test_a_manifest_that_does_not_fit_the_files_is_refused(key, value, saved):
+    change_manifest(saved, lambda manifest: manifest.update({key: value}))
+    assert "damaged" in refusal(saved)
+
+
+@pytest.mark.parametrize("name", ["items.jsonl", "vectors.npy"])
+def test_a_file_without_a_sum_is_refused(name, saved):
+    change_manifest(saved, lambda manifest: manifest["sums"].pop(name))
+    assert "damaged" in refusal(saved)
+
+
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
+def test_another_format_version_is_refused_with_both_versions_and_what_to_do(version, saved):
+    change_manifest(saved, lambda manifest: manifest.update(format_version=version))
+    message = refusal(saved)
+    assert f"format version {version!r}" in message
+    assert "reads 2; build it again" in message
+
+
+def test_an_index_of_the_format_before_is_refused_with_what_to_do(tmp_path):
+    """As version 0.1.0 wrote it."""
+    manifest = {
+        "format_version": 1,
+        "projection": "0" * 64,
+        "blocks": LAYOUT.to_widths(),
+        "count": 1,
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "items.jsonl").write_text('{"id": "a", "text": "b"}\n')
+    np.save(tmp_path / "vectors.npy", unit_vectors(1))
+    assert "build it again" in refusal(tmp_path)
+    build().save(tmp_path)  # which can be done in its place
+    assert_equal(NumpyEngine.load(tmp_path), build())
+
+
+def test_items_of_another_index_are_refused(saved, tmp_path):
+    build(count=2).save(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "items.jsonl", saved)
+    assert "3 documents are promised, there are 2" in refusal(saved)
+
+
+def test_a_flipped_bit_in_texts_or_vectors_is_refused_wherever_it_is(saved):
+    for name in ("items.jsonl", "vectors.npy"):
+        content = (saved / name).read_bytes()
+        for position in range(0, len(content), 7):
+            flipped = bytearray(content)
+            flipped[position] ^= 1
+            (saved / name).write_bytes(flipped)
+            assert "damaged" in refusal(saved)
+        (saved / name).write_bytes(content)
+    assert_equal(NumpyEngine.load(saved), build())
+
+
+@pytest.mark.parametrize("kind", ["float64", "int32", ">f4"])
+def test_vectors_of_another_kind_are_refused(kind, tmp_path):
+    stored = Stored(DOCUMENTS, unit_vectors(3).astype(kind), LAYOUT, "0" * 64, "numpy")
+    write_folder(tmp_path / "index", stored)
+    assert f"vectors are {np.dtype(kind)}, not one of float32, float16" in refusal(
+        tmp_path / "index"
+    )
+
+
+def test_vectors_that_would_run_code_are_refused(saved):
+    np.save(saved / "vectors.npy", np.array([[{}]], dtype=object), allow_pickle=True)
+    assert "damaged" in refusal(saved)
+
+
+def test_ids_that_are_used_twice_are_refused(tmp_path):
+    twice = (DOCUMENTS[0], DOCUMENTS[1], DOCUMENTS[0])
+    write_folder(tmp_path / "index", Stored(twice, unit_vectors(3), LAYOUT, "0" * 64, "numpy"))
+    assert "damaged: ids are used more than once" in refusal(tmp_path / "index")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"id": "a"}', '{"text": "a"}', '["a"]', "1", '{"id": "a", "text": "b", "metadata": 1}'],
+)
+def test_items_that_are_none_are_refused_though_their_sum_is_right(line, saved):
+    stored = Stored(DOCUMENTS, unit_vectors(3), LAYOUT, "0" * 64, "numpy")
+    write_folder(saved, stored, more={"items.jsonl": lambda p: p.write_text(f"{line}\n" * 3)})
+    assert "damaged" in refusal(saved)

@@ -1,0 +1,615 @@
+"""The usage log: nothing that was acknowledged is lost, whoever writes, dies or damages it."""
+
+import json
+import math
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from subspace.errors import RecordError, UsageLogError
+from subspace.retrieval import UsageLog, Use
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "usage.db"
+
+
+@pytest.fixture
+def log(path) -> Iterator[UsageLog]:
+    with UsageLog.open(path, clock="steps") as log:
+        yield log
+
+
+def uses(log: UsageLog) -> list[Use]:
+    return [use for _, use in log.since()]
+
+
+def write_lines(path: Path, *lines: object) -> Path:
+    path.write_text("".join(f"{x if isinstance(x, str) else json.dumps(x)}\n" for x in lines))
+    return path
+
+
+# What is kept.
+
+
+def test_uses_are_read_as_they_were_added_each_with_a_later_position(log):
+    log.add([("a", 1.0), ("b", None)], query="q1")
+    log.add([Use("c", time=0.25, success=0.5, query="q2"), ("a", 0)])
+    assert uses(log) == [
+        Use("a", 0, 1.0, "q1"),
+        Use("b", 0, None, "q1"),
+        Use("c", 0.25, 0.5, "q2"),
+        Use("a", 1, 0.0, None),
+    ]
+    positions = [position for position, _ in log.since()]
+    assert positions == sorted(set(positions))
+    assert [use.item for _, use in log.since(positions[1])] == ["c", "a"]
+    assert list(log.since(positions[-1])) == []
+    assert len(log) == 4
+
+
+def test_what_is_closed_is_there_when_it_is_opened_again(path):
+    with UsageLog.open(path) as log:
+        log.add([("a", 0.5)])
+    with UsageLog.open(str(path)) as log:
+        assert [(use.item, use.success) for use in uses(log)] == [("a", 0.5)]
+    assert [file.name for file in path.parent.iterdir()] == ["usage.db"]
+
+
+def test_the_folder_of_a_log_is_made(tmp_path):
+    with UsageLog.open(tmp_path / "new" / "below" / "usage.db") as log:
+        log.add([("a", 1.0)])
+    assert (tmp_path / "new" / "below" / "usage.db").is_file()
+
+
+@pytest.mark.parametrize(
+    "name", ["'; DROP TABLE uses; --", '"', "a\0b", "über/世界 🙂", " ", "%s?"]
+)
+def test_any_text_may_be_an_id(name, log):
+    log.add([(name, 1.0)], query=name)
+    log.add_query(name, arm=name)
+    assert [(use.item, use.query) for use in uses(log)] == [(name, name)]
+    with log.rating(name) as arm:
+        assert arm == name
+
+
+def test_numbers_of_numpy_are_numbers(log):
+    log.add([("a", np.float32(0.5)), ("b", np.int64(1)), Use("c", time=np.float64(0))])
+    assert [(use.time, use.success) for use in uses(log)] == [(0, 0.5), (0, 1.0), (0, None)]
+
+
+# Time.
+
+
+def test_a_step_is_one_call_whatever_it_adds(log):
+    assert log.now() == 0
+    for step in range(3):
+        log.add([("a", None)] * (step + 1))
+        assert log.now() == step + 1
+    log.add([])
+    assert log.now() == 3
+    assert [use.time for use in uses(log)] == [0, 1, 1, 2, 2, 2]
+
+
+def test_wall_clock_time_is_now(path):
+    with UsageLog.open(path) as log:
+        before = time.time()
+        log.add([("a", None)])
+        assert before <= uses(log)[0].time <= time.time()
+        assert log.clock == "wall"
+        log.add([Use("b", time=-1e9), Use("c", time=time.time() + 30)])  # clocks differ a little
+        with pytest.raises(UsageLogError, match="the use of 'd' lies in the future: at"):
+            log.add([Use("d", time=time.time() + 90)])
+        with pytest.raises(UsageLogError, match="future"):
+            log.add([Use("d", time=1000 * time.time())])  # milliseconds
+        assert len(log) == 3
+
+
+def test_a_step_that_has_not_come_yet_is_in_the_future(log):
+    log.add([("a", None)])
+    log.add([Use("b", time=1)])
+    with pytest.raises(UsageLogError, match="'c' lies in the future: at 3, and now is 2"):
+        log.add([Use("c", time=3)])
+
+
+def test_the_clock_is_chosen_once(path):
+    for clock, other in (("steps", "wall"), ("wall", "steps")):
+        file = path.with_name(f"{clock}.db")
+        UsageLog.open(file, clock=clock).close()
+        for again in (None, clock):
+            with UsageLog.open(file, clock=again) as log:
+                assert log.clock == clock
+        with pytest.raises(UsageLogError, match=f"counts {clock}, not {other}"):
+            UsageLog.open(file, clock=other)
+
+
+def test_an_unknown_clock_is_refused_with_the_known_ones_and_makes_no_file(path):
+    with pytest.raises(UsageLogError, match="one of wall, steps, not 'sundial'"):
+        UsageLog.open(path, clock="sundial")
+    assert not path.exists()
+
+
+def test_the_step_is_found_without_reading_the_whole_log(log, path):
+    with closing(sqlite3.connect(path)) as connection:
+        plan = str(connection.execute("EXPLAIN QUERY PLAN SELECT max(time) FROM uses").fetchall())
+    assert "uses_time" in plan
+
+
+# What is refused.
+
+
+WRONG = [
+    (Use("", time=0), "the item of a use must be its id, got ''"),
+    (Use(None, time=0), "the item of a use must be its id, got None"),
+    (Use(7, time=0), "the item of a use must be its id, got 7"),
+    (Use("\ud800", time=0), "the item of a use must be its id"),
+    (Use("x", time=math.nan), "the time of a use of 'x' must be a finite number, got nan"),
+    (Use("x", time=-math.inf), "the time of a use of 'x' must be a finite number"),
+    (Use("x", time="0"), "the time of a use of 'x' must be a finite number, got '0'"),
+    (Use("x", time=None), "the time of a use of 'x' must be a finite number, got None"),
+    (Use("x", time=True), "the time of a use of 'x' must be a finite number, got True"),
+    (Use("x", time=10**400), "the time of a use of 'x' must be a finite number"),
+    (Use("x", time=-(10**400)), "the time of a use of 'x' must be a finite number"),
+    (Use("x", time=0, success=1.01), "the success of 'x' must be between 0 and 1, got 1.01"),
+    (Use("x", time=0, success=-0.01), "the success of 'x' must be between 0 and 1, got -0.01"),
+    (Use("x", time=0, success=math.nan), "the success of 'x' must be between 0 and 1, got nan"),
+    (Use("x", time=0, success="1"), "the success of 'x' must be between 0 and 1, got '1'"),
+    (Use("x", time=0, success=10**400), "the success of 'x' must be between 0 and 1"),
+    (Use("x", time=0, query=7), "the query of a use must be its id, got 7"),
+    (Use("x", time=0, query=""), "the query of a use must be its id, got ''"),
+]
+
+
+@pytest.mark.parametrize(("use", "message"), WRONG, ids=lambda value: f"{value!r:.40}")
+def test_a_wrong_use_is_refused_and_nothing_beside_it_is_kept(use, message, log):
+    log.add([("before", 1.0)])
+    with pytest.raises(UsageLogError, match=message):
+        log.add([("good", 1.0), use, ("good too", 1.0)])
+    assert [use.item for use in uses(log)] == ["before"]
+    log.add([("after", 1.0)])
+    assert [use.time for use in uses(log)] == [0, 1]
+
+
+def test_uses_that_cannot_be_counted_out_leave_nothing(log):
+    def failing():
+        yield ("a", 1.0)
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError):
+        log.add(failing())
+    assert len(log) == 0
+
+
+def test_a_closed_log_says_so(path):
+    log = UsageLog.open(path)
+    log.close()
+    for ask in (lambda: log.add([("a", 1.0)]), lambda: list(log.since()), lambda: len(log)):
+        with pytest.raises(UsageLogError, match="closed"):
+            ask()
+
+
+# Many processes.
+
+
+WRITER = """
+import sys
+from subspace.retrieval.usage.usage_log import UsageLog
+
+path, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+print("ready", flush=True)
+sys.stdin.readline()
+with UsageLog.open(path, clock="steps") as log:
+    for number in range(count):
+        log.add([(f"{name}-{number}", 1.0)])
+        print(number, flush=True)
+"""
+
+
+@contextmanager
+def writers(path: Path, names: str, *, count: int) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that wait until all of them are ready, then write at once."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), name, str(count)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in names
+    ]
+    try:
+        for process in processes:
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def test_of_many_processes_that_write_at_once_none_loses_a_use_and_steps_go_on_by_one(log, path):
+    with writers(path, "abcd", count=200) as processes:
+        for process in processes:
+            _, problems = process.communicate(timeout=60)
+            assert process.returncode == 0, problems
+    assert len(log) == 800
+    assert [use.time for use in uses(log)] == list(range(800))
+    for name in "abcd":
+        own = [use.item for use in uses(log) if use.item.startswith(name)]
+        assert own == [f"{name}-{number}" for number in range(200)]
+
+
+def test_many_may_make_one_new_log_at_once(path):
+    """Threads with a connection each lock each other out as processes do, and start at once."""
+    for trial in range(15):
+        new, start = path.with_name(f"{trial}.db"), threading.Barrier(6)
+
+        def write(name: str, new: Path = new, start: threading.Barrier = start) -> None:
+            start.wait()
+            with UsageLog.open(new, clock="steps") as log:
+                log.add([(name, 1.0)])
+
+        with ThreadPoolExecutor(6) as threads:
+            for done in [threads.submit(write, name) for name in "abcdef"]:
+                done.result()
+        with UsageLog.open(new) as log:
+            assert sorted(use.item for use in uses(log)) == list("abcdef")
+            assert [use.time for use in uses(log)] == list(range(6))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_killed_writer_loses_nothing_that_was_acknowledged(seed, path):
+    with writers(path, "a", count=10_000) as (process,):
+        time.sleep(random.Random(seed).uniform(0.05, 0.3))
+        process.send_signal(signal.SIGKILL)
+        out, _ = process.communicate()
+    acknowledged = len(out.splitlines())
+    with UsageLog.open(path) as log:
+        found = [use.item for use in uses(log)]
+        assert acknowledged <= len(found) <= acknowledged + 1  # killed before it could say so
+        assert found == [f"a-{number}" for number in range(len(found))]
+        log.add([("after", 1.0)])
+        assert log.now() == len(found) + 1
+
+
+def test_a_reader_sees_what_others_add(log, path):
+    position = 0
+    with UsageLog.open(path) as other:
+        for number in range(5):
+            other.add([(f"item {number}", None)])
+            found = list(log.since(position))
+            assert [use.item for _, use in found] == [f"item {number}"]
+            position = found[-1][0]
+            assert log.now() == number + 1
+
+
+def test_reading_stops_nobody_from_writing_and_sees_one_moment(log, path):
+    log.add([("a", None), ("b", None)])
+    reading = log.since()
+    assert next(reading)[1].item == "a"
+    with UsageLog.open(path) as other:
+        other.add([("c", None)])
+    assert [use.item for _, use in reading] == ["b"]
+    assert [use.item for use in uses(log)] == ["a", "b", "c"]
+
+
+# Damage.
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """The system refuses to write a file beyond `size` bytes, as a full disk does."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [(20, 1), (30_000, 1), (60_000, 1), (60_000, 50_000)],
+    ids=["at once", "soon", "later", "with more than fits in memory"],
+)
+def test_a_full_disk_is_reported_loses_nothing_and_ends(size, count, log, path):
+    log.add([("before", 1.0)])
+    added = 1
+    with full_disk(size):
+        for _ in range(2):
+            with pytest.raises(UsageLogError, match=r"usage\.db cannot be used: .*(disk|full)"):
+                for _ in range(100):
+                    log.add([("x" * 50, 1.0)] * count)
+                    added += count
+            assert len(log) == added
+    log.add([("after", 1.0)])
+    with UsageLog.open(path) as again:
+        assert len(again) == len(log) == added + 1
+        assert uses(again)[-1].item == "after"
+
+
+def test_a_log_that_cannot_be_begun_on_a_full_disk_can_be_afterwards(path):
+    with full_disk(20), pytest.raises(UsageLogError, match="cannot be used"):
+        UsageLog.open(path)
+    with UsageLog.open(path, clock="steps") as log:
+        log.add([("a", 1.0)])
+        assert log.clock == "steps"
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory) -> bytes:
+    """The file of a closed log with 600 uses."""
+    path = tmp_path_factory.mktemp("log") / "usage.db"
+    with UsageLog.open(path, clock="steps") as log:
+        for step in range(6):
+            log.add([(f"item {step} {n} " * 8, n / 100) for n in range(100)])
+    return path.read_bytes()
+
+
+def read_all(path: Path, content: bytes) -> list[Use] | None:
+    """All uses, or None if the file is refused; any other error is a defect."""
+    path.write_bytes(content)
+    try:
+        with UsageLog.open(path) as log:
+            found = uses(log)
+            assert len(log) == len(found)
+            return found
+    except UsageLogError as error:
+        assert str(path) in str(error)
+        return None
+    finally:
+        for file in path.parent.iterdir():
+            file.unlink()
+
+
+def test_a_truncated_log_is_refused_wherever_it_is_cut(content, path):
+    """SQLite reads what is missing of a page as zeros, which no item, time or success is."""
+    whole = read_all(path, content)
+    assert len(whole) == 600
+    found = [read_all(path, content[:length]) for length in range(100, len(content), 3001)]
+    assert all(one is None or one == whole for one in found)
+    assert found.count(None) > 0.9 * len(found)
+
+
+def test_an_empty_file_is_an_empty_log(path):
+    assert read_all(path, b"") == []
+
+
+def test_random_bytes_in_a_log_are_refused_or_harmless(content, path):
+    """SQLite has no sums: what lies in free space or inside of a text cannot be noticed."""
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(60):
+        damaged = bytearray(content)
+        start = rng.randrange(len(content) - 300)
+        damaged[start : start + 300] = rng.randbytes(300)
+        refused += read_all(path, bytes(damaged)) is None
+    assert refused > 20
+
+
+@pytest.mark.parametrize(
+    "other",
+    [b"my thesis\n" * 500, b"\0" * 5000, b'{"id": "a"}\n', b"SQLite format 3\0" + b"\xff" * 5000],
+    ids=["text", "zeros", "json", "head of a database"],
+)
+def test_another_file_is_refused_and_left_as_it_was(other, path):
+    path.write_bytes(other)
+    with pytest.raises(UsageLogError, match=r"usage\.db cannot be used"):
+        UsageLog.open(path)
+    assert path.read_bytes() == other
+
+
+def test_another_programs_database_is_refused_and_left_as_it_was(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE about (key TEXT, note TEXT)")
+        connection.commit()
+    before = path.read_bytes()
+    with pytest.raises(UsageLogError, match=r"usage\.db is a database, but no usage log"):
+        UsageLog.open(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["usage.db"]
+
+
+def test_a_folder_is_no_log(tmp_path):
+    with pytest.raises(UsageLogError, match="cannot be used"):
+        UsageLog.open(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageLogError, match="cannot be used"):
+        UsageLog.open(tmp_path / "file" / "usage.db")
+
+
+@pytest.mark.parametrize("version", ["0", "2", "", None])
+def test_another_format_version_is_refused_with_both_versions(version, log, path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM about WHERE key = 'format_version'")
+        if version is not None:
+            connection.execute("INSERT INTO about VALUES ('format_version', ?)", (version,))
+        connection.commit()
+    with pytest.raises(UsageLogError, match=rf"format version {version}, .* reads 1"):
+        UsageLog.open(path)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere"
+)
+def test_a_log_that_may_not_be_written_is_refused(path):
+    UsageLog.open(path).close()
+    path.parent.chmod(0o555)
+    path.chmod(0o444)
+    try:
+        with pytest.raises(UsageLogError, match=r"usage\.db cannot be used"):
+            UsageLog.open(path)
+        with pytest.raises(UsageLogError, match=r"new\.db cannot be used"):
+            UsageLog.open(path.with_name("new.db"))
+    finally:
+        path.parent.chmod(0o755)
+
+
+# JSON lines.
+
+
+any_uses = st.lists(
+    st.builds(
+        Use,
+        item=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5),
+        time=st.floats(-1e15, 1e15),
+        success=st.none() | st.floats(0, 1),
+        query=st.none() | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5),
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(kept=any_uses)
+def test_what_is_exported_can_be_imported_as_it_was(kept, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("jsonl")
+    first, second = folder / "first.jsonl", folder / "second.jsonl"
+    write_lines(first, *[use.__dict__ for use in kept])
+    with UsageLog.open(":memory:", clock="steps") as log:
+        assert log.import_jsonl(first) == len(kept)
+        assert uses(log) == kept
+        assert log.export_jsonl(second) == len(kept)
+    with UsageLog.open(":memory:", clock="steps") as log:
+        assert log.import_jsonl(second) == len(kept)
+        assert uses(log) == kept
+
+
+def test_lines_may_leave_out_all_but_the_item(log, tmp_path):
+    log.add([("before", None)])
+    log.import_jsonl(write_lines(tmp_path / "uses.jsonl", {"item": "a"}, "", {"item": "b"}))
+    assert uses(log)[1:] == [Use("a", time=1), Use("b", time=1)]
+
+
+def test_imported_steps_may_lie_anywhere_and_the_counter_goes_on_behind_them(log, tmp_path):
+    lines = write_lines(tmp_path / "u.jsonl", {"item": "a", "time": 41}, {"item": "b", "time": 3})
+    log.import_jsonl(lines)
+    assert log.now() == 42
+    with pytest.raises(RecordError, match=r"u\.jsonl:1: .*in the future"):
+        log.import_jsonl(write_lines(lines, {"item": "a", "time": 1e300}))  # none could follow
+    assert log.now() == 42
+
+
+def test_imported_wall_clock_time_is_not_in_the_future(path):
+    with UsageLog.open(path) as log:
+        lines = write_lines(path.with_suffix(".jsonl"), {"item": "a", "time": time.time() + 3600})
+        with pytest.raises(RecordError, match=r"usage\.jsonl:1: .*'a' lies in the future"):
+            log.import_jsonl(lines)
+
+
+def test_every_wrong_line_is_named_and_none_is_imported(log, tmp_path):
+    lines = write_lines(
+        tmp_path / "uses.jsonl",
+        {"item": "good", "time": 1, "success": 1},
+        "{",
+        [1],
+        {"item": ""},
+        {"time": 1},
+        {"item": "a", "time": None},
+        {"item": "a", "time": "today"},
+        '{"item": "a", "time": NaN}',
+        {"item": "a", "success": 2},
+        {"item": "a", "success": "yes"},
+        '{"item": "a", "success": NaN}',
+        {"item": "a", "query": 1},
+        {"item": ["a"]},
+        '{"item": "\\ud800"}',
+        '{"item": "a", "time": 1' + "0" * 400 + "}",
+        {"item": "good too"},
+    )
+    with pytest.raises(RecordError) as caught:
+        log.import_jsonl(lines)
+    named = [problem.split(": ")[0] for problem in caught.value.problems]
+    assert named == [f"{lines}:{number}" for number in range(2, 16)]
+    assert len(log) == 0
+    log.import_jsonl(write_lines(lines, {"item": "good"}))  # and the log can be written to
+    assert len(log) == 1
+
+
+@pytest.mark.parametrize("name", ["nowhere.jsonl", "."])
+def test_a_file_that_is_not_there_is_named(name, log, tmp_path):
+    with pytest.raises(RecordError, match="cannot be read"):
+        log.import_jsonl(tmp_path / name)
+    assert len(log) == 0
+
+
+def test_an_export_that_fails_leaves_what_was_there(log, tmp_path):
+    log.add([("a", 1.0)] * 50)
+    (tmp_path / "uses.jsonl").write_text("mine")
+    with full_disk(20), pytest.raises(UsageLogError, match=r"cannot write .*uses\.jsonl"):
+        log.export_jsonl(tmp_path / "uses.jsonl")
+    assert (tmp_path / "uses.jsonl").read_text() == "mine"
+    for target in (tmp_path / "uses.jsonl" / "below", tmp_path / "no" / "uses.jsonl", tmp_path):
+        with pytest.raises(UsageLogError, match="cannot write"):
+            log.export_jsonl(target)
+    assert not [file for file in tmp_path.iterdir() if "partial" in file.name]
+
+
+# Queries and their rating.
+
+
+def rate(log: UsageLog, query: str) -> str | None:
+    with log.rating(query) as arm:
+        return arm
+
+
+def test_a_query_is_rated_once_whoever_asks(log, path):
+    log.add_query("q1", arm="balanced")
+    log.add_query("q2", arm=None)
+    with UsageLog.open(path) as other:
+        assert rate(other, "q1") == "balanced"
+        assert rate(other, "q2") is None
+    for query in ("q1", "q2"):
+        with pytest.raises(UsageLogError, match=f"query '{query}' was rated before"):
+            rate(log, query)
+    with pytest.raises(UsageLogError, match=r"no query 'q3' in the usage log .*usage\.db"):
+        rate(log, "q3")
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()], ids=repr)
+def test_a_rating_that_fails_leaves_the_query_unrated(error, log):
+    log.add_query("q", arm="balanced")
+    with pytest.raises(type(error)), log.rating("q"):
+        raise error
+    assert rate(log, "q") == "balanced"
+
+
+def test_an_error_of_whoever_rates_is_not_blamed_on_the_log(log):
+    log.add_query("q", arm="balanced")
+    for error in (OSError("another file"), sqlite3.OperationalError("another database")):
+        with pytest.raises(type(error), match="another"), log.rating("q"):
+            raise error
+
+
+def test_a_query_id_can_be_used_once(log):
+    log.add_query("q", arm="balanced")
+    with pytest.raises(UsageLogError, match="cannot be used"):
+        log.add_query("q", arm="exploration")
+    assert rate(log, "q") == "balanced"
+
+
+def test_queries_take_no_step(log):
+    """Counter-check to uses, which do."""
+    log.add_query("q", arm=None)
+    assert log.now() == 0
+    assert len(log) == 0
