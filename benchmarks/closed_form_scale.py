@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.labels import Column, Labels
 from subspace.fitting.closed_form import ClosedForm, solve_closed_form
@@ -114,7 +114,7 @@ def write(file: Path, *, count: int, dim: int) -> None:
             (x / np.linalg.norm(x, axis=1, keepdims=True)).tofile(out)
 
 
-def mapped(file: Path, *, dim: int) -> npt.NDArray[np.float32]:
+def mapped(file: Path, *, dim: int) -> Vectors:
     count = file.stat().st_size // (4 * dim)
     return np.memmap(file, dtype=np.float32, mode="r", shape=(count, dim))
 

@@ -22,15 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from qwen3_shape import QUERY_PROMPT, SIZES, write_model
 
+from subspace.arrays import Ints, Vectors
 from subspace.data.retrieval_sets import read_documents
 from subspace.encoder import Encoder, EncoderSpec
 from subspace.encoder.model_files import locate_model
 from subspace.errors import RecordError
 
-Vectors = npt.NDArray[np.float32]
 Encode = Callable[[list[str]], Vectors]
 OURS, THEIRS = "subspace", "sentence-transformers"
 DTYPES = ("float32", "bfloat16")
@@ -154,7 +153,7 @@ def compare_prefix(model: str, queries: list[str], *, dtype: str, device: str, r
     say_ratio("shared prefix over none", seconds["whole", dtype], seconds["shared", dtype])
 
 
-def _share_nothing(ids: Sequence[npt.NDArray[np.int64]]) -> None:  # noqa: ARG001
+def _share_nothing(ids: Sequence[Ints]) -> None:  # noqa: ARG001
     return None
 
 
@@ -213,12 +212,12 @@ def run_in_turn(
     return seconds, vectors
 
 
-def count_tokens(model: str, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+def count_tokens(model: str, texts: Sequence[str]) -> Ints:
     encoder = Encoder(EncoderSpec(model=model))
     return np.array([len(ids) for ids in encoder._tokenizer(list(texts))])
 
 
-def count_operations(model: str, tokens: npt.NDArray[np.int64]) -> float:
+def count_operations(model: str, tokens: Ints) -> float:
     """Of all matrix products: two per weight and token, and four per pair of tokens and number.
 
     A causal token sees those before it alone; what is computed in vain is not counted.

@@ -27,9 +27,9 @@ from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout, unit_blocks
 from subspace.data.records import read_records
 from subspace.data.retrieval_sets import Document
@@ -41,8 +41,6 @@ from subspace.retrieval.engines.faiss_candidates import METHODS
 from subspace.retrieval.engines.faiss_engine import INDEX, FaissEngine
 from subspace.retrieval.hits import SCOPES, Scope
 from subspace.retrieval.weights import PARTS
-
-Vectors = npt.NDArray[np.float32]
 
 LAYOUT = BlockLayout.from_widths(
     {"topic": 256, "style": 256, "complexity": 256, "specificity": 256}

@@ -24,6 +24,7 @@ from scipy.stats import rankdata, spearmanr
 from scipy.stats.contingency import association, crosstab
 from sklearn.metrics import normalized_mutual_info_score
 
+from subspace.arrays import Floats
 from subspace.data.records import Record, Split, read_records
 from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.fitting.weak import measure_text
@@ -31,8 +32,6 @@ from subspace.labelling.clusters import find_clusters
 from subspace.labelling.feature_annotator import REFERENCE, score_text
 from subspace.model import load_checkpoint
 from subspace.model.linear_heads import load_probes
-
-Floats = npt.NDArray[np.float64]
 
 CHECKPOINT = Path("checkpoints/minilm")
 # Labels of difficulty of a task, not of reading.

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import AnyFloats, Floats
 from subspace.bench.spaces import relevance_matrix
 from subspace.blocks import BlockLayout, unit
 from subspace.data.records import read_records
@@ -31,7 +31,6 @@ from subspace.model.projection import Projection
 from subspace.retrieval import Weights
 
 FOLDS, DRAWS, CUT_OFF, WIDTH = 5, 3, 5, 128
-Scores = npt.NDArray[np.floating]
 
 
 def main() -> None:
@@ -101,9 +100,7 @@ def changed(settings: FromPairs) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in found.items())
 
 
-def parallel_texts(
-    folder: str, exclude: Sequence[str], *, encoder: CachedEncoder
-) -> list[npt.NDArray[np.float64]]:
+def parallel_texts(folder: str, exclude: Sequence[str], *, encoder: CachedEncoder) -> list[Floats]:
     """Scatter inside the groups of each labelled source's training texts."""
     stored = store_sources(read_records([folder], exclude=exclude), encoder=encoder, progress=True)
     scatters = []
@@ -123,11 +120,11 @@ def cross_validate(
     seed: int,
     projection: Projection,
     raw: slice,
-    groups: Sequence[npt.NDArray[np.float64]],
+    groups: Sequence[Floats],
     settings: FromPairs,
     weights: Mapping[str, float] | None,
     encoder: CachedEncoder,
-) -> Scores:
+) -> AnyFloats:
     """NDCG of each query (Q,), searched with what was learned from the other folds."""
     names = list(data.queries)
     fold = np.random.default_rng(seed).permutation(len(names)) % FOLDS
@@ -140,7 +137,7 @@ def cross_validate(
     for part in range(FOLDS):
         held = fold == part
         if weights is None:
-            scores = unit(queries[held][:, raw]) @ unit(documents[:, raw]).T
+            scores: AnyFloats = unit(queries[held][:, raw]) @ unit(documents[:, raw]).T
         else:
             splits = {n: "test" if out else "train" for n, out in zip(names, held, strict=True)}
             learned = learn(
@@ -165,7 +162,7 @@ def learn(
     *,
     projection: Projection,
     layout: BlockLayout,
-    groups: Sequence[npt.NDArray[np.float64]],
+    groups: Sequence[Floats],
     settings: FromPairs,
     encoder: CachedEncoder,
 ) -> Projection:

@@ -10,8 +10,8 @@ import argparse
 import os
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import AnyFloats
 from subspace.blocks import BlockLayout, unit
 from subspace.data.records import read_records
 from subspace.data.retrieval_sets import read_retrieval_set
@@ -22,7 +22,6 @@ from subspace.fitting.closed_form import ClosedForm, solve_closed_form
 from subspace.fitting.stored_sources import store_sources, training_statistics
 from subspace.fitting.weak.weak_moments import WeakSupervision
 
-Vectors = npt.NDArray[np.floating]
 WIDTHS = (64, 96, 128, 192, 256)
 
 
@@ -46,7 +45,7 @@ def main() -> None:
     documents = encoder.encode([document.text for document in data.documents])
     queries = encoder.encode(list(data.queries.values()), kind="query")
 
-    def ndcg(q: Vectors, d: Vectors) -> float:
+    def ndcg(q: AnyFloats, d: AnyFloats) -> float:
         scores = unit(q) @ unit(d).T
         return rank_score(scores, query_ids=list(data.queries), data=data, k=10).ndcg
 

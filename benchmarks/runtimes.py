@@ -17,17 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from encode import draw_texts, timed
 
+from subspace.arrays import Ints, Vectors
 from subspace.blocks import unit
 from subspace.encoder import Encoder, EncoderSpec
 from subspace.encoder.model_files import locate_model
 from subspace.encoder.tokens import cut_batches
 
-Vectors = npt.NDArray[np.float32]
 # Ids and mask (texts, tokens) to the last layer's states.
-Run = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], Vectors]
+Run = Callable[[Ints, Ints], Vectors]
 BUDGETS = (512, 2048, 8192)
 
 
@@ -70,7 +69,7 @@ def compile_model() -> Run:
     model = AutoModel.from_pretrained(locate_model("minilm", revision=None).folder).eval()
     compiled: Any = torch.compile(model, dynamic=True)
 
-    def run(ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> Vectors:
+    def run(ids: Ints, mask: Ints) -> Vectors:
         with torch.inference_mode():
             states: Any = compiled(
                 input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)
@@ -107,14 +106,14 @@ def open_onnx() -> Run:
             str(path), options, providers=["CPUExecutionProvider"]
         )
 
-    def run(ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> Vectors:
+    def run(ids: Ints, mask: Ints) -> Vectors:
         found: Vectors = session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
         return found
 
     return run
 
 
-def encode_padded(run: Run, ids: Sequence[npt.NDArray[np.int64]], *, most: int) -> Vectors:
+def encode_padded(run: Run, ids: Sequence[Ints], *, most: int) -> Vectors:
     """Mean-pooled unit vectors (N, dim)."""
     pooled: dict[int, Vectors] = {}
     for positions in cut_batches([len(one) for one in ids], most=most, padded=True):

@@ -9,9 +9,7 @@ title and description. None of them is in the training data of configs/real.yaml
 import argparse
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
+from subspace.arrays import AnyFloats
 from subspace.blocks import unit
 from subspace.data.retrieval_sets import read_retrieval_set
 from subspace.encoder.cached_encoder import CachedEncoder
@@ -37,7 +35,7 @@ def main() -> None:
     projection = checkpoint.projection
     layout = projection.layout
     blocks = projection.queries(queries), projection(documents)
-    rows: dict[str, npt.NDArray[np.floating]] = {
+    rows: dict[str, AnyFloats] = {
         "raw encoder, last layer": unit(queries[:, raw]) @ unit(documents[:, raw]).T,
         "blocks, equal weights": Weights.equal(layout).fold(blocks[0]) @ blocks[1].T,
     }

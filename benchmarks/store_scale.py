@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Vectors
 from subspace.encoder.embedding_store import EmbeddingStore, StoreDtype
 
 BATCH = 4096
@@ -82,7 +82,7 @@ def texts(start: int, stop: int) -> list[str]:
     ]
 
 
-def synthetic(count: int, *, dim: int) -> Iterator[npt.NDArray[np.float32]]:
+def synthetic(count: int, *, dim: int) -> Iterator[Vectors]:
     """Batches of unit vectors."""
     rng = np.random.default_rng(0)
     for start in range(0, count, BATCH):

@@ -11,9 +11,9 @@ relative to the raw embedding) is known to whoever recognises topics: a block th
 import argparse
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
+from subspace.arrays import Floats
 from subspace.blocks import unit
 from subspace.data.records import read_records
 from subspace.encoder import EncoderSpec
@@ -58,7 +58,7 @@ def main() -> None:
                 print(f"| {name} | {factor} | {known.shape[1]} | {share:.2f} |", flush=True)
 
 
-def _share(source: EmbeddedSource, factor: str, known: npt.NDArray[np.float64]) -> float:
+def _share(source: EmbeddedSource, factor: str, known: Floats) -> float:
     lengths = word_counts(source.records)
     above = np.zeros(2)
     for task in make_tasks(source.labels, factor=factor, seeds=1, ties=find_ties(source.labels)):

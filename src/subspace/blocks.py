@@ -7,8 +7,8 @@ from numbers import Integral
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import AnyFloats
 from subspace.errors import LayoutError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # The raw embedding in reports, and all blocks together in the names of losses.
 _RESERVED = ("raw", "all")
 
-Array = TypeVar("Array", npt.NDArray[np.floating], "torch.Tensor")
+Array = TypeVar("Array", AnyFloats, "torch.Tensor")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class BlockLayout:
             )
         return {name: z[..., self.slice(name)] for name in self.names}
 
-    def join(self, parts: Mapping[str, npt.NDArray[np.floating]]) -> npt.NDArray[np.floating]:
+    def join(self, parts: Mapping[str, AnyFloats]) -> AnyFloats:
         """The inverse of `split`, whatever the order of `parts`.
 
         Raises:
@@ -129,12 +129,12 @@ class BlockLayout:
         return np.concatenate([parts[name] for name in self.names], axis=-1)
 
 
-def unit(x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+def unit(x: AnyFloats) -> AnyFloats:
     """Scales the last axis to unit length; a zero vector stays zero (never NaN)."""
     norms = np.linalg.norm(x, axis=-1, keepdims=True)
     return np.asarray(np.divide(x, norms, out=np.zeros_like(x), where=norms > 0))
 
 
-def unit_blocks(z: npt.NDArray[np.floating], *, layout: BlockLayout) -> npt.NDArray[np.floating]:
+def unit_blocks(z: AnyFloats, *, layout: BlockLayout) -> AnyFloats:
     """Scales every block of `z` (..., dim) to unit length; zero blocks stay zero."""
     return np.concatenate([unit(block) for block in layout.split(z).values()], axis=-1)

@@ -19,8 +19,8 @@ from subspace.data.labels import label_source
 from subspace.data.records import Record, read_records
 from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.fitting.stored_sources import StoredSource, store_sources
-from subspace.markdown import table
 from subspace.model import load_checkpoint
+from subspace.model.markdown import table
 from subspace.model.projection import Projection
 
 ROOT = Path(__file__).resolve().parents[2]

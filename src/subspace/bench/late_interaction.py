@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.cluster import AgglomerativeClustering
 
+from subspace.arrays import Ints, Vectors
 from subspace.blocks import unit
 
-Vectors = npt.NDArray[np.float32]
 # Rows of queries times all vectors of all items are in memory at once: about 250 MB of scores.
 _SCORES = 1 << 26
 
@@ -32,7 +31,7 @@ class Bags:
     """
 
     vectors: Vectors
-    counts: npt.NDArray[np.int64]
+    counts: Ints
 
     def __post_init__(self) -> None:
         """Checks the counts."""
@@ -51,7 +50,7 @@ class Bags:
         return cls(vectors, np.ones(len(vectors), dtype=np.int64))
 
     @property
-    def starts(self) -> npt.NDArray[np.int64]:
+    def starts(self) -> Ints:
         """First vector of each item (N,)."""
         return np.cumsum(self.counts) - self.counts
 

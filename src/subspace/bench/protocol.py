@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from subspace.bench.late_interaction import Bags, Vectors, max_sim
+from subspace.arrays import Vectors
+from subspace.bench.late_interaction import Bags, max_sim
 from subspace.bench.readings import Reading
 from subspace.bench.views import FitView
 from subspace.model.projection import Projection

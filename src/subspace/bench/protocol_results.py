@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import false_discovery_control, permutation_test
 
+from subspace.arrays import AnyFloats, Floats
 from subspace.evaluation.ranking import rank_one
 from subspace.evaluation.scores import mean_interval
 
@@ -50,7 +51,7 @@ class Result:
     name: str
     family: str
     about: str
-    scores: Mapping[Measure, npt.NDArray[np.float64]]
+    scores: Mapping[Measure, Floats]
     cost: Cost
 
     def mean(self, measure: Measure) -> float:
@@ -88,9 +89,7 @@ class Result:
         return cls(**{**value, "scores": scores, "cost": Cost(**value["cost"])})
 
 
-def score_queries(
-    scores: npt.NDArray[np.floating], *, relevant: npt.NDArray[np.bool_]
-) -> dict[Measure, npt.NDArray[np.float64]]:
+def score_queries(scores: AnyFloats, *, relevant: npt.NDArray[np.bool_]) -> dict[Measure, Floats]:
     """Every measure of every query (Q,).
 
     Args:
@@ -104,9 +103,7 @@ def score_queries(
     return {"ndcg@5": five, "ndcg@10": ten, "mrr": rank, "recall@100": recall}
 
 
-def recall_one(
-    scores: npt.NDArray[np.floating], *, relevant: npt.NDArray[np.bool_], k: int
-) -> float:
+def recall_one(scores: AnyFloats, *, relevant: npt.NDArray[np.bool_], k: int) -> float:
     """Share of the relevant documents among the first `k`, mean over the orders of tied ones.
 
     Args:
@@ -122,6 +119,6 @@ def recall_one(
     return float(((above & relevant).sum() + share * (tied & relevant).sum()) / relevant.sum())
 
 
-def adjust(p_values: Sequence[float]) -> npt.NDArray[np.float64]:
+def adjust(p_values: Sequence[float]) -> Floats:
     """P-values that bound the share of false discoveries (Benjamini and Hochberg 1995)."""
     return np.asarray(false_discovery_control(p_values)) if len(p_values) else np.zeros(0)

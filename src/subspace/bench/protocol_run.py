@@ -16,7 +16,8 @@ from urllib.parse import quote
 import numpy as np
 from tqdm import tqdm
 
-from subspace.bench.late_interaction import Bags, Vectors
+from subspace.arrays import Vectors
+from subspace.bench.late_interaction import Bags
 from subspace.bench.protocol import Protocol
 from subspace.bench.protocol_results import Cost, Result, score_queries
 from subspace.bench.readings import Pieces, Reading, Source

@@ -9,7 +9,7 @@ import numpy as np
 from subspace.bench.protocol_results import MAIN, MEASURES, Result, adjust
 from subspace.bench.protocol_run import SAMPLE, ProtocolBench
 from subspace.evaluation.result_files import result_files
-from subspace.markdown import table
+from subspace.model.markdown import table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from subspace.arrays import Vectors
 from subspace.bench.late_interaction import Bags, pool_tokens
 from subspace.data.retrieval_sets import Document
 from subspace.encoder import Kind
 from subspace.encoder.cached_encoder import CachedEncoder
 
-Vectors = npt.NDArray[np.float32]
 Cut = Callable[[Document], list[str]]
 
 # Token states are computed in calls of so many texts, to show progress between them.

@@ -6,14 +6,13 @@ Each is fitted on documents alone, never on queries or judgements, and gives uni
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.decomposition import PCA
 from sklearn.random_projection import GaussianRandomProjection
 
+from subspace.arrays import AnyFloats, Vectors
 from subspace.blocks import BlockLayout, unit, unit_blocks
 from subspace.errors import ConfigError
 
-Vectors = npt.NDArray[np.float32]
 Reduce = Callable[[Vectors], Vectors]
 
 
@@ -73,5 +72,5 @@ def divide_widths(layout: BlockLayout, *, by: int) -> BlockLayout:
     return BlockLayout(layout.names, tuple(-(-width // by) for width in layout.widths))
 
 
-def _unit(x: npt.NDArray[np.floating]) -> Vectors:
+def _unit(x: AnyFloats) -> Vectors:
     return unit(x).astype(np.float32, copy=False)

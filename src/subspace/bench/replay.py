@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from subspace.arrays import Floats, Ints
 from subspace.bench.spaces import Variant
 from subspace.blocks import BlockLayout
 from subspace.evaluation.ranking import rank_one
@@ -82,18 +83,18 @@ class Run:
         order: The order of the replay (Q,).
     """
 
-    ndcg: npt.NDArray[np.float64]
-    reciprocal_rank: npt.NDArray[np.float64]
+    ndcg: Floats
+    reciprocal_rank: Floats
     hit: npt.NDArray[np.bool_]
-    shown: npt.NDArray[np.int64]
-    order: npt.NDArray[np.int64]
+    shown: Ints
+    order: Ints
 
 
 def replay(
     variant: Variant,
     *,
     relevant: npt.NDArray[np.bool_],
-    order: npt.NDArray[np.int64],
+    order: Ints,
     policy: Policy,
     scope: Scope,
     half_life: float = HALF_LIFE,
@@ -135,9 +136,7 @@ class _Memory:
         self._decay = Decay.default("steps")
         self._traces = [Traces(layout=variant.layout, half_life=half_life) for _ in variant.spaces]
 
-    def scores(
-        self, task: int, *, weights: Weights, scope: Scope, now: float
-    ) -> npt.NDArray[np.float64]:
+    def scores(self, task: int, *, weights: Weights, scope: Scope, now: float) -> Floats:
         fold = int(self._variant.fold[task])
         space, traces = self._variant.spaces[fold], self._traces[fold]
         query = space.queries[task]
@@ -149,9 +148,7 @@ class _Memory:
         added = sum(weights.recency) * recency + sum(weights.importance) * importance
         return np.asarray(relevance + added)
 
-    def use(
-        self, rows: npt.NDArray[np.int64], *, success: Sequence[bool] | np.ndarray, now: float
-    ) -> None:
+    def use(self, rows: Ints, *, success: Sequence[bool] | np.ndarray, now: float) -> None:
         uses = [
             Use(item=self._ids[row], time=now, success=float(good))
             for row, good in zip(rows, success, strict=True)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from subspace.arrays import Floats, Ints
 from subspace.bench.replay import HALF_LIFE, Fixed, Learning, Policy, Run, replay
 from subspace.bench.spaces import Variant
 from subspace.errors import ConfigError
@@ -97,7 +98,7 @@ class Row:
             "distinct_over_time": np.mean([run.shown for run in self.runs], axis=0).tolist(),
         }
 
-    def over_time(self) -> npt.NDArray[np.float64]:
+    def over_time(self) -> Floats:
         """nDCG@5 of each step, mean over orders (Q,)."""
         return np.asarray(np.mean([run.ndcg[run.order] for run in self.runs], axis=0))
 
@@ -245,7 +246,7 @@ def _learn(
     variant: Variant,
     *,
     relevant: npt.NDArray[np.bool_],
-    sequences: Sequence[npt.NDArray[np.int64]],
+    sequences: Sequence[Ints],
     seed: int,
     half_life: float,
 ) -> Row:
@@ -278,7 +279,7 @@ def _repeat(
     scope: Scope,
     *,
     relevant: npt.NDArray[np.bool_],
-    sequences: Sequence[npt.NDArray[np.int64]],
+    sequences: Sequence[Ints],
     half_life: float,
 ) -> tuple[Run, ...]:
     return tuple(

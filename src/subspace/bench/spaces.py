@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from subspace.arrays import Ints, Vectors
 from subspace.blocks import BlockLayout, unit
 from subspace.data.retrieval_sets import RetrievalSet
 from subspace.errors import ConfigError
@@ -13,7 +14,6 @@ from subspace.fitting.pair_blocks import MATCH, FromPairs, Together, add_pair_bl
 from subspace.fitting.pair_moments import collect_pairs
 from subspace.model.projection import Projection
 
-Vectors = npt.NDArray[np.float32]
 WHOLE = "whole"
 # One set of a few hundred pairs and nothing else to go by: much shrinkage.
 _FROM_PAIRS = FromPairs(shrinkage=0.5)
@@ -47,7 +47,7 @@ class Variant:
     name: str
     layout: BlockLayout
     spaces: tuple[Space, ...]
-    fold: npt.NDArray[np.int64]
+    fold: Ints
 
 
 def relevance_matrix(data: RetrievalSet) -> npt.NDArray[np.bool_]:
@@ -132,7 +132,7 @@ def _learn(
     queries: Vectors,
     relevant: npt.NDArray[np.bool_],
     *,
-    train: npt.NDArray[np.int64],
+    train: Ints,
 ) -> Space:
     d, q = unit(documents), unit(queries)
     rows = np.arange(len(train) + len(d))
@@ -156,7 +156,7 @@ def _append(
     layout: BlockLayout,
     learned: Sequence[Space],
     *,
-    fold: npt.NDArray[np.int64],
+    fold: Ints,
 ) -> Variant:
     width = learned[0].documents.shape[1]
     spaces = tuple(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from subspace.bench.late_interaction import Vectors
+from subspace.arrays import Vectors
 from subspace.bench.protocol import Level, Protocol, Setting
 from subspace.bench.readings import Pieces
 from subspace.bench.reductions import (

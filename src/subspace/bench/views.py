@@ -4,13 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Vectors
 from subspace.bench.reductions import Reduce, truncate_blocks
 from subspace.blocks import BlockLayout, unit
 from subspace.model.projection import Projection
-
-Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)  # functions do not compare by what they do

@@ -11,24 +11,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from tqdm import tqdm
 
-from subspace.data.labels import Ints, Labels
+from subspace.arrays import AnyFloats, Ints
+from subspace.data.labels import Labels
 from subspace.data.records import SPLITS
 from subspace.evaluation import EmbeddedSource, Matrix, Reading, make_matrix, read_factors
 from subspace.evaluation.heat_maps import draw_matrix
 from subspace.evaluation.rank_agreement import independent_groups
 from subspace.evaluation.tasks import MIN_TEXTS
 from subspace.fitting.stored_sources import StoredSource
-from subspace.markdown import table
+from subspace.model.markdown import table
 from subspace.model.projection import Projection
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Vectors = npt.NDArray[np.floating]
 
 _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
 _MODEL = "fit"
@@ -41,7 +40,7 @@ def measure_on_validation(
     projection: Projection,
     *,
     sources: Mapping[str, StoredSource],
-    vectors: Vectors,
+    vectors: AnyFloats,
     raw: slice,
 ) -> Matrix:
     """The separation matrix by a linear probe, confounds controlled; empty if nothing can be read.

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from subspace.arrays import Vectors
 from subspace.cli.arguments import (
     Commands,
     add_checkpoint,
@@ -19,9 +20,6 @@ from subspace.cli.arguments import (
 from subspace.model.score_spread import LOW
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from subspace.data.retrieval_sets import Document
     from subspace.model import Checkpoint
     from subspace.model.projection import Projection
@@ -134,7 +132,7 @@ def _build(arguments: argparse.Namespace, *, usage: "UsageLog | None") -> None:
 
 def _embedded(
     arguments: argparse.Namespace, *, checkpoint: "Checkpoint"
-) -> "Iterator[tuple[Sequence[Document], npt.NDArray[np.float32]]]":
+) -> "Iterator[tuple[Sequence[Document], Vectors]]":
     """Documents and their blocks, batch by batch; what can be wrong is said before the first."""
     from subspace.data.retrieval_sets import read_documents
 
@@ -157,7 +155,7 @@ def _embedded(
 
 def _of_shards(
     folder: str, *, path: Path, projection: "Projection"
-) -> "Iterator[tuple[Sequence[Document], npt.NDArray[np.float32]]]":
+) -> "Iterator[tuple[Sequence[Document], Vectors]]":
     from subspace.errors import StoreError
     from subspace.model.embedding_shards import EmbeddingShards
     from subspace.retrieval.index import digest_projection

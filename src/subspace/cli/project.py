@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import AnyFloats, Ints, Vectors
 from subspace.blocks import BlockLayout
 from subspace.cli.arguments import Commands, check_file
 from subspace.errors import ConfigError, EncoderError, RecordError
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from subspace.encoder import Fingerprint
     from subspace.model import Checkpoint
 
-Vectors = npt.NDArray[np.floating]
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 # Numbers per step: 16 MiB in float32.
 _CHUNK = 2**22
@@ -134,11 +131,11 @@ def _choose_blocks(named: str | None, *, layout: BlockLayout) -> BlockLayout:
     return BlockLayout(names=names, widths=tuple(part.stop - part.start for part in slices))
 
 
-def _select(parts: Mapping[str, Floats], *, layout: BlockLayout) -> Floats:
+def _select(parts: Mapping[str, Vectors], *, layout: BlockLayout) -> Vectors:
     return np.concatenate([parts[name] for name in layout], axis=1)
 
 
-def _open(path: Path) -> Vectors:
+def _open(path: Path) -> AnyFloats:
     """Maps embeddings (N, D).
 
     Raises:
@@ -187,7 +184,7 @@ def _read_fingerprint(path: Path) -> "Fingerprint | None":
 
 
 def _check_origin(
-    vectors: Vectors, fingerprint: "Fingerprint | None", *, checkpoint: "Checkpoint", name: Path
+    vectors: AnyFloats, fingerprint: "Fingerprint | None", *, checkpoint: "Checkpoint", name: Path
 ) -> None:
     """Refuses embeddings of another encoder, as far as that is known."""
     if fingerprint is not None:
@@ -203,7 +200,7 @@ def _check_origin(
         print(f"the encoder of {name} is not recorded; it must be {said}, {wanted.pooling} pooling")
 
 
-def _check_rows(vectors: Vectors, *, layers: int, name: Path) -> int:
+def _check_rows(vectors: AnyFloats, *, layers: int, name: Path) -> int:
     """How many embeddings are not of unit length.
 
     Raises:
@@ -230,7 +227,7 @@ def _check_rows(vectors: Vectors, *, layers: int, name: Path) -> int:
     return scaled
 
 
-def _chunks(vectors: Vectors, what: str) -> Iterator[Floats]:
+def _chunks(vectors: AnyFloats, what: str) -> Iterator[Vectors]:
     """The rows as float32, so many at a time that memory stays bounded."""
     from tqdm import tqdm
 
@@ -247,7 +244,7 @@ def _chunks(vectors: Vectors, what: str) -> Iterator[Floats]:
             bar.update(len(x))
 
 
-def _unit_chunks(vectors: Vectors, *, layers: int) -> Iterator[Floats]:
+def _unit_chunks(vectors: AnyFloats, *, layers: int) -> Iterator[Vectors]:
     """The rows with every layer's part of unit length; what is so already stays, to the bit."""
     for x in _chunks(vectors, "projecting"):
         norms = _norms(x, layers=layers)
@@ -256,14 +253,14 @@ def _unit_chunks(vectors: Vectors, *, layers: int) -> Iterator[Floats]:
         yield x
 
 
-def _norms(x: Floats, *, layers: int) -> Floats:
+def _norms(x: Vectors, *, layers: int) -> Vectors:
     """Length of every layer's part (N, layers)."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(np.linalg.norm(x.reshape(len(x), layers, -1), axis=2))
 
 
 def _write(
-    output: Path, blocks: Iterator[Floats], *, shape: tuple[int, int], description: dict[str, Any]
+    output: Path, blocks: Iterator[Vectors], *, shape: tuple[int, int], description: dict[str, Any]
 ) -> None:
     """Writes both files under other names first, so that neither is ever seen half."""
     beside = output.with_suffix(".json")

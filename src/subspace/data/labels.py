@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from subspace.arrays import Floats, Ints
 from subspace.data.records import SPLITS, Record, Split
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 # An ordered factor is cut at its quantiles into so many levels wherever classes are needed
 # (between-class scatter, indicators of the guard); more levels would be noisier, fewer blind to

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from subspace.arrays import Ints, Vectors
 from subspace.encoder import Encoder, EncoderSpec, Kind
 from subspace.encoder.embedding_store import EmbeddingStore, StoreDtype
 
@@ -62,7 +62,7 @@ class CachedEncoder:
 
     def rows(
         self, texts: Sequence[str], *, kind: Kind = "document", progress: bool = False
-    ) -> npt.NDArray[np.int64]:
+    ) -> Ints:
         """The store's row of each text, after encoding and storing those that are missing.
 
         An interrupted call keeps every batch that was finished.
@@ -99,7 +99,7 @@ class CachedEncoder:
 
     def encode(
         self, texts: Sequence[str], *, kind: Kind = "document", progress: bool = False
-    ) -> npt.NDArray[np.float32]:
+    ) -> Vectors:
         """Vectors (N, dim) in memory, from the store where they are there."""
         prompt = self.encoder.prompt(kind)
         found = self.store.fetch([prompt + text for text in texts])

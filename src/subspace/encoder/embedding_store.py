@@ -27,17 +27,17 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from subspace.encoder.key_index import KeyIndex, Rows, hash_texts
+from subspace.arrays import Ints, Vectors
+from subspace.encoder.key_index import KeyIndex, hash_texts
 from subspace.encoder.store_entries import ENTRY, are_whole, make_entries
 from subspace.errors import StoreError
 
 FORMAT_VERSION = 1
 _FILES = {"float32": "vectors.f32", "float16": "vectors.f16"}
-# Rows per step: at 1,024 dimensions 2 MiB, which stays in the processor's cache.
+# Ints per step: at 1,024 dimensions 2 MiB, which stays in the processor's cache.
 _STEP = 512
 
 StoreDtype = Literal["float32", "float16"]
-Vectors = npt.NDArray[np.float32]
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class EmbeddingStore:
         self._refresh()
         return self._vectors
 
-    def find(self, texts: Sequence[str]) -> Rows:
+    def find(self, texts: Sequence[str]) -> Ints:
         """The row of each text, -1 where it is not stored or its row is damaged.
 
         Also sees what other processes have stored by now.
@@ -144,7 +144,7 @@ class EmbeddingStore:
                 return None
         return copied
 
-    def _locate(self, texts: Sequence[str]) -> Rows:
+    def _locate(self, texts: Sequence[str]) -> Ints:
         """The row of each text, -1 where it is not stored; damaged or not."""
         self._refresh()
         keys = hash_texts(texts)
@@ -179,7 +179,7 @@ class EmbeddingStore:
         except OSError as error:
             raise StoreError(f"cannot write to {self.folder}: {error}") from error
 
-    def read(self, rows: Rows) -> Vectors:
+    def read(self, rows: Ints) -> Vectors:
         """Copies rows (as `find` gives them) into memory, as float32.
 
         Raises:
@@ -194,7 +194,7 @@ class EmbeddingStore:
         return copied
 
     def _blocks(
-        self, rows: Rows, *, into: Vectors | None = None
+        self, rows: Ints, *, into: Vectors | None = None
     ) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
         """Reads rows step by step: their places in `rows`, and their vectors as they are kept."""
         if not len(rows):  # there may be no file yet
@@ -211,7 +211,7 @@ class EmbeddingStore:
                     into[part] = block
                 yield part, block
 
-    def _fill(self, block: npt.NDArray[Any], file: Any, rows: Rows) -> None:
+    def _fill(self, block: npt.NDArray[Any], file: Any, rows: Ints) -> None:
         """Reads rows (M,) into `block` (M, dim), neighbours in one go.
 
         Not from the mapped file: to map a page that is used once costs more than to copy it, and
@@ -311,7 +311,7 @@ class EmbeddingStore:
         self._index.extend(new["key"][:, 0].astype(np.uint64))
         self._checked = np.concatenate([self._checked, np.zeros(len(new), dtype=bool)])
 
-    def _without_damaged(self, rows: Rows) -> Rows:
+    def _without_damaged(self, rows: Ints) -> Ints:
         """Replaces rows that are not what was stored by -1, and says how many."""
         known = rows[rows >= 0]
         # Not np.unique, which hashes: the rows of a run are in order as they are.

@@ -7,12 +7,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Ints, Vectors
 from subspace.encoder.fingerprint import Fingerprint
 from subspace.encoder.model import OFFSET_POSITIONS, Beginning, FrozenModel
 from subspace.encoder.model_files import ModelFiles, ModelRecipe, locate_model, read_recipe
-from subspace.encoder.packing import Ints
 from subspace.encoder.pooling import POOLINGS
 from subspace.encoder.precision import choose_dtype
 from subspace.encoder.spec import EncoderSpec
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Kind = Literal["document", "query"]
-Vectors = npt.NDArray[np.float32]
 
 # Texts are sorted by length inside a window, so that a batch holds texts of like length.
 _WINDOW = 2048
@@ -87,7 +85,7 @@ class Encoder:
 
     def encode_batches(
         self, texts: Sequence[str], *, kind: Kind = "document"
-    ) -> Iterator[tuple[npt.NDArray[np.int64], Vectors]]:
+    ) -> Iterator[tuple[Ints, Vectors]]:
         """Yields (positions, vectors) batch by batch, each text once; see `encode`."""
         for start, ids in self._windows(texts, kind=kind):
             shared = self._share_beginning(ids)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from subspace.arrays import Ints
+
 Keys = npt.NDArray[np.uint64]
-Rows = npt.NDArray[np.int64]
 
 
 def hash_texts(texts: Sequence[str]) -> Keys:
@@ -42,7 +43,7 @@ class KeyIndex:
         self._rows = np.concatenate([self._rows, added])[order]
         self._sorted = joined[order]
 
-    def find(self, firsts: Keys) -> Rows:
+    def find(self, firsts: Keys) -> Ints:
         """The last row with each first half of a key, -1 where there is none.
 
         Whether the other half agrees is for the caller to see.

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from subspace.arrays import Ints
 from subspace.encoder.model_weights import find_layers, load_weights
 from subspace.encoder.packing import (
     PACKED,
-    Ints,
     Packing,
     PackingUnsupportedError,
     check_sight,

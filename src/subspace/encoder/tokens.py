@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from subspace.arrays import Ints
 from subspace.errors import EncoderError
-
-Ints = npt.NDArray[np.int64]
 
 
 class Tokenizer:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import spearmanr
 
+from subspace.arrays import AnyFloats, Vectors
 from subspace.blocks import unit
 from subspace.data.retrieval_sets import RetrievalSet
 from subspace.evaluation.ranking import rank_score
@@ -13,8 +13,6 @@ from subspace.model.projection import Projection
 
 _PAIRS = 20_000
 CUT_OFF = 10
-
-Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,8 @@ def measure_base_retrieval(
     *,
     name: str,
     data: RetrievalSet,
-    documents: Array,
-    queries: Array,
+    documents: Vectors,
+    queries: Vectors,
     raw: slice,
 ) -> BaseRetrieval:
     """Ranks every document for every query.
@@ -64,7 +62,7 @@ def measure_base_retrieval(
     """
     ids = list(data.queries)
 
-    def ndcg(scores: npt.NDArray[np.floating]) -> float:
+    def ndcg(scores: AnyFloats) -> float:
         return rank_score(scores, query_ids=ids, data=data, k=CUT_OFF).ndcg
 
     by_document = projection.layout.split(projection(documents))

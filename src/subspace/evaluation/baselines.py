@@ -3,16 +3,14 @@
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import ortho_group
 
+from subspace.arrays import Floats
 from subspace.blocks import BlockLayout
 from subspace.fitting.closed_form import RESIDUAL, ClosedForm, solve_closed_form
 from subspace.fitting.moments import SourceStatistics
 from subspace.fitting.pair_blocks import PAIR_BLOCKS
 from subspace.model.projection import Projection
-
-Matrix = npt.NDArray[np.float64]
 
 
 def random_rotation(*, layout: BlockLayout, raw: slice, dim: int, seed: int = 0) -> Projection:
@@ -67,7 +65,7 @@ def factor_blocks(layout: BlockLayout) -> BlockLayout:
     )
 
 
-def _cut(rows: Matrix, *, layout: BlockLayout, raw: slice, mean: Matrix) -> Projection:
+def _cut(rows: Floats, *, layout: BlockLayout, raw: slice, mean: Floats) -> Projection:
     """Consecutive rows as blocks; from the start again where they do not suffice."""
     weight = np.zeros((layout.dim, len(mean)))
     weight[:, raw] = rows[np.arange(layout.dim) % len(rows)]

@@ -8,16 +8,15 @@ from scipy.stats import chi2, false_discovery_control, kruskal, rankdata, spearm
 from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
 from sklearn.model_selection import GroupKFold
 
-from subspace.data.labels import Column, Ints
+from subspace.arrays import AnyFloats, Floats, Ints
+from subspace.data.labels import Column
 from subspace.evaluation.rank_agreement import (
     Agreement,
     Stability,
     independent_groups,
     measure_stability,
 )
-from subspace.evaluation.scores import Floats, score_predictions
-
-Vectors = npt.NDArray[np.floating]
+from subspace.evaluation.scores import score_predictions
 
 # How often the texts are halved to see what of the ranking remains.
 SPLITS = 10
@@ -44,7 +43,7 @@ class DimensionStatistics:
 
 
 def measure_dimensions(
-    x: Vectors, column: Column, *, groups: Ints, seed: int, rng: np.random.Generator
+    x: AnyFloats, column: Column, *, groups: Ints, seed: int, rng: np.random.Generator
 ) -> DimensionStatistics:
     """Measures every dimension by itself.
 
@@ -73,7 +72,7 @@ def measure_dimensions(
     )
 
 
-def mutual_information(x: Vectors, column: Column, *, seed: int) -> Floats:
+def mutual_information(x: AnyFloats, column: Column, *, seed: int) -> Floats:
     """Mutual information of each dimension with the label in nats (D,), 0 or more.
 
     By nearest neighbours (Ross 2014 for classes, Kraskov et al. 2004 for numbers): it sees what
@@ -91,7 +90,7 @@ def mutual_information(x: Vectors, column: Column, *, seed: int) -> Floats:
     return np.asarray(found, dtype=np.float64)
 
 
-def association_p(x: Vectors, column: Column, *, groups: Ints) -> Floats:
+def association_p(x: AnyFloats, column: Column, *, groups: Ints) -> Floats:
     """Chance of an association this strong if dimension and label were independent (D,).
 
     Rank tests that look at one dimension each, by their asymptotic chi-squared: Kruskal and
@@ -146,7 +145,7 @@ def correct(p: Floats) -> Floats:
     return np.asarray(false_discovery_control(p, axis=None, method="by")).reshape(p.shape)
 
 
-def predict_each(x: Vectors, column: Column, *, unseen: Vectors) -> npt.NDArray[np.generic]:
+def predict_each(x: AnyFloats, column: Column, *, unseen: AnyFloats) -> npt.NDArray[np.generic]:
     """The linear probe on each dimension alone, as `linear_probe` would predict (D, N_unseen).
 
     With balanced class weights and a single dimension, ridge regression on class indicators has
@@ -169,7 +168,7 @@ def predict_each(x: Vectors, column: Column, *, unseen: Vectors) -> npt.NDArray[
     return np.asarray(np.where(unseen > means.mean(axis=0), highest, lowest).T)
 
 
-def cross_validate(x: Vectors, column: Column, *, groups: Ints) -> Floats:
+def cross_validate(x: AnyFloats, column: Column, *, groups: Ints) -> Floats:
     """Score of the linear probe on each dimension alone (D,), 5-fold, a group in one fold.
 
     Args:

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
+from subspace.arrays import AnyFloats, Floats, Ints, Vectors
 from subspace.blocks import unit
-from subspace.data.labels import Ints
 from subspace.data.records import Record
 from subspace.evaluation.dimensions import (
     DimensionStatistics,
@@ -22,10 +21,8 @@ from subspace.evaluation.dimensions import (
 from subspace.evaluation.rank_agreement import Agreement, compare_rankings, rank_dimensions
 from subspace.evaluation.retained_share import BLOCK, Held, Measure, measure_held
 from subspace.evaluation.samples import Sample
-from subspace.evaluation.scores import Floats, score_predictions
+from subspace.evaluation.scores import score_predictions
 from subspace.model.projection import Projection
-
-Array = npt.NDArray[np.float32]
 
 SIGNIFICANT = 0.05
 _ENDS = 5
@@ -141,7 +138,7 @@ class Discovery:
 def discover(
     samples: Sequence[Sample],
     *,
-    vectors: Iterable[Array],
+    vectors: Iterable[Vectors],
     raw: slice,
     projection: Projection | None = None,
     seed: int = 0,
@@ -172,7 +169,7 @@ def discover(
 
 
 def _study(
-    sample: Sample, embeddings: Array, *, raw: slice, projection: Projection | None, seed: int
+    sample: Sample, embeddings: Vectors, *, raw: slice, projection: Projection | None, seed: int
 ) -> Finding:
     task, x = sample.task, unit(embeddings[:, raw])
     x = np.where(x[task.train].std(axis=0) > _DEAD, x, 0)
@@ -205,7 +202,7 @@ def _study(
     )
 
 
-def _length_correlation(sample: Sample, values: npt.NDArray[np.floating]) -> float:
+def _length_correlation(sample: Sample, values: AnyFloats) -> float:
     words = [len(record.text.split()) for record in sample.records]
     if np.ptp(words) == 0 or np.ptp(values) == 0:
         return 0.0

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from subspace.arrays import Floats
 from subspace.data.records import Record
 from subspace.evaluation.dimensions import SPLITS
 from subspace.evaluation.discovery import SIGNIFICANT, Discovery, Finding
@@ -15,8 +16,7 @@ from subspace.evaluation.discovery_plot import draw_shares
 from subspace.evaluation.rank_agreement import Agreement, mean_agreement, tops
 from subspace.evaluation.result_files import result_files
 from subspace.evaluation.retained_share import BEST, LEARNED, PRINCIPAL, RANDOM, Held, counts
-from subspace.evaluation.scores import Floats
-from subspace.markdown import table
+from subspace.model.markdown import table
 
 _SHOWN = (1, 8, 64)
 

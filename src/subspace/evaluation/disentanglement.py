@@ -17,19 +17,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.cluster import KMeans
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 from sklearn.metrics import adjusted_mutual_info_score
 
+from subspace.arrays import Floats, Vectors
 from subspace.evaluation.separation import EmbeddedSource, Reading
 from subspace.evaluation.tasks import ProbeTask, make_tasks
 from subspace.model.projection import Projection
 
 _CLUSTERS = 20
 _TREES = 60
-
-Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +47,8 @@ class Disentanglement:
 
     blocks: tuple[str, ...]
     factors: tuple[str, ...]
-    importance: Matrix
-    information: Matrix
+    importance: Floats
+    information: Floats
     disentanglement: Mapping[str, float]
     completeness: Mapping[str, float]
     mig: Mapping[str, float]
@@ -83,8 +81,8 @@ def measure_disentanglement(
         sources: Labelled texts.
         readings: Linear readings of this projection, for SAP.
     """
-    importances: dict[str, list[Matrix]] = {}
-    informations: dict[str, list[Matrix]] = {}
+    importances: dict[str, list[Floats]] = {}
+    informations: dict[str, list[Floats]] = {}
     for source in sources.values():
         blocks = projection.layout.split(projection(source.x))
         for factor in source.labels.columns:
@@ -114,7 +112,7 @@ def measure_disentanglement(
     )
 
 
-def concentration(weights: Matrix) -> float:
+def concentration(weights: Floats) -> float:
     """1 minus the normalised entropy: 1 if one weight has it all, 0 if all are equal or zero."""
     if len(weights) < 2 or weights.sum() <= 0:
         return 0.0
@@ -122,7 +120,7 @@ def concentration(weights: Matrix) -> float:
     return float(1 + (shares * np.log(shares)).sum() / np.log(len(weights)))
 
 
-def gap(values: Matrix) -> float:
+def gap(values: Floats) -> float:
     """The largest value minus the second largest."""
     if len(values) < 2:
         return float(values[0]) if len(values) else 0.0
@@ -130,7 +128,7 @@ def gap(values: Matrix) -> float:
     return float(first - second)
 
 
-def _importance(blocks: Mapping[str, npt.NDArray[np.float32]], task: ProbeTask) -> Matrix:
+def _importance(blocks: Mapping[str, Vectors], task: ProbeTask) -> Floats:
     train = task.train
     x = np.concatenate([z[train] for z in blocks.values()], axis=1)
     column = task.column.take(train)
@@ -145,7 +143,7 @@ def _importance(blocks: Mapping[str, npt.NDArray[np.float32]], task: ProbeTask) 
     return np.asarray(sums / sums.sum() if sums.sum() > 0 else sums)
 
 
-def _information(blocks: Mapping[str, npt.NDArray[np.float32]], task: ProbeTask) -> Matrix:
+def _information(blocks: Mapping[str, Vectors], task: ProbeTask) -> Floats:
     train, test = task.train, task.test
     codes = task.column.codes[test]
     values = []
@@ -165,7 +163,7 @@ def _information(blocks: Mapping[str, npt.NDArray[np.float32]], task: ProbeTask)
 
 def _scores_above_chance(
     readings: Iterable[Reading], *, blocks: tuple[str, ...], factors: tuple[str, ...]
-) -> Matrix:
+) -> Floats:
     scores = np.zeros((len(blocks), len(factors)))
     readings = list(readings)
     for row, block in enumerate(blocks):

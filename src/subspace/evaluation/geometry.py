@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Floats
 from subspace.evaluation.separation import EmbeddedSource
 from subspace.model.projection import Projection
 
@@ -40,9 +40,9 @@ def measure_geometry(
         projection: Gives the blocks.
         sources: Labelled texts; their test parts are used.
     """
-    covariances: dict[str, npt.NDArray[np.float64]] = {}
+    covariances: dict[str, Floats] = {}
     energies: dict[str, float] = {}
-    scores: dict[str, list[npt.NDArray[np.float64]]] = {}
+    scores: dict[str, list[Floats]] = {}
     rng = np.random.default_rng(0)
     for source in sources.values():
         x = source.x[source.labels.positions("test")]
@@ -72,7 +72,7 @@ def measure_geometry(
     }
 
 
-def effective_rank(covariance: npt.NDArray[np.float64]) -> float:
+def effective_rank(covariance: Floats) -> float:
     """Exponential of the entropy of the eigenvalues, which are scaled to sum to 1."""
     values = np.linalg.eigvalsh(covariance)
     values = values[values > max(values.max(), 0.0) * 1e-9]

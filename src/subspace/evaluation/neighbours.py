@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import AnyFloats, Ints
 from subspace.blocks import unit
-from subspace.data.labels import Ints, Labels
+from subspace.data.labels import Labels
 
 NEIGHBOURS = 10
 _MAX_QUERIES = 1000
@@ -25,9 +25,7 @@ class Precision:
     chance: float
 
 
-def precision_at_ten(
-    z: npt.NDArray[np.floating], labels: Labels, *, factor: str
-) -> Precision | None:
+def precision_at_ten(z: AnyFloats, labels: Labels, *, factor: str) -> Precision | None:
     """Precision@10 of one factor among a source's test texts; None if they are too few.
 
     A text of the query's own group says the same thing and is no candidate.

@@ -4,11 +4,11 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from subspace.data.labels import Column, Ints
+from subspace.arrays import Ints, Vectors
+from subspace.data.labels import Column
 
 # Steps between two looks at the validation texts.
 _LOOK = 20
@@ -18,15 +18,15 @@ _WEIGHT_DECAY = 1e-3
 def train_networks(
     features: Tensor,
     *,
-    draws: npt.NDArray[np.int64],
+    draws: Ints,
     columns: Sequence[Column],
     hidden: int,
     steps: int,
     batch: int,
     learning_rate: float,
-    judge: Callable[[npt.NDArray[np.float32]], Sequence[float]],
+    judge: Callable[[Vectors], Sequence[float]],
     validation: Ints,
-) -> Callable[[Tensor], npt.NDArray[np.float32]]:
+) -> Callable[[Tensor], Vectors]:
     """Trains S networks with one hidden layer.
 
     Args:
@@ -100,7 +100,7 @@ def _apply(parameters: Sequence[Tensor], x: Tensor) -> Tensor:
     return torch.baddbmm(second_bias, torch.relu(torch.baddbmm(first_bias, x, first)), second)
 
 
-def _targets(columns: Sequence[Column], draws: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+def _targets(columns: Sequence[Column], draws: Ints) -> tuple[Tensor, Tensor]:
     """Targets (S, M, 1) and weights (S, M): standardised numbers, or codes weighted by rarity."""
     targets, weights = [], []
     for column, train in zip(columns, draws, strict=True):

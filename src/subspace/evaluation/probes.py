@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 
+from subspace.arrays import AnyFloats, Floats
 from subspace.blocks import unit
 from subspace.data.labels import Column
-from subspace.evaluation.scores import Floats, score_predictions
+from subspace.evaluation.scores import score_predictions
 from subspace.evaluation.tasks import ProbeTask
 
-Vectors = npt.NDArray[np.floating]
 Probe = Callable[..., npt.NDArray[np.generic]]
 
 # Ridge strengths tried, relative to the number of texts (features have unit variance).
@@ -27,7 +27,7 @@ _HIDDEN, _STEPS, _BATCH, _LEARNING_RATE = 32, 200, 256, 0.01
 
 
 def linear_probe(
-    x: Vectors, task: ProbeTask, *, columns: Sequence[Column] | None = None
+    x: AnyFloats, task: ProbeTask, *, columns: Sequence[Column] | None = None
 ) -> npt.NDArray[np.generic]:
     """Ridge regression on standardised features; its strength is chosen on validation texts.
 
@@ -59,7 +59,7 @@ def linear_probe(
 
 
 def neighbour_probe(
-    x: Vectors, task: ProbeTask, *, columns: Sequence[Column] | None = None
+    x: AnyFloats, task: ProbeTask, *, columns: Sequence[Column] | None = None
 ) -> npt.NDArray[np.generic]:
     """The 15 nearest training texts by cosine vote: what a search in these vectors would find.
 
@@ -82,7 +82,7 @@ def neighbour_probe(
 
 
 def network_probe(
-    x: Vectors, task: ProbeTask, *, columns: Sequence[Column] | None = None
+    x: AnyFloats, task: ProbeTask, *, columns: Sequence[Column] | None = None
 ) -> npt.NDArray[np.generic]:
     """A network with one hidden layer of 32; training stops where validation was best.
 
@@ -151,7 +151,7 @@ def _predict(x: Floats, beta: Floats, column: Column) -> npt.NDArray[np.generic]
     return _decide(x @ beta[:-1] + beta[-1], column)
 
 
-def _decide(outputs: npt.NDArray[np.floating], column: Column) -> npt.NDArray[np.generic]:
+def _decide(outputs: AnyFloats, column: Column) -> npt.NDArray[np.generic]:
     """Class codes or numbers from outputs (N, targets); rounding in numbers ranks nothing."""
     if column.values is None:
         return np.asarray(outputs.argmax(axis=1))

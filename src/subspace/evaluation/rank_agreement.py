@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
-from subspace.data.labels import Ints
-from subspace.evaluation.scores import Floats
+from subspace.arrays import Floats, Ints
 
 # So many first dimensions are compared between two rankings.
 TOPS = (8, 64)

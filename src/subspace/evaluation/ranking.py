@@ -8,6 +8,7 @@ import numpy.typing as npt
 from scipy.special import gammaln
 from sklearn.metrics import ndcg_score
 
+from subspace.arrays import AnyFloats, Floats
 from subspace.data.retrieval_sets import RetrievalSet
 
 
@@ -30,7 +31,7 @@ class RankingScore:
 
 
 def rank_score(
-    scores: npt.NDArray[np.floating], *, query_ids: Sequence[str], data: RetrievalSet, k: int
+    scores: AnyFloats, *, query_ids: Sequence[str], data: RetrievalSet, k: int
 ) -> RankingScore:
     """Scores a ranking against the judgements.
 
@@ -60,9 +61,7 @@ def rank_score(
     return RankingScore(ndcg=float(ndcg), mrr=float(mrr), k=k, queries=int(judged.sum()))
 
 
-def rank_one(
-    scores: npt.NDArray[np.floating], *, relevant: npt.NDArray[np.bool_], k: int
-) -> tuple[float, float]:
+def rank_one(scores: AnyFloats, *, relevant: npt.NDArray[np.bool_], k: int) -> tuple[float, float]:
     """nDCG@k and reciprocal rank of one query.
 
     Args:
@@ -76,7 +75,7 @@ def rank_one(
     return float(ndcg), _reciprocal_rank(scores, relevant)
 
 
-def _reciprocal_rank(scores: npt.NDArray[np.floating], relevant: npt.NDArray[np.bool_]) -> float:
+def _reciprocal_rank(scores: AnyFloats, relevant: npt.NDArray[np.bool_]) -> float:
     """Expected 1 / rank of the first relevant document over all orders of tied documents.
 
     A scorer that gives all documents the same score must gain nothing from the order of the
@@ -91,7 +90,7 @@ def _reciprocal_rank(scores: npt.NDArray[np.floating], relevant: npt.NDArray[np.
     return float((chances / (above + places)).sum())
 
 
-def _log_comb(n: npt.ArrayLike, k: int) -> npt.NDArray[np.float64]:
+def _log_comb(n: npt.ArrayLike, k: int) -> Floats:
     """Logarithm of n over k (0 <= k <= n): the number itself overflows from about 1,000 ties."""
     n = np.asarray(n, dtype=np.float64)
     return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))

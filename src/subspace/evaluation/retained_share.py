@@ -4,15 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from subspace.data.labels import Ints
+from subspace.arrays import AnyFloats, Floats, Ints
 from subspace.errors import ConfigError
 from subspace.evaluation.probes import linear_probe
 from subspace.evaluation.scores import (
-    Floats,
     bootstrap_weights,
     chance_of,
     interval,
@@ -20,8 +18,6 @@ from subspace.evaluation.scores import (
 )
 from subspace.evaluation.separation import MIN_ABOVE_CHANCE
 from subspace.evaluation.tasks import ProbeTask
-
-Vectors = npt.NDArray[np.floating]
 
 BEST, LEARNED, PRINCIPAL, RANDOM, BLOCK = (
     "best dimensions",
@@ -66,7 +62,7 @@ class Measure:
         full: Score of the probe on all dimensions of the raw embedding.
     """
 
-    def __init__(self, x: Vectors, task: ProbeTask, *, rng: np.random.Generator) -> None:
+    def __init__(self, x: AnyFloats, task: ProbeTask, *, rng: np.random.Generator) -> None:
         """Probes the raw embedding (N, D) of a task with one seed."""
         self._task = task
         replicates = bootstrap_weights(task.groups[task.test], replicates=_REPLICATES, rng=rng)
@@ -76,7 +72,7 @@ class Measure:
         self._full = self._scores(x)
         self.full = float(self._full[0])
 
-    def __call__(self, choices: list[Vectors], *, space: str, count: int) -> Held:
+    def __call__(self, choices: list[AnyFloats], *, space: str, count: int) -> Held:
         """What vectors (N, count) hold; the mean over several choices of them."""
         scores = np.mean([self._scores(x) for x in choices], axis=0)
         if self.full - self.chance < MIN_ABOVE_CHANCE:
@@ -85,13 +81,13 @@ class Measure:
         shares = (scores - self.chance)[known] / (self._full - self.chance)[known]
         return Held(space, count, float(scores[0]), float(shares[0]), *interval(shares[1:]))
 
-    def _scores(self, x: Vectors) -> Floats:
+    def _scores(self, x: AnyFloats) -> Floats:
         predicted, truth = linear_probe(x, self._task), self._task.truth
         return np.asarray(score_predictions(predicted, truth=truth, weights=self._weights)[0])
 
 
 def measure_held(
-    x: Vectors, task: ProbeTask, *, order: Ints, measure: Measure, rng: np.random.Generator
+    x: AnyFloats, task: ProbeTask, *, order: Ints, measure: Measure, rng: np.random.Generator
 ) -> Iterator[Held]:
     """Measures the first 1, 2, 4, ... of every space up to D; of fewer, all that there are.
 
@@ -120,7 +116,7 @@ def counts(dim: int) -> list[int]:
     return [*(2**n for n in range((dim - 1).bit_length())), dim]
 
 
-def principal_components(x: Vectors, *, train: Ints) -> Vectors:
+def principal_components(x: AnyFloats, *, train: Ints) -> AnyFloats:
     """Projections on the training texts' principal components, (N, D) or fewer.
 
     Those in which training texts hardly vary are left out: scaled to unit variance, as a probe
@@ -131,7 +127,7 @@ def principal_components(x: Vectors, *, train: Ints) -> Vectors:
     return np.asarray(analysis.transform(x)[:, kept])
 
 
-def learned_directions(x: Vectors, task: ProbeTask) -> Vectors:
+def learned_directions(x: AnyFloats, task: ProbeTask) -> AnyFloats:
     """Projections on directions that separate the classes (N, classes - 1 or fewer), best first.
 
     Linear discriminant analysis with shrunk covariance (Ledoit and Wolf 2004) on training texts;

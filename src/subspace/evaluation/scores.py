@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import bootstrap, rankdata
 
-from subspace.data.labels import Column, Ints
+from subspace.arrays import Floats, Ints
+from subspace.data.labels import Column
 
-Floats: TypeAlias = npt.NDArray[np.float64]
+Floats: TypeAlias = Floats
 
 _RESAMPLES = 2000
 

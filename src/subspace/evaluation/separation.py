@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from subspace.arrays import Floats, Vectors
 from subspace.blocks import unit
 from subspace.data.labels import Labels
 from subspace.data.records import Record
 from subspace.evaluation.probes import PROBES
 from subspace.evaluation.scores import (
-    Floats,
     bootstrap_weights,
     chance_of,
     interval,
@@ -40,8 +39,6 @@ MIN_ABOVE_CHANCE = 0.05
 _FLOOR = 0.1
 _REPLICATES = 300
 
-Array = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedSource:
@@ -55,7 +52,7 @@ class EmbeddedSource:
 
     records: Sequence[Record]
     labels: Labels
-    x: Array
+    x: Vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,7 +282,7 @@ def _read_source(
     source: EmbeddedSource,
     *,
     factor: str,
-    spaces: Mapping[tuple[str, str], Array],
+    spaces: Mapping[tuple[str, str], Vectors],
     seeds: int,
     thorough: set[str],
     controls: set[str],
@@ -342,9 +339,9 @@ def _prepare(
     source: EmbeddedSource,
     task: ProbeTask,
     *,
-    spaces: Mapping[tuple[str, str], Array],
+    spaces: Mapping[tuple[str, str], Vectors],
     controlled: bool,
-) -> Mapping[tuple[str, str], Array]:
+) -> Mapping[tuple[str, str], Vectors]:
     if not controlled:
         return spaces
     lengths = word_counts(source.records)
@@ -352,7 +349,7 @@ def _prepare(
 
 
 def _measure(
-    tasks: Iterable[tuple[ProbeTask, Array, Floats]],
+    tasks: Iterable[tuple[ProbeTask, Vectors, Floats]],
     *,
     probe: str,
     records: Sequence[Record] | None,
@@ -373,7 +370,7 @@ def _measure(
 
 
 def _measure_task(
-    task: ProbeTask, x: Array, *, weights: Floats, probe: str, records: Sequence[Record] | None
+    task: ProbeTask, x: Vectors, *, weights: Floats, probe: str, records: Sequence[Record] | None
 ) -> _Outcome:
     truth = task.truth
     chance = chance_of(truth)

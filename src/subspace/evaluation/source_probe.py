@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import AnyFloats
 from subspace.blocks import unit
 from subspace.data.labels import Column
 from subspace.data.records import SPLITS
@@ -56,7 +56,7 @@ def probe_sources(
         test=np.flatnonzero(split_of == 2),
         groups=np.full(len(x), -1),
     )
-    spaces: dict[str, npt.NDArray[np.floating]] = {RAW: unit(x[:, raw])}
+    spaces: dict[str, AnyFloats] = {RAW: unit(x[:, raw])}
     spaces.update(projection.layout.split(projection(x)))
     return {
         name: float(score_predictions(linear_probe(z, task), truth=task.truth)[0, 0])

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import AnyFloats, Ints
 from subspace.blocks import unit
-from subspace.data.labels import Ints, Labels
+from subspace.data.labels import Labels
 
 # Cosines that differ by less are equal: a block that says nothing must not win by rounding.
 _ROUNDING = 1e-6
@@ -65,7 +65,7 @@ def draw_triples(labels: Labels, *, factor: str, seed: int = 0) -> Triples:
     return Triples(table[:, 0], table[:, 1], table[:, 2])
 
 
-def swap_accuracy(z: npt.NDArray[np.floating], triples: Triples) -> float:
+def swap_accuracy(z: AnyFloats, triples: Triples) -> float:
     """Share of triples in which the anchor is closer, by cosine, to the text that shares its label.
 
     A raw embedding is near 0, a block that varies with nothing exactly 0.

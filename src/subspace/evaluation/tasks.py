@@ -9,9 +9,9 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 from sklearn.metrics import cluster
 
-from subspace.data.labels import Column, Ints, Labels
+from subspace.arrays import AnyFloats, Floats, Ints, Vectors
+from subspace.data.labels import Column, Labels
 from subspace.data.records import SPLITS, Record
-from subspace.evaluation.scores import Floats
 
 # A split with fewer labelled texts measures noise.
 MIN_TEXTS = 30
@@ -41,7 +41,7 @@ class ProbeTask:
     factor: str
     within: str
     column: Column
-    draws: npt.NDArray[np.int64]
+    draws: Ints
     validation: Ints
     test: Ints
     groups: Ints
@@ -173,9 +173,7 @@ def word_counts(records: Sequence[Record]) -> Floats:
     return np.stack([counts, np.square(counts)], axis=1)
 
 
-def partial_out(
-    x: npt.NDArray[np.floating], nuisance: Floats, *, train: Ints
-) -> npt.NDArray[np.float32]:
+def partial_out(x: AnyFloats, nuisance: Floats, *, train: Ints) -> Vectors:
     """What `nuisance` (N, K) does not explain linearly of `x` (N, D); means stay.
 
     The coefficients come from the training texts.

@@ -4,14 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import AnyFloats, Floats
 from subspace.blocks import BlockLayout
 from subspace.data.retrieval_sets import Document, Scalar
 from subspace.errors import ConfigError, IndexFolderError
 from subspace.retrieval.engines import Engine
-
-Points = npt.NDArray[np.float64]
 
 # Of more items, this many are drawn: a page holds a point for each in every block.
 SAMPLE = 2000
@@ -28,7 +26,7 @@ class BlockMap:
         explained: Share of the block's variance that each of them holds.
     """
 
-    points: Points
+    points: Floats
     explained: tuple[float, float]
 
 
@@ -82,7 +80,7 @@ def make_maps(engine: Engine, *, labelled: Sequence[Document] | None = None) -> 
     )
 
 
-def map_block(vectors: npt.NDArray[np.floating]) -> BlockMap:
+def map_block(vectors: AnyFloats) -> BlockMap:
     """Principal components of one block (N, width); 0 where there is nothing to tell apart."""
     centred = vectors - vectors.mean(axis=0) if len(vectors) else vectors
     variances, axes = np.linalg.eigh(centred.T @ centred)  # ascending

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.retrieval_sets import Document
 from subspace.model.score_spread import STEERING_SAMPLE
@@ -18,7 +18,6 @@ from subspace.retrieval.engines import NumpyEngine
 from subspace.retrieval.hits import Scope
 from subspace.retrieval.queries import Query
 
-Vector = npt.NDArray[np.float32]
 T = TypeVar("T")
 
 # How deep a ranking goes; deeper than what is shown, to say from where a hit came.
@@ -83,7 +82,7 @@ class Session:
             open_searcher: Opens it.
         """
         self._worker = ThreadPoolExecutor(max_workers=1)
-        self._vectors: OrderedDict[Question, Vector] = OrderedDict()
+        self._vectors: OrderedDict[Question, Vectors] = OrderedDict()
         try:
             self.searcher = self.run(open_searcher)
             self.run(lambda: self.searcher.embed(["a first text"]))
@@ -151,7 +150,7 @@ class Session:
 
         return self.run(search)
 
-    def _embed(self, question: Question, query: Query) -> Vector:
+    def _embed(self, question: Question, query: Query) -> Vectors:
         if question not in self._vectors:
             self._vectors[question] = self.searcher.embed([query])[0]
             if len(self._vectors) > _KEPT:

@@ -23,16 +23,14 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import cholesky, eigh, null_space, solve_triangular
 
+from subspace.arrays import Floats, Ints
 from subspace.blocks import BlockLayout
 from subspace.errors import ConfigError
 from subspace.fitting.moments import SourceStatistics
 from subspace.fitting.scatter import Evidence, gather_evidence, unit_trace
 from subspace.model.projection import Projection
-
-Matrix = npt.NDArray[np.float64]
 
 # A block of this name belongs to no factor: it keeps what the others leave of the raw embedding.
 RESIDUAL = "residual"
@@ -145,7 +143,7 @@ class ClosedForm:
             residual_keeps=[block for block in self.residual_keeps if block in layout.names],
         )
 
-    def dimensions(self, block: str, *, dim: int, raw: slice) -> npt.NDArray[np.int64]:
+    def dimensions(self, block: str, *, dim: int, raw: slice) -> Ints:
         """Which of the embedding's dimensions `block` reads, ascending.
 
         Args:
@@ -194,7 +192,7 @@ class Solution:
     """
 
     projection: Projection
-    guards: Mapping[str, Matrix]
+    guards: Mapping[str, Floats]
 
 
 def solve_closed_form(
@@ -224,8 +222,8 @@ def solve_closed_form(
         layout, settings=settings, labelled=[f for f in evidence if evidence[f].labels is not None]
     )
     total = np.asarray(np.mean([source.covariance for source in statistics.values()], axis=0))
-    rows: dict[str, Matrix] = {}
-    guards: dict[str, Matrix] = {}
+    rows: dict[str, Floats] = {}
+    guards: dict[str, Floats] = {}
     for block, width in layout.to_widths().items():
         if block != RESIDUAL:
             rows[block], guards[block] = _solve_block(
@@ -295,10 +293,10 @@ def _solve_block(
     *,
     width: int,
     evidence: Mapping[str, Evidence],
-    total: Matrix,
+    total: Floats,
     settings: ClosedForm,
     raw: slice,
-) -> tuple[Matrix, Matrix]:
+) -> tuple[Floats, Floats]:
     """Rows (width, D) of a factor's block, and its guard (D, R)."""
     others = [part for factor, part in evidence.items() if factor != block]
     dim = len(total)
@@ -339,7 +337,7 @@ def _solve_block(
     return padded, closed_off
 
 
-def _noise(block: str, others: list[Evidence], *, total: Matrix, settings: ClosedForm) -> Matrix:
+def _noise(block: str, others: list[Evidence], *, total: Floats, settings: ClosedForm) -> Floats:
     """N_f: total covariance and caution, shrunk, with the trace of the total covariance."""
     noise = unit_trace(total)
     caution = (settings.caution or {}).get(block, 0.0)
@@ -354,7 +352,7 @@ def _noise(block: str, others: list[Evidence], *, total: Matrix, settings: Close
     return np.asarray(shrunk * np.trace(total))
 
 
-def _whitening(noise: Matrix) -> tuple[Matrix, Matrix]:
+def _whitening(noise: Floats) -> tuple[Floats, Floats]:
     """Maps (D, D) that take w to u = L^T w and back, where `noise` = L L^T.
 
     Any root would do; this one is the cheapest.
@@ -364,14 +362,14 @@ def _whitening(noise: Matrix) -> tuple[Matrix, Matrix]:
     return np.asarray(whiten), np.asarray(lower)
 
 
-def _leading(scatter: Matrix, *, count: int) -> tuple[Matrix, Matrix]:
+def _leading(scatter: Floats, *, count: int) -> tuple[Floats, Floats]:
     """The largest `count` eigenvalues, descending, and their vectors as columns."""
     dim = len(scatter)
     values, vectors = eigh(scatter, subset_by_index=(dim - count, dim - 1))
     return values[::-1], vectors[:, ::-1]
 
 
-def _residual_rows(blocks: list[Matrix], *, total: Matrix, width: int, raw: slice) -> Matrix:
+def _residual_rows(blocks: list[Floats], *, total: Floats, width: int, raw: slice) -> Floats:
     """Orthonormal rows (width, D): leading raw directions that `blocks` do not correlate with."""
     covariance = np.concatenate([np.zeros((1, len(total))), *blocks]) @ total[:, raw]
     # Zero rows beyond a block's rank correlate with nothing.
@@ -388,13 +386,13 @@ def _residual_rows(blocks: list[Matrix], *, total: Matrix, width: int, raw: slic
 
 
 def _add_constants(
-    rows: dict[str, Matrix],
+    rows: dict[str, Floats],
     *,
     statistics: Mapping[str, SourceStatistics],
-    total: Matrix,
-    mean: Matrix,
+    total: Floats,
+    mean: Floats,
     spread: float,
-) -> Matrix:
+) -> Floats:
     """Gives the first row of every factor's block a constant value; returns the mu that does so.
 
     The first, so that a block can be cut to its leading rows. A direction u that no row uses and
@@ -419,7 +417,7 @@ def _add_constants(
     return np.asarray(mean - distance * still)
 
 
-def _principal_rows(signal: Matrix, *, rank: int, guard: Matrix) -> Matrix:
+def _principal_rows(signal: Floats, *, rank: int, guard: Floats) -> Floats:
     """Orthonormal rows (rank, D) along which `signal` is largest, orthogonal to `guard`."""
     open_to = np.eye(len(signal)) - guard @ guard.T
     _, vectors = _leading(open_to @ signal @ open_to, count=rank)
@@ -427,8 +425,8 @@ def _principal_rows(signal: Matrix, *, rank: int, guard: Matrix) -> Matrix:
 
 
 def _discriminant_rows(
-    signal: Matrix, *, rank: int, whiten: Matrix, free: Matrix, energy: float
-) -> Matrix:
+    signal: Floats, *, rank: int, whiten: Floats, free: Floats, energy: float
+) -> Floats:
     """Rows (rank, D) along which `signal` is largest for unit variance, inside `free`."""
     # In the whitened space: u^T (L^-1 S L^-T) u, where w = L^-T u.
     whitened = whiten @ signal @ whiten.T
@@ -442,7 +440,7 @@ def _discriminant_rows(
     return np.asarray(rows.T @ whiten * scale[:, None])
 
 
-def _split_nuisance(others: list[Matrix], *, whiten: Matrix, share: float) -> tuple[Matrix, Matrix]:
+def _split_nuisance(others: list[Floats], *, whiten: Floats, share: float) -> tuple[Floats, Floats]:
     """Orthonormal bases (D, R) and (D, D - R) of the whitened space.
 
     The first holds `share` of the other factors' between-class energy, the second the rest.
@@ -461,7 +459,7 @@ def _split_nuisance(others: list[Matrix], *, whiten: Matrix, share: float) -> tu
     return vectors[:, order[:count]], vectors[:, order[count:]]
 
 
-def guard_directions(statistics: Mapping[str, SourceStatistics], *, block: str) -> Matrix:
+def guard_directions(statistics: Mapping[str, SourceStatistics], *, block: str) -> Floats:
     """Class means of all factors but the block's own, as columns (D, R) with R <= D.
 
     Columns are weighted by the root of the class's share and scaled by the source's total

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from subspace.data.labels import Floats
+from subspace.arrays import Floats, Vectors
 from subspace.fitting.stored_sources import StoredSource
-from subspace.model.linear_heads import BlockProbes, Head, Vectors
+from subspace.model.linear_heads import BlockProbes, Head
 from subspace.model.projection import Projection
 
 # Ridge strengths tried by leave-one-out; features and labels have unit variance.
@@ -104,9 +103,7 @@ def _fit_head(parts: Sequence[_Labelled]) -> Head | None:
     )
 
 
-def _fit_numbers(
-    x: npt.NDArray[np.float64], parts: Sequence[_Labelled], weights: Floats
-) -> tuple[Floats, Floats]:
+def _fit_numbers(x: Floats, parts: Sequence[_Labelled], weights: Floats) -> tuple[Floats, Floats]:
     from sklearn.linear_model import RidgeCV
 
     columns = [np.array(part.labels, dtype=np.float64) for part in parts]
@@ -120,7 +117,7 @@ def _fit_numbers(
 
 
 def _fit_classes(
-    x: npt.NDArray[np.float64], labels: Sequence[str], weights: Floats
+    x: Floats, labels: Sequence[str], weights: Floats
 ) -> tuple[Floats, Floats, tuple[str, ...]]:
     from sklearn.linear_model import LogisticRegression
 

@@ -15,10 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from subspace.data.labels import Column, Ints, Labels
-
-Matrix = npt.NDArray[np.float64]
-Vectors = npt.NDArray[np.float32]
+from subspace.arrays import Floats, Ints, Vectors
+from subspace.data.labels import Column, Labels
 
 # Rows per step: at 1,024 dimensions 16 MiB in float32.
 _CHUNK = 4096
@@ -38,19 +36,19 @@ class FactorStatistics:
         weight: Mean weight of the labels: what the source counts against others.
     """
 
-    counts: Matrix
-    means: Matrix
-    paired_counts: Matrix
-    paired_means: Matrix
+    counts: Floats
+    means: Floats
+    paired_counts: Floats
+    paired_means: Floats
     weight: float = 1.0
 
     @property
-    def between(self) -> Matrix:
+    def between(self) -> Floats:
         """Between-class covariance (D, D): zero exactly if no linear probe beats a constant."""
         return _weighted_scatter(self.means, self.counts)
 
     @property
-    def paired_between(self) -> Matrix | None:
+    def paired_between(self) -> Floats | None:
         """The same with content held constant, or None without groups that cross classes."""
         if not self.paired_counts.any():
             return None
@@ -68,8 +66,8 @@ class MeasureStatistics:
     """
 
     columns: Mapping[str, slice]
-    cross: Matrix
-    covariance: Matrix
+    cross: Floats
+    covariance: Floats
 
 
 @dataclass(frozen=True)
@@ -81,8 +79,8 @@ class RewriteStatistics:
         second_moment: Mean outer product of the changes (D, D), every rule counting the same.
     """
 
-    means: Mapping[str, Matrix]
-    second_moment: Matrix
+    means: Mapping[str, Floats]
+    second_moment: Floats
 
 
 @dataclass(frozen=True)
@@ -99,8 +97,8 @@ class SourceStatistics:
     """
 
     count: int
-    mean: Matrix
-    covariance: Matrix
+    mean: Floats
+    covariance: Floats
     factors: Mapping[str, FactorStatistics]
     measures: MeasureStatistics | None = None
     rewrites: Mapping[str, RewriteStatistics] = field(default_factory=dict)
@@ -157,7 +155,7 @@ def collect_measures(
     vectors: Vectors,
     *,
     rows: Ints,
-    measures: Mapping[str, npt.NDArray[np.float32]],
+    measures: Mapping[str, Vectors],
 ) -> MeasureStatistics:
     """Streams over one source's embeddings and the measures of its texts.
 
@@ -194,7 +192,7 @@ def collect_rewrites(
         rules: Name of the rule of each.
     """
     names = np.array(rules)
-    means: dict[str, Matrix] = {}
+    means: dict[str, Floats] = {}
     moment = np.zeros((vectors.shape[1], vectors.shape[1]))
     for rule in sorted(set(rules)):
         positions = np.flatnonzero(names == rule)
@@ -229,7 +227,7 @@ def _stream(vectors: Vectors, rows: Ints) -> Iterator[tuple[Ints, Vectors]]:
 
 
 def _finish_factor(
-    column: Column, *, sums: Matrix, paired: sparse.csr_array, paired_sums: Matrix
+    column: Column, *, sums: Floats, paired: sparse.csr_array, paired_sums: Floats
 ) -> FactorStatistics:
     weights = _weights_of(column)
     labelled = column.labelled
@@ -252,17 +250,17 @@ def _finish_factor(
     )
 
 
-def _weights_of(column: Column) -> Matrix:
+def _weights_of(column: Column) -> Floats:
     return np.ones(len(column.codes)) if column.weights is None else column.weights
 
 
-def _where_positive(counts: npt.ArrayLike) -> Matrix:
+def _where_positive(counts: npt.ArrayLike) -> Floats:
     """What sums can be divided by: those of nothing stay zero."""
     counts = np.asarray(counts, dtype=np.float64)
     return np.where(counts > 0, counts, 1.0)
 
 
-def _weighted_scatter(means: Matrix, counts: Matrix) -> Matrix:
+def _weighted_scatter(means: Floats, counts: Floats) -> Floats:
     weights = counts / _where_positive(counts.sum())
     return np.asarray((means * weights[:, None]).T @ means)
 
@@ -290,7 +288,7 @@ def _paired_weights(column: Column, *, groups: Ints) -> sparse.csr_array:
     _, group = np.unique(groups[known], return_inverse=True)
     weights = _weights_of(column)[known]
     cells, cell = np.unique(group * column.class_count + codes, return_inverse=True)
-    versions: Matrix = np.bincount(cell, weights=weights).astype(np.float64)
+    versions: Floats = np.bincount(cell, weights=weights).astype(np.float64)
     group_of_cell, class_of_cell = np.divmod(cells, column.class_count)
     classes = np.bincount(group_of_cell)
     kept = classes[group] > 1

@@ -19,18 +19,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import eigh
 from scipy.sparse.linalg import svds
 
+from subspace.arrays import AnyFloats, Floats
 from subspace.blocks import BlockLayout
 from subspace.errors import ConfigError
 from subspace.fitting.pair_moments import PairStatistics, Side
 from subspace.fitting.scatter import unit_trace
 from subspace.model.projection import Projection, QuerySide
-
-Matrix = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.floating]
 
 # Blocks of these names are learned from pairs.
 MATCH, ANSWER = "match", "answer"
@@ -81,8 +78,8 @@ class Together:
     """
 
     sets: Mapping[str, PairStatistics]
-    halves: Sequence[Matrix] = field(default_factory=tuple)
-    groups: Sequence[Matrix] = field(default_factory=tuple)
+    halves: Sequence[Floats] = field(default_factory=tuple)
+    groups: Sequence[Floats] = field(default_factory=tuple)
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -94,7 +91,7 @@ class Together:
         return _pool(queries), _pool([one.documents for one in self.sets.values()])
 
     @property
-    def centres(self) -> tuple[Matrix, Matrix]:
+    def centres(self) -> tuple[Floats, Floats]:
         """Means of queries and of documents (D,)."""
         queries, documents = self.sides
         return queries.mean, documents.mean
@@ -157,7 +154,7 @@ def add_pair_blocks(
             )
     mean = (sides[0].mean + sides[1].mean) / 2 if projection is None else projection.mean
     others = {} if projection is None else projection.layout.split(projection.weight.T)
-    rows: dict[str, tuple[Floats, Floats]] = {}
+    rows: dict[str, tuple[AnyFloats, AnyFloats]] = {}
     for name, width in layout.to_widths().items():
         if width > dim:
             raise ConfigError(f"block '{name}' is {width} wide, but an embedding has {dim}")
@@ -192,7 +189,7 @@ def add_pair_blocks(
     )
 
 
-def match_rows(together: Together, *, width: int, settings: FromPairs) -> Matrix:
+def match_rows(together: Together, *, width: int, settings: FromPairs) -> Floats:
     """Rows (width, D) along which texts differ more than texts that belong together."""
     within = _mean([one.within for one in together.sets.values()])
     for weight, scatters in (
@@ -216,7 +213,7 @@ def match_rows(together: Together, *, width: int, settings: FromPairs) -> Matrix
     return np.ascontiguousarray(directions[:, ::-1].T)
 
 
-def answer_rows(together: Together, *, width: int, settings: FromPairs) -> tuple[Matrix, Matrix]:
+def answer_rows(together: Together, *, width: int, settings: FromPairs) -> tuple[Floats, Floats]:
     """Rows (width, D) for queries and for documents, whose inner product is the regression."""
     queries, documents = together.sides
     left = _ridged(queries, settings.query_ridge)
@@ -233,7 +230,7 @@ def answer_rows(together: Together, *, width: int, settings: FromPairs) -> tuple
     return root * u[:, :width].T, root * v[:width]
 
 
-def _ridged(side: Side, ridge: float) -> Matrix:
+def _ridged(side: Side, ridge: float) -> Floats:
     dim = len(side.mean)
     trace = np.trace(side.covariance)
     return np.asarray(side.covariance + ridge / side.count * trace * np.eye(dim))
@@ -247,5 +244,5 @@ def _pool(sides: Sequence[Side]) -> Side:
     )
 
 
-def _mean(matrices: Sequence[Matrix]) -> Matrix:
+def _mean(matrices: Sequence[Floats]) -> Floats:
     return np.asarray(np.mean(matrices, axis=0))

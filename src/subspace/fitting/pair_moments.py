@@ -6,13 +6,9 @@ Shapes: D is the embedding dimension; every matrix is (D, D).
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from subspace.data.labels import Ints
+from subspace.arrays import Floats, Ints, Vectors
 from subspace.errors import ConfigError
-
-Matrix = npt.NDArray[np.float64]
-Vectors = npt.NDArray[np.float32]
 
 # Rows per step: at 1,024 dimensions 32 MiB in float64.
 _CHUNK = 4096
@@ -29,8 +25,8 @@ class Side:
     """
 
     count: int
-    mean: Matrix
-    covariance: Matrix
+    mean: Floats
+    covariance: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +42,8 @@ class PairStatistics:
 
     queries: Side
     documents: Side
-    within: Matrix
-    cross: Matrix
+    within: Floats
+    cross: Floats
 
 
 def collect_pairs(
@@ -79,7 +75,7 @@ def collect_pairs(
     )
 
 
-def halves_scatter(vectors: Vectors, *, first: Ints, second: Ints) -> Matrix:
+def halves_scatter(vectors: Vectors, *, first: Ints, second: Ints) -> Floats:
     """Mean over texts of (a - b)(a - b)' / 2 for their halves a and b, each side minus its mean.
 
     Args:
@@ -93,7 +89,7 @@ def halves_scatter(vectors: Vectors, *, first: Ints, second: Ints) -> Matrix:
     ).within
 
 
-def group_scatter(vectors: Vectors, *, rows: Ints, groups: Ints) -> Matrix | None:
+def group_scatter(vectors: Vectors, *, rows: Ints, groups: Ints) -> Floats | None:
     """Covariance of texts around the mean of their group; None without groups of two.
 
     Args:

@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Floats
 from subspace.fitting.moments import SourceStatistics
-
-Matrix = npt.NDArray[np.float64]
 
 # Ridge when measures of one factor are explained by those of the others.
 _RIDGE = 0.01
@@ -32,12 +30,12 @@ class Evidence:
         changes: Second moment of all those changes.
     """
 
-    paired: Matrix | None
-    labels: Matrix | None
-    measures: Matrix | None = None
-    own_measures: Matrix | None = None
-    rewrites: Matrix | None = None
-    changes: Matrix | None = None
+    paired: Floats | None
+    labels: Floats | None
+    measures: Floats | None = None
+    own_measures: Floats | None = None
+    rewrites: Floats | None = None
+    changes: Floats | None = None
 
 
 def gather_evidence(statistics: Mapping[str, SourceStatistics]) -> dict[str, Evidence]:
@@ -64,7 +62,7 @@ def gather_evidence(statistics: Mapping[str, SourceStatistics]) -> dict[str, Evi
     }
 
 
-def unit_trace(scatter: Matrix) -> Matrix:
+def unit_trace(scatter: Floats) -> Floats:
     """Scaled to trace 1; zero stays zero."""
     trace = float(np.trace(scatter))
     return scatter / trace if trace > 0 else scatter
@@ -76,7 +74,7 @@ def _variance(source: SourceStatistics) -> float:
 
 def _between(
     statistics: Mapping[str, SourceStatistics], *, factor: str, paired: bool
-) -> Matrix | None:
+) -> Floats | None:
     total = None
     for source in statistics.values():
         if factor in source.factors:
@@ -90,7 +88,7 @@ def _between(
 
 def _measure_scatter(
     statistics: Mapping[str, SourceStatistics],
-) -> dict[str, tuple[Matrix, Matrix]]:
+) -> dict[str, tuple[Floats, Floats]]:
     """By factor: the scatter of its measures, and of what the others leave of them."""
     sources = [source for source in statistics.values() if source.measures is not None]
     if not sources:
@@ -122,7 +120,7 @@ def _measure_scatter(
 
 def _rewrite_scatter(
     statistics: Mapping[str, SourceStatistics],
-) -> dict[str, tuple[Matrix, Matrix]]:
+) -> dict[str, tuple[Floats, Floats]]:
     """By factor: the scatter of the rules' mean changes, and of all changes."""
     factors = dict.fromkeys(f for source in statistics.values() for f in source.rewrites)
     scatter = {}

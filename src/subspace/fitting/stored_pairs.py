@@ -7,18 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from subspace.data.labels import Ints
+from subspace.arrays import Floats, Ints, Vectors
 from subspace.data.records import Split
 from subspace.data.retrieval_sets import RetrievalSet, find_retrieval_sets, read_retrieval_set
 from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.errors import ConfigError
-from subspace.fitting.pair_moments import (
-    Matrix,
-    PairStatistics,
-    Vectors,
-    collect_pairs,
-    halves_scatter,
-)
+from subspace.fitting.pair_moments import PairStatistics, collect_pairs, halves_scatter
 
 # A half of a text has at least so many words.
 _WORDS = 4
@@ -92,7 +86,7 @@ def store_pairs(
 
 def training_pairs(
     stored: StoredPairs, *, vectors: Vectors
-) -> tuple[PairStatistics, Matrix | None]:
+) -> tuple[PairStatistics, Floats | None]:
     """Statistics of the training queries, all documents, and their pairs; scatter of halves."""
     pairs = stored.pairs_of("train")
     asked, position = np.unique(pairs[:, 0], return_inverse=True)

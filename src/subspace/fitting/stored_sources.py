@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from subspace.data.labels import Ints, Labels, label_source
+from subspace.arrays import Ints
+from subspace.data.labels import Labels, label_source
 from subspace.data.records import Record, hash_records
 from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.fitting.moments import SourceStatistics, collect_statistics

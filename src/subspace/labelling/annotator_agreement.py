@@ -10,7 +10,7 @@ from scipy.stats.contingency import association, crosstab
 from sklearn.metrics import cohen_kappa_score
 
 from subspace.labelling.texts import Label
-from subspace.markdown import table
+from subspace.model.markdown import table
 
 # Whole numbers on a common scale of no more levels than this are compared by level as well.
 _LEVELS = 10

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Ints, Vectors
 from subspace.data.retrieval_sets import Document
 from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.errors import ConfigError
 from subspace.labelling.annotator import Annotation
-
-Vectors = npt.NDArray[np.float32]
 
 _FEWEST, _MOST = 5, 20
 # Texts that a cluster must have on average: with fewer, there are fewer clusters.
@@ -84,7 +82,7 @@ class ClustersAnnotator:
             yield Annotation(id=document.id, factors={"topic": self.topics[document.id]})
 
 
-def find_clusters(x: Vectors) -> npt.NDArray[np.int64]:
+def find_clusters(x: Vectors) -> Ints:
     """Cluster of each vector (N,), from 0; the same for the same vectors."""
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
@@ -104,7 +102,7 @@ def find_clusters(x: Vectors) -> npt.NDArray[np.int64]:
     return np.zeros(len(x), np.int64) if best is None else best.astype(np.int64)
 
 
-def name_clusters(texts: Sequence[str], codes: npt.NDArray[np.int64]) -> list[str]:
+def name_clusters(texts: Sequence[str], codes: Ints) -> list[str]:
     """A name for each cluster: the words that its texts have more of than the others."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from subspace.arrays import Vectors
 from subspace.errors import CheckpointError
 from subspace.model.linear_heads import PROBES_CONFIG, PROBES_TENSORS
 
@@ -53,7 +54,7 @@ def write_folder(
     folder: Path | str,
     *,
     manifest: Mapping[str, Any],
-    tensors: Mapping[str, npt.NDArray[np.float32]],
+    tensors: Mapping[str, Vectors],
 ) -> None:
     """Writes manifest and tensors, in the place of an earlier checkpoint; other files stay.
 

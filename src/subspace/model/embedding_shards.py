@@ -21,14 +21,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.document_file import DocumentFile
 from subspace.errors import StoreError
 
 FORMAT, FORMAT_VERSION = "subspace shards", 1
-Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.errors import CheckpointError, QueryError
-
-Vectors = npt.NDArray[np.float32]
 
 FORMAT_VERSION = 1
 PROBES_TENSORS = "probes.safetensors"

@@ -13,8 +13,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Template
 
 from subspace.errors import CheckpointError
-from subspace.markdown import table
 from subspace.model.licences import NOT_STATED, Licences, read_licences
+from subspace.model.markdown import table
 from subspace.model.separation_report import Report, read_report
 
 CARD = "README.md"

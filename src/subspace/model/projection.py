@@ -5,12 +5,10 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout, unit_blocks
 from subspace.errors import LayoutError
-
-Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
@@ -22,8 +20,8 @@ class QuerySide:
         offset: Float32 (layout.dim,).
     """
 
-    weight: Array
-    offset: Array
+    weight: Vectors
+    offset: Vectors
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
@@ -43,10 +41,10 @@ class Projection:
         LayoutError: Shapes do not fit each other, or a value is not finite.
     """
 
-    weight: Array
-    mean: Array
+    weight: Vectors
+    mean: Vectors
     layout: BlockLayout
-    offset: Array | None = None
+    offset: Vectors | None = None
     query: QuerySide | None = None
 
     def __post_init__(self) -> None:
@@ -64,7 +62,7 @@ class Projection:
         if (self.offset is None) != (self.query is None):
             raise LayoutError("an offset and a matrix for queries go together")
         rows, shape = (self.layout.dim,), self.weight.shape
-        wanted: list[tuple[str, Array | None, tuple[int, ...]]] = [("offset", self.offset, rows)]
+        wanted: list[tuple[str, Vectors | None, tuple[int, ...]]] = [("offset", self.offset, rows)]
         if self.query is not None:
             wanted += [("query weight", self.query.weight, shape)]
             wanted += [("query offset", self.query.offset, rows)]
@@ -80,7 +78,7 @@ class Projection:
         """Dimension D of the embeddings it takes."""
         return int(self.weight.shape[1])
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Vectors) -> Vectors:
         """Projects embeddings (..., D) to blocks (..., layout.dim), each block of unit length.
 
         Raises:
@@ -88,7 +86,7 @@ class Projection:
         """
         return self._project(x, weight=self.weight, offset=self.offset)
 
-    def queries(self, x: Array) -> Array:
+    def queries(self, x: Vectors) -> Vectors:
         """The same for embeddings of queries; differs in blocks that know the two apart.
 
         Raises:
@@ -98,7 +96,7 @@ class Projection:
             return self(x)
         return self._project(x, weight=self.query.weight, offset=self.query.offset)
 
-    def _project(self, x: Array, *, weight: Array, offset: Array | None) -> Array:
+    def _project(self, x: Vectors, *, weight: Vectors, offset: Vectors | None) -> Vectors:
         if x.shape[-1] != self.input_dim:
             raise LayoutError(
                 f"embeddings have {x.shape[-1]} dimensions, the projection takes {self.input_dim}"

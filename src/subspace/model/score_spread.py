@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import AnyFloats, Floats
 from subspace.blocks import BlockLayout
 
 # Below this a score hardly varies (the line drawn in the retrieval-weight experiment's paper).
@@ -31,7 +31,7 @@ class Steering:
     """
 
     blocks: Mapping[str, float]
-    dimensions: npt.NDArray[np.float64]
+    dimensions: Floats
     items: int
 
     def low(self) -> list[str]:
@@ -72,7 +72,7 @@ class Steering:
         return "; ".join(said)
 
 
-def measure_steering(vectors: npt.NDArray[np.floating], *, layout: BlockLayout) -> Steering:
+def measure_steering(vectors: AnyFloats, *, layout: BlockLayout) -> Steering:
     """Measures it on items.
 
     Args:
@@ -82,8 +82,8 @@ def measure_steering(vectors: npt.NDArray[np.floating], *, layout: BlockLayout) 
     """
     if len(vectors) > STEERING_SAMPLE:
         vectors = vectors[np.linspace(0, len(vectors) - 1, STEERING_SAMPLE).astype(np.int64)]
-    sample: npt.NDArray[np.float64] = vectors.astype(np.float64)
-    parts: dict[str, npt.NDArray[np.float64]] = layout.split(sample)  # type: ignore[assignment]
+    sample: Floats = vectors.astype(np.float64)
+    parts: dict[str, Floats] = layout.split(sample)  # type: ignore[assignment]
     return Steering(
         blocks={name: _spread_of_cosines(block) for name, block in parts.items()},
         dimensions=np.concatenate([_relative_spread(block) for block in parts.values()]),
@@ -91,7 +91,7 @@ def measure_steering(vectors: npt.NDArray[np.floating], *, layout: BlockLayout) 
     )
 
 
-def _spread_of_cosines(block: npt.NDArray[np.float64]) -> float:
+def _spread_of_cosines(block: Floats) -> float:
     """Standard deviation of <a, b> over all pairs of different items (N, width)."""
     if len(block) < 3:
         return 0.0
@@ -99,7 +99,7 @@ def _spread_of_cosines(block: npt.NDArray[np.float64]) -> float:
     return float((block @ block.T)[above].std())
 
 
-def _relative_spread(block: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _relative_spread(block: Floats) -> Floats:
     """Standard deviation of each dimension over the root mean square of all (width,)."""
     spread = block.std(axis=0) if len(block) else np.zeros(block.shape[1])
     typical = float(np.sqrt((spread**2).mean()))

@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.errors import CheckpointError
 from subspace.model.projection import Projection, QuerySide
@@ -21,7 +19,7 @@ _OF_QUERIES = (OFFSET_KEY, QUERY_WEIGHT_KEY, QUERY_OFFSET_KEY)
 NAMES = (*_REQUIRED, *_OF_QUERIES)
 
 
-def to_tensors(projection: Projection) -> dict[str, npt.NDArray[np.float32]]:
+def to_tensors(projection: Projection) -> dict[str, Vectors]:
     """What a projection consists of, by its name in a file."""
     tensors = {WEIGHT_KEY: projection.weight, MEAN_KEY: projection.mean}
     if projection.offset is not None:
@@ -45,9 +43,7 @@ def check_names(tensors: Mapping[str, Any], *, name: Path | str) -> None:
         )
 
 
-def from_tensors(
-    tensors: Mapping[str, npt.NDArray[np.float32]], *, layout: BlockLayout
-) -> Projection:
+def from_tensors(tensors: Mapping[str, Vectors], *, layout: BlockLayout) -> Projection:
     """The inverse of `to_tensors`."""
     query = None
     if QUERY_WEIGHT_KEY in tensors:

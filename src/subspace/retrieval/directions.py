@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Vectors
 from subspace.errors import ConfigError, QueryError
 from subspace.model.linear_heads import BlockProbes
 from subspace.model.score_spread import STEERING_SAMPLE
@@ -26,7 +26,6 @@ from subspace.retrieval.hits import Hit, Results
 from subspace.retrieval.index import BlockIndex
 from subspace.retrieval.weights import Weights
 
-Vector = npt.NDArray[np.float32]
 Toward = Mapping[str, float]
 
 
@@ -39,7 +38,7 @@ class Direction:
         offsets: By block, what a document at the mean would get.
     """
 
-    vector: Vector
+    vector: Vectors
     offsets: Mapping[str, float]
 
 
@@ -71,7 +70,7 @@ def read_toward(toward: Toward | str) -> dict[str, float]:
 
 def search_toward(
     index: BlockIndex,
-    queries: Vector,
+    queries: Vectors,
     *,
     weights: Weights,
     toward: Toward,
@@ -143,8 +142,8 @@ def make_direction(
 
 
 def fold_direction(
-    queries: Vector, *, direction: Direction, weights: Weights
-) -> tuple[Vector, Weights]:
+    queries: Vectors, *, direction: Direction, weights: Weights
+) -> tuple[Vectors, Weights]:
     """Queries and weights whose score is that of the given ones plus <direction.vector, d>.
 
     Args:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.retrieval_sets import Document
 from subspace.errors import ConfigError, IndexFolderError, LayoutError, WeightsError
@@ -30,8 +30,6 @@ from subspace.retrieval.usage.decay import Decay
 from subspace.retrieval.usage.history import History, require
 from subspace.retrieval.usage.usage_log import UsageLog
 from subspace.retrieval.weights import PARTS, Part, Weights
-
-Vector = npt.NDArray[np.float32]
 
 
 class BlockIndex:
@@ -70,7 +68,7 @@ class BlockIndex:
     def build(
         cls,
         documents: Sequence[Document],
-        embeddings: Vector,
+        embeddings: Vectors,
         *,
         projection: Projection,
         engine: Engine | None = None,
@@ -99,7 +97,7 @@ class BlockIndex:
         return index
 
     def add(
-        self, documents: Sequence[Document], embeddings: Vector, *, projection: Projection
+        self, documents: Sequence[Document], embeddings: Vectors, *, projection: Projection
     ) -> None:
         """Adds documents, in the place of those with the same ids; all or none of them.
 
@@ -177,7 +175,7 @@ class BlockIndex:
 
     def search(
         self,
-        query: Vector,
+        query: Vectors,
         *,
         weights: Weights | Mapping[str, Any] | str | None = None,
         scope: Scope = "block",
@@ -226,7 +224,7 @@ class BlockIndex:
 
     def search_batch(
         self,
-        queries: Vector,
+        queries: Vectors,
         *,
         weights: Weights | Mapping[str, Any] | str | None = None,
         scope: Scope = "block",
@@ -281,7 +279,7 @@ class BlockIndex:
             for query, items in zip(queries, found, strict=True)
         ]
 
-    def compare(self, query: Vector, **options: Any) -> dict[Scope, Results]:
+    def compare(self, query: Vectors, **options: Any) -> dict[Scope, Results]:
         """The same search in both scopes, side by side.
 
         Args:
@@ -353,7 +351,7 @@ class BlockIndex:
 
     def _find(
         self,
-        queries: Vector,
+        queries: Vectors,
         scorer: Scorer,
         *,
         k: int,
@@ -379,7 +377,7 @@ class BlockIndex:
         return [_keep_best(items, one, k=count) for items, one in zip(kept, folded, strict=True)]
 
 
-def _to_array(queries: Any) -> Vector:
+def _to_array(queries: Any) -> Vectors:
     try:
         return np.asarray(queries, dtype=np.float32)
     except (TypeError, ValueError) as error:
@@ -393,7 +391,7 @@ def _without(found: Found, ids: Collection[str]) -> Found:
     return Found(tuple(found.documents[row] for row in rows), found.vectors[rows])
 
 
-def _keep_best(found: Found, folded: Vector, *, k: int) -> Found:
+def _keep_best(found: Found, folded: Vectors, *, k: int) -> Found:
     """The best `k` by inner product, in the order in which they were found."""
     if len(found.documents) <= k:
         return found
@@ -403,8 +401,8 @@ def _keep_best(found: Found, folded: Vector, *, k: int) -> Found:
 
 
 def _project(
-    documents: Sequence[Document], embeddings: Vector, *, projection: Projection
-) -> Vector:
+    documents: Sequence[Document], embeddings: Vectors, *, projection: Projection
+) -> Vectors:
     try:
         return projection(embeddings)
     except LayoutError:

@@ -1,17 +1,14 @@
 """Scoring: what an engine is asked for, and the parts of the score of what it finds."""
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Floats, Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.retrieval_sets import Document
 from subspace.retrieval.engines import Found, Priors
 from subspace.retrieval.hits import Hit
 from subspace.retrieval.usage.history import History
 from subspace.retrieval.weights import PARTS, Weights
-
-Vector = npt.NDArray[np.float32]
-Table = npt.NDArray[np.float64]
 
 
 class Scorer:
@@ -25,7 +22,7 @@ class Scorer:
         """Scores by `weights`."""
         self.weights = weights
 
-    def fold(self, queries: Vector) -> Vector:
+    def fold(self, queries: Vectors) -> Vectors:
         """What the engine is searched with (Q, dim)."""
         return self.weights.fold(queries)
 
@@ -33,12 +30,12 @@ class Scorer:
         """What the engine adds to the scores of items."""
         return None
 
-    def history_parts(self, found: Found) -> tuple[Table, Table]:
+    def history_parts(self, found: Found) -> tuple[Floats, Floats]:
         """What recency and importance add, (items, blocks) each."""
         nothing = np.zeros((len(found.documents), len(self.weights.layout)))
         return nothing, nothing
 
-    def hits(self, query: Vector, found: Found, *, k: int) -> tuple[Hit, ...]:
+    def hits(self, query: Vectors, found: Found, *, k: int) -> tuple[Hit, ...]:
         """The best `k`, by the sum of the parts that they show; ties as found."""
         relevance = _per_block(found.vectors, query * self.weights.spread("relevance"), self.layout)
         table = np.stack([*self.history_parts(found), relevance])
@@ -50,7 +47,7 @@ class Scorer:
         """The blocks."""
         return self.weights.layout
 
-    def _hit(self, document: Document, table: Table) -> Hit:
+    def _hit(self, document: Document, table: Floats) -> Hit:
         parts = {
             block: dict(zip(PARTS, values, strict=True))
             for block, values in zip(self.layout, table.T.tolist(), strict=True)
@@ -72,11 +69,11 @@ class BlockScorer(Scorer):
         super().__init__(weights)
         self._recency, self._importance = history.recency, history.importance
 
-    def fold(self, queries: Vector) -> Vector:
+    def fold(self, queries: Vectors) -> Vectors:
         """Relevance, recency and importance in one vector per query."""
         return self.weights.fold(queries, recency=self._recency, importance=self._importance)
 
-    def history_parts(self, found: Found) -> tuple[Table, Table]:
+    def history_parts(self, found: Found) -> tuple[Floats, Floats]:
         """Inner products with the traces."""
         spread = self.weights.spread
         return (
@@ -97,7 +94,7 @@ class ItemScorer(Scorer):
         """The items' own values, over all blocks."""
         return self._history.priors(self.weights)
 
-    def history_parts(self, found: Found) -> tuple[Table, Table]:
+    def history_parts(self, found: Found) -> tuple[Floats, Floats]:
         """The items' own values, in every block."""
         recency, importance = self._history.item_values([d.id for d in found.documents])
         return (
@@ -106,13 +103,13 @@ class ItemScorer(Scorer):
         )
 
 
-def _per_block(vectors: Vector, folded: Vector, layout: BlockLayout) -> Table:
+def _per_block(vectors: Vectors, folded: Vectors, layout: BlockLayout) -> Floats:
     """Inner products block by block (items, blocks), in double precision."""
     products = vectors.astype(np.float64) * folded
     return np.add.reduceat(products, layout.starts, axis=1)
 
 
-def _add_up(table: Table) -> Table:
+def _add_up(table: Floats) -> Floats:
     """Scores (items,) of parts (3, items, blocks), added as a hit adds them, to the last digit."""
     rows = np.moveaxis(table, 0, 2).reshape(table.shape[1], 3 * table.shape[2]).tolist()
     return np.array([sum(row) for row in rows], dtype=np.float64)

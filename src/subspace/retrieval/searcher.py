@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.retrieval_sets import Document
 from subspace.encoder import Encoder
@@ -26,7 +26,6 @@ from subspace.retrieval.usage.usage_log import UsageLog
 from subspace.retrieval.weights import Weights
 
 AUTO = "auto"
-Vector = npt.NDArray[np.float32]
 
 
 class Searcher:
@@ -281,7 +280,7 @@ class Searcher:
             standardize=standardize,
         )
 
-    def embed(self, queries: Sequence[Query]) -> Vector:
+    def embed(self, queries: Sequence[Query]) -> Vectors:
         """Unit blocks (Q, layout.dim) of queries; 0 in blocks that a query leaves out.
 
         Raises:
@@ -292,7 +291,7 @@ class Searcher:
             raise QueryError("several queries are a list; give one text to `search`")
         texts = list(dict.fromkeys(text for query in queries for text in texts_of(query)))
         ids = list(dict.fromkeys(name for query in queries for name in items_of(query)))
-        known: dict[str | Like, Vector] = {}
+        known: dict[str | Like, Vectors] = {}
         if texts:
             encoded = self._projection.queries(self._encoder.encode(texts, kind="query"))
             known.update(zip(texts, encoded, strict=True))
@@ -371,7 +370,7 @@ class Searcher:
         blocks = dict(zip(self.layout, table.relevance, strict=True))
         return Weights.make(layout=self.layout, blocks=blocks, preset=preset)
 
-    def _search_auto(self, vector: Vector, **options: Any) -> Results:
+    def _search_auto(self, vector: Vectors, **options: Any) -> Results:
         if self.bandit is None:
             raise ConfigError(f"there is no bandit to choose for preset '{AUTO}': give one")
         log = self._log()
@@ -386,7 +385,7 @@ class Searcher:
             raise ConfigError("there is no usage log to write to: give one")
         return self.index.history.log
 
-    def _compose(self, query: Query, known: Mapping[str | Like, Vector]) -> Vector:
+    def _compose(self, query: Query, known: Mapping[str | Like, Vectors]) -> Vectors:
         if not isinstance(query, Mapping):
             return known[query]
         if not query:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import yaml
 
+from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.errors import WeightsError
 from subspace.retrieval.presets import find_preset
@@ -215,17 +215,17 @@ class Weights:
         """The table: weight by part and block name. `from_mapping` reads it."""
         return {part: dict(zip(self.layout, getattr(self, part), strict=True)) for part in PARTS}
 
-    def spread(self, part: Part) -> npt.NDArray[np.float32]:
+    def spread(self, part: Part) -> Vectors:
         """The weight of each dimension (layout.dim,)."""
         return np.repeat(np.array(getattr(self, part), np.float32), self.layout.widths)
 
     def fold(
         self,
-        query: npt.NDArray[np.float32],
+        query: Vectors,
         *,
-        recency: npt.NDArray[np.float32] | None = None,
-        importance: npt.NDArray[np.float32] | None = None,
-    ) -> npt.NDArray[np.float32]:
+        recency: Vectors | None = None,
+        importance: Vectors | None = None,
+    ) -> Vectors:
         """One vector whose inner product with a document is the weighted score.
 
         So any inner-product index can be searched with it, and nothing has to be built anew when

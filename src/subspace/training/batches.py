@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from subspace.data.labels import Column, Floats, Ints, Labels
+from subspace.arrays import Floats, Ints, Vectors
+from subspace.data.labels import Column, Labels
 
 
 class Batch(NamedTuple):
@@ -180,9 +180,7 @@ def _draw_classes(
     return np.concatenate(drawn)[:size]
 
 
-def make_batch(
-    vectors: npt.NDArray[np.float32], *, source: int, labels: Labels, rows: Ints
-) -> Batch:
+def make_batch(vectors: Vectors, *, source: int, labels: Labels, rows: Ints) -> Batch:
     """Gathers one batch from the stored vectors.
 
     Args:

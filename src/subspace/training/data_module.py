@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 import numpy as np
-import numpy.typing as npt
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from subspace.data.labels import Ints, Labels
+from subspace.arrays import Ints, Vectors
+from subspace.data.labels import Labels
 from subspace.data.records import Split, read_records
 from subspace.encoder import EncoderSpec
 from subspace.encoder.cached_encoder import CachedEncoder
@@ -261,7 +261,7 @@ class FactorData(pl.LightningDataModule):
         return self.vectors.nbytes
 
     @property
-    def vectors(self) -> npt.NDArray[np.float32]:
+    def vectors(self) -> Vectors:
         """All stored embeddings (rows, D)."""
         return self._require_encoder().store.vectors
 

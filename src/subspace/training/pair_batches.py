@@ -7,12 +7,11 @@ from itertools import chain, zip_longest
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from subspace.arrays import Ints, Vectors
 from subspace.blocks import unit
-from subspace.data.labels import Ints
 
 # Queries per step while hard negatives are looked for.
 _CHUNK = 256
@@ -51,8 +50,8 @@ class PairPlan:
         raw: Dimensions that negatives are looked for in.
     """
 
-    queries: npt.NDArray[np.float32]
-    documents: npt.NDArray[np.float32]
+    queries: Vectors
+    documents: Vectors
     pairs: Ints
     size: int
     seed: int

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence, Sized
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from subspace.data.labels import Ints
+from subspace.arrays import Ints, Vectors
 from subspace.errors import ConfigError
 from subspace.training.batches import Batch, BatchPlan, make_batch
 from subspace.training.pair_batches import PairBatch, PairPlan
@@ -20,7 +19,7 @@ class PlannedBatches(Dataset[Batch | PairBatch]):
         self,
         plan: BatchPlan,
         *,
-        vectors: npt.NDArray[np.float32],
+        vectors: Vectors,
         rows: Sequence[Ints],
         pairs: Sequence[PairPlan],
     ) -> None:

@@ -12,12 +12,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from subspace.arrays import Vectors
 from subspace.errors import ConfigError
-
-Floats = npt.NDArray[np.float32]
 
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?|\d[\d,.:/]*")
 _SENTENCE_END = re.compile(r"[.!?]+(?:\s|$)")
@@ -77,7 +75,7 @@ MEASURES: Mapping[str, int] = {
 }
 
 
-def measure_texts(texts: Sequence[str], *, progress: bool = False) -> dict[str, Floats]:
+def measure_texts(texts: Sequence[str], *, progress: bool = False) -> dict[str, Vectors]:
     """Measures of every text, (N, MEASURES[factor]) by factor.
 
     Raises:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from subspace.data.labels import Ints
+from subspace.arrays import Ints
 from subspace.data.records import Record
 from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.errors import ConfigError

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.errors import ConfigError
 from subspace.model.projection import Projection, QuerySide
-
-Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
@@ -75,13 +73,13 @@ class Selection:
         """Whether it keeps all of a projection as it is."""
         return self.projection.layout == projection.layout and {*self.scale.values()} == {1.0}
 
-    def __call__(self, x: Array, *, queries: bool) -> Array:
+    def __call__(self, x: Vectors, *, queries: bool) -> Vectors:
         """What the export must give for embeddings (N, D): (N, kept dimensions)."""
         z = self.projection.queries(x) if queries else self.projection(x)
         return z * self.scales
 
     @property
-    def scales(self) -> Array:
+    def scales(self) -> Vectors:
         """The factor of every dimension."""
         return np.repeat(
             np.array(list(self.scale.values()), dtype=np.float32), self.projection.layout.widths

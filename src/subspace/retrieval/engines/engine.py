@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Floats, Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.retrieval_sets import Document, Scalar
 from subspace.errors import ConfigError, EngineError, LayoutError, QueryError
-
-Vectors = npt.NDArray[np.float32]
 
 # Error of a float32 inner product, relative to the sum of the query's entries.
 ROUNDING = 1e-6
@@ -42,7 +40,7 @@ class Priors:
     """
 
     ids: list[str]
-    values: npt.NDArray[np.float64]
+    values: Floats
     default: float
 
 

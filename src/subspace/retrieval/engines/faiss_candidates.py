@@ -11,13 +11,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from subspace.arrays import Ints, Vectors
 from subspace.blocks import BlockLayout
 from subspace.errors import EngineError, IndexFolderError
-from subspace.retrieval.engines.engine import Vectors
 
 Method = Literal["pq", "hnsw"]
 METHODS: tuple[Method, ...] = get_args(Method)
-Ints = npt.NDArray[np.int64]
 
 # Vectors that codes are trained on, drawn by a fixed seed: faiss takes no more for 16 centroids.
 _TRAINED = 4096

@@ -25,6 +25,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from subspace.arrays import Ints, Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.retrieval_sets import Document
 from subspace.errors import ConfigError, IndexFolderError
@@ -32,19 +33,12 @@ from subspace.retrieval.engines.engine import (
     ROUNDING,
     Found,
     Priors,
-    Vectors,
     Where,
     check_k,
     check_queries,
     check_where,
 )
-from subspace.retrieval.engines.faiss_candidates import (
-    METHODS,
-    Candidates,
-    Ints,
-    Method,
-    import_faiss,
-)
+from subspace.retrieval.engines.faiss_candidates import METHODS, Candidates, Method, import_faiss
 from subspace.retrieval.engines.index_folder import Stored
 from subspace.retrieval.engines.numpy_engine import NumpyEngine, widen
 from subspace.retrieval.engines.recall import RecallReport, measure_recall, warn_if_low

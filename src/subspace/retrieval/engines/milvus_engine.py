@@ -33,13 +33,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.retrieval_sets import Document
 from subspace.errors import ConfigError, EngineError
 from subspace.retrieval.engines.engine import (
     Found,
     Priors,
-    Vectors,
     Where,
     check_documents,
     check_k,

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from subspace.arrays import Vectors
 from subspace.data.retrieval_sets import Document
 from subspace.errors import EngineError
-from subspace.retrieval.engines.engine import Vectors, Where, check_where
+from subspace.retrieval.engines.engine import Where, check_where
 
 Row = dict[str, Any]
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from subspace.arrays import Ints, Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.retrieval_sets import Document
 from subspace.errors import ConfigError, IndexFolderError
@@ -18,7 +19,6 @@ from subspace.retrieval.engines.engine import (
     ROUNDING,
     Found,
     Priors,
-    Vectors,
     Where,
     check_documents,
     check_k,
@@ -236,7 +236,7 @@ class NumpyEngine:
     def close(self) -> None:
         """Nothing to give back."""
 
-    def _take(self, rows: npt.NDArray[np.int64]) -> Found:
+    def _take(self, rows: Ints) -> Found:
         return Found(
             documents=tuple(self._documents[row] for row in rows),
             vectors=self.vectors[rows].astype(np.float32, copy=False),
@@ -331,7 +331,7 @@ def _is_among(value: Any, allowed: tuple[Any, ...]) -> bool:
     return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed)
 
 
-def _best(scores: Vectors, *, k: int, margin: float) -> npt.NDArray[np.int64]:
+def _best(scores: Vectors, *, k: int, margin: float) -> Ints:
     """Positions of everything that may be among the `k` best, in the order of adding.
 
     A matrix product rounds a row by where it stands in the matrix, so that copies of one

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
+from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.retrieval_sets import Document
 from subspace.errors import ConfigError, EngineError
@@ -31,7 +32,6 @@ from subspace.retrieval.engines.engine import (
     ROUNDING,
     Found,
     Priors,
-    Vectors,
     Where,
     check_documents,
     check_k,

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from subspace.arrays import Vectors
 from subspace.data.retrieval_sets import Scalar
-from subspace.retrieval.engines.engine import Priors, Vectors, Where, check_where
+from subspace.retrieval.engines.engine import Priors, Where, check_where
 
 if TYPE_CHECKING:
     from psycopg import sql

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from subspace.arrays import Floats, Vectors
 from subspace.blocks import BlockLayout
-from subspace.retrieval.engines.engine import ROUNDING, Engine, Found, Vectors
+from subspace.retrieval.engines.engine import ROUNDING, Engine, Found
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def warn_if_low(report: RecallReport, *, limit: float = LIMIT) -> None:
     )
 
 
-def _tables(blocks: int, *, seed: int) -> dict[str, npt.NDArray[np.float64]]:
+def _tables(blocks: int, *, seed: int) -> dict[str, Floats]:
     """Weights by kind, one row (blocks,) each."""
     return {
         "one block": np.eye(blocks),
@@ -145,7 +145,7 @@ def _measure(
     exact: Engine,
     *,
     queries: Vectors,
-    tables: npt.NDArray[np.float64],
+    tables: Floats,
     layout: BlockLayout,
     k: int,
 ) -> KindRecall:

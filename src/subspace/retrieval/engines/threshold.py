@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
-from subspace.retrieval.engines.engine import ROUNDING, Found, Priors, Vectors
+from subspace.arrays import Floats, Vectors
+from subspace.retrieval.engines.engine import ROUNDING, Found, Priors
 
 # The items most similar to some queries (their rows), best first: that many per query, fewer only
 # if there are no more, without those that have such ids.
@@ -29,7 +29,6 @@ Nearest = Callable[[Sequence[int], int, Sequence[str]], list[Found]]
 # Items by id, in any order; those that are not there, or may not be found, are left out.
 Fetch = Callable[[Sequence[str]], Found]
 
-Scores = npt.NDArray[np.float64]
 
 # Read beyond k at first, so that a tie or two at its end needs no second call.
 _SPARE = 8
@@ -75,7 +74,7 @@ class _Own:
     """Items that have a prior of their own, the largest first."""
 
     ids: tuple[str, ...] = ()
-    values: Scores = field(default_factory=lambda: np.empty(0))
+    values: Floats = field(default_factory=lambda: np.empty(0))
     default: float = 0.0
     by_id: dict[str, float] = field(default_factory=dict)
 
@@ -122,7 +121,7 @@ class _Search:
     own: _Own = field(default_factory=_Own)
 
     def __post_init__(self) -> None:
-        """Scores that differ by less than the margin cannot be told apart."""
+        """Floats that differ by less than the margin cannot be told apart."""
         self._margins = ROUNDING * (np.abs(self.queries).sum(axis=1) + self.own.largest)
         self._nothing = Found((), np.empty((0, self.queries.shape[1]), dtype=np.float32))
 
@@ -168,20 +167,20 @@ class _Search:
             done[row] = self._keep(found, self._totals(found, row), row)
         return [done[row] for row in seen]
 
-    def _similarities(self, found: Found, row: int) -> Scores:
+    def _similarities(self, found: Found, row: int) -> Floats:
         return np.asarray(found.vectors.astype(np.float64) @ self.queries[row])
 
-    def _totals(self, found: Found, row: int) -> Scores:
+    def _totals(self, found: Found, row: int) -> Floats:
         added = [self.own.by_id.get(d.id, self.own.default) for d in found.documents]
         return self._similarities(found, row) + np.array(added, dtype=np.float64)
 
-    def _kth(self, scores: Scores) -> float:
+    def _kth(self, scores: Floats) -> float:
         """The k-th best score; with fewer items, what any item reaches."""
         if len(scores) < self.k:
             return -np.inf
         return float(np.partition(scores, len(scores) - self.k)[len(scores) - self.k])
 
-    def _keep(self, found: Found, scores: Scores, row: int) -> Found:
+    def _keep(self, found: Found, scores: Floats, row: int) -> Found:
         kept = np.flatnonzero(scores >= self._kth(scores) - self._margins[row])
         return Found(tuple(found.documents[n] for n in kept), found.vectors[kept])
 

@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from subspace.arrays import Floats
 from subspace.errors import ConfigError
 from subspace.retrieval.usage.usage_log import Clock, Use
 
 Kind = Literal["linear", "exponential", "power"]
 KINDS: tuple[Kind, ...] = ("linear", "exponential", "power")
 
-Numbers = npt.NDArray[np.float64]
 
 # Recency and importance of an item that was never used: no news, neither good nor bad. For
 # importance that is what the smoothing gives: (0 + 1) / (0 + 0 + 2).
@@ -68,7 +68,7 @@ class Decay:
             )
         return cls(kind=kind, scale=parse_duration(scale, clock=clock))
 
-    def __call__(self, age: npt.ArrayLike) -> Numbers:
+    def __call__(self, age: npt.ArrayLike) -> Floats:
         """Recency in [0, 1] of each age; an age below 0 counts as 0."""
         relative = np.maximum(np.asarray(age, dtype=np.float64), 0) / self.scale
         if self.kind == "linear":
@@ -110,7 +110,7 @@ class ItemHistory:
     ids: list[str] = field(default_factory=list)
     _rows: dict[str, int] = field(default_factory=dict)
     # Last use, sum of success and of its contrary, one row per item; grown by doubling.
-    _table: Numbers = field(default_factory=lambda: np.empty((16, 3)))
+    _table: Floats = field(default_factory=lambda: np.empty((16, 3)))
 
     def add(self, uses: Iterable[Use]) -> None:
         """Counts uses, in any order."""
@@ -120,16 +120,16 @@ class ItemHistory:
             if use.success is not None:
                 self._table[row, 1:] += (use.success, 1 - use.success)
 
-    def recency(self, now: float, *, decay: Decay) -> Numbers:
+    def recency(self, now: float, *, decay: Decay) -> Floats:
         """Recency of each of `ids`."""
         return decay(now - self._table[: len(self.ids), 0])
 
-    def importance(self) -> Numbers:
+    def importance(self) -> Floats:
         """Laplace-smoothed success rate (s + 1) / (s + f + 2) of each of `ids`."""
         successes, failures = self._table[: len(self.ids), 1:].T
         return np.asarray((successes + 1) / (successes + failures + 2))
 
-    def of(self, ids: Sequence[str], now: float, *, decay: Decay) -> tuple[Numbers, Numbers]:
+    def of(self, ids: Sequence[str], now: float, *, decay: Decay) -> tuple[Floats, Floats]:
         """Recency and importance of some items, used or not."""
         rows = np.array([self._rows.get(name, -1) for name in ids], dtype=np.int64)
         values = []

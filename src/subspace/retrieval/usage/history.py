@@ -2,12 +2,10 @@
 
 from itertools import islice
 
-import numpy as np
-import numpy.typing as npt
-
+from subspace.arrays import Floats, Vectors
 from subspace.errors import ConfigError
 from subspace.retrieval.engines import Engine, Priors
-from subspace.retrieval.usage.decay import UNUSED, Decay, ItemHistory, Numbers
+from subspace.retrieval.usage.decay import UNUSED, Decay, ItemHistory
 from subspace.retrieval.usage.traces import Traces
 from subspace.retrieval.usage.usage_log import UsageLog
 from subspace.retrieval.weights import Weights
@@ -75,16 +73,16 @@ class History:
         self._now = self.log.now()
 
     @property
-    def recency(self) -> npt.NDArray[np.float32]:
+    def recency(self) -> Vectors:
         """Trace r (dim,) of what was used lately, unit blocks."""
         return self._traces.recency
 
     @property
-    def importance(self) -> npt.NDArray[np.float32]:
+    def importance(self) -> Vectors:
         """Trace m (dim,) of what did well, unit blocks."""
         return self._traces.importance
 
-    def item_values(self, ids: list[str]) -> tuple[Numbers, Numbers]:
+    def item_values(self, ids: list[str]) -> tuple[Floats, Floats]:
         """Recency and importance in [0, 1] of items by themselves."""
         return self._items.of(ids, self._now, decay=self._decay)
 

@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from subspace.arrays import Floats, Vectors
 from subspace.blocks import BlockLayout, unit_blocks
 from subspace.errors import ConfigError
 from subspace.retrieval.usage.usage_log import Use
-
-Vector = npt.NDArray[np.float64]
 
 # A sum this small beside what went into it is what rounding left of uses that cancel.
 _CANCELLED = 1e-9
@@ -35,14 +34,14 @@ class _DecayedSum:
     layout: BlockLayout
     half_life: float
     latest: float = -np.inf
-    total: Vector = field(init=False)
+    total: Floats = field(init=False)
     # The same of absolute weights: how long the sum of a block were if nothing cancelled.
     size: float = 0.0
 
     def __post_init__(self) -> None:
         self.total = np.zeros(self.layout.dim)
 
-    def add(self, vectors: npt.NDArray[np.float32], *, weights: Vector, times: Vector) -> None:
+    def add(self, vectors: Vectors, *, weights: Floats, times: Floats) -> None:
         if not len(times):
             return
         latest = max(self.latest, float(times.max()))
@@ -52,14 +51,14 @@ class _DecayedSum:
         self.size = self.size * fading + float(np.abs(weights).sum())
         self.latest = latest
 
-    def unit(self) -> npt.NDArray[np.float32]:
+    def unit(self) -> Vectors:
         """The sum in unit blocks; a block in which everything cancels is 0."""
         blocks = self.layout.split(self.total)
         kept = [np.linalg.norm(block) > _CANCELLED * self.size for block in blocks.values()]
         total = self.total * np.repeat(kept, self.layout.widths)
         return unit_blocks(total, layout=self.layout).astype(np.float32)
 
-    def _fade(self, age: npt.ArrayLike) -> Vector:
+    def _fade(self, age: npt.ArrayLike) -> Floats:
         return np.asarray(np.exp2(-np.asarray(age, dtype=np.float64) / self.half_life))
 
 
@@ -88,16 +87,16 @@ class Traces:
         self._rated = _DecayedSum(self.layout, self.half_life)
 
     @property
-    def recency(self) -> npt.NDArray[np.float32]:
+    def recency(self) -> Vectors:
         """The trace r (dim,): unit blocks, 0 where nothing was used."""
         return self._used.unit()
 
     @property
-    def importance(self) -> npt.NDArray[np.float32]:
+    def importance(self) -> Vectors:
         """The trace m (dim,): unit blocks, 0 where nothing was rated."""
         return self._rated.unit()
 
-    def add(self, uses: Sequence[Use], vectors: npt.NDArray[np.float32]) -> None:
+    def add(self, uses: Sequence[Use], vectors: Vectors) -> None:
         """Counts uses, in any order.
 
         Args:
