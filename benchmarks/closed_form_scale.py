@@ -1,4 +1,4 @@
-"""Closed-form training of a million vectors, next to one pass of `X.T @ X`.
+"""The closed form of a million vectors, next to one pass of `X.T @ X`.
 
     python benchmarks/closed_form_scale.py --file /tmp/vectors.f32
 
@@ -22,14 +22,14 @@ from typing import TypeVar
 import numpy as np
 
 from subspace.arrays import Vectors
-from subspace.blocks import BlockLayout
 from subspace.data.labels import Column, Labels
-from subspace.fitting.closed_form import ClosedForm, solve_closed_form
-from subspace.fitting.moments import SourceStatistics, collect_statistics
+from subspace.fitting.block_spec import read_blocks
+from subspace.fitting.closed_form import solve_closed_form
+from subspace.fitting.moments import SourceMoments, collect_moments
 
 CHUNK = 4096
 CLASSES = {"topic": 20, "style": 4, "complexity": 8}
-LAYOUT = BlockLayout.from_widths({"topic": 192, "style": 64, "complexity": 64})
+BLOCKS = read_blocks({"topic": 256, "style": 256, "complexity": 256})
 
 T = TypeVar("T")
 
@@ -129,16 +129,16 @@ def product(file: Path, *, dim: int) -> float:
     return time.perf_counter() - begin
 
 
-def collect(file: Path, *, dim: int) -> SourceStatistics:
+def collect(file: Path, *, dim: int) -> SourceMoments:
     x = mapped(file, dim=dim)
-    return collect_statistics(x, rows=np.arange(len(x)), labels=label(len(x)))
+    return collect_moments(x, rows=np.arange(len(x)), labels=label(len(x)))
 
 
 def fit(file: Path, *, dim: int) -> Fit:
     begin = time.perf_counter()
     found = collect(file, dim=dim)
     middle = time.perf_counter()
-    solve_closed_form({"synthetic": found}, layout=LAYOUT, settings=ClosedForm(), raw=slice(0, dim))
+    solve_closed_form({"synthetic": found}, blocks=BLOCKS, layers=[0])
     end = time.perf_counter()
     status = Path("/proc/self/status").read_text(encoding="ascii")
     peak = int(status.split("VmHWM:")[1].split()[0]) / 1024

@@ -1,14 +1,14 @@
-"""What search costs: next to bare numpy, when weights change, and as the number of vectors grows.
+"""Measures the time and memory of searches.
 
-    python benchmarks/engines.py speed --data FOLDER --checkpoint checkpoints/minilm
+    python benchmarks/engines.py speed --data FOLDER --checkpoint minilm
     python benchmarks/engines.py scale --output runs/scale
 
-`speed` compares, in turn and on the same vectors, the search with weights, recency and importance
-per block and all parts of the scores with the bare product and partial sort in numpy; a search
-after something changed with one after nothing did; and faiss with the exact scan. `scale` builds
-and searches indexes of growing size, each in a process of its own. Everything is a ratio or a
-median within one run. Vectors are clustered synthetic ones (200 Gaussians in each of 4 blocks of
-256, a power-law spectrum), and with --data real texts, too.
+`speed` compares pairs of calls on the same vectors, in turn: a search with recency, importance and
+relevance in every block beside the bare product and partial sort in numpy; a search after a change
+beside one without; and faiss beside the exact scan. `scale` builds and searches indexes of growing
+size, each in its own process. All figures are ratios or medians within one run. Vectors are
+synthetic (200 Gaussians in each of 4 blocks of 256, a power-law spectrum); with --data also those
+of real texts.
 """
 
 import argparse
@@ -31,10 +31,9 @@ from tqdm import tqdm
 
 from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout, unit_blocks
-from subspace.data.records import read_records
-from subspace.data.retrieval_sets import Document
-from subspace.encoder.cached_encoder import CachedEncoder
-from subspace.model import load_checkpoint
+from subspace.data import Record, read_records
+from subspace.model import load
+from subspace.model.embed_texts import open_stored_encoder
 from subspace.retrieval import BlockIndex, UsageLog, Weights
 from subspace.retrieval.engines import Engine, NumpyEngine, create_engine, open_engine
 from subspace.retrieval.engines.faiss_candidates import METHODS
@@ -46,7 +45,7 @@ LAYOUT = BlockLayout.from_widths(
     {"topic": 256, "style": 256, "complexity": 256, "specificity": 256}
 )
 CLUSTERS = 200
-# How far vectors lie from the centre of their cluster, in distances between centres.
+# Standard deviation of vectors around the centre of their cluster, relative to that of centres.
 WITHIN = 0.6
 CHUNK = 20_000
 K = 10
@@ -68,7 +67,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Candidates:
-    """faiss next to the exact scan: time per query, and what it finds."""
+    """faiss beside the exact scan: time per query, and recall."""
 
     vectors: str
     method: str
@@ -83,7 +82,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Size:
-    """What an index of one size takes."""
+    """Times and memory of an index of one size."""
 
     engine: str
     count: int
@@ -108,7 +107,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
     parser.add_argument("--data", nargs="*", default=[], help="labelled texts, for `speed`")
-    parser.add_argument("--checkpoint", help="what projects them")
+    parser.add_argument("--checkpoint", help="projects them to blocks")
     parser.add_argument("--store", default="runs/embeddings")
     parser.add_argument(
         "--counts", nargs="+", type=int, default=[10_000, 100_000, 300_000, 1_000_000]
@@ -124,7 +123,7 @@ def main() -> None:
 
 
 def synthetic(count: int, *, layout: BlockLayout = LAYOUT) -> Iterator[Vectors]:
-    """Chunks of unit blocks; the same centres whatever the count."""
+    """Yields chunks of unit blocks; the centres do not depend on the count."""
     rng = np.random.default_rng(0)
     scales = [np.arange(1, width + 1) ** -0.5 for width in layout.widths]
     centres = [rng.normal(size=(CLUSTERS, len(scale))) * scale for scale in scales]
@@ -140,17 +139,16 @@ def synthetic(count: int, *, layout: BlockLayout = LAYOUT) -> Iterator[Vectors]:
 
 
 def real(arguments: argparse.Namespace) -> tuple[str, BlockLayout, Vectors]:
-    """Texts, encoded and projected; perturbed copies where there are too few of them."""
-    checkpoint = load_checkpoint(arguments.checkpoint)
-    encoder = CachedEncoder.open(checkpoint.encoder_spec(), root=arguments.store)
-    records = read_records(arguments.data)
-    texts = dict.fromkeys(record.text for source in records.values() for record in source)
+    """Encodes and projects texts; adds perturbed copies if there are too few."""
+    model = load(arguments.checkpoint)
+    encoder = open_stored_encoder(model, store=arguments.store)
+    texts = dict.fromkeys(record.text for record in read_records(*arguments.data))
     rows = encoder.rows(list(texts), progress=True)
     rng = np.random.default_rng(0)
     rows = rng.permutation(rows)[: arguments.count]
-    project, layout = checkpoint.projection, checkpoint.projection.layout
+    layout = model.layout
     parts = [
-        project(encoder.store.read(rows[start : start + CHUNK]))
+        model.project(encoder.store.read(rows[start : start + CHUNK])).array
         for start in range(0, len(rows), CHUNK)
     ]
     vectors = np.concatenate(parts)
@@ -164,8 +162,8 @@ def real(arguments: argparse.Namespace) -> tuple[str, BlockLayout, Vectors]:
     return f"{name}, {layout.dim} dims", layout, vectors
 
 
-def documents(count: int, *, first: int = 0) -> list[Document]:
-    return [Document(id=f"d{n}", text=f"text {n}") for n in range(first, first + count)]
+def documents(count: int, *, first: int = 0) -> list[Record]:
+    return [Record(id=f"d{n}", text=f"text {n}") for n in range(first, first + count)]
 
 
 # Speed.
@@ -186,7 +184,7 @@ def _speed(arguments: argparse.Namespace) -> None:
     for make in worlds:
         name, layout, vectors = make()
         rng = np.random.default_rng(2)
-        # Near the documents, as queries are, and none of them.
+        # Queries are near the documents, but equal none.
         queries = vectors[rng.choice(len(vectors), 4 * BATCH, replace=False)]
         queries = queries + 0.1 * rng.normal(size=queries.shape) / np.sqrt(layout.dim)
         queries = unit_blocks(queries.astype(np.float32), layout=layout)
@@ -203,11 +201,8 @@ def _speed(arguments: argparse.Namespace) -> None:
 
 
 @dataclass
-class Side:
-    """A search with all parts, next to the bare product and partial sort.
-
-    `bare` and `bare_batch` get queries that somebody else has folded.
-    """
+class SearchPair:
+    """A search with all parts, and the bare product and partial sort of folded queries."""
 
     index: BlockIndex
     vectors: Vectors
@@ -217,25 +212,25 @@ class Side:
     other: Weights
 
     def search(self, number: int) -> object:
-        """One query with all parts."""
+        """Searches one query with all parts."""
         return self.index.search(self._one(number), weights=self.weights, scope=self.scope, k=K)
 
     def search_changed(self, number: int) -> object:
-        """The same with what changed."""
+        """Searches one query after the change."""
         return self.index.search(self._one(number), weights=self.other, scope=self.scope, k=K)
 
     def search_batch(self, number: int) -> object:
-        """A batch with all parts."""
+        """Searches a batch with all parts."""
         queries = self._several(number)
         return self.index.search_batch(queries, weights=self.weights, scope=self.scope, k=K)
 
     def bare(self, number: int) -> object:
-        """One product, one partial sort."""
+        """Computes one product and one partial sort."""
         scores = self.vectors @ self._one(number)
         return np.argpartition(scores, len(scores) - K)[-K:]
 
     def bare_batch(self, number: int) -> object:
-        """The same for a batch."""
+        """Computes the same for a batch."""
         scores = self._several(number) @ self.vectors.T
         return np.argpartition(scores, scores.shape[1] - K, axis=1)[:, -K:]
 
@@ -251,7 +246,7 @@ class Side:
 def _next_to_numpy(
     name: str, engine: NumpyEngine, queries: Vectors, *, rounds: int, scratch: Path
 ) -> list[Row]:
-    """Search with all parts next to the bare product, and after changes next to after none."""
+    """Compares a search with the bare product, and searches after changes with one without."""
     rng = np.random.default_rng(3)
     used = [f"d{n}" for n in rng.choice(engine.count(), USES, replace=False)]
     weights = _random_weights(engine.layout, rng)
@@ -261,27 +256,27 @@ def _next_to_numpy(
             usage.add([(item, float(rng.random()))])
         index = BlockIndex(engine, usage=usage)
 
-        def reweigh(side: Side, number: int) -> None:  # noqa: ARG001
-            side.other = _random_weights(engine.layout, rng)
+        def reweigh(pair: SearchPair, number: int) -> None:  # noqa: ARG001
+            pair.other = _random_weights(engine.layout, rng)
 
-        def use(side: Side, number: int) -> None:
-            side.other = side.weights
+        def use(pair: SearchPair, number: int) -> None:
+            pair.other = pair.weights
             usage.add([(used[number % USES], None)])
 
-        def rate(side: Side, number: int) -> None:
-            side.other = side.weights
+        def rate(pair: SearchPair, number: int) -> None:
+            pair.other = pair.weights
             usage.add([(f"d{number}", float(rng.random()))])
 
         changes = {"other weights": reweigh, "a use: recency": use, "a rating: importance": rate}
         for scope in SCOPES:
-            side = Side(index, engine.vectors, queries, scope, weights, weights)
-            times = _compare(side.search, side.bare, rounds)
+            pair = SearchPair(index, engine.vectors, queries, scope, weights, weights)
+            times = _compare(pair.search, pair.bare, rounds)
             rows.append(_row(name, f"{scope} scope, one query", "bare numpy", times))
-            times = _compare(side.search_batch, side.bare_batch, max(4, rounds // 4))
+            times = _compare(pair.search_batch, pair.bare_batch, max(4, rounds // 4))
             rows.append(_row(name, f"{scope} scope, batch of 64", "bare numpy", times))
             for what, change in changes.items():
-                before = partial(change, side)
-                times = _compare(side.search_changed, side.search, rounds, before=before)
+                before = partial(change, pair)
+                times = _compare(pair.search_changed, pair.search, rounds, before=before)
                 rows.append(_row(name, f"{scope} scope, {what}", "nothing changed", times))
     return rows
 
@@ -298,7 +293,7 @@ def _next_to_scan(
     arguments: argparse.Namespace,
     scratch: Path,
 ) -> list[Candidates]:
-    """The exact scan of the same vectors next to faiss, one query at a time and in batches."""
+    """Compares faiss with the exact scan of the same vectors, by single queries and batches."""
     layout = exact.layout
     engine = FaissEngine(layout=layout, projection_digest="benchmark", method=method)
     engine.upsert(exact.documents, exact.vectors)
@@ -353,7 +348,7 @@ def _ask(engine: Engine, queries: Vectors, size: int, number: int) -> object:
 
 
 def _recall(engine: Engine, exact: Engine, folded: Vectors) -> float:
-    """Mean recall@10 of some queries; of documents that score alike any will do."""
+    """Computes the mean recall@10; documents with equal scores are exchangeable."""
     shares = []
     for query, found, wanted in zip(
         folded, engine.search(folded, k=K), exact.search(folded, k=K), strict=True
@@ -364,7 +359,7 @@ def _recall(engine: Engine, exact: Engine, folded: Vectors) -> float:
 
 
 def _random_weights(layout: BlockLayout, rng: np.random.Generator) -> Weights:
-    """A full table: every part and block counts."""
+    """Draws a weight for every part and block."""
     table: dict[str, dict[str, float]] = {
         part: dict(zip(layout, rng.uniform(0.1, 1, len(layout)).tolist(), strict=True))
         for part in PARTS
@@ -380,10 +375,9 @@ def _times(
     streak: int = 1,
     before: Callable[[int], None] = lambda _: None,
 ) -> tuple[list[float], list[float]]:
-    """Seconds per call of both, in turn, and who comes first in turn, too.
+    """Times two calls in turn, in seconds per call; they take turns in going first, too.
 
-    In a streak each is called several times before the other, so that it finds its own data in
-    the caches.
+    Each is called `streak` times in a row, so that it finds its own data in the caches.
     """
     times: dict[Callable[[int], object], list[float]] = {ours: [], theirs: []}
     for number in range(-2, rounds):
@@ -395,7 +389,7 @@ def _times(
             start = time.perf_counter()
             for query in range(first, first + streak):
                 call(query)
-            if number >= 0:  # the first are for caches
+            if number >= 0:  # the first two rounds fill caches
                 times[call].append((time.perf_counter() - start) / streak)
     return times[ours], times[theirs]
 
@@ -407,7 +401,7 @@ def _compare(
     *,
     before: Callable[[int], None] = lambda _: None,
 ) -> tuple[float, float, float]:
-    """Medians in milliseconds, and the median ratio."""
+    """Gives the medians in milliseconds, and the median ratio."""
     a, b = _times(ours, theirs, rounds, before=before)
     ratios = [mine / other for mine, other in zip(a, b, strict=True)]
     return 1e3 * statistics.median(a), 1e3 * statistics.median(b), statistics.median(ratios)
@@ -443,7 +437,7 @@ def _scale(arguments: argparse.Namespace) -> None:
 
 
 def _alone(task: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, float]:
-    """Runs a task in a new process, whose memory is its own."""
+    """Runs a task in a new process, so that its memory can be measured."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(task, *arguments).result()
@@ -498,17 +492,17 @@ def _search(count: int, folder: Path) -> dict[str, float]:
 
 
 def _memory(name: str) -> float:
-    """Memory of this process in MiB, as Linux counts it."""
+    """Reads the memory of this process in MiB from Linux."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     lines = dict(line.split(":", 1) for line in status.splitlines())
     return int(lines[name].split()[0]) / 1024
 
 
-# What is shown.
+# Output.
 
 
 def _print(rows: Sequence[Any]) -> None:
-    """A Markdown table of dataclasses."""
+    """Prints dataclasses as a Markdown table."""
     if not rows:
         return
     names = list(asdict(rows[0]))
@@ -531,7 +525,7 @@ def _write(output: Path | None, name: str, **tables: Sequence[Any]) -> None:
 
 
 def _plot(sizes: Sequence[Size], path: Path) -> None:
-    """Costs against the number of vectors; both axes logarithmic, so that growth is a slope."""
+    """Plots costs against the number of vectors, on logarithmic axes."""
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 

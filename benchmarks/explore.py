@@ -1,12 +1,11 @@
-"""How fast `subspace explore` answers a slider: the server alone, and until the browser shows it.
+"""Times the answer of `subspace explore` to a slider: of the server alone, and in the browser.
 
     python benchmarks/explore.py --items 10000
 
-Random unit blocks, the repository's own corpus as texts, over and over: time depends on neither.
-Two layouts: that of checkpoints/minilm (312 dimensions in five blocks), and the production one
-(four blocks of 256) by a random projection. `browser` is from the key that moves a slider to the
-first frame in which the ranking has changed, in a headless Chromium; `server` is the same request
-sent again, from weights to the ranking as components. Medians and 95th percentiles.
+The index holds random vectors of the reference model, and texts of the repository's own corpus,
+repeated; times depend on neither. `browser` is the time from the key that moves a slider to the
+first frame in which the ranking has changed, in a headless Chromium. `server` is the time of the
+same request sent again. Prints medians and 95th percentiles.
 """
 
 import argparse
@@ -16,21 +15,18 @@ import sys
 import tempfile
 import time
 import urllib.request
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from subspace.blocks import BlockLayout, unit_blocks
-from subspace.data.retrieval_sets import Document, read_documents
-from subspace.model import load_checkpoint
-from subspace.model.projection import Projection
-from subspace.retrieval import create_engine
-from subspace.retrieval.index import digest_projection
+from subspace.data import Record, read_records
+from subspace.model import load
+from subspace.model.markdown import table
+from subspace.retrieval import Index
 
 QUERY = "how do I grow tomatoes from seed"
-# Resolves with the milliseconds from a key to the frame that shows another ranking.
+# Resolves to the milliseconds from a key to the frame that shows another ranking.
 PRESS = """([slider, key]) => new Promise((resolve) => {
     const ranking = document.querySelector("#weighted");
     const before = ranking.innerHTML, start = performance.now();
@@ -45,32 +41,24 @@ PRESS = """([slider, key]) => new Promise((resolve) => {
 })"""
 
 
-def make(folder: Path, *, wide: bool, items: int) -> None:
-    rng = np.random.default_rng(0)
-    checkpoint = load_checkpoint("checkpoints/minilm")
-    if wide:
-        layout = BlockLayout(("topic", "style", "complexity", "specificity"), (256,) * 4)
-        weight = rng.normal(size=(layout.dim, checkpoint.projection.input_dim))
-        projection = Projection(
-            weight=weight.astype(np.float32), mean=checkpoint.projection.mean, layout=layout
+def make(folder: Path, *, checkpoint: str, items: int) -> int:
+    """Writes an index, and gives its number of dimensions."""
+    model = load(checkpoint)
+    texts = [record.text for record in read_records("data/factorial/records.jsonl")]
+    vectors = np.random.default_rng(0).normal(size=(items, model.projection.input_dim))
+    with Index.create(folder, model) as index:
+        index.add(
+            (Record(id=f"item {n}", text=texts[n % len(texts)]) for n in range(items)),
+            vectors=vectors.astype(np.float32),
         )
-        checkpoint = replace(checkpoint, projection=projection)
-    checkpoint.save(folder / "checkpoint")
-    layout = checkpoint.projection.layout
-    texts = [document.text for document in read_documents("data/factorial/records.jsonl")]
-    documents = [Document(id=f"item {n}", text=texts[n % len(texts)]) for n in range(items)]
-    vectors = rng.normal(size=(items, layout.dim)).astype(np.float32)
-    digest = digest_projection(checkpoint.projection)
-    engine = create_engine(folder / "index", layout=layout, projection_digest=digest)
-    engine.upsert(documents, unit_blocks(vectors, layout=layout).astype(np.float32))
-    engine.save()
+    return model.layout.dim
 
 
-def measure(folder: Path, *, repeats: int) -> dict[str, list[float]]:
-    """Milliseconds of each answer."""
+def measure(folder: Path, *, checkpoint: str, repeats: int) -> dict[str, list[float]]:
+    """Measures the milliseconds of each answer."""
     command = [sys.executable, "-m", "subspace", "explore", "--port", "8250"]
-    arguments = ["--checkpoint", folder / "checkpoint", "--index", folder / "index"]
-    server = subprocess.Popen([*command, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    arguments = ["--checkpoint", checkpoint, "--index", str(folder)]
+    server = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     address = next(line for line in server.stdout if line.startswith("http")).split()[0]
     times: dict[str, list[float]] = {"server": [], "browser": []}
@@ -104,18 +92,20 @@ def measure(folder: Path, *, repeats: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--checkpoint", default="minilm")
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=60)
     arguments = parser.parse_args()
-    print("| dimensions | measured | median ms | 95th percentile ms |\n|---|---|---|---|")
-    for wide in (False, True):
-        with tempfile.TemporaryDirectory() as folder:
-            make(Path(folder), wide=wide, items=arguments.items)
-            times = measure(Path(folder), repeats=arguments.repeats)
-        for name, values in times.items():
-            low, high = np.percentile(values, [50, 95])
-            print(f"| {1024 if wide else 312} | {name} | {low:.0f} | {high:.0f} |", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "index"
+        dim = make(folder, checkpoint=arguments.checkpoint, items=arguments.items)
+        times = measure(folder, checkpoint=arguments.checkpoint, repeats=arguments.repeats)
+    rows = [
+        (dim, name, *(f"{value:.0f}" for value in np.percentile(values, [50, 95])))
+        for name, values in times.items()
+    ]
+    print("\n".join(table(("dimensions", "measured", "median ms", "95th percentile ms"), rows)))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
-"""What labels that nobody gave are worth: measures, probes and clusters beside human labels.
+"""Compares labels by features, heads and clusters with human labels.
 
     python benchmarks/labels.py --data FOLDER_OF_SOURCES data/factorial
 
-Every labelled source's test texts (at most 1,000) are labelled by measures, by single measures, by
-the readability formula LIX of `textstat` (pip install textstat; its formulas that count syllables
-download a dictionary, this one does not) and by the probes of `checkpoints/minilm`. Numbers are
-compared by Spearman's rank correlation with the human label, and the same with the rank of the
-number of words held constant (partial). Style is a category: how much of the variance of the ranks
-of formality lies between the classes (eta squared), and for probes Cramér's V. Topics of 500 texts
-are clusters of the raw embedding, compared by normalised mutual information.
+Labels the test texts of every labelled source (at most 1,000) by the scores of features, by single
+features, by the readability formula LIX of `textstat` (pip install textstat; LIX needs no download,
+unlike its formulas that count syllables), and by the heads of `checkpoints/minilm`. For numbers it
+prints Spearman's rank correlation with the human label, and the same controlled for the number of
+words (partial correlation of ranks). For style it prints the share of the variance of the ranks of
+formality that lies between the human classes (eta squared), and Cramér's V for heads. For topics it
+clusters the raw embedding of 500 texts, and prints the normalised mutual information.
 
-`--reference` prints means and deviations of the measures in use, and thirds of formality, on
-training texts: the constants of `labelling/measures.py`.
+`--reference` prints means and deviations of the features in use, and thirds of formality, over
+training texts: the constants of `fitting/weak/feature_scores.py` and
+`labelling/feature_annotator.py`.
 """
 
 import argparse
@@ -25,16 +26,15 @@ from scipy.stats.contingency import association, crosstab
 from sklearn.metrics import normalized_mutual_info_score
 
 from subspace.arrays import Floats
-from subspace.data.records import Record, Split, read_records
+from subspace.data.records import Record, Split, read_sources
 from subspace.encoder.cached_encoder import CachedEncoder
-from subspace.fitting.weak import measure_text
+from subspace.fitting.weak import text_features
+from subspace.fitting.weak.feature_scores import REFERENCE, score_text
 from subspace.labelling.clusters import find_clusters
-from subspace.labelling.feature_annotator import REFERENCE, score_text
-from subspace.model import load_checkpoint
-from subspace.model.linear_heads import load_probes
+from subspace.model import load
 
 CHECKPOINT = Path("checkpoints/minilm")
-# Labels of difficulty of a task, not of reading.
+# Its labels are the difficulty of a task, not of reading.
 EXCLUDED = ["kusp_skills"]
 _TEXTS, _CLUSTERED = 1000, 500
 _NUMBERS = ("complexity", "specificity")
@@ -46,30 +46,29 @@ def main() -> None:
     parser.add_argument("--store", default="runs/embeddings")
     parser.add_argument("--reference", action="store_true")
     arguments = parser.parse_args()
-    sources = read_records(arguments.data)
+    sources = read_sources(arguments.data)
     for name in EXCLUDED:
         sources.pop(name, None)
     if arguments.reference:
         print_reference(sources)
         return
-    checkpoint = load_checkpoint(CHECKPOINT)
-    encoder = CachedEncoder.open(checkpoint.encoder_spec(), root=arguments.store)
-    probes = load_probes(checkpoint.folder, layout=checkpoint.projection.layout)
-    seen = set(checkpoint.data_sha256) | {"cefr_sp"}  # a part of it
-    print("| source | factor | labels | rank correlation | length held constant |")
+    model = load(CHECKPOINT)
+    encoder = CachedEncoder.open(model.encoder, root=arguments.store)
+    seen = set(model.data) | {"cefr_sp"}  # a part of it
+    print("| source | factor | labels | rank correlation | controlled for length |")
     print("|---|---|---|---|---|")
     clustered = []
     for name, records in sources.items():
         test = draw(records, split="test", count=_TEXTS)
         x = encoder.encode([record.text for record in test], progress=True)
-        read = probes.predict(checkpoint.projection(x))
+        predicted = model.predict(model.project(x))
         for factor in _NUMBERS:
             given = {
-                **measured(test, factor=factor),
-                f"probe{' (trained on it)' if name in seen else ''}": np.array(read[factor]),
+                **score(test, factor=factor),
+                f"head{' (fitted on it)' if name in seen else ''}": np.array(predicted[factor]),
             }
             print_numbers(name, test, factor=factor, given=given)
-        print_style(name, test, probe=read["style"])
+        print_style(name, test, styles=predicted["style"])
         clustered.append((name, draw(records, split=None, count=_CLUSTERED, factor="topic")))
     print("\n| source | classes | clusters | mutual information | shuffled |")
     print("|---|---|---|---|---|")
@@ -89,12 +88,12 @@ def draw(
     return [kept[place] for place in order[:count]]
 
 
-def measured(records: Sequence[Record], *, factor: str) -> dict[str, Floats]:
-    """The score of each text, what it is made of, and LIX."""
+def score(records: Sequence[Record], *, factor: str) -> dict[str, Floats]:
+    """Scores texts by all features of a factor, by each of them, and by LIX."""
     import textstat
 
-    parts = [measure_text(record.text)[factor] for record in records]
-    found = {"**measures**": np.array([score_text(record.text)[factor] for record in records])}
+    parts = [text_features(record.text)[factor] for record in records]
+    found = {"**features**": np.array([score_text(record.text)[factor] for record in records])}
     for name, (sign, _, _) in REFERENCE[factor].items():
         found[f"{'-' if sign < 0 else ''}{name}"] = sign * np.array([part[name] for part in parts])
     if factor == "complexity":
@@ -113,18 +112,18 @@ def print_numbers(
     for name, values in {**given, "number of words": None}.items():
         column = words if values is None else values[kept]
         plain = float(spearmanr(column, truth).statistic)
-        held = "" if values is None else f"{partial(column, truth, words):.2f}"
-        print(f"| {source} ({len(kept)}) | {factor} | {name} | {plain:.2f} | {held} |")
+        rest = "" if values is None else f"{partial(column, truth, words):.2f}"
+        print(f"| {source} ({len(kept)}) | {factor} | {name} | {plain:.2f} | {rest} |")
 
 
-def partial(first: Floats, second: Floats, held: Floats) -> float:
-    """Spearman's correlation of two with the ranks of a third regressed out of both."""
-    ranks = [rankdata(values) for values in (first, second, held)]
+def partial(first: Floats, second: Floats, controlled: Floats) -> float:
+    """Spearman's correlation of two after the ranks of a third are regressed out of both."""
+    ranks = [rankdata(values) for values in (first, second, controlled)]
     rest = [rank - np.polyval(np.polyfit(ranks[2], rank, 1), ranks[2]) for rank in ranks[:2]]
     return float(np.corrcoef(rest[0], rest[1])[0, 1])
 
 
-def print_style(source: str, records: Sequence[Record], *, probe: Sequence[str | float]) -> None:
+def print_style(source: str, records: Sequence[Record], *, styles: Sequence[str | float]) -> None:
     kept = [place for place, record in enumerate(records) if "style" in record.factors]
     if not kept:
         return
@@ -134,15 +133,15 @@ def print_style(source: str, records: Sequence[Record], *, probe: Sequence[str |
     rest = formality - np.polyval(np.polyfit(words, formality, 1), words)
     explained = f"{eta_squared(formality, truth):.2f} | {eta_squared(rest, truth):.2f}"
     print(f"| {source} ({len(kept)}) | style | **formality**, eta squared | {explained} |")
-    table = crosstab(truth, np.array([str(probe[place]) for place in kept])).count
-    print(f"| {source} ({len(kept)}) | style | probe, Cramér's V | {association(table):.2f} | |")
+    table = crosstab(truth, np.array([str(styles[place]) for place in kept])).count
+    print(f"| {source} ({len(kept)}) | style | head, Cramér's V | {association(table):.2f} | |")
     means = {name: float(formality[truth == name].mean()) / len(kept) for name in np.unique(truth)}
     ordered = ", ".join(f"{n} {mean:.2f}" for n, mean in sorted(means.items(), key=lambda m: m[1]))
     print(f"| | | mean rank: {ordered} | | |")
 
 
 def eta_squared(values: Floats, classes: npt.NDArray[np.str_]) -> float:
-    """Share of the variance of values that lies between classes."""
+    """Computes the share of the variance of values that lies between classes."""
     centred = values - values.mean()
     between = sum(
         (classes == name).sum() * centred[classes == name].mean() ** 2
@@ -169,10 +168,10 @@ def print_reference(sources: Mapping[str, Sequence[Record]]) -> None:
         for records in sources.values()
         if any(factor in record.factors for record in records for factor in labelled)
     ]
-    measures = [[measure_text(record.text) for record in records] for records in drawn]
+    features = [[text_features(record.text) for record in records] for records in drawn]
     for factor, parts in REFERENCE.items():
         for name in parts:
-            columns = [np.array([one[factor][name] for one in source]) for source in measures]
+            columns = [np.array([one[factor][name] for one in source]) for source in features]
             mean = np.mean([column.mean() for column in columns])
             square = np.mean([(column**2).mean() for column in columns])
             print(f"{factor:12} {name:24} {mean:.3f} {np.sqrt(square - mean**2):.3f}")

@@ -1,67 +1,71 @@
-"""How much of plain search a block keeps by its width: principal components of other texts.
+"""Measures how much of plain search principal components keep, by their number.
 
     SUBSPACE_DATA=FOLDER python benchmarks/quarter.py --data FOLDER/cranfield
 
-nDCG@10 on a retrieval set over the raw embedding's: components of the labelled sources, which know
-nothing of the set, of the set's own documents, and a topic block with `content_share: 1`.
+nDCG@10 on a retrieval set, divided by that of the raw embedding. Compares the topic block, whose
+components are those of the labelled sources in SUBSPACE_DATA, with components of the set's own
+documents.
 """
 
 import argparse
 import os
+from dataclasses import replace
 
 import numpy as np
 
 from subspace.arrays import AnyFloats
-from subspace.blocks import BlockLayout, unit
-from subspace.data.records import read_records
-from subspace.data.retrieval_sets import read_retrieval_set
-from subspace.encoder import EncoderSpec
-from subspace.encoder.cached_encoder import CachedEncoder
+from subspace.blocks import unit
+from subspace.data import read_retrieval_set, read_sources
 from subspace.evaluation import rank_score
-from subspace.fitting.closed_form import ClosedForm, solve_closed_form
-from subspace.fitting.stored_sources import store_sources, training_statistics
-from subspace.fitting.weak.weak_moments import WeakSupervision
+from subspace.fitting import DEFAULT_BLOCKS, WeakSupervision
+from subspace.fitting.closed_form import solve_closed_form
+from subspace.fitting.fitting_data import DEFAULT_STORE, FittingData, encoder_spec
+from subspace.model.markdown import table
 
 WIDTHS = (64, 96, 128, 192, 256)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--store", default="runs/embeddings")
-    parser.add_argument("--exclude", nargs="*", default=["kusp_skills"])
+    parser.add_argument(
+        "--exclude", nargs="*", default=["kusp_skills"], help="sources to leave out"
+    )
+    parser.add_argument("--data", required=True, help="a retrieval set in the BEIR layout")
+    parser.add_argument("--store", default=DEFAULT_STORE)
     arguments = parser.parse_args()
 
-    encoder = CachedEncoder.open(EncoderSpec(layers=(0, 1, 3, 6)), root=arguments.store)
-    raw = encoder.encoder.fingerprint.last_layer
-    records = read_records([os.environ["SUBSPACE_DATA"]], exclude=arguments.exclude)
-    stored = store_sources(records, encoder=encoder, progress=True)
-    found = {
-        name: training_statistics(source, encoder=encoder, weak=WeakSupervision())
-        for name, source in stored.items()
-    }
-    statistics = {name: one for name, one in found.items() if one is not None}
+    fitting = FittingData.encode(
+        read_sources([os.environ["SUBSPACE_DATA"]], exclude=arguments.exclude),
+        encoder=encoder_spec("minilm"),
+        weak=WeakSupervision(),
+        store=arguments.store,
+        progress=True,
+    )
+    fingerprint = fitting.encoder.encoder.fingerprint
     data = read_retrieval_set(arguments.data)
-    documents = encoder.encode([document.text for document in data.documents])
-    queries = encoder.encode(list(data.queries.values()), kind="query")
+    documents = fitting.encoder.encode([document.text for document in data.documents])
+    queries = fitting.encoder.encode(list(data.queries.values()), kind="query")
 
     def ndcg(q: AnyFloats, d: AnyFloats) -> float:
         scores = unit(q) @ unit(d).T
         return rank_score(scores, query_ids=list(data.queries), data=data, k=10).ndcg
 
-    x, y = queries[:, raw], documents[:, raw]
-    whole = ndcg(x, y)
-    total = np.mean([one.covariance[raw, raw] for one in statistics.values()], axis=0)
-    others = np.linalg.eigh(total)[1][:, ::-1]
+    x, y = queries[:, fingerprint.last_layer], documents[:, fingerprint.last_layer]
+    raw = ndcg(x, y)
     own = np.linalg.svd(y - y.mean(axis=0), full_matrices=False)[2].T
-    print("| dimensions | of other texts | of its own documents | topic block |\n|---|---|---|---|")
+    rows = []
     for width in WIDTHS:
-        layout = BlockLayout.from_widths({"topic": width})
-        settings = ClosedForm(content="topic", content_share=1.0, guard=0.0)
-        block = solve_closed_form(statistics, layout=layout, settings=settings, raw=raw).projection
-        scores = [ndcg(x @ rows[:, :width], y @ rows[:, :width]) for rows in (others, own)]
-        scores.append(ndcg(block.queries(queries), block(documents)))
-        print(f"| {width} | " + " | ".join(f"{score / whole:.3f}" for score in scores) + " |")
+        block = solve_closed_form(
+            fitting.moments,
+            blocks={"topic": replace(DEFAULT_BLOCKS["topic"], width=width)},
+            layers=fingerprint.layers,
+        )
+        scores = [
+            ndcg(block(queries), block(documents)),
+            ndcg(x @ own[:, :width], y @ own[:, :width]),
+        ]
+        rows.append([width, *(f"{score / raw:.3f}" for score in scores)])
+    print("\n".join(table(("dimensions", "topic block", "of its own documents"), rows)))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""How far recency and importance can go at all: random mixes of both scopes at once, in hindsight.
+"""Bounds what recency and importance can add: draws random mixes and keeps the best in hindsight.
 
     python benchmarks/riv_bound.py --data FOLDER/kusp_skills
 
-The raw embedding as one block. Every draw weighs relevance by 1, traces of recency and importance,
-recency and success of the item itself, with half-lives of their own; the best is chosen on the very
-tasks it is scored on, which is more than any learner can do. Prints the best five.
+Searches the raw embedding as one block. Each draw weighs relevance by 1, and adds the traces of
+recency and importance, each with its own half-life, and the recency and success of the item. The
+best draw is chosen on the tasks that it is scored on, so no learner can do better. Prints the best
+five.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from subspace.bench.spaces import relevance_matrix
+from subspace.bench.bench_set import relevance_matrix
 from subspace.blocks import BlockLayout, unit
 from subspace.data.retrieval_sets import read_retrieval_set
 from subspace.encoder import EncoderSpec
@@ -90,8 +91,8 @@ def main() -> None:
     ]
     print(f"relevance alone: nDCG@5 {found[0]:.3f}")
     for row in np.argsort(found)[::-1][:5]:
-        said = ", ".join(f"{name} {value:g}" for name, value in mixes[row].items())
-        print(f"{found[row]:.3f} ({found[row] / found[0] - 1:+.1%}): {said}")
+        mix = ", ".join(f"{name} {value:g}" for name, value in mixes[row].items())
+        print(f"{found[row]:.3f} ({found[row] / found[0] - 1:+.1%}): {mix}")
 
 
 if __name__ == "__main__":

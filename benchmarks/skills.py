@@ -1,51 +1,55 @@
-"""Searches the agent's skills for its tasks: NDCG@5 and MRR of blocks next to the raw encoder.
+"""Searches an agent's skills for its tasks: nDCG@5 and MRR of blocks beside the raw encoder.
 
-    python benchmarks/skills.py --checkpoint checkpoints/real --data FOLDER/kusp_skills
+    python benchmarks/skills.py --checkpoint minilm --data FOLDER/kusp_skills
 
-Skills are encoded as title, description and when-to-use (the text up to "Steps:"), tasks as
-title and description. None of them is in the training data of configs/real.yaml.
+Skills are encoded as title, description and when-to-use (the text up to " Steps:"), tasks as title
+and description. The reference model was not fitted on them.
 """
 
 import argparse
-from pathlib import Path
 
 from subspace.arrays import AnyFloats
+from subspace.bench.bench_set import read_bench_set
 from subspace.blocks import unit
-from subspace.data.retrieval_sets import read_retrieval_set
-from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.evaluation import rank_score
-from subspace.model import load_checkpoint
+from subspace.model import load
+from subspace.model.embed_texts import open_stored_encoder
+from subspace.model.markdown import table
 from subspace.retrieval import Weights
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--data", required=True, type=Path)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--checkpoint", default="minilm")
+    parser.add_argument("--data", required=True)
     parser.add_argument("--store", default="runs/embeddings")
     arguments = parser.parse_args()
 
-    checkpoint = load_checkpoint(arguments.checkpoint)
-    encoder = CachedEncoder.open(checkpoint.encoder_spec(), root=arguments.store)
-    data = read_retrieval_set(arguments.data)
-    documents = encoder.encode([d.text.split(" Steps:")[0] for d in data.documents])
+    model = load(arguments.checkpoint)
+    encoder = open_stored_encoder(model, store=arguments.store)
+    data, _ = read_bench_set(arguments.data, model=model, until=" Steps:")
+    documents = encoder.encode([document.text for document in data.documents])
     queries = encoder.encode(list(data.queries.values()), kind="query")
 
-    raw = checkpoint.fingerprint.last_layer
-    projection = checkpoint.projection
-    layout = projection.layout
-    blocks = projection.queries(queries), projection(documents)
-    rows: dict[str, AnyFloats] = {
-        "raw encoder, last layer": unit(queries[:, raw]) @ unit(documents[:, raw]).T,
-        "blocks, equal weights": Weights.equal(layout).fold(blocks[0]) @ blocks[1].T,
+    raw = model.fingerprint.last_layer
+    found, asked = model.project(documents).array, model.project(queries, kind="query").array
+    mixes = {
+        "default weights": model.default_weights,
+        "equal weights": dict.fromkeys(model.layout, 1.0),
+        **{f"block {name} alone": {name: 1.0} for name in model.layout},
     }
-    for name in layout:
-        weights = Weights.from_mapping({name: 1.0}, layout=layout)
-        rows[f"block {name} alone"] = weights.fold(blocks[0]) @ blocks[1].T
-    print("| score | NDCG@5 | MRR |\n|---|---|---|")
-    for name, scores in rows.items():
-        result = rank_score(scores, query_ids=list(data.queries), data=data, k=5)
-        print(f"| {name} | {result.ndcg:.3f} | {result.mrr:.3f} |")
+    rows: dict[str, AnyFloats] = {
+        "raw encoder, last layer": unit(queries[:, raw]) @ unit(documents[:, raw]).T
+    }
+    for name, blocks in mixes.items():
+        weights = Weights.make(layout=model.layout, blocks=blocks).scaled(model.score_scales)
+        rows[name] = weights.fold(asked) @ found.T
+    scores = {
+        name: rank_score(one, query_ids=list(data.queries), data=data, k=5)
+        for name, one in rows.items()
+    }
+    shown = [(name, f"{one.ndcg:.3f}", f"{one.mrr:.3f}") for name, one in scores.items()]
+    print("\n".join(table(("score", "nDCG@5", "MRR"), shown)))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from jsonargparse import capture_parser
+from jsonargparse import ArgumentParser, capture_parser
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from subspace.cli.fit import run_training
+from subspace.fitting.block_spec import DEFAULT_BLOCKS, BlockSpec
 
 PAGE = Path(__file__).with_name("reference-yaml.md")
 _HEAD = """\
@@ -41,6 +42,11 @@ numbers, table and picture. Defaults that differ from Lightning's:
 | key | here | Lightning |
 |---|---|---|
 """
+_BLOCKS = """
+A block is given by its width (`style: 256`) or by some of these settings (`style: {width: 256,
+layers: [0, 1]}`); what is left out is as in the library's own blocks:
+
+"""
 _WORDS = {float: "number", int: "whole number", str: "text", bool: "truth value", NoneType: "null"}
 
 
@@ -53,12 +59,31 @@ def make_page() -> str:
     tables = {"The run": [_row(key, keys[key]) for key in ("output", "seed_everything")]}
     for key, action in own.items():
         tables.setdefault(f"`{key.rpartition('.')[0]}`", []).append(_row(key, action))
-    return _HEAD + "".join(map(_table, tables, tables.values())) + _LIGHTNING + _changed(keys)
+    pages = {title: _table(title, rows) for title, rows in tables.items()}
+    pages["`model`"] += _blocks()
+    return _HEAD + "".join(pages.values()) + _LIGHTNING + _changed(keys)
 
 
 def _table(title: str, rows: list[str]) -> str:
     head = "| key | kind | default | what it is |\n|---|---|---|---|\n"
     return f"\n## {title}\n\n{head}{''.join(rows)}"
+
+
+def _blocks() -> str:
+    """The settings of one block, and the library's own blocks."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(BlockSpec, "NAME")
+    actions = {a.dest: a for a in parser._actions if a.dest.startswith("NAME.")}
+    rows = [_row(f"model.blocks.{key}", action) for key, action in actions.items()]
+    own = {
+        name: {key: spec.to_json()[key] for key in ("layers", "signal_power", "noise_power")}
+        for name, spec in DEFAULT_BLOCKS.items()
+    }
+    lines = "".join(f"    {name}: {json.dumps(spec)}\n" for name, spec in own.items())
+    return (
+        _table("`model.blocks`", rows).replace("\n\n", f"\n{_BLOCKS}", 1)
+        + f"\nThe library's own blocks, each {BlockSpec().width} wide at most:\n\n{lines}"
+    )
 
 
 def _row(key: str, action: argparse.Action) -> str:
@@ -86,6 +111,8 @@ def _say(hint: Any) -> str:
     origin = get_origin(hint)
     if origin is Literal:
         return " or ".join(f"`{each}`" for each in get_args(hint))
+    if hint == dict[str, Any]:
+        return "settings"
     inner = [_say(each) for each in get_args(hint) if each is not ...]
     if origin in (Union, UnionType):
         return " or ".join(inner)

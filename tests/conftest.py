@@ -15,6 +15,23 @@ QUERY_PROMPT = (
 )
 
 
+# Servers, browsers, killed processes, and pages whose examples run: left out by `make quick`.
+SLOW = {
+    *("test_docs", "test_readme", "test_sharing_page", "test_quickstart", "test_wheel"),
+    *("test_explorer_browser", "test_explore_browser", "test_ray_data", "test_store_faults"),
+    *("test_pgvector_engine", "test_milvus_engine", "test_engine_contract", "test_discovery"),
+    *("test_sentence_transformers_export", "test_packing", "test_commands"),
+    "test_reference_checkpoint",
+}
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Marks what `make quick` leaves out."""
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def tiny_qwen(tmp_path_factory) -> Path:
     """A folder with a real Qwen3 (random weights, 32 dims, 2 layers) and a real tokenizer."""

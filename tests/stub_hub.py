@@ -39,6 +39,28 @@ class Hub:
         return next((commit for commit in commits if commit[0] == revision), None)
 
 
+def set_endpoint(monkeypatch, address: str) -> None:
+    """What HF_ENDPOINT does to a process of its own."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+@contextmanager
+def serve_to(monkeypatch, *, cache) -> Iterator[Hub]:
+    """A hub of one's own for this process, with an empty cache."""
+    from huggingface_hub import constants
+
+    with serve() as hub:
+        set_endpoint(monkeypatch, hub.address)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", hub.token)
+        yield hub
+
+
 @contextmanager
 def serve() -> Iterator[Hub]:
     hub = Hub()

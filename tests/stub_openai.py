@@ -1,4 +1,4 @@
-"""A server that speaks enough of the OpenAI protocol to label, and misbehaves on demand."""
+"""Serves enough of the OpenAI protocol to label texts, and misbehaves on demand."""
 
 import json
 import threading
@@ -14,14 +14,16 @@ STYLES = ("casual", "formal")
 
 @dataclass
 class Stub:
-    """What the server was asked, and how it behaves.
+    """Keeps the requests of a server, and says how it behaves.
 
     Attributes:
-        behave: From the number of a request and its body to the name of what happens.
-        answer: From a text to its labels.
-        bodies: Of all requests, in order.
-        times: When each came, in seconds.
-        keys: The key that each came with.
+        behave: Maps the number of a request and its body to the name of a behaviour.
+        answer: Maps a text to its labels.
+        base_url: Address of the server.
+        bodies: Bodies of all requests, in order.
+        times: Time of each request, in seconds.
+        keys: Key of each request.
+        release: Set when the server stops, so that requests that hang end.
     """
 
     behave: Callable[[int, str], str]
@@ -38,7 +40,7 @@ class Stub:
 
 
 def true_labels(text: str) -> dict[str, Any]:
-    """What a model that follows the tests' rubric says: it can be told from the text alone."""
+    """Labels a text by the rubric of the tests; the labels follow from the text alone."""
     return {"complexity": 1 + len(text) % 5, "style": STYLES[len(text) % 2]}
 
 

@@ -1,6 +1,7 @@
 """The pages under docs/ do what they say, and every command says what it does."""
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import re
@@ -11,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from command_line import ROOT, run
 
 from subspace.cli.main import _make_parser, main
 
-ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 # Pages whose examples run: those of one row in this order, in one folder, as later ones use what
 # earlier ones made.
@@ -51,27 +52,41 @@ def project(tmp_path) -> Path:
     """A copy of the project to work in."""
     for name in ("configs", "data"):
         (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints/minilm").symlink_to(ROOT / "checkpoints/minilm")
     return tmp_path
 
 
 def run_block(block: Block, *, folder: Path) -> None:
-    result = subprocess.run(
-        {"python": [sys.executable, "-"], "sh": ["sh", "-eu"]}[block.kind],
-        input=block.code,
-        cwd=folder,
-        env={
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "OMP_NUM_THREADS": "1",
-            "HF_HUB_OFFLINE": "1",
-        },
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    assert result.returncode == 0, f"{block.code}\n{result.stderr[-2000:]}"
+    """Runs an example: Python and commands in this process, other lines of a shell in one."""
+    if block.kind == "python":
+        with contextlib.chdir(folder):
+            exec(compile(block.code, "example", "exec"), {})
+    elif re.search(r"\$\(|\$[A-Z]", block.code):
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        result = subprocess.run(
+            ["sh", "-eu"],
+            input=block.code,
+            cwd=folder,
+            env={**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"},
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        assert result.returncode == 0, f"{block.code}\n{result.stderr[-2000:]}"
+    else:
+        run_shell(block.code, folder=folder)
+
+
+def run_shell(code: str, *, folder: Path) -> None:
+    lines = iter(code.splitlines())
+    for line in lines:
+        written = re.fullmatch(r"cat > (\S+) <<'?END'?", line)
+        if written:
+            text = "\n".join(iter(lines.__next__, "END"))
+            (folder / written[1]).write_text(text + "\n", encoding="utf-8")
+        elif line:
+            program, *arguments = shlex.split(line)
+            assert program == "subspace", line
+            run(*arguments, cwd=folder)
 
 
 @pytest.mark.parametrize("pages", PAGES.values(), ids=PAGES)

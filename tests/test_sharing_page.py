@@ -1,14 +1,15 @@
 """What the page on sharing shows is what happens: every block of it runs, against a hub's stub."""
 
-import os
 import re
-import subprocess
-import sys
+import shlex
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from stub_hub import serve
+from stub_hub import serve_to
+
+from subspace.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "sharing.md").read_text(encoding="utf-8")
@@ -35,6 +36,19 @@ np.savez("seen.npz", whole=whole, mixed=mixed.encode_document(many))
 """
 
 
+def run_shell(code: str) -> None:
+    """Does what a shell would; `subspace` runs in this process, which has imported all it needs."""
+    lines = iter(code.splitlines())
+    for line in lines:
+        written = re.fullmatch(r"cat > (\S+) <<END", line)
+        if written:
+            Path(written[1]).write_text("\n".join(iter(lines.__next__, "END")), encoding="utf-8")
+        elif line:
+            program, *arguments = shlex.split(line)
+            assert program == "subspace", line
+            assert main(arguments) == 0, line
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory) -> Path:
     """A folder in which every block of the page has run, in the order of reading."""
@@ -43,26 +57,15 @@ def shared(tmp_path_factory) -> Path:
         (folder / name).symlink_to(ROOT / name)
     lines = (ROOT / "data/factorial/records.jsonl").read_text(encoding="utf-8").splitlines()
     (folder / "texts.jsonl").write_text("\n".join(lines[::100]) + "\n", encoding="utf-8")
-    with serve() as hub:
-        environment = {
-            **os.environ,
-            "HF_ENDPOINT": hub.address,
-            "HF_HOME": str(folder / "hf"),
-            "HF_TOKEN": hub.token,
-            "OMP_NUM_THREADS": "1",
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        }
-
-        def run(*command: str) -> None:
-            result = subprocess.run(
-                command, cwd=folder, env=environment, text=True, capture_output=True, check=False
-            )
-            assert result.returncode == 0, result.stderr[-3000:]
-
-        blocks = re.findall(r"```(sh|python)\n(.*?)```", PAGE, re.DOTALL)
-        run("sh", "-ec", "\n".join(code for language, code in blocks if language == "sh"))
-        python = "\n".join(code for language, code in blocks if language == "python")
-        run(sys.executable, "-c", python + CHECKS)
+    blocks = re.findall(r"```(sh|python)\n(.*?)```", PAGE, re.DOTALL)
+    shell = "\n".join(code for language, code in blocks if language == "sh")
+    python = "\n".join(code for language, code in blocks if language == "python")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the libraries that the page shows
+        patch.chdir(folder)
+        with serve_to(patch, cache=folder / "hf") as hub:
+            run_shell(shell)
+            exec(compile(python + CHECKS, "sharing.md", "exec"), {})
         assert hub.private == {"me/demo": True}
     return folder
 

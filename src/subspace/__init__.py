@@ -1,58 +1,62 @@
 """Text embeddings split into named blocks, searched with a weight per block.
 
-Three lines to a result::
+::
 
-    from subspace import Searcher
+    import subspace
 
-    searcher = Searcher.open("checkpoints/demo", "runs/demo/index")
-    hits = searcher.search("how do I prune roses", weights="topic=0.7,style=0.3")
+    records = subspace.read_records("my/texts.jsonl")
+    model = subspace.fit(records, encoder="minilm")
+    with subspace.Index.create("runs/index", model) as index:
+        index.add(records)
+        hits = index.search("growing tomatoes", weights={"topic": 1, "style": 0.5})
 
-Nothing here imports the trainer; training is `subspace fit --config ...`, or
-`subspace.training.module.SeparationModule` with `subspace.training.data_module.FactorData`.
+Names are imported when they are first used, so that `import subspace` is quick; nothing here
+imports the trainer unless a fit asks for it.
 """
 
-from subspace.blocks import BlockLayout
-from subspace.data.retrieval_sets import Document
-from subspace.encoder import Encoder, EncoderSpec
-from subspace.errors import SubspaceError
-from subspace.model import Checkpoint, load_checkpoint
-from subspace.model.projection import Projection
-from subspace.retrieval import (
-    PRESETS,
-    BlockIndex,
-    Decay,
-    FactoredBandit,
-    Hit,
-    Like,
-    Results,
-    Searcher,
-    UsageLog,
-    Use,
-    WeightBandit,
-    Weights,
-    create_engine,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "PRESETS",
-    "BlockIndex",
-    "BlockLayout",
-    "Checkpoint",
-    "Decay",
-    "Document",
-    "Encoder",
-    "EncoderSpec",
-    "FactoredBandit",
-    "Hit",
-    "Like",
-    "Projection",
-    "Results",
-    "Searcher",
-    "SubspaceError",
-    "UsageLog",
-    "Use",
-    "WeightBandit",
-    "Weights",
-    "create_engine",
-    "load_checkpoint",
-]
+if TYPE_CHECKING:
+    from subspace.blocks import BlockLayout as BlockLayout
+    from subspace.blocks import Blocks as Blocks
+    from subspace.data import Record as Record
+    from subspace.data import read_records as read_records
+    from subspace.errors import SubspaceError as SubspaceError
+    from subspace.evaluation import Report as Report
+    from subspace.evaluation import evaluate as evaluate
+    from subspace.fitting import BlockSpec as BlockSpec
+    from subspace.model import Model as Model
+    from subspace.model import load as load
+    from subspace.retrieval import Hit as Hit
+    from subspace.retrieval import Index as Index
+    from subspace.retrieval import Like as Like
+    from subspace.retrieval import Results as Results
+    from subspace.retrieval import Weights as Weights
+    from subspace.training import fit as fit
+
+_ROOMS = {
+    "blocks": ("BlockLayout", "Blocks"),
+    "data": ("Record", "read_records"),
+    "errors": ("SubspaceError",),
+    "evaluation": ("Report", "evaluate"),
+    "fitting": ("BlockSpec",),
+    "model": ("Model", "load"),
+    "retrieval": ("Hit", "Index", "Like", "Results", "Weights"),
+    "training": ("fit",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = sorted(_ROOM_OF)
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used."""
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module 'subspace' has no attribute '{name}'")
+    return getattr(import_module(f"subspace.{_ROOM_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

@@ -1,4 +1,4 @@
-"""BlockLayout: named, contiguous ranges of the output dimensions, one per factor."""
+"""BlockLayout: named, contiguous ranges of the output dimensions. Blocks: vectors with a layout."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from subspace.arrays import AnyFloats
+from subspace.arrays import AnyFloats, Vectors
 from subspace.errors import LayoutError
 
 if TYPE_CHECKING:
@@ -138,3 +138,32 @@ def unit(x: AnyFloats) -> AnyFloats:
 def unit_blocks(z: AnyFloats, *, layout: BlockLayout) -> AnyFloats:
     """Scales every block of `z` (..., dim) to unit length; zero blocks stay zero."""
     return np.concatenate([unit(block) for block in layout.split(z).values()], axis=-1)
+
+
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+class Blocks(Mapping[str, Vectors]):
+    """Vectors of N texts, split into blocks: a mapping from block names to arrays.
+
+    Attributes:
+        array: Float32 (N, layout.dim), block by block, each block of unit length.
+        layout: The blocks.
+    """
+
+    array: Vectors
+    layout: BlockLayout
+
+    def __getitem__(self, name: str) -> Vectors:
+        """One block of all texts (N, width), a view.
+
+        Raises:
+            LayoutError: There is no such block.
+        """
+        return self.array[:, self.layout.slice(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterates over the block names in layout order."""
+        return iter(self.layout)
+
+    def __len__(self) -> int:
+        """Number of blocks."""
+        return len(self.layout)

@@ -22,6 +22,14 @@ is a defect of this package and keeps its traceback.
 
 from collections.abc import Sequence
 
+# The name to install: `subspace` on PyPI is another project.
+DISTRIBUTION = "subspace-embeddings"
+
+
+def install_command(extra: str) -> str:
+    """The command that installs this package with an extra, for messages."""
+    return f"pip install '{DISTRIBUTION}[{extra}]'"
+
 
 class SubspaceError(Exception):
     """Base of all errors that the user of this package can mend."""

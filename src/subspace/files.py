@@ -1,14 +1,16 @@
-"""JSONL with every wrong line named: what records and retrieval sets are read through."""
+"""Files: written whole or not at all, hashed, and JSONL with every wrong line named."""
 
-import contextlib
 import gzip
+import hashlib
 import json
 import os
+import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from subspace.errors import ConfigError, RecordError
 
@@ -83,16 +85,16 @@ def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
     Raises:
         ConfigError: The file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    opened = gzip.open if path.suffix == ".gz" else open
+    lines = (json.dumps(value, ensure_ascii=False).encode() + b"\n" for value in values)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with opened(partial, "wt", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
-        os.replace(partial, path)
+        with whole_file(path) as stream:
+            if path.suffix == ".gz":
+                with gzip.GzipFile(path.stem, "wb", fileobj=stream) as packed:
+                    packed.writelines(lines)
+            else:
+                stream.writelines(lines)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {path}: {error}") from error
 
 
@@ -126,3 +128,77 @@ def _parse(raw: bytes, *, where: str, problems: Problems) -> Mapping[str, Any] |
         problems.add(where, f"must be a JSON object, got {type(value).__name__}")
         return None
     return value
+
+
+@contextmanager
+def whole_file(path: Path | str) -> Iterator[BinaryIO]:
+    """Opens a file that is there whole after the block, or is as it was if the block fails.
+
+    See `whole_files`, for several that go together.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    with whole_files(path) as (stream,):
+        yield stream
+
+
+@contextmanager
+def whole_files(*paths: Path | str) -> Iterator[tuple[BinaryIO, ...]]:
+    """Opens files that are there whole after the block, or are as they were if the block fails.
+
+    They are written beside under hidden names of this call's own, so that several processes may
+    write the same file, and renamed once all are on disk. Where there are several, the earlier
+    versions of all but the first are removed before that: a process killed between two renames
+    leaves files that are absent, never an old one beside a new one.
+
+    Args:
+        paths: Where the files are to be, in the order of their renaming; their folders must be
+            there.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    targets = [Path(path) for path in paths]
+    mark = uuid.uuid4().hex[:8]
+    partials = [path.with_name(f".{path.name}.{mark}.partial") for path in targets]
+    try:
+        with ExitStack() as opened:
+            streams = tuple(opened.enter_context(path.open("xb")) for path in partials)
+            yield streams
+            for stream in streams:
+                stream.flush()
+                os.fsync(stream.fileno())
+        for path in targets[1:]:
+            path.unlink(missing_ok=True)
+        for partial, path in zip(partials, targets, strict=True):
+            os.replace(partial, path)
+    finally:
+        for partial in partials:
+            with suppress(OSError):  # the error that led here says more
+                partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path | str, content: bytes) -> None:
+    """Writes a file: whole, or not at all.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    with whole_file(path) as stream:
+        stream.write(content)
+
+
+def sha256_file(path: Path | str) -> str:
+    """The sha256 of what a file holds, in hexadecimal digits.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_bytes(content: bytes) -> str:
+    """The sha256 of bytes, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()

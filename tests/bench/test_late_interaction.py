@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 
 from subspace.bench import late_interaction
-from subspace.bench.late_interaction import Bags, max_sim, pool_tokens
-from subspace.bench.readings import StoredSource
+from subspace.bench.late_interaction import MultiVectors, max_sim, pool_tokens
+from subspace.bench.readings import StoredVectors
 from subspace.blocks import unit
 from subspace.encoder import Encoder, EncoderSpec
 from subspace.encoder.cached_encoder import CachedEncoder
 
 
-def make_bags(counts: list[int], *, seed: int, dim: int = 6) -> Bags:
+def make_vectors(counts: list[int], *, seed: int, dim: int = 6) -> MultiVectors:
     rng = np.random.default_rng(seed)
     vectors = [unit(rng.normal(size=(n, dim)).astype(np.float32)) for n in counts]
-    return Bags.join(vectors)
+    return MultiVectors.join(vectors)
 
 
-def split(bags: Bags) -> list[np.ndarray]:
-    return np.split(bags.vectors, np.cumsum(bags.counts)[:-1])
+def split(items: MultiVectors) -> list[np.ndarray]:
+    return np.split(items.vectors, np.cumsum(items.counts)[:-1])
 
 
 @pytest.mark.parametrize("scores_at_once", [1, 30, 1 << 20])
@@ -26,7 +26,7 @@ def split(bags: Bags) -> list[np.ndarray]:
 @pytest.mark.parametrize("queries", [[1, 1, 1], [3, 1, 4]])
 def test_max_sim_is_the_double_loop(scores_at_once, best, queries, monkeypatch):
     monkeypatch.setattr(late_interaction, "_SCORES", scores_at_once)
-    asked, kept = make_bags(queries, seed=0), make_bags([2, 1, 5, 3], seed=1)
+    asked, kept = make_vectors(queries, seed=0), make_vectors([2, 1, 5, 3], seed=1)
     found = max_sim(asked, kept, best=best)
     assert found.shape == (3, 4)
     for row, query in enumerate(split(asked)):
@@ -39,9 +39,9 @@ def test_max_sim_is_the_double_loop(scores_at_once, best, queries, monkeypatch):
 
 
 def test_with_one_vector_each_it_is_the_cosine_and_with_more_it_is_not():
-    asked, kept = make_bags([1] * 4, seed=0), make_bags([1] * 5, seed=1)
+    asked, kept = make_vectors([1] * 4, seed=0), make_vectors([1] * 5, seed=1)
     np.testing.assert_allclose(max_sim(asked, kept), asked.vectors @ kept.vectors.T, atol=1e-6)
-    paired = Bags(kept.vectors[:4], np.array([2, 2]))
+    paired = MultiVectors(kept.vectors[:4], np.array([2, 2]))
     assert (max_sim(asked, paired) >= (asked.vectors @ kept.vectors[:4:2].T) - 1e-6).all()
     assert (max_sim(asked, paired) > (asked.vectors @ kept.vectors[:4:2].T) + 1e-3).any()
 
@@ -49,13 +49,13 @@ def test_with_one_vector_each_it_is_the_cosine_and_with_more_it_is_not():
 @pytest.mark.parametrize("counts", [[0, 3], [1, 1], [4]])
 def test_counts_that_do_not_fit_are_refused(counts):
     with pytest.raises(ValueError, match="do not fit 3 vectors"):
-        Bags(np.ones((3, 2), np.float32), np.array(counts))
+        MultiVectors(np.ones((3, 2), np.float32), np.array(counts))
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
 @pytest.mark.parametrize("tokens", [1, 2, 7, 40])
 def test_pooling_gives_every_factor_th_unit_vector(tokens, factor):
-    states = make_bags([tokens], seed=2).vectors
+    states = make_vectors([tokens], seed=2).vectors
     pooled = pool_tokens(states, factor=factor)
     assert pooled.shape == (max(1, tokens // factor), 6)
     assert pooled.dtype == np.float32
@@ -114,7 +114,7 @@ def test_the_mean_of_all_states_is_no_longer_the_text_vector_but_near_it():
     assert 0.8 < float(mean @ encoder.encode(text)[0]) < 0.9999
 
 
-def test_a_text_of_special_tokens_alone_keeps_them():
+def test_a_text_with_only_special_tokens_keeps_them():
     encoder = Encoder(EncoderSpec(model="minilm", device="cpu"))
     states = encoder.encode_tokens(["\u200b", "a dog"])  # a blank of no width: no token
     assert states[0].shape == (2, 384)
@@ -133,9 +133,9 @@ def test_a_word_that_the_tokenizer_does_not_know_is_text():
     assert [len(one) for one in states] == [2, 1]
 
 
-def test_what_token_vectors_leave_unread_is_said_of_them_and_of_no_other_text(tmp_path, caplog):
+def test_texts_that_were_cut_for_token_vectors_are_reported_once(tmp_path, caplog):
     encoder = CachedEncoder.open(EncoderSpec(model="minilm", max_length=8), root=tmp_path)
-    StoredSource(encoder).encode_tokens(["one two three " * 7])
+    StoredVectors(encoder).encode_tokens(["one two three " * 7])
     assert "1 texts are longer than the encoder's 8 tokens" in caplog.text
     caplog.clear()
     encoder.encode(["short"])

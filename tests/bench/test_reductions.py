@@ -17,7 +17,7 @@ from subspace.bench.reductions import (
 from subspace.blocks import BlockLayout, unit
 from subspace.errors import ConfigError
 
-LAYOUT = BlockLayout.from_widths({"topic": 6, "style": 3, "residual": 11})
+LAYOUT = BlockLayout.from_widths({"topic": 6, "style": 3, "complexity": 11})
 
 
 def make_vectors(count: int, dim: int = 12, *, seed: int = 0) -> np.ndarray:
@@ -56,7 +56,7 @@ def test_truncation_is_a_slice_of_unit_length(k):
 
 def test_blocks_are_cut_one_by_one():
     z, kept = make_vectors(9, LAYOUT.dim), divide_widths(LAYOUT, by=2)
-    assert kept.to_widths() == {"topic": 3, "style": 2, "residual": 6}
+    assert kept.to_widths() == {"topic": 3, "style": 2, "complexity": 6}
     found = truncate_blocks(z, layout=LAYOUT, kept=kept)
     assert found.shape == (9, kept.dim)
     for name, block in kept.split(found).items():

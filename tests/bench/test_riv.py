@@ -1,58 +1,58 @@
-"""The replay is the search it stands for, and what it writes can be read."""
+"""A replay is a search, a use and a log entry for each task; its tables can be read."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from models import model_of
 from worlds import turned
 
 from subspace.bench.replay import Fixed, replay
-from subspace.bench.riv import BANDIT, RELEVANCE, run_riv
+from subspace.bench.riv import run_riv
+from subspace.bench.riv_results import BANDIT, RELEVANCE
 from subspace.bench.riv_tables import riv_markdown, write_riv
-from subspace.bench.spaces import Space, Variant, make_variants, relevance_matrix
+from subspace.bench.spaces import Space, make_spaces
 from subspace.blocks import BlockLayout, unit_blocks
-from subspace.data.retrieval_sets import Document, RetrievalSet
+from subspace.cli import main
+from subspace.data.records import Record
+from subspace.encoder import Encoder, EncoderSpec
 from subspace.errors import ConfigError
-from subspace.model.projection import Projection
+from subspace.model import Model
 from subspace.retrieval import BlockIndex, UsageLog
 from subspace.retrieval.engines import NumpyEngine
+from subspace.retrieval.presets import PRESETS
 from subspace.retrieval.weights import Weights
 
 LAYOUT = BlockLayout.from_widths({"topic": 6, "style": 4})
 TASKS, DOCUMENTS = 24, 18
 
 
-def make_world(seed: int = 0) -> tuple[Variant, np.ndarray]:
+def make_world(seed: int = 0, *, layout: BlockLayout = LAYOUT) -> tuple[Space, np.ndarray]:
     rng = np.random.default_rng(seed)
-    z = rng.normal(size=(TASKS + DOCUMENTS, LAYOUT.dim)).astype(np.float32)
-    z = unit_blocks(z, layout=LAYOUT)
-    space = Space(documents=z[:DOCUMENTS], queries=z[DOCUMENTS:])
+    z = rng.normal(size=(TASKS + DOCUMENTS, layout.dim)).astype(np.float32)
+    z = unit_blocks(z, layout=layout)
+    scales = {name: 2.0**number for number, name in enumerate(layout)}
     relevant = np.zeros((TASKS, DOCUMENTS), dtype=bool)
     relevant[np.arange(TASKS), rng.integers(0, DOCUMENTS, TASKS)] = True
-    return Variant("world", LAYOUT, (space,), np.zeros(TASKS, dtype=np.int64)), relevant
+    return Space("world", layout, z[:DOCUMENTS], z[DOCUMENTS:], scales), relevant
 
 
 @pytest.mark.parametrize("scope", ["block", "item"])
 def test_a_replay_is_searching_using_and_logging_one_by_one(scope, tmp_path):
-    variant, relevant = make_world()
+    space, relevant = make_world()
     weights = Weights.make(layout=LAYOUT, preset="balanced")
     order = np.random.default_rng(1).permutation(TASKS)
-    run = replay(
-        variant,
-        relevant=relevant,
-        order=order,
-        policy=Fixed(weights),
-        scope=scope,
-    )
+    run = replay(space, relevant=relevant, order=order, policy=Fixed(weights), scope=scope)
     engine = NumpyEngine(layout=LAYOUT, projection_digest="0")
-    documents = [Document(id=str(n), text="text") for n in range(DOCUMENTS)]
-    engine.upsert(documents, variant.spaces[0].documents)
+    engine.upsert([Record(id=str(n), text="text") for n in range(DOCUMENTS)], space.documents)
     ever: set[str] = set()
     with UsageLog.open(tmp_path / "usage.db", clock="steps") as log:
         index = BlockIndex(engine, usage=log)
         for step, task in enumerate(order):
-            query = variant.spaces[0].queries[task]
-            hits = index.search(query, weights=weights, scope=scope, k=5)
+            scaled = weights.scaled(space.scales)
+            hits = index.search(space.queries[task], weights=scaled, scope=scope, k=5)
             success = {hit.id: float(relevant[task, int(hit.id)]) for hit in hits}
             assert run.hit[task] == any(success.values())
             gains = [success[hit.id] / np.log2(rank + 2) for rank, hit in enumerate(hits)]
@@ -63,11 +63,11 @@ def test_a_replay_is_searching_using_and_logging_one_by_one(scope, tmp_path):
 
 
 def test_what_was_used_changes_what_comes_after_and_relevance_alone_does_not():
-    variant, relevant = make_world()
+    space, relevant = make_world()
     order = np.arange(TASKS)
 
     def ranks(order: np.ndarray, weights: Weights) -> np.ndarray:
-        run = replay(variant, relevant=relevant, order=order, policy=Fixed(weights), scope="block")
+        run = replay(space, relevant=relevant, order=order, policy=Fixed(weights), scope="block")
         return run.reciprocal_rank
 
     alone, mixed = Weights.equal(LAYOUT), Weights.make(layout=LAYOUT, preset="balanced")
@@ -75,60 +75,61 @@ def test_what_was_used_changes_what_comes_after_and_relevance_alone_does_not():
     assert (ranks(order, mixed) != ranks(order[::-1], mixed)).any()
 
 
-def test_the_learned_block_never_saw_the_tasks_that_are_searched_in_it():
-    """With judgements of a fold changed, the vectors of that fold stay; the others change."""
+def test_the_scales_of_a_space_change_its_rankings():
+    space, relevant = make_world()
+
+    def ranks(space: Space) -> np.ndarray:
+        policy = Fixed(Weights.equal(LAYOUT))
+        order = np.arange(TASKS)
+        run = replay(space, relevant=relevant, order=order, policy=policy, scope="block")
+        return run.reciprocal_rank
+
+    assert (ranks(space) != ranks(replace(space, scales=dict.fromkeys(LAYOUT, 1.0)))).any()
+
+
+@pytest.fixture(scope="module")
+def model(tiny_qwen) -> Model:
+    """Blocks of two layers, with a matrix of their own for queries."""
+    encoder = Encoder(EncoderSpec(model=str(tiny_qwen), layers=(1, 2), device="cpu"))
+    plain = model_of(encoder, widths=LAYOUT.to_widths())
+    spreads = {"topic": 0.2, "style": 0.1}
+    return replace(plain, projection=turned(plain.projection)[0], score_spreads=spreads)
+
+
+def test_spaces_are_the_last_layer_and_all_blocks_of_the_model(model):
     rng = np.random.default_rng(0)
-    documents = rng.normal(size=(DOCUMENTS, 12)).astype(np.float32)
-    queries = rng.normal(size=(TASKS, 12)).astype(np.float32)
-    _, relevant = make_world()
-    projection = Projection(
-        weight=rng.normal(size=(LAYOUT.dim, 12)).astype(np.float32),
-        mean=np.zeros(12, np.float32),
-        layout=LAYOUT,
-    )
-    settings = {"projection": projection, "raw": slice(4, 12), "folds": 3, "seed": 0}
-    before = make_variants(documents=documents, queries=queries, relevant=relevant, **settings)[-1]
-    changed = relevant.copy()
-    changed[before.fold == 0] = np.roll(relevant[before.fold == 0], 1, axis=1)
-    after = make_variants(documents=documents, queries=queries, relevant=changed, **settings)[-1]
-    assert (before.fold == after.fold).all()
-    np.testing.assert_array_equal(before.spaces[0].queries, after.spaces[0].queries)
-    assert not np.allclose(before.spaces[1].queries, after.spaces[1].queries)
-    assert before.layout.names == ("topic", "style", "match")
+    documents = rng.normal(size=(DOCUMENTS, 64)).astype(np.float32)
+    queries = rng.normal(size=(TASKS, 64)).astype(np.float32)
+    raw, blocks = make_spaces(documents=documents, queries=queries, model=model)
+    cosines = raw.queries @ raw.documents.T
+    x, y = queries[0, 32:], documents[3, 32:]
+    wanted = x @ y / np.linalg.norm(x) / np.linalg.norm(y)
+    assert cosines[0, 3] == pytest.approx(wanted, abs=1e-6)
+    assert (raw.layout.dim, raw.scales) == (32, {"whole": 1.0})
+    assert (blocks.layout, blocks.scales) == (LAYOUT, {"topic": 1.0, "style": 2.0})
+    np.testing.assert_array_equal(blocks.documents, model.projection(documents))
+    np.testing.assert_array_equal(blocks.queries, model.projection.queries(queries))
+    assert not np.allclose(blocks.queries, model.projection(queries))
 
 
-@pytest.mark.parametrize("folds", [1, -1, TASKS + 1])
-def test_folds_that_cannot_be_are_refused(folds):
-    _, relevant = make_world()
-    x = np.ones((TASKS, 3), np.float32)
-    projection = Projection(
-        weight=np.ones((LAYOUT.dim, 3), np.float32), mean=np.zeros(3, np.float32), layout=LAYOUT
-    )
-    with pytest.raises(ConfigError, match="folds must be 0 or between 2 and 24"):
-        make_variants(
-            documents=x,
-            queries=x,
-            relevant=relevant,
-            projection=projection,
-            raw=slice(0, 3),
-            folds=folds,
-            seed=0,
-        )
-
-
-def test_a_task_without_a_relevant_document_is_named():
-    data = RetrievalSet(
-        documents=(Document(id="d", text="text"),), queries={"q": "text"}, relevance={}
-    )
-    with pytest.raises(ConfigError, match="query 'q' has no relevant document"):
-        relevance_matrix(data)
+def test_every_block_alone_is_a_policy_however_little_its_scores_vary():
+    """The documents are all alike in the second block."""
+    space, relevant = make_world()
+    documents = space.documents.copy()
+    documents[:, LAYOUT.slice("style")] = documents[:1, LAYOUT.slice("style")]
+    bench = run_riv([replace(space, documents=documents)], relevant=relevant, orders=1)
+    alone = {row.policy for row in bench.relevance("world")}
+    assert alone == {RELEVANCE, f"{RELEVANCE}/topic", f"{RELEVANCE}/style"}
+    fixed = {row.policy for row in bench.fixed("world")}
+    assert fixed == {f"{name}{end}" for name in PRESETS for end in ("", "/topic", "/style")}
+    assert set(bench.find("world", BANDIT).arms) <= fixed
 
 
 def test_the_bench_is_written_for_people_and_machines_and_is_the_same_again(tmp_path):
-    variant, relevant = make_world()
+    space, relevant = make_world(layout=BlockLayout(("whole",), (8,)))
     pages = []
     for name in ("one", "two"):
-        bench = run_riv([variant], relevant=relevant, orders=2, seed=3)
+        bench = run_riv([space], relevant=relevant, orders=2, seed=3, notes=("mind this",))
         (tmp_path / name).mkdir()
         write_riv(bench, folder=tmp_path / name)
         files = [tmp_path / name / f"riv.{kind}" for kind in ("json", "md", "png")]
@@ -136,7 +137,10 @@ def test_the_bench_is_written_for_people_and_machines_and_is_the_same_again(tmp_
     assert pages[0] == pages[1]
     written = json.loads(pages[0][0])
     assert (written["tasks"], written["documents"], written["orders"]) == (TASKS, DOCUMENTS, 2)
-    assert "| balanced |" in riv_markdown(bench)
+    assert {row["space"] for row in written["rows"]} == {"world"}
+    page = riv_markdown(bench)
+    assert all(f"| {name} |" in page for name in ("balanced", RELEVANCE))
+    assert "**Note:** mind this." in page
     assert pages[0][2].startswith(b"\x89PNG")
     low, high = bench.find("world", "balanced").interval()
     assert low < bench.find("world", "balanced").ndcg < high
@@ -144,29 +148,35 @@ def test_the_bench_is_written_for_people_and_machines_and_is_the_same_again(tmp_
     assert bench.find("world", RELEVANCE).ndcg > 0
 
 
-def test_no_order_is_refused():
-    variant, relevant = make_world()
-    with pytest.raises(ConfigError, match="orders must be 1 or more"):
-        run_riv([variant], relevant=relevant, orders=0)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"orders": 0}, "orders must be 1 or more"), ({"half_life": 0}, "half-life must be above 0")],
+)
+def test_options_out_of_range_are_refused(options, message):
+    space, relevant = make_world()
+    with pytest.raises(ConfigError, match=message):
+        run_riv([space], relevant=relevant, **options)
 
 
-@pytest.mark.parametrize("names", [("topic", "style"), ("match", "answer")])
-def test_queries_are_projected_as_queries_and_a_block_of_that_name_may_be_there(names):
-    rng = np.random.default_rng(0)
-    documents = rng.normal(size=(DOCUMENTS, 12)).astype(np.float32)
-    queries = rng.normal(size=(TASKS, 12)).astype(np.float32)
-    _, relevant = make_world()
-    plain = Projection(
-        weight=rng.normal(size=(LAYOUT.dim, 12)).astype(np.float32),
-        mean=rng.normal(size=12).astype(np.float32),
-        layout=BlockLayout(names, LAYOUT.widths),
-    )
-    projection, _ = turned(plain)
-    _, blocks, learned = make_variants(
-        documents=documents, queries=queries, relevant=relevant,
-        projection=projection, raw=slice(0, 12), folds=3, seed=0,
-    )  # fmt: skip
-    np.testing.assert_array_equal(blocks.spaces[0].queries, projection.queries(queries))
-    assert not np.allclose(blocks.spaces[0].queries, projection(queries))
-    assert learned.layout.names[:2] == names
-    assert len(set(learned.layout.names)) == 3
+def test_the_command_writes_what_it_prints(model, tmp_path, capsys):
+    model.save(tmp_path / "checkpoint")
+    write_set(tmp_path / "data")
+    paths = {"checkpoint": "checkpoint", "data": "data", "store": "store", "output": "out"}
+    given = [part for k, v in paths.items() for part in (f"--{k}", str(tmp_path / v))]
+    assert main(["bench", "riv", *given, "--orders", "1", "--until", " Then"]) == 0
+    page = (tmp_path / "out" / "riv.md").read_text()
+    assert capsys.readouterr().out.startswith(page)
+    assert "## raw embedding" in page
+    assert "relevance alone/style" in page
+    assert main(["bench", "riv", *given, "--orders", "0"]) == 2
+    assert "--orders must be 1 or more" in capsys.readouterr().err
+
+
+def write_set(folder: Path) -> None:
+    """Six documents, and a task for each."""
+    folder.mkdir()
+    names = ("cats", "trains", "bread", "rain", "glass", "maps")
+    for file, text in (("corpus", "all about {}. Then more."), ("queries", "{}?")):
+        lines = [json.dumps({"_id": name, "text": text.format(name)}) for name in names]
+        (folder / f"{file}.jsonl").write_text("\n".join(lines))
+    (folder / "qrels.tsv").write_text("\n".join(f"{name}\t{name}\t1" for name in names))

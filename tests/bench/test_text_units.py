@@ -14,11 +14,12 @@ from subspace.bench.text_units import (
     whole,
     windows,
 )
-from subspace.data.retrieval_sets import Document, read_documents
+from subspace.data.records import Record
+from subspace.data.retrieval_sets import read_documents
 from subspace.errors import ConfigError
 
 BODY = "Dr. Ada paid 3.50 for it. She left at noon! Did she? Yes. Nobody saw her."
-TITLED = Document(id="a", text=f"The end. {BODY}", title="The end")
+TITLED = Record(id="a", text=f"The end. {BODY}", title="The end")
 CUTS = [whole, sentences, paragraphs, title, first_sentence, first_paragraph]
 
 
@@ -51,7 +52,7 @@ def test_a_document_is_read_up_to_four_ends():
 
 def test_blank_lines_separate_paragraphs_where_there_are_any():
     text = "One. Two.\nStill one.\n\nThree.\n \n\nFour. Five. Six. Seven."
-    assert paragraphs(Document(id="a", text=text)) == [
+    assert paragraphs(Record(id="a", text=text)) == [
         "One. Two. Still one.",
         "Three.",
         "Four. Five. Six. Seven.",
@@ -59,14 +60,14 @@ def test_blank_lines_separate_paragraphs_where_there_are_any():
 
 
 def test_without_a_title_the_first_sentence_stands_for_it():
-    document = Document(id="a", text=BODY)
+    document = Record(id="a", text=BODY)
     assert title(document) == first_sentence(document) == ["Dr. Ada paid 3.50 for it."]
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 30, 31])
 def test_windows_are_of_one_length_overlap_and_leave_nothing_out(count):
     words = [f"w{n}" for n in range(count)]
-    pieces = [piece.split() for piece in windows(Document(id="a", text=" ".join(words)), words=8)]
+    pieces = [piece.split() for piece in windows(Record(id="a", text=" ".join(words)), words=8)]
     assert all(len(piece) == min(8, count) for piece in pieces)
     starts = [words.index(piece[0]) for piece in pieces]
     assert starts[0] == 0
@@ -80,10 +81,10 @@ def test_windows_are_of_one_length_overlap_and_leave_nothing_out(count):
 @pytest.mark.parametrize(
     "document",
     [
-        Document(id="a", text="...!? --"),
-        Document(id="a", text="Title", title="Title"),
-        Document(id="a", text="Title. ?!", title="Title"),
-        Document(id="a", text="?!\n\n...\n\n--"),
+        Record(id="a", text="...!? --"),
+        Record(id="a", text="Title", title="Title"),
+        Record(id="a", text="Title. ?!", title="Title"),
+        Record(id="a", text="?!\n\n...\n\n--"),
     ],
 )
 def test_a_document_without_sentences_is_a_unit_as_it_stands(cut, document):
@@ -93,15 +94,15 @@ def test_a_document_without_sentences_is_a_unit_as_it_stands(cut, document):
 
 
 def test_pieces_that_say_nothing_are_no_units():
-    assert sentences(Document(id="a", text="Yes. *** ... No.")) in (
+    assert sentences(Record(id="a", text="Yes. *** ... No.")) in (
         ["Yes.", "No."],
         ["Yes.", "*** ... No."],
     )
-    assert paragraphs(Document(id="a", text="Yes.\n\n***\n\nNo.")) == ["Yes.", "No."]
+    assert paragraphs(Record(id="a", text="Yes.\n\n***\n\nNo.")) == ["Yes.", "No."]
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentencex", None)
-    with pytest.raises(ConfigError, match=r"pip install 'subspace\[protocols\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'subspace-embeddings\[protocols\]'"):
         sentences(TITLED)
     assert whole(TITLED) == [TITLED.text]

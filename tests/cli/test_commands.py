@@ -9,58 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from test_stored_pairs import write_set
+from command_line import ROOT, run, tiny
 
-from subspace.model import load_checkpoint
-from subspace.model.projection import digest_projection
+from subspace.model import load
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-ENVIRONMENT = {
-    **os.environ,
-    "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": "1",
-    "PYTHONWARNINGS": "default",
-}
-
-
-def run(*arguments: str | Path, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [sys.executable, "-m", "subspace", *map(str, arguments)],
-        cwd=cwd,
-        env=ENVIRONMENT,
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    assert result.returncode == expect, result.stderr[-3000:]
-    return result
-
-
-def tiny(labelled_folder: Path, tiny_qwen: Path) -> list[str]:
-    """What makes any shipped configuration run in seconds, on a tiny real encoder."""
-    return [
-        f"--data.sources=[{labelled_folder}]",
-        f"--data.encoder.model={tiny_qwen}",
-        "--data.encoder.revision=null",
-        "--data.encoder.layers=[1,2]",
-        "--data.encoder.max_length=64",
-        "--model.blocks={topic: 6, style: 4, complexity: 4, specificity: 4}",
-        "--model.closed_form.ranks=null",
-        "--model.closed_form.reads=null",
-        "--data.steps_per_epoch=3",
-        "--data.batch_size=32",
-        "--trainer.max_epochs=2",
-        "--trainer.accelerator=cpu",
-    ]
+BLOCKS = {"topic": 6, "style": 4, "complexity": 4, "specificity": 4}
 
 
 @pytest.fixture(scope="module")
 def trained(labelled_folder, tiny_qwen, tmp_path_factory) -> Path:
     """A folder in which a checkpoint and an index were made by the command line."""
     folder = tmp_path_factory.mktemp("trained")
-    config = ROOT / "configs" / "demo.yaml"
-    run("fit", "--config", config, *tiny(labelled_folder, tiny_qwen), cwd=folder)
+    given = tiny(labelled_folder, tiny_qwen)
+    run("fit", "--config", ROOT / "configs" / "demo.yaml", *given, cwd=folder)
+    run("fit", "--config", ROOT / "configs" / "sgd.yaml", *given, cwd=folder)
     source = next(iter(sorted(labelled_folder.iterdir()))) / "records.jsonl"
     (folder / "texts.jsonl").write_bytes(source.read_bytes())
     run(
@@ -72,30 +35,24 @@ def trained(labelled_folder, tiny_qwen, tmp_path_factory) -> Path:
 
 
 # Files that are added to another one, and to which.
-OVERLAYS = {"wandb": "demo", "tensorboard": "demo", "pairs": "real"}
+OVERLAYS = {"wandb": "sgd", "tensorboard": "sgd"}
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_every_shipped_configuration_trains(config, labelled_folder, tiny_qwen, tmp_path):
-    blocks = {"topic": 6, "style": 4, "complexity": 4, "specificity": 4}
-    options = tiny(labelled_folder, tiny_qwen)
+def test_every_shipped_configuration_fits(config, labelled_folder, tiny_qwen, tmp_path):
     configs = [config]
     if config.stem in OVERLAYS:
         configs.insert(0, config.with_stem(OVERLAYS[config.stem]))
-    if config.stem == "pairs":
-        blocks |= {"match": 4, "answer": 4}
-        options.append(f"--model.blocks={json.dumps(blocks)}")
-        options.append(f"--data.pairs=[{write_set(tmp_path / 'asked')}]")
-        options.append("--data.encoder.query_prompt=ask: ")  # its own fills the 64 tokens
     named = [argument for path in configs for argument in ("--config", path)]
-    run("fit", *named, *options, cwd=tmp_path)
+    run("fit", *named, *tiny(labelled_folder, tiny_qwen), cwd=tmp_path)
 
     settings = [yaml.safe_load(path.read_text()) for path in configs]
     folder = tmp_path / next(each["output"] for each in reversed(settings) if "output" in each)
-    manifest = json.loads((folder / "config.json").read_text())
-    assert manifest["blocks"] == blocks
-    assert (folder / "last.ckpt").is_file()
-    assert (folder / "training.yaml").is_file()
+    model = load(folder)
+    assert model.layout.to_widths() == BLOCKS
+    assert model.heads
+    trained = model.recipe["solver"] == "sgd"
+    assert (folder / "last.ckpt").is_file() == trained
     runs = list(tmp_path.glob("runs/wandb/offline-run-*"))
     assert bool(runs) == (config.stem == "wandb"), (
         "W&B writes only where it is asked for, and only offline"
@@ -103,8 +60,8 @@ def test_every_shipped_configuration_trains(config, labelled_folder, tiny_qwen, 
 
 
 def test_validate_and_test_read_the_file_to_resume_from(trained, labelled_folder, tiny_qwen):
-    settings = ["--config", ROOT / "configs" / "demo.yaml", *tiny(labelled_folder, tiny_qwen)]
-    checkpoint = ["--ckpt_path", "checkpoints/demo/last.ckpt"]
+    settings = ["--config", ROOT / "configs" / "sgd.yaml", *tiny(labelled_folder, tiny_qwen)]
+    checkpoint = ["--ckpt_path", "checkpoints/sgd/last.ckpt"]
     assert "val/loss" in run("validate", *settings, *checkpoint, cwd=trained).stdout
     assert "test/loss" in run("test", *settings, *checkpoint, cwd=trained).stdout
 
@@ -127,7 +84,7 @@ def test_validate_and_test_read_the_file_to_resume_from(trained, labelled_folder
     ids=["none", "no best", "no last", "no checkpoint", "other blocks"],
 )
 def test_what_cannot_be_scored_is_refused(extra, message, trained, labelled_folder, tiny_qwen):
-    settings = ["--config", ROOT / "configs" / "demo.yaml", *tiny(labelled_folder, tiny_qwen)]
+    settings = ["--config", ROOT / "configs" / "sgd.yaml", *tiny(labelled_folder, tiny_qwen)]
     result = run("validate", *settings, *extra, cwd=trained, expect=2)
     assert message in result.stderr
     assert "Traceback" not in result.stderr
@@ -135,22 +92,19 @@ def test_what_cannot_be_scored_is_refused(extra, message, trained, labelled_fold
 
 
 def test_the_best_checkpoint_of_a_run_can_be_named_so(trained, labelled_folder, tiny_qwen):
-    settings = ["--config", ROOT / "configs" / "demo.yaml", *tiny(labelled_folder, tiny_qwen)]
+    settings = ["--config", ROOT / "configs" / "sgd.yaml", *tiny(labelled_folder, tiny_qwen)]
     assert "val/loss" in run("validate", *settings, "--ckpt_path", "best", cwd=trained).stdout
 
 
-def test_the_closed_form_needs_no_step(labelled_folder, tiny_qwen, tmp_path):
-    config = ROOT / "configs" / "demo.yaml"
-    arguments = [*tiny(labelled_folder, tiny_qwen), "--model.solver=closed_form"]
-    run("fit", "--config", config, *arguments, cwd=tmp_path)
-    manifest = json.loads((tmp_path / "checkpoints/demo/config.json").read_text())
-    assert manifest["training"]["solver"] == "closed_form"
-    assert manifest["training"]["step"] == 0
+def test_the_closed_form_needs_no_trainer(trained):
+    recipe = load(trained / "checkpoints/demo").recipe
+    assert (recipe["solver"], recipe["steps"]) == ("closed_form", 0)
+    assert not (trained / "checkpoints/demo/last.ckpt").exists()
 
 
 def test_embed_writes_blocks_ids_and_layout_alike_from_both_forms(trained):
     found = {}
-    for form in ("checkpoints/demo", "checkpoints/demo/best.ckpt"):
+    for form in ("checkpoints/sgd", "checkpoints/sgd/best.ckpt"):
         run(
             *("embed", "--checkpoint", form, "--input", "texts.jsonl", "--output", "out.npz"),
             cwd=trained,
@@ -179,11 +133,12 @@ def test_probe_writes_the_report(trained, labelled_folder):
     assert report["blocks"] == ["topic", "style", "complexity", "specificity"]
     assert report["readings"]
     models = {matrix["model"] for matrix in report["matrices"]}
-    assert {"in-corpus", "closed form", "random rotation", "PCA"} <= models
-    assert report["about"]["checkpoint"]["training"]["closed_form"]["guard"] == 0.9999
-    projection = load_checkpoint(trained / "checkpoints/demo").projection
-    assert report["about"]["projection"] == digest_projection(projection)
+    assert {"in-corpus", "random rotation", "PCA"} <= models
+    assert {row["factor"] for row in report["steering"]} == set(report["blocks"])
+    projection = load(trained / "checkpoints/demo").projection
+    assert report["about"]["projection"] == projection.digest
     assert "| topic |" in out
+    assert "| complexity | toward | blocks |" in out
     assert (trained / "report/separation.md").is_file()
     assert (trained / "report/separation.html").read_text().startswith("<!doctype html>")
     assert (trained / "report/separation.png").read_bytes().startswith(b"\x89PNG")
@@ -215,7 +170,7 @@ def search(cwd: Path, *arguments: str) -> dict:
 def test_search_prints_parts_that_sum_to_the_score(trained):
     found = search(trained, "--query", "how to cook a stew", "-k", "7")
     blocks = ["topic", "style", "complexity", "specificity"]
-    assert found["weights"]["relevance"] == dict.fromkeys(blocks, 0.25)
+    assert found["weights"]["relevance"] == dict.fromkeys(blocks, 0.0) | {"topic": 1.0}
     assert found["weights"]["recency"] == dict.fromkeys(blocks, 0.0)
     assert len(found["hits"]) == 7
     for hit in found["hits"]:
@@ -290,7 +245,15 @@ def test_a_query_can_be_an_item_a_composition_or_a_file_of_texts(trained):
     item = everything[0]["id"]
     like = search(trained, "--like", item)
     assert item not in [hit["id"] for hit in like["hits"]]
-    composed = search(trained, "--compose", "topic=stew", "--compose", f"style=@{item}")
+    composed = search(
+        trained,
+        "--compose",
+        "topic=stew",
+        "--compose",
+        f"style=@{item}",
+        "--weights",
+        "topic=1,style=1",
+    )
     assert set(composed["hits"][0]["parts"]["complexity"].values()) == {0}
     lines = [{"id": "q1", "text": "stew"}, {"id": "q2", "text": "goal"}]
     (trained / "queries.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -316,7 +279,7 @@ def test_index_says_how_much_scores_vary(trained):
         *("--output", "index-again", "--dtype", "float16"),
         cwd=trained,
     ).stdout
-    assert "spread of scores among" in out
+    assert "standard deviation of scores among" in out
     assert "topic" in out
 
 
@@ -424,8 +387,8 @@ def test_index_says_how_much_recency_and_importance_vary(output, trained):
         *("--output", output, "--usage", "varies.db"),
         cwd=trained,
     ).stdout
-    assert "spread of recency among the texts: topic" in out
-    assert "importance hardly varies (below 0.1) in:" in out
+    assert "standard deviation of recency among the texts: topic" in out
+    assert "standard deviation of importance among the texts: topic" in out
     wrong = run(
         *("index", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl"),
         *("--output", "never", "--usage", "nowhere.db"),
@@ -537,7 +500,7 @@ def test_an_output_that_cannot_be_is_one_sentence_before_any_work(
     reading = ["--checkpoint", "checkpoints/demo", "--input", "texts.jsonl", "--store", "untouched"]
     arguments = {
         "fit": [
-            *("--config", ROOT / "configs" / "demo.yaml", *tiny(labelled_folder, tiny_qwen)),
+            *("--config", ROOT / "configs" / "sgd.yaml", *tiny(labelled_folder, tiny_qwen)),
             "--data.store=untouched",
         ],
         "index": reading,
@@ -556,7 +519,7 @@ def test_an_output_that_is_a_file_is_one_sentence_before_any_work(
 ):
     arguments = {
         "probe": ["--checkpoint", "checkpoints/demo", "--data", labelled_folder],
-        "fit": ["--config", ROOT / "configs" / "demo.yaml", *tiny(labelled_folder, tiny_qwen)],
+        "fit": ["--config", ROOT / "configs" / "sgd.yaml", *tiny(labelled_folder, tiny_qwen)],
     }
     result = run(command, *arguments[command], "--output", "texts.jsonl", cwd=trained, expect=2)
     assert "--output: cannot write to texts.jsonl" in result.stderr
@@ -614,7 +577,7 @@ def test_the_reading_side_imports_no_trainer(trained, command):
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=trained,
-        env=ENVIRONMENT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         text=True,
         capture_output=True,
         check=False,
@@ -630,36 +593,3 @@ def test_help_is_there_for_every_command(command, tmp_path):
     out = run(*([command] if command else []), "--help", cwd=tmp_path).stdout
     assert "usage: subspace" in out
     assert "example: subspace" in out or "subspace fit --config" in out
-
-
-def test_pairs_in_every_command_that_reads_a_checkpoint(labelled_folder, tiny_qwen, tmp_path):
-    """Trained by steps, with blocks for pairs: probed, searched and benched on what it knows."""
-    write_set(tmp_path / "asked")
-    config = ROOT / "configs" / "demo.yaml"
-    fitted = run(
-        *("fit", "--config", config, *tiny(labelled_folder, tiny_qwen), "--data.pairs=[asked]"),
-        *("--model.blocks={topic: 6, style: 4, match: 4, answer: 4}", "--output=K"),
-        "--data.encoder.query_prompt=query: ",
-        cwd=tmp_path,
-    )
-    assert "learned from 6 queries and 12 pairs of 'asked'" in fitted.stdout
-    assert "warning: 6 queries are few" in fitted.stdout
-    assert "next: subspace index --checkpoint K " in fitted.stdout
-    options = ("--checkpoint", "K", "--data", "asked", "--output")
-    riv = run("bench", "riv", *options, "riv", "--folds=0", "--orders=1", cwd=tmp_path)
-    assert "6 of 8 queries of 'asked' are left out: they were learned from" in riv.stderr
-    names = "single-vector,factored-only-match,factored-only-answer"
-    run("bench", "protocols", *options, "protocols", "--protocols", names, cwd=tmp_path)
-    written = json.loads((tmp_path / "protocols" / "protocols.json").read_text())
-    assert written["queries"] == 2
-    for name, page in (("protocols", "protocols.md"), ("riv", "riv.md")):
-        assert (
-            "**Note:** 6 of 8 queries of 'asked' are left out"
-            in (tmp_path / name / page).read_text()
-        )
-    probed = run(
-        *("probe", "--checkpoint", "K", "--data", labelled_folder, "asked", "--output", "report"),
-        cwd=tmp_path,
-    )
-    assert "6 of 8 queries of 'asked' are left out" in probed.stdout + probed.stderr
-    assert "of the 3 sources" not in probed.stdout

@@ -1,19 +1,18 @@
 """`subspace export`: what is wrong is one sentence, said before anything is written."""
 
-from dataclasses import replace
-
 import pytest
-from test_checkpoint import make_checkpoint
+from models import assert_equal, make_model, model_of
+from stub_hub import serve_to
 
 from subspace.cli import main
 from subspace.encoder import Encoder, EncoderSpec
-from subspace.model import load_checkpoint
+from subspace.model import load
 
 
 @pytest.fixture
 def saved(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    make_checkpoint().save("saved")
+    make_model().save("saved")
     return tmp_path
 
 
@@ -24,7 +23,7 @@ def export(*arguments: str) -> int:
 def test_a_folder_gets_checkpoint_and_card(saved, capsys):
     assert export("--to", "folder", "out") == 0
     assert "checkpoint -> out" in capsys.readouterr().out
-    assert load_checkpoint("out").manifest() == make_checkpoint().manifest()
+    assert_equal(load("out"), make_model())
     assert (saved / "out" / "README.md").is_file()
 
 
@@ -34,7 +33,7 @@ def test_the_working_directory_is_named_in_its_card(saved, monkeypatch):
     assert main(["export", "--checkpoint", "../saved", "--to", "folder", "."]) == 0
     card = (saved / "mine" / "README.md").read_text()
     assert "\n# mine\n" in card
-    assert 'load_checkpoint("mine")' in card
+    assert 'subspace.load("mine")' in card
 
 
 def test_the_working_directory_is_refused_before_any_work(saved, monkeypatch, capsys):
@@ -47,21 +46,22 @@ def test_the_working_directory_is_refused_before_any_work(saved, monkeypatch, ca
 
 
 def test_the_library_gets_the_chosen_blocks(saved, tiny_qwen, capsys):
-    encoder = Encoder(EncoderSpec(model=str(tiny_qwen)))
-    weight = make_checkpoint().projection.weight.repeat(8, axis=1)
-    projection = replace(make_checkpoint().projection, weight=weight, mean=weight[0] * 0)
-    replace(
-        make_checkpoint(),
-        projection=projection,
-        fingerprint=encoder.fingerprint,
-        encoder_model=str(tiny_qwen),
-    ).save("saved")
+    model_of(Encoder(EncoderSpec(model=str(tiny_qwen)))).save("saved")
     options = ("--weights", "topic=1,style=2", "--dims", "topic=2", "--encoder", str(tiny_qwen))
     assert export("--to", "sentence-transformers", "out", *options) == 0
     assert "4 dimensions (style 2, topic 2) -> out" in capsys.readouterr().out
     assert (saved / "out" / "modules.json").is_file()
     card = (saved / "out" / "README.md").read_text()
     assert "| style | 2 |\n| topic | 2 |\n" in card
+
+
+def test_the_hub_gets_it_and_the_commit_to_load_it_by_is_said(saved, monkeypatch, capsys):
+    with serve_to(monkeypatch, cache=saved / "cache") as hub:
+        assert export("--to", "hub", "me/demo", "--private") == 0
+        commit = hub.find("me/demo", "main")[0]
+        assert hub.private == {"me/demo": True}
+        assert f"load it with --checkpoint me/demo@{commit}" in capsys.readouterr().out
+        assert_equal(load(f"me/demo@{commit}"), make_model())
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_wrong_exports_are_one_sentence_and_write_nothing(arguments, message, sa
     assert export(*arguments) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in saved.iterdir()] == ["saved"]
-    assert load_checkpoint("saved").manifest() == make_checkpoint().manifest()
+    assert_equal(load("saved"), make_model())
 
 
 def test_a_checkpoint_that_is_nowhere_is_said(saved, capsys):

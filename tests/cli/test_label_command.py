@@ -1,22 +1,26 @@
 """`subspace label` as its users call it."""
 
+import argparse
 import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from stub_openai import read_texts, serve
 
-from subspace.cli.main import main
-from subspace.data.records import read_records
+from subspace.blocks import BlockLayout
+from subspace.cli import label, rewrite
+from subspace.data.records import read_sources
+from subspace.encoder import Encoder, EncoderSpec
 from subspace.encoder.cached_encoder import CachedEncoder
-from subspace.labelling.checkpoint_annotator import CheckpointAnnotator
-from subspace.model import load_checkpoint
-from subspace.model.linear_heads import load_probes
+from subspace.errors import SubspaceError
+from subspace.labelling import CheckpointAnnotator
+from subspace.model import LinearHead, Model, Projection
+from subspace.model import load as load_model
 
 ROOT = Path(__file__).resolve().parents[2]
-CHECKPOINT = ROOT / "checkpoints" / "minilm"
 RUBRIC = """
 mood:
   description: How it feels.
@@ -29,7 +33,7 @@ mood:
 @pytest.fixture
 def texts(tmp_path) -> Path:
     """Thirty texts of the project's own corpus; one has labels of its own, the others none."""
-    records = read_records([ROOT / "data" / "factorial"])["factorial"][::96]
+    records = read_sources([ROOT / "data" / "factorial"])["factorial"][::96]
     path = tmp_path / "texts.jsonl"
     lines = [{"id": r.id, "text": r.text, "mine": n} for n, r in enumerate(records)]
     lines[0]["factors"] = {"style": "mine", "complexity": 7}
@@ -43,72 +47,125 @@ def keep(texts: Path, count: int) -> Path:
     return texts
 
 
-def label(*options, texts: Path, expect: int = 0) -> list[dict]:
+@pytest.fixture(scope="module")
+def checkpoint(tiny_qwen, tmp_path_factory) -> Path:
+    """A model of the tiny encoder, with a head of numbers and one of categories."""
+    rng = np.random.default_rng(0)
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(np.float32)
+
+    layout = BlockLayout.from_widths({"complexity": 4, "style": 6, "residual": 8})
+    encoder = Encoder(EncoderSpec(model=str(tiny_qwen)))
+    model = Model(
+        projection=Projection(weight=draw(layout.dim, 32), mean=draw(32) / 10, layout=layout),
+        encoder=EncoderSpec(model=str(tiny_qwen)),
+        fingerprint=encoder.fingerprint,
+        heads={
+            "complexity": LinearHead(weight=draw(1, 4), bias=draw(1), classes=None),
+            "style": LinearHead(weight=draw(2, 6), bias=draw(2), classes=("plain", "loud")),
+        },
+    )
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    model.save(folder)
+    return folder
+
+
+def call(*arguments: object) -> None:
+    """Runs a command in this process."""
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers()
+    for command in (label, rewrite):
+        command.add_command(commands)
+    parsed = parser.parse_args([str(argument) for argument in arguments])
+    parsed.run(parsed)
+
+
+def run(*options: object, texts: Path) -> list[dict]:
     output = texts.with_name("labelled.jsonl")
-    arguments = ["label", "--input", texts, "--output", output, *options]
-    arguments += ["--store", texts.with_name("store")]
-    assert main([str(argument) for argument in arguments]) == expect
-    if expect:
-        assert not output.exists()
-        return []
+    store = texts.with_name("store")
+    call("label", "--input", texts, "--output", output, "--store", store, *options)
     return [json.loads(line) for line in output.read_text().splitlines()]
 
 
-def test_measures_label_what_people_did_not(texts, capsys):
-    lines = label(texts=texts)
+def refuse(*options: object, texts: Path) -> str:
+    """The message of a run that must be refused and write nothing."""
+    with pytest.raises(SubspaceError) as info:
+        run(*options, texts=texts)
+    assert not texts.with_name("labelled.jsonl").exists()
+    return str(info.value)
+
+
+def test_features_label_what_people_did_not(texts, capsys):
+    lines = run(texts=texts)
     assert lines[0]["factors"]["style"] == "mine"
     assert lines[0]["factors"]["complexity"] == 7
-    assert lines[0]["origins"] == {"specificity": "measures"}
+    assert lines[0]["origins"] == {"specificity": "features"}
     assert [line["mine"] for line in lines] == list(range(len(lines)))
-    records = read_records([texts.with_name("labelled.jsonl")])["labelled"]
-    assert set(records[1].origins.values()) == {"measures"}
-    assert "complexity: 1 by human, 29 by measures" in capsys.readouterr().out
+    records = read_sources([texts.with_name("labelled.jsonl")])["labelled"]
+    assert set(records[1].origins.values()) == {"features"}
+    assert "complexity: 1 by human, 29 by features" in capsys.readouterr().out
     assert not list(texts.parent.glob(".*partial"))
 
 
-def test_several_annotators_are_compared_and_the_first_one_counts(texts, capsys):
+def test_several_annotators_are_compared_and_the_first_one_counts(texts, checkpoint, capsys):
     report = texts.with_name("report.md")
-    by = ["--by", "checkpoint,measures", "--checkpoint", CHECKPOINT, "--report", report]
-    lines = label(*by, "--overwrite", texts=texts)
-    assert {origin for line in lines for origin in line["origins"].values()} == {
-        "checkpoint:minilm"
-    }
+    by = ["--by", "checkpoint,features", "--checkpoint", checkpoint, "--report", report]
+    lines = run(*by, "--factors", "complexity,style", "--overwrite", texts=texts)
+    assert {origin for line in lines for origin in line["origins"].values()} == {"checkpoint:tiny"}
+    assert {line["factors"]["style"] for line in lines} == {"plain", "loud"}
+    assert all(isinstance(line["factors"]["complexity"], float) for line in lines)
     out = capsys.readouterr().out
-    assert "| complexity | checkpoint:minilm | measures | 30 | Spearman |" in out
-    assert "| complexity | human |" not in out  # of one text nothing can be said
-    assert "| complexity | checkpoint:minilm | measures | 30 |" in report.read_text()
+    assert "| complexity | checkpoint:tiny | features | 30 | Spearman |" in out
+    assert "| style | checkpoint:tiny | features | 30 | Cramér's V |" in out
+    assert "| complexity | human |" not in out  # nothing can be compared over one text
+    assert "| complexity | checkpoint:tiny | features | 30 |" in report.read_text()
 
 
-def test_topics_come_from_clusters(texts):
-    lines = label("--by", "clusters,measures", "--factors", "topic,complexity", texts=texts)
-    topics = {line["factors"]["topic"] for line in lines}
-    assert 1 < len(topics) <= 3
-    assert lines[1]["origins"] == {"topic": "clusters", "complexity": "measures"}
+def test_heads_read_what_the_model_predicts(texts, checkpoint):
+    by = ["--by", "checkpoint", "--checkpoint", checkpoint, "--factors", "complexity,style"]
+    lines = run(*by, "--overwrite", texts=keep(texts, 5))
+    model = load_model(checkpoint)
+    predicted = model.predict(model.encode_document([line["text"] for line in lines]))
+    assert [line["factors"]["style"] for line in lines] == predicted["style"]
+    labelled = [line["factors"]["complexity"] for line in lines]
+    assert labelled == pytest.approx(predicted["complexity"], abs=0.0011)
+
+
+def test_topics_come_from_clusters(texts, tiny_qwen, checkpoint):
+    by = ["--by", "clusters,features", "--factors", "topic,complexity"]
+    for encoder in (["--encoder", tiny_qwen, "--layers", "1,2"], ["--checkpoint", checkpoint]):
+        lines = run(*by, *encoder, texts=texts)
+        topics = {line["factors"]["topic"] for line in lines}
+        assert 1 < len(topics) <= 3
+        assert lines[1]["origins"] == {"topic": "clusters", "complexity": "features"}
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        (["--by", "magic"], "no 'magic'"),
+        (["--by", "magic"], "no annotator 'magic'"),
         (["--by", ""], "--by must read like"),
-        (["--factors", "mood"], "nobody labels mood"),
+        (["--factors", "mood"], "no annotator labels mood"),
         (["--factors", "style,,"], "--factors must read like"),
         (["--by", "checkpoint"], "needs --checkpoint"),
         (["--by", "checkpoint", "--checkpoint", "nowhere"], "nowhere"),
         (["--by", "clusters", "--factors", "topic", "--layers", "x"], "--layers must read like"),
         (["--report", "."], "--report: . is a folder"),
-        (["--by", "clusters"], "nobody labels complexity, specificity, style (labelled are, by"),
+        (
+            ["--by", "clusters"],
+            "no annotator labels complexity, specificity, style (clusters labels",
+        ),
     ],
 )
-def test_wrong_arguments_are_said_before_any_work(options, said, texts, capsys):
-    label(*options, texts=texts, expect=2)
-    assert said in capsys.readouterr().err
+def test_wrong_arguments_are_refused_before_any_work(options, message, texts):
+    assert message in refuse(*options, texts=texts)
     assert not texts.with_name("store").exists()
 
 
-def test_clusters_are_not_looked_for_where_no_topic_is_asked_for(texts):
-    lines = label("--by", "clusters,measures", "--factors", "complexity", texts=texts)
-    assert lines[1]["origins"] == {"complexity": "measures"}
+def test_clusters_are_not_looked_for_if_no_topic_is_asked_for(texts):
+    lines = run("--by", "clusters,features", "--factors", "complexity", texts=texts)
+    assert lines[1]["origins"] == {"complexity": "features"}
     assert not texts.with_name("store").exists()
 
 
@@ -122,39 +179,41 @@ def test_clusters_are_not_looked_for_where_no_topic_is_asked_for(texts):
         ("--answers", "labelled.jsonl"),
     ],
 )
-def test_no_file_of_a_run_is_written_over_another(option, name, texts, capsys):
+def test_no_file_of_a_run_is_written_over_another(option, name, texts):
     texts.with_name("link.jsonl").symlink_to(texts)
     before = texts.read_bytes()
-    label(option, texts.with_name(name), texts=texts, expect=2)
-    said = capsys.readouterr().err
-    assert option in said
-    assert "which would be lost" in said
+    model = ["--by", "language-model", "--base-url", "http://127.0.0.1:9/v1", "--model", "m"]
+    options = model if option == "--answers" else []
+    message = refuse(*options, option, texts.with_name(name), texts=texts)
+    assert option in message
+    assert "which would be lost" in message
     assert texts.read_bytes() == before
 
 
 def test_a_name_that_ends_in_gz_is_gzipped(texts):
     packed = texts.with_name("packed.jsonl.gz")
-    assert main(["label", "--input", str(texts), "--output", str(packed)]) == 0
+    call("label", "--input", texts, "--output", packed)
     with gzip.open(packed, "rt") as stream:
-        assert list(map(json.loads, stream)) == label(texts=texts)
+        assert list(map(json.loads, stream)) == run(texts=texts)
 
 
-def test_a_checkpoint_is_named_after_its_folder_and_known_by_its_tensors(texts, monkeypatch):
-    monkeypatch.chdir(CHECKPOINT)
-    lines = label("--by", "checkpoint", "--checkpoint", ".", texts=keep(texts, 2))
-    assert lines[1]["origins"]["complexity"] == "checkpoint:minilm"
-    checkpoint = load_checkpoint(CHECKPOINT)
-    probes = load_probes(CHECKPOINT, layout=checkpoint.projection.layout)
-    turned = replace(checkpoint.projection, weight=-checkpoint.projection.weight)
-    fewer = replace(probes, heads={"complexity": probes.heads["complexity"]})
-    encoder = CachedEncoder.open(checkpoint.encoder_spec(), root=texts.with_name("store"))
+def test_a_checkpoint_is_named_after_its_folder_and_known_by_its_tensors(
+    texts, checkpoint, monkeypatch
+):
+    monkeypatch.chdir(checkpoint)
+    by = ["--by", "checkpoint", "--checkpoint", ".", "--factors", "complexity"]
+    lines = run(*by, texts=keep(texts, 2))
+    assert lines[1]["origins"]["complexity"] == "checkpoint:tiny"
+    model = load_model(checkpoint)
+    projection = replace(model.projection, weight=-model.projection.weight)
+    encoder = CachedEncoder.open(model.encoder, root=texts.with_name("store"))
     first, same, other, another = (
-        CheckpointAnnotator(one, read, encoder=encoder, name="k").identity
-        for one, read in (
-            (checkpoint, probes),
-            (load_checkpoint(CHECKPOINT), probes),
-            (replace(checkpoint, projection=turned), probes),
-            (checkpoint, fewer),
+        CheckpointAnnotator(one, encoder=encoder, name="k").identity
+        for one in (
+            model,
+            load_model(checkpoint),
+            replace(model, projection=projection),
+            replace(model, heads={"complexity": model.heads["complexity"]}),
         )
     )
     assert first == same
@@ -170,7 +229,7 @@ def test_a_language_model_is_asked_again_for_what_failed_before_an_interruption(
     options += ["--answers", texts.with_name("answers.jsonl"), "--yes", "--batch", "1"]
     options += ["--parallel", "1"]
 
-    def ask(faults: dict[str, str], *, expect: int = 0) -> tuple[int, set[str]]:
+    def ask(faults: dict[str, str], *, fails: bool = False) -> tuple[int, set[str]]:
         """Number of labelled texts, and what was asked for them."""
 
         def behave(number, body):
@@ -178,12 +237,14 @@ def test_a_language_model_is_asked_again_for_what_failed_before_an_interruption(
             return faults.get(entry["text"], "good")
 
         with serve(behave, lambda text: {"mood": "calm"}) as stub:
-            lines = label(*options, "--base-url", stub.base_url, texts=texts, expect=expect)
-        return sum("mood" in line["factors"] for line in lines), {
+            given = [*options, "--base-url", stub.base_url]
+            found = [] if fails else run(*given, texts=texts)
+            assert not fails or "OPENAI_API_KEY" in refuse(*given, texts=texts)
+        return sum("mood" in line["factors"] for line in found), {
             text for asked in stub.texts() for text in asked
         }
 
-    _, asked = ask({refused: "refuse", last: "unauthorised"}, expect=2)
+    _, asked = ask({refused: "refuse", last: "unauthorised"}, fails=True)
     assert refused in asked
     capsys.readouterr()
     count, asked = ask({refused: "refuse"})
@@ -194,16 +255,21 @@ def test_a_language_model_is_asked_again_for_what_failed_before_an_interruption(
     assert ask({}) == (5, {refused})
 
 
-def test_a_checkpoint_without_probes_says_so(texts, tmp_path, capsys):
-    folder = tmp_path / "k"
-    folder.mkdir()
-    for name in ("config.json", "model.safetensors"):
-        (folder / name).symlink_to(CHECKPOINT / name)
-    label("--by", "checkpoint", "--checkpoint", folder, texts=texts, expect=2)
-    assert "has no probes" in capsys.readouterr().err
+def test_a_checkpoint_without_heads_is_refused(texts, checkpoint, tmp_path):
+    replace(load_model(checkpoint), heads={}).save(tmp_path / "k")
+    message = refuse("--by", "checkpoint", "--checkpoint", tmp_path / "k", texts=texts)
+    assert "the checkpoint k has no heads" in message
 
 
-def test_wrong_lines_are_said(texts, capsys):
+def test_wrong_lines_are_named(texts):
     texts.write_text('{"id": "a"}\n')
-    label(texts=texts, expect=2)
-    assert "texts.jsonl:1: 'text' must be" in capsys.readouterr().err
+    assert "texts.jsonl:1: 'text' must be" in refuse(texts=texts)
+
+
+def test_rewrite_prints_what_it_wrote(texts, capsys):
+    output = texts.with_name("rewritten.jsonl")
+    options = ["--factors", "specificity", "--rules", 1]
+    texts.write_text('{"id": "a", "text": "Anna met 27 people in Boston."}\n')
+    call("rewrite", "--input", texts, "--output", output, *options)
+    assert len(output.read_text().splitlines()) == 2
+    assert f"1 texts, 1 rewrites -> {output}" in capsys.readouterr().out

@@ -8,21 +8,18 @@ from pathlib import Path
 import pytest
 from stub_openai import serve
 
-from subspace.cli.label_language_model import (
-    add_language_model_arguments,
-    make_language_model_annotator,
-)
-from subspace.data.retrieval_sets import Document
+from subspace.cli.label_language_model import add_language_model_arguments, make_language_model
+from subspace.data.records import Record
 from subspace.errors import ConfigError
 
-DOCUMENTS = [Document(id=f"d{n}", text=f"text {'x' * n}") for n in range(5)]
+RECORDS = [Record(id=f"d{n}", text=f"text {'x' * n}") for n in range(5)]
 
 
 def make(stub_url, folder, *more):
     parser = argparse.ArgumentParser()
     add_language_model_arguments(parser)
     given = ["--base-url", stub_url, "--model", "stub", "--answers", str(folder / "a.jsonl"), *more]
-    return make_language_model_annotator(parser.parse_args(given), ["style", "complexity"])
+    return make_language_model(parser.parse_args(given), factors=["style", "complexity"])
 
 
 def test_with_yes_it_says_what_it_does_before_and_after(tmp_path, capfd):
@@ -31,20 +28,20 @@ def test_with_yes_it_says_what_it_does_before_and_after(tmp_path, capfd):
         annotator = make(stub.base_url, tmp_path, *options)
         assert annotator.origin == "language-model:stub"
         assert annotator.factors == ("style", "complexity")
-        found = list(annotator.annotate(DOCUMENTS))
-    assert all(set(a.factors) == {"style", "complexity"} for a in found)
+        found = list(annotator.annotate(RECORDS))
+    assert all(set(factors) == {"style", "complexity"} for factors in found)
     said = capfd.readouterr()
     assert "asking for 8 texts in 2 requests, about" in said.err
     assert "at the prices given" in said.err
-    assert "5 of 5 texts have all labels; 200 tokens sent and 20 answered" in said.out
+    assert "5 of 5 texts have all labels; 200 tokens sent and 20 answered in this run" in said.out
     assert "| style | first answer | second answer | 3 | kappa |" in said.out
 
 
 def test_without_a_terminal_and_without_yes_nothing_is_sent(tmp_path, monkeypatch):
     with serve() as stub, Path(os.devnull).open() as nowhere:
         monkeypatch.setattr(sys, "stdin", nowhere)
-        with pytest.raises(ConfigError, match="say --yes"):
-            list(make(stub.base_url, tmp_path).annotate(DOCUMENTS))
+        with pytest.raises(ConfigError, match="give --yes"):
+            list(make(stub.base_url, tmp_path).annotate(RECORDS))
     assert stub.bodies == []
 
 
@@ -55,9 +52,9 @@ def test_on_a_terminal_it_asks(tmp_path, monkeypatch, typed, sent):
         monkeypatch.setattr(sys, "stdin", stdin)
         keys.write(typed)
         keys.flush()
-        run = make(stub.base_url, tmp_path).annotate(DOCUMENTS)
+        run = make(stub.base_url, tmp_path).annotate(RECORDS)
         if sent:
-            assert len(list(run)) == len(DOCUMENTS)
+            assert len(list(run)) == len(RECORDS)
         else:
             with pytest.raises(ConfigError, match="nothing was sent"):
                 list(run)

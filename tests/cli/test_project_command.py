@@ -1,22 +1,20 @@
 """`subspace project` gives stored embeddings the blocks that encoding again would give."""
 
 import json
-import resource
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from models import model_of, with_queries
 
 from subspace.blocks import BlockLayout
 from subspace.cli import main
 from subspace.encoder import Encoder, EncoderSpec
-from subspace.model import Checkpoint, load_checkpoint
-from subspace.model.projection import Projection, QuerySide
-from subspace.retrieval.index import digest_projection
+from subspace.model import Model
+from subspace.model.project_vectors import project_in_pieces
 
 LAYOUT = BlockLayout.from_widths({"topic": 5, "style": 3, "match": 4})
 TEXTS = [f"The {animal} saw {number} birds." for animal in ("cat", "dog") for number in range(20)]
@@ -28,22 +26,8 @@ def encoder(tiny_qwen) -> Encoder:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(encoder, tiny_qwen) -> Checkpoint:
-    rng = np.random.default_rng(0)
-
-    def draw(*shape: int) -> np.ndarray:
-        return rng.normal(size=shape).astype(np.float32)
-
-    projection = Projection(
-        weight=draw(LAYOUT.dim, encoder.dim),
-        mean=0.1 * draw(encoder.dim),
-        layout=LAYOUT,
-        offset=draw(LAYOUT.dim),
-        query=QuerySide(weight=draw(LAYOUT.dim, encoder.dim), offset=draw(LAYOUT.dim)),
-    )
-    return Checkpoint(
-        projection=projection, encoder_model=str(tiny_qwen), fingerprint=encoder.fingerprint
-    )
+def model(encoder) -> Model:
+    return with_queries(model_of(encoder, widths=LAYOUT.to_widths()))
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +36,10 @@ def embeddings(encoder) -> np.ndarray:
 
 
 @pytest.fixture
-def folder(checkpoint, tmp_path, monkeypatch):
+def folder(model, tmp_path, monkeypatch) -> Path:
     """Where a checkpoint `K` and embeddings `x.npy` lie."""
     monkeypatch.chdir(tmp_path)
-    checkpoint.save("K")
+    model.save("K")
     return tmp_path
 
 
@@ -65,7 +49,7 @@ def project(*options: str, expect: int = 0, given: str = "x.npy") -> np.ndarray 
     return None if expect else np.load("z.npy")
 
 
-def test_stored_embeddings_get_the_blocks_of_their_texts(folder, embeddings, checkpoint):
+def test_stored_embeddings_get_the_blocks_of_their_texts(folder, embeddings, model):
     lines = [json.dumps({"id": str(n), "text": text}) for n, text in enumerate(TEXTS)]
     (folder / "texts.jsonl").write_text("\n".join(lines))
     embed = ["--checkpoint", "K", "--input", "texts.jsonl", "--output", "z.npz", "--store", "store"]
@@ -80,15 +64,15 @@ def test_stored_embeddings_get_the_blocks_of_their_texts(folder, embeddings, che
         "layout": LAYOUT.to_widths(),
         "rows": len(TEXTS),
         "side": "documents",
-        "projection": digest_projection(load_checkpoint("K").projection),
+        "projection": model.projection.digest,
     }
     assert sorted(path.name for path in folder.glob("*z.*")) == ["z.json", "z.npy", "z.npz"]
 
 
-def test_queries_are_projected_with_what_is_theirs(folder, embeddings, checkpoint):
+def test_queries_are_projected_with_what_is_theirs(folder, embeddings, model):
     np.save("x.npy", embeddings)
     documents, queries = project(), project("--queries")
-    np.testing.assert_allclose(queries, checkpoint.projection.queries(embeddings), atol=1e-5)
+    np.testing.assert_allclose(queries, model.projection.queries(embeddings), atol=1e-5)
     assert not np.allclose(documents, queries)
     assert json.loads((folder / "z.json").read_text())["side"] == "queries"
 
@@ -106,27 +90,26 @@ def test_named_blocks_are_those_of_all_in_the_order_asked_for(folder, embeddings
 
 @pytest.mark.parametrize("kind", ["<f2", "<f4", ">f4", "<f8"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_every_float_and_order_of_memory_is_read(kind, order, folder, embeddings, capsys):
+def test_every_float_and_order_of_memory_is_read(kind, order, folder, embeddings, caplog):
     np.save("x.npy", embeddings)
     expected = project()
     np.save("x.npy", np.asarray(embeddings.astype(kind), order=order))
     np.testing.assert_allclose(project(), expected, atol=5e-3 if kind == "<f2" else 1e-5)
-    assert "unit length" not in capsys.readouterr().out, "rounding to float16 is no other length"
+    assert "unit length" not in caplog.text, "rounding to float16 is no other length"
 
 
-def test_lengths_of_layers_do_not_matter_and_are_said(folder, embeddings, checkpoint, capsys):
+def test_lengths_of_layers_do_not_matter_and_are_said(folder, embeddings, model, caplog):
     """The counter-check: projected as they are, they have other blocks."""
     np.save("x.npy", embeddings)
     expected = project()
     lengths = np.random.default_rng(1).uniform(0.2, 9, (len(TEXTS), 3)).astype(np.float32)
     longer = (embeddings.reshape(len(TEXTS), 3, -1) * lengths[:, :, None]).reshape(len(TEXTS), -1)
     np.save("x.npy", longer)
-    assert "unit length" not in capsys.readouterr().out
+    assert "unit length" not in caplog.text
     np.testing.assert_allclose(project(), expected, atol=1e-4)
-    assert f"{len(TEXTS)} of {len(TEXTS)} embeddings were not of unit length" in (
-        capsys.readouterr().out
-    )
-    assert np.abs(checkpoint.projection(longer) - expected).max() > 0.1
+    count = len(TEXTS)
+    assert f"{count} of {count} embeddings of x.npy were not of unit length" in caplog.text
+    assert np.abs(model.projection(longer) - expected).max() > 0.1
 
 
 def test_rows_of_no_direction_are_named_and_nothing_is_written(folder, embeddings, capsys):
@@ -145,14 +128,15 @@ def test_rows_of_no_direction_are_named_and_nothing_is_written(folder, embedding
     assert not list(folder.glob("*z.*"))
 
 
-def test_the_encoder_recorded_beside_is_checked(folder, embeddings, encoder, capsys):
+def test_the_encoder_recorded_beside_is_checked(folder, embeddings, encoder, caplog, capsys):
     np.save("x.npy", embeddings)
     project()
-    assert "the encoder of x.npy is not recorded" in capsys.readouterr().out
+    assert "the encoder of x.npy is not recorded" in caplog.text
+    caplog.clear()
     beside = folder / "x.json"
     beside.write_text(json.dumps({"fingerprint": encoder.fingerprint.to_json()}))
     project()
-    assert "not recorded" not in capsys.readouterr().out
+    assert "not recorded" not in caplog.text
     other = replace(encoder.fingerprint, pooling="mean")
     beside.write_text(json.dumps({"fingerprint": other.to_json()}))
     project(expect=2)
@@ -214,61 +198,79 @@ def test_a_wrong_call_is_one_sentence_and_writes_nothing(
     assert sorted(folder.rglob("*")) == before
 
 
-ROWS = 500_000
+# Runs the command twice in a process of its own, and says its greatest memory after each.
+MEASURE = """
+import resource, sys
+from subspace.cli import main
+
+for name in ("small.npy", "x.npy"):
+    options = ["--checkpoint", "K", "--input", name, "--output", "z.npy", "--blocks", "style"]
+    assert main(["project", *options]) == 0
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
 
 
-@pytest.fixture
-def big(folder, embeddings) -> int:
-    """Embeddings far larger than a chunk; their bytes."""
-    shape = (ROWS, embeddings.shape[1])
-    file = np.lib.format.open_memmap("x.npy", "w+", embeddings.dtype, shape)
-    for start in range(0, ROWS, len(embeddings)):
-        file[start : start + len(embeddings)] = embeddings
-    file.flush()
-    return file.nbytes
-
-
-def start(*options: str, limit: int | None = None) -> subprocess.Popen[str]:
-    code = (
-        "import resource, sys; from subspace.cli import main; "
-        "code = main(sys.argv[1:]); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
-    )
-    given = ["project", "--checkpoint", "K", "--output", "z.npy", "--blocks", "style", *options]
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *given],
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: limit and resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
-
-
-def test_memory_does_not_grow_with_the_file(big, embeddings, folder):
+def test_memory_does_not_grow_with_the_file(embeddings, folder):
     np.save("small.npy", embeddings)
-    peaks = []
-    for name in ("small.npy", "x.npy"):
-        process = start("--input", name)
-        out, err = process.communicate()
-        assert process.returncode == 0, err
-        peaks.append(1024 * int(out.split()[-1]))
-    assert np.load("z.npy", mmap_mode="r").shape == (ROWS, 3)
-    assert big > 190e6
-    assert peaks[1] - peaks[0] < 60e6
+    rows, width = 500_000, embeddings.shape[1]
+    big = np.lib.format.open_memmap("x.npy", "w+", embeddings.dtype, (rows, width))
+    for start in range(0, rows, len(embeddings)):
+        big[start : start + len(embeddings)] = embeddings
+    big.flush()
+    assert big.nbytes > 190e6
+    result = subprocess.run(
+        [sys.executable, "-c", MEASURE], text=True, capture_output=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    before, after = (1024 * int(line) for line in result.stdout.splitlines() if line.isdigit())
+    assert after - before < 60e6
+    z = np.load("z.npy", mmap_mode="r")
+    assert z.shape == (rows, 3)
+    np.testing.assert_allclose(z[-len(embeddings) :], z[: len(embeddings)], atol=1e-6)
 
 
-def test_interrupted_or_out_of_space_it_leaves_what_was_there(big, folder):
+def test_interrupted_or_out_of_space_it_leaves_what_was_there(
+    embeddings, folder, monkeypatch, capsys
+):
+    np.save("x.npy", embeddings)
     (folder / "z.npy").write_bytes(b"before")
     (folder / "z.json").write_text('{"layout": {}, "projection": ""}')
-    process = start("--input", "x.npy")
-    while not (folder / ".z.partial.npy").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    process.communicate()
-    assert process.returncode == 130
-    process = start("--input", "x.npy", limit=1_000_000)
-    assert "cannot write z.npy" in process.communicate()[1]
-    assert process.returncode == 2
+    monkeypatch.setattr("subspace.model.project_vectors._CHUNK", 8 * embeddings.shape[1])
+    pieces, whole, resource = [], Model.project, pytest.importorskip("resource")
+
+    def interrupt(self, vectors, *, kind):
+        if pieces:
+            raise KeyboardInterrupt
+        pieces.append(vectors)
+        return whole(self, vectors, kind=kind)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Model, "project", interrupt)
+        project(expect=130)
+    assert len(pieces[0]) == 8
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        project(expect=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "cannot write z.npy" in capsys.readouterr().err
     assert (folder / "z.npy").read_bytes() == b"before"
+    assert (folder / "z.json").read_text() == '{"layout": {}, "projection": ""}'
     assert sorted(path.name for path in folder.glob("*z.*")) == ["z.json", "z.npy"]
+
+
+def test_pieces_are_the_whole_and_what_may_be_written_to_is_kept(
+    folder, embeddings, model, monkeypatch
+):
+    """Forgetting the pages of a private mapping would undo what was changed in it."""
+    monkeypatch.setattr("subspace.model.project_vectors._CHUNK", 8 * embeddings.shape[1])
+    np.save("x.npy", np.zeros_like(embeddings))
+    private = np.load("x.npy", mmap_mode="c")
+    private[:] = embeddings
+    for vectors in (embeddings, private):
+        pieces = [piece.array for piece in project_in_pieces(vectors, model=model)]
+        assert [len(piece) for piece in pieces] == [8] * 5
+        wanted = model.project(embeddings).array
+        np.testing.assert_allclose(np.concatenate(pieces), wanted, atol=1e-6)
+    np.testing.assert_array_equal(private, embeddings)

@@ -12,10 +12,10 @@ import yaml
 
 from subspace.cli.main import main
 from subspace.cli.quickstart import _LAYERS, _MODEL, _assign_splits, _check_labelled
-from subspace.data.records import read_records
+from subspace.data.records import read_sources
 from subspace.errors import ConfigError
 from subspace.model import load_checkpoint
-from subspace.model.linear_heads import load_probes
+from subspace.model.linear_heads import load_heads
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,7 +37,7 @@ def run(*arguments: str, cwd: Path) -> str:
 def folder(tmp_path_factory) -> Path:
     """Sixty files in folders whose names have a blank, and what was printed."""
     folder = tmp_path_factory.mktemp("quick")
-    records = read_records([ROOT / "data" / "factorial"])["factorial"][::48]
+    records = read_sources([ROOT / "data" / "factorial"])["factorial"][::48]
     for number, record in enumerate(records):
         path = folder / "my texts" / f"part {number % 3}" / f"{number}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,12 +59,12 @@ def test_it_says_what_it_did(folder):
 
 def test_it_leaves_what_the_other_commands_use(folder):
     output = folder / "my out"
-    records = read_records([output / "labelled.jsonl"])["labelled"]
+    records = read_sources([output / "labelled.jsonl"])["labelled"]
     assert {r.split for r in records} == {"train", "validation", "test"}
     assert all(r.origins["topic"] == "clusters" for r in records)
     checkpoint = load_checkpoint(output / "checkpoint")
-    assert checkpoint.training["weak"]["measures"]
-    probes = load_probes(checkpoint.folder, layout=checkpoint.projection.layout)
+    assert checkpoint.training["weak"]["features"]
+    probes = load_heads(checkpoint.folder, layout=checkpoint.projection.layout)
     assert {"topic", "complexity", "specificity"} <= set(probes.heads)
     assert (output / "report" / "separation.html").exists()
 
@@ -170,7 +170,7 @@ def test_only_labels_that_the_source_lacks_are_labels_of_people_to_be_lost(lines
     for factors in ({"style": "wet"}, {}):
         with pytest.raises(ConfigError, match="from people"):
             _check_labelled(output, lines=[line(0, factors=factors), line(1)])
-    machine = line(0, factors={"style": "dry"}, origins={"style": "measures"})
+    machine = line(0, factors={"style": "dry"}, origins={"style": "features"})
     with pytest.raises(ConfigError, match="from people"):
         _check_labelled(output, lines=[machine])
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subspace.data.records import assign_split, hash_records, read_records
+from subspace.data.records import assign_split, hash_records, read_sources
 from subspace.errors import RecordError
 
 GOOD = {"id": "a", "text": "one", "group": None, "factors": {"topic": "x"}, "split": "train"}
@@ -51,7 +51,7 @@ def test_a_wrong_line_is_named_by_file_and_line(kind, tmp_path):
     line, message = WRONG[kind]
     path = write(tmp_path / "s.jsonl", GOOD, line)
     with pytest.raises(RecordError) as caught:
-        read_records([path])
+        read_sources([path])
     assert len(caught.value.problems) == 1
     assert caught.value.problems[0].startswith(f"{path}:2: ")
     assert message in caught.value.problems[0]
@@ -61,7 +61,7 @@ def test_all_wrong_lines_of_all_files_are_reported_at_once(tmp_path):
     write(tmp_path / "one" / "records.jsonl", GOOD, "{", good("b", text=""))
     write(tmp_path / "two" / "records.jsonl", GOOD, "{")
     with pytest.raises(RecordError) as caught:
-        read_records([tmp_path])
+        read_sources([tmp_path])
     places = [problem.split(": ")[0] for problem in caught.value.problems]
     assert places == [
         f"{tmp_path}/one/records.jsonl:2",
@@ -74,20 +74,20 @@ def test_all_wrong_lines_of_all_files_are_reported_at_once(tmp_path):
 def test_a_second_use_of_an_id_names_the_first(tmp_path):
     path = write(tmp_path / "s.jsonl", GOOD, good("b"), GOOD)
     with pytest.raises(RecordError, match=rf"s\.jsonl:3: id 'a' is used before, at {path}:1"):
-        read_records([path])
+        read_sources([path])
 
 
 def test_a_group_in_two_splits_is_refused(tmp_path):
     path = write(tmp_path / "s.jsonl", good("a", group="g"), good("b", group="g", split="test"))
     with pytest.raises(RecordError, match=r"group 'g'.*must share a split"):
-        read_records([path])
+        read_sources([path])
 
 
 def test_a_factor_is_a_text_everywhere_or_a_number_everywhere(tmp_path):
     write(tmp_path / "one.jsonl", good("a", factors={"topic": "x"}))
     write(tmp_path / "two.jsonl", good("b", factors={"topic": 3}))
     with pytest.raises(RecordError, match=r"factor 'topic' is 3\.0 here and a text at one/a"):
-        read_records([tmp_path / "one.jsonl", tmp_path / "two.jsonl"])
+        read_sources([tmp_path / "one.jsonl", tmp_path / "two.jsonl"])
 
 
 def test_plain_and_gzipped_files_say_the_same(tmp_path):
@@ -95,7 +95,7 @@ def test_plain_and_gzipped_files_say_the_same(tmp_path):
     packed = tmp_path / "packed" / "s.jsonl.gz"
     packed.parent.mkdir()
     packed.write_bytes(gzip.compress(plain.read_bytes()))
-    assert read_records([plain]) == read_records([packed])
+    assert read_sources([plain]) == read_sources([packed])
 
 
 def test_a_cut_off_gzip_is_named(tmp_path):
@@ -103,7 +103,7 @@ def test_a_cut_off_gzip_is_named(tmp_path):
     lines = "".join(json.dumps(good(str(number))) + "\n" for number in range(500))
     path.write_bytes(gzip.compress(lines.encode())[:-30])
     with pytest.raises(RecordError, match=r"s\.jsonl\.gz: cannot be read"):
-        read_records([path])
+        read_sources([path])
 
 
 @pytest.mark.parametrize("empty", [True, False])
@@ -111,12 +111,12 @@ def test_nothing_to_read_is_refused(tmp_path, empty):
     if empty:
         (tmp_path / "s.jsonl").write_text("\n\n")
     with pytest.raises(RecordError, match="holds no records"):
-        read_records([tmp_path])
+        read_sources([tmp_path])
 
 
 def test_a_missing_path_is_said_once(tmp_path):
     with pytest.raises(RecordError) as caught:
-        read_records([tmp_path / "nowhere.jsonl"])
+        read_sources([tmp_path / "nowhere.jsonl"])
     assert len(caught.value.problems) == 1
 
 
@@ -125,33 +125,33 @@ def test_sources_are_named_after_their_file_or_folder(tmp_path):
     write(tmp_path / "all" / "two" / "a.jsonl", GOOD)
     write(tmp_path / "all" / "two" / "b.jsonl", good("b"))
     write(tmp_path / "three.jsonl", GOOD)
-    sources = read_records([tmp_path / "all", tmp_path / "three.jsonl"])
+    sources = read_sources([tmp_path / "all", tmp_path / "three.jsonl"])
     assert {name: len(records) for name, records in sources.items()} == {
         "one": 1,
         "two": 2,
         "three": 1,
     }
-    assert list(read_records([tmp_path / "all"], exclude=["one"])) == ["two"]
-    assert list(read_records([tmp_path / "all" / "one" / "records.jsonl"])) == ["one"]
+    assert list(read_sources([tmp_path / "all"], exclude=["one"])) == ["two"]
+    assert list(read_sources([tmp_path / "all" / "one" / "records.jsonl"])) == ["one"]
 
 
 def test_two_sources_of_one_name_are_refused(tmp_path):
     write(tmp_path / "x" / "s.jsonl", GOOD)
     write(tmp_path / "y" / "s.jsonl", GOOD)
     with pytest.raises(RecordError, match="second source is called 's'"):
-        read_records([tmp_path / "x" / "s.jsonl", tmp_path / "y" / "s.jsonl"])
+        read_sources([tmp_path / "x" / "s.jsonl", tmp_path / "y" / "s.jsonl"])
 
 
 def test_files_of_a_retrieval_set_are_no_records(tmp_path):
     write(tmp_path / "s" / "texts.jsonl", GOOD)
     write(tmp_path / "s" / "corpus.jsonl", {"_id": "d", "text": "doc"})
     write(tmp_path / "s" / "queries.jsonl", {"_id": "q", "text": "query"})
-    assert [record.id for record in read_records([tmp_path / "s"])["s"]] == ["a"]
+    assert [record.id for record in read_sources([tmp_path / "s"])["s"]] == ["a"]
 
     write(tmp_path / "alone" / "corpus.jsonl", {"_id": "d", "text": "doc"})
-    assert list(read_records([tmp_path / "s", tmp_path / "alone"])) == ["s"]
+    assert list(read_sources([tmp_path / "s", tmp_path / "alone"])) == ["s"]
     with pytest.raises(RecordError, match="no records at all"):
-        read_records([tmp_path / "alone"])
+        read_sources([tmp_path / "alone"])
 
 
 @given(groups=st.lists(st.text(min_size=1, max_size=4).map(lambda t: f"g{t!r}"), min_size=1))
@@ -161,8 +161,8 @@ def test_without_splits_a_group_stays_together_whatever_the_order(groups, tmp_pa
         {"id": str(n), "text": "t", "group": group, "factors": {"topic": "x"}}
         for n, group in enumerate(groups)
     ]
-    forward = read_records([write(folder / "s.jsonl", *lines)])["s"]
-    backward = read_records([write(folder / "s.jsonl", *reversed(lines))])["s"]
+    forward = read_sources([write(folder / "s.jsonl", *lines)])["s"]
+    backward = read_sources([write(folder / "s.jsonl", *reversed(lines))])["s"]
     assert {r.id: r.split for r in forward} == {r.id: r.split for r in backward}
     assert len({(r.group, r.split) for r in forward}) == len({r.group for r in forward})
 
@@ -175,7 +175,7 @@ def test_splits_are_about_eight_to_one_to_one():
 
 def test_the_hash_sees_every_change_and_nothing_else(tmp_path):
     def hashed(line: str | dict) -> str:
-        return hash_records(read_records([write(tmp_path / "s.jsonl", line)])["s"])
+        return hash_records(read_sources([write(tmp_path / "s.jsonl", line)])["s"])
 
     base = hashed(GOOD)
     assert base == hashed(json.dumps(dict(reversed(GOOD.items())), indent=None))
@@ -192,7 +192,7 @@ def test_an_assigned_split_does_not_change_with_the_name_of_the_source(tmp_path)
     splits = []
     for name in ("before", "after"):
         (tmp_path / f"{name}.jsonl").write_text(lines)
-        (records,) = read_records([tmp_path / f"{name}.jsonl"]).values()
+        (records,) = read_sources([tmp_path / f"{name}.jsonl"]).values()
         splits.append([record.split for record in records])
     assert splits[0] == splits[1]
     assert set(splits[0]) == {"train", "validation", "test"}
@@ -208,7 +208,7 @@ def test_half_a_character_is_refused_wherever_it_stands(part, tmp_path):
             text = text.replace(start, part)
     (tmp_path / "a.jsonl").write_text(text + "\n")
     with pytest.raises(RecordError, match=r"a\.jsonl:1"):
-        read_records([tmp_path / "a.jsonl"])
+        read_sources([tmp_path / "a.jsonl"])
 
 
 def test_a_damaged_gzip_file_is_named(tmp_path):
@@ -217,10 +217,10 @@ def test_a_damaged_gzip_file_is_named(tmp_path):
     content[12:20] = b"\xff" * 8
     path.write_bytes(bytes(content))
     with pytest.raises(RecordError, match=r"a\.jsonl\.gz: cannot be read"):
-        read_records([path])
+        read_sources([path])
 
 
 def test_leaving_out_what_is_not_there_is_said(tmp_path, caplog):
     (tmp_path / "a.jsonl").write_text('{"id": "1", "text": "t", "factors": {"f": 1}}\n')
-    read_records([tmp_path / "a.jsonl"], exclude=["b"])
+    read_sources([tmp_path / "a.jsonl"], exclude=["b"])
     assert "there is no source 'b' to leave out; there are a" in caplog.text

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from subspace.data.records import Record
 from subspace.data.retrieval_sets import (
-    Document,
     RetrievalSet,
     find_retrieval_sets,
     read_documents,
@@ -105,9 +105,9 @@ def test_an_empty_file_is_refused(tmp_path):
 
 def test_the_hash_of_judgements_does_not_hang_on_how_documents_are_cut(tmp_path):
     one = RetrievalSet(
-        documents=(Document("d", "a long text"),), queries={"q": "x"}, relevance={"q": {"d": 1.0}}
+        documents=(Record("d", "a long text"),), queries={"q": "x"}, relevance={"q": {"d": 1.0}}
     )
-    cut = replace(one, documents=(Document("d", "a"),))
+    cut = replace(one, documents=(Record("d", "a"),))
     assert one.judgements_sha256 == cut.judgements_sha256
     assert one.judgements_sha256 != replace(one, queries={"q": "y"}).judgements_sha256
     assert one.judgements_sha256 != replace(one, relevance={"q": {"d": 2.0}}).judgements_sha256

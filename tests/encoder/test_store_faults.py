@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from subspace.encoder.embedding_store import EmbeddingStore
-from subspace.encoder.store_entries import seals
+from subspace.encoder.store_entries import checksums
 from subspace.errors import StoreError
 
 DIM = 5
@@ -36,7 +36,7 @@ def vectors_for(texts: list[str], dim: int = DIM) -> np.ndarray:
 
 
 def filled(root: Path, count: int, *, sealed: bool = True) -> EmbeddingStore:
-    """A store of so many texts; without seals it is one of an earlier version."""
+    """A store of so many texts; without checksums it is one of an earlier version."""
     store = open_store(root)
     store.append(numbered(0, count), vectors_for(numbered(0, count)))
     if not sealed:
@@ -271,4 +271,4 @@ def test_any_single_bit_has_another_seal():
             bits = np.unpackbits(block.view(np.uint8))
             flipped = np.packbits(bits ^ np.eye(bits.size, dtype=np.uint8), axis=1)
             many = np.repeat(keys, bits.size, axis=0)
-            assert (seals(flipped.view(dtype), keys=many) != seals(block, keys=keys)).all()
+            assert (checksums(flipped.view(dtype), keys=many) != checksums(block, keys=keys)).all()

@@ -265,8 +265,7 @@ def test_the_command_writes_its_pages(labelled_folder, tiny_qwen, tmp_path, caps
 
 
 def test_a_checkpoint_brings_its_encoder_and_its_blocks(labelled_folder, tmp_path, capsys):
-    checkpoint = Path(__file__).resolve().parents[2] / "checkpoints" / "minilm"
-    given = ("--data", labelled_folder / "parallel", "--checkpoint", checkpoint)
+    given = ("--data", labelled_folder / "parallel", "--checkpoint", "minilm")
     output = ("--store", tmp_path / "store", "--output", tmp_path / "out")
     assert main(command(*given, *output, "--factors", "style")) == 0
     written = json.loads((tmp_path / "out" / "discover.json").read_text())

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from subspace.data.retrieval_sets import Document, RetrievalSet
+from subspace.data.records import Record
+from subspace.data.retrieval_sets import RetrievalSet
 from subspace.evaluation.ranking import rank_score
 
 
 def make_set(relevance: list[list[int]]) -> RetrievalSet:
-    documents = [Document(id=f"d{n}", text="text") for n in range(len(relevance[0]))]
+    documents = [Record(id=f"d{n}", text="text") for n in range(len(relevance[0]))]
     return RetrievalSet(
         documents=tuple(documents),
         queries={f"q{row}": "query" for row in range(len(relevance))},
@@ -115,7 +116,7 @@ def tied_mrr(*, above: int, ties: int, relevant: int) -> float:
     """MRR where `ties` documents share a score and `above` irrelevant ones stand above them."""
     names = [str(number) for number in range(above + ties)]
     data = RetrievalSet(
-        documents=tuple(Document(id=name, text="t") for name in names),
+        documents=tuple(Record(id=name, text="t") for name in names),
         queries={"q": "t"},
         relevance={"q": dict.fromkeys(names[above : above + relevant], 1.0)},
     )

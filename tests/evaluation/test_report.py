@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from worlds import EVERYTHING, PLANTED, RAW, cut, embedded, make_labels, plant
 
-from subspace.evaluation import CROSS_CORPUS, IN_CORPUS, Report, measure_report, write_report
+from subspace.evaluation import CROSS_CORPUS, IN_CORPUS, Report, measure_report
 from subspace.evaluation.base_retrieval import BaseRetrieval
 from subspace.evaluation.report_tables import FILES, headline
 
@@ -46,7 +46,7 @@ def refuse_constant(name: str) -> None:
 
 
 def written(report: Report, folder) -> dict[str, bytes]:
-    write_report(report, folder=folder)
+    report.save(folder)
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
@@ -175,7 +175,7 @@ def test_a_report_is_written_over_an_older_one_and_not_half(report, tmp_path, mo
     first = written(measure(seeds=1), tmp_path)
     monkeypatch.setattr("subspace.evaluation.report_tables.to_html", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write_report(report, folder=tmp_path)
+        report.save(tmp_path)
     assert {path.name: path.read_bytes() for path in sorted(tmp_path.iterdir())} == first
 
 

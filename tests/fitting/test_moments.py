@@ -1,6 +1,6 @@
-"""Streamed class statistics equal their definition; pairing takes the content away."""
+"""Streamed moments equal the loop of their definition; groups take the content away."""
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from subspace.data.labels import Column, Labels
 from subspace.fitting import moments
-from subspace.fitting.moments import SourceStatistics, collect_statistics
+from subspace.fitting.moments import SourceMoments, collect_moments
 
 DIM = 6
 CHUNKS = [1, 7, 64, 10_000]
@@ -29,8 +29,8 @@ def make_labels(*, groups: np.ndarray | None = None, **codes: np.ndarray) -> Lab
     )
 
 
-def collect(x: np.ndarray, labels: Labels) -> SourceStatistics:
-    return collect_statistics(x, rows=np.arange(len(x)), labels=labels)
+def collect(x: np.ndarray, labels: Labels) -> SourceMoments:
+    return collect_moments(x, rows=np.arange(len(x)), labels=labels)
 
 
 def random_world(*, count: int, offset: float, seed: int = 0) -> tuple[np.ndarray, Labels]:
@@ -44,18 +44,19 @@ def random_world(*, count: int, offset: float, seed: int = 0) -> tuple[np.ndarra
     return x.astype(np.float32), labels
 
 
-def slow_paired(x: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> Mapping[int, list]:
-    """Per class the texts of groups that hold several classes, minus the mean over classes."""
-    centred: dict[int, list] = {}
-    for group in set(groups[groups >= 0]):
+def slow_within_groups(x: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Mean, over the classes of groups that hold several, of (mean of the class - their mean)^2."""
+    parts = []
+    for group in sorted(set(groups[groups >= 0])):
         members = [i for i in range(len(x)) if groups[i] == group and codes[i] >= 0]
         classes = sorted({codes[i] for i in members})
         if len(classes) < 2:
             continue
-        class_means = [np.mean([x[i] for i in members if codes[i] == c], axis=0) for c in classes]
-        for i in members:
-            centred.setdefault(codes[i], []).append(x[i] - np.mean(class_means, axis=0))
-    return centred
+        means = [np.mean([x[i] for i in members if codes[i] == c], axis=0) for c in classes]
+        for mean in means:
+            distance = mean - np.mean(means, axis=0)
+            parts.append(np.outer(distance, distance))
+    return np.mean(parts, axis=0)
 
 
 @pytest.mark.parametrize("chunk", CHUNKS)
@@ -91,20 +92,30 @@ def test_class_means_and_between_class_covariance_follow_their_definition(chunk,
 
 
 @pytest.mark.parametrize("chunk", CHUNKS)
-def test_paired_means_follow_their_definition(chunk, monkeypatch):
+def test_within_groups_follows_its_definition(chunk, monkeypatch):
     monkeypatch.setattr(moments, "_CHUNK", chunk)
     x, labels = random_world(count=200, offset=1e3)
-    codes = labels.columns["style"].codes
-    found = collect(x, labels).factors["style"]
-    slow = slow_paired(x.astype(np.float64), codes, labels.groups)
-    total = sum(map(len, slow.values()))
-    between = np.zeros((DIM, DIM))
-    for code, members in slow.items():
-        assert found.paired_counts[code] == len(members)
-        mean = np.mean(members, axis=0)
-        np.testing.assert_allclose(found.paired_means[code], mean, atol=1e-6)
-        between += np.outer(mean, mean) * len(members) / total
-    np.testing.assert_allclose(found.paired_between, between, atol=1e-6)
+    found = collect(x, labels)
+    for name, factor in found.factors.items():
+        codes = labels.columns[name].codes
+        slow = slow_within_groups(x.astype(np.float64), codes, labels.groups)
+        np.testing.assert_allclose(factor.within_groups, slow, atol=1e-6)
+
+
+def test_labels_that_weigh_are_counted_by_their_weight():
+    x, labels = random_world(count=60, offset=1)
+    weights = np.random.default_rng(3).uniform(0.1, 2, 60)
+    column = replace(labels.columns["topic"], weights=weights)
+    found = collect(x, replace(labels, columns={"topic": column})).factors["topic"]
+    exact = x.astype(np.float64)
+    centre = np.average(exact, axis=0, weights=weights)
+    for code in range(5):
+        members = column.codes == code
+        assert found.counts[code] == pytest.approx(weights[members].sum())
+        mean = np.average(exact[members], axis=0, weights=weights[members])
+        np.testing.assert_allclose(found.means[code], mean - centre, atol=1e-6)
+    assert found.weight == pytest.approx(weights.mean())
+    assert collect(x, labels).factors["topic"].weight == 1
 
 
 def test_a_pass_over_a_mapped_file_reads_every_row_once_and_leaves_none_in_memory(
@@ -122,9 +133,7 @@ def test_a_pass_over_a_mapped_file_reads_every_row_once_and_leaves_none_in_memor
         np.testing.assert_array_equal(
             np.concatenate(chunks), mapped[rows[np.concatenate(positions)]]
         )
-    moments.collect_measures(
-        mapped, rows=np.arange(20_000), measures={"style": np.ones((20_000, 1), np.float32)}
-    )
+    collect(mapped, make_labels(topic=np.arange(20_000) % 3))
     assert resident(path) < 2**20
     # Counter-check: that is seen.
     mapped.sum()
@@ -162,7 +171,7 @@ def test_vectors_in_float16_are_read_as_what_they_are():
     np.testing.assert_array_equal(found.covariance, wanted.covariance)
 
 
-def test_content_vanishes_from_paired_means_while_plain_class_means_see_it():
+def test_content_vanishes_within_groups_while_plain_class_means_see_it():
     """Style moves every text by the same step; class 1 is rarer in groups far from zero."""
     step = np.zeros(DIM)
     step[0] = 2
@@ -171,8 +180,7 @@ def test_content_vanishes_from_paired_means_while_plain_class_means_see_it():
     content = np.random.default_rng(0).integers(-99, 99, size=(6, DIM))
     x = (content[groups] + np.outer(style, step)).astype(np.float32)
     found = collect(x, make_labels(groups=groups, style=style)).factors["style"]
-    np.testing.assert_allclose(found.paired_means, [-step / 2, step / 2], atol=1e-12)
-    assert found.paired_counts.tolist() == [4, 4]
+    np.testing.assert_allclose(found.within_groups, np.outer(step, step) / 4, atol=1e-12)
     plain = found.means[1] - found.means[0]
     assert np.abs(plain - step).max() > 1
 
@@ -182,16 +190,15 @@ def test_a_class_with_two_versions_in_a_group_does_not_pull_the_groups_mean():
     step = np.eye(DIM)[0] * 2
     x = (10 * groups[:, None] + np.outer(style, step)).astype(np.float32)
     found = collect(x, make_labels(groups=groups, style=style)).factors["style"]
-    np.testing.assert_allclose(found.paired_means, [-step / 2, step / 2], atol=1e-12)
+    np.testing.assert_allclose(found.within_groups, np.outer(step, step) / 4, atol=1e-12)
 
 
 @pytest.mark.parametrize("groups", [[-1] * 6, [0, 0, 0, 1, 1, 1], [0, 1, 2, 3, 4, 5]])
-def test_without_groups_that_cross_classes_there_is_no_paired_covariance(groups):
+def test_without_groups_that_cross_classes_there_is_nothing_within_groups(groups):
     x = np.random.default_rng(0).normal(size=(6, DIM)).astype(np.float32)
     style = np.array([0, 0, 0, 1, 1, 1])
     found = collect(x, make_labels(groups=np.array(groups), style=style)).factors["style"]
-    assert found.paired_between is None
-    assert not found.paired_means.any()
+    assert found.within_groups is None
     assert found.between.any()
 
 
@@ -209,7 +216,7 @@ def test_a_factor_that_no_text_is_labelled_with_is_all_zeros():
     x = np.random.default_rng(0).normal(size=(9, DIM)).astype(np.float32)
     found = collect(x, make_labels(topic=np.arange(9) % 3, style=np.full(9, -1)))
     assert not found.factors["style"].between.any()
-    assert found.factors["style"].paired_between is None
+    assert found.factors["style"].within_groups is None
     assert found.factors["topic"].between.any()
 
 
@@ -222,12 +229,9 @@ def test_nothing_depends_on_the_order_of_the_texts(seed):
     np.testing.assert_allclose(first.mean, other.mean, atol=1e-9)
     np.testing.assert_allclose(first.covariance, other.covariance, atol=2e-6)  # float32
     for name in labels.columns:
-        for field in ("counts", "means", "paired_counts", "paired_means"):
-            np.testing.assert_allclose(
-                getattr(first.factors[name], field),
-                getattr(other.factors[name], field),
-                atol=1e-9,
-            )
+        one, two = first.factors[name], other.factors[name]
+        for field, off in (("counts", 1e-9), ("means", 1e-9), ("within_groups", 2e-6)):
+            np.testing.assert_allclose(getattr(one, field), getattr(two, field), atol=off)
 
 
 def test_rows_say_where_the_texts_vectors_lie():
@@ -235,11 +239,11 @@ def test_rows_say_where_the_texts_vectors_lie():
     rows = np.random.default_rng(1).permutation(80)[:50]
     stored = np.full((80, DIM), np.nan, dtype=np.float32)  # other rows must not be read
     stored[rows] = x
-    found = collect_statistics(stored, rows=rows, labels=labels)
+    found = collect_moments(stored, rows=rows, labels=labels)
     np.testing.assert_allclose(found.covariance, collect(x, labels).covariance, atol=2e-6)
 
 
 def test_a_source_without_texts_is_refused_by_name():
     empty = make_labels(style=np.array([0])).take(np.array([], dtype=np.int64))
     with pytest.raises(ValueError, match="'test' has no texts"):
-        collect_statistics(np.zeros((3, DIM), np.float32), rows=np.arange(0), labels=empty)
+        collect_moments(np.zeros((3, DIM), np.float32), rows=np.arange(0), labels=empty)

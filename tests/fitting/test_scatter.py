@@ -1,105 +1,97 @@
-"""Evidence from measures and rewrites equals its definition, source by source."""
+"""Scatter matrices: every source counts the same, whatever its size and its scale."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from planted import DIM, Texts, World
 
-from subspace.data.labels import Column, Labels
-from subspace.fitting import moments as module
-from subspace.fitting.moments import (
-    SourceStatistics,
-    collect_measures,
-    collect_rewrites,
-    collect_statistics,
+from subspace.fitting.moments import SourceMoments
+from subspace.fitting.scatter import factor_scatter, total_scatter, unit_trace
+
+ALL = np.arange(DIM)
+
+
+@pytest.fixture(scope="module")
+def texts() -> dict[str, Texts]:
+    world = World()
+    return {"one": world.draw("one"), "two": world.draw("two", 600, grouped=True)}
+
+
+@pytest.fixture(scope="module")
+def moments(texts) -> dict[str, SourceMoments]:
+    return {name: part.moments() for name, part in texts.items()}
+
+
+def test_total_scatter_is_the_mean_covariance_at_trace_one(texts, moments):
+    wanted = np.mean([unit_trace(np.cov(part.x.T, bias=True)) for part in texts.values()], axis=0)
+    np.testing.assert_allclose(total_scatter(moments, dims=ALL), unit_trace(wanted), atol=1e-6)
+
+
+def test_factor_scatter_is_the_mean_of_class_means_and_differences_within_groups(texts, moments):
+    parts = []
+    for name, part in texts.items():
+        x, codes = part.x.astype(np.float64), part.codes["style"]
+        means = np.stack([x[codes == code].mean(axis=0) for code in range(3)]) - x.mean(axis=0)
+        shares = np.bincount(codes) / len(codes)
+        between = unit_trace((means.T * shares) @ means)
+        if name == "two":
+            within = np.zeros((DIM, DIM))
+            for group in range(200):
+                members = x[part.groups == group] - x[part.groups == group].mean(axis=0)
+                within += members.T @ members
+            between = (between + unit_trace(within)) / 2
+        parts.append(between)
+    found = factor_scatter(moments, factor="style", dims=ALL)
+    np.testing.assert_allclose(found, unit_trace(np.mean(parts, axis=0)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda m: total_scatter(m, dims=ALL),
+        lambda m: factor_scatter(m, factor="style", dims=ALL),
+    ],
+    ids=["total", "factor"],
 )
-from subspace.fitting.scatter import gather_evidence
-
-DIM, COUNT = 8, 300
-
-
-def labelled(x: np.ndarray, codes: np.ndarray) -> SourceStatistics:
-    labels = Labels(
-        source="test",
-        columns={"topic": Column(codes=codes, class_count=3)},
-        groups=np.full(len(x), -1),
-        splits=np.zeros(len(x), dtype=np.int64),
+def test_sources_count_the_same_whatever_their_size_or_scale(make, texts, moments):
+    larger = Texts(
+        x=np.concatenate([texts["one"].x] * 5),
+        codes={name: np.tile(codes, 5) for name, codes in texts["one"].codes.items()},
     )
-    return collect_statistics(x, rows=np.arange(len(x)), labels=labels)
+    scaled = Texts(x=10 * texts["two"].x, codes=texts["two"].codes, groups=texts["two"].groups)
+    other = {"one": larger.moments(), "two": scaled.moments()}
+    assert np.trace(make(moments)) == pytest.approx(1)
+    np.testing.assert_allclose(make(other), make(moments), atol=1e-6)
+    # Counter-check: without one of the two it is another matrix.
+    assert np.abs(make({"one": moments["one"]}) - make(moments)).max() > 1e-3
 
 
-@pytest.fixture
-def world() -> tuple[np.ndarray, dict[str, np.ndarray], SourceStatistics]:
-    """Style moves dimension 0, complexity dimension 1; its measure is mixed with that of style."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(COUNT, DIM)).astype(np.float32) + 3
-    style = x[:, :1] + 0.1 * rng.normal(size=(COUNT, 1))
-    complexity = x[:, 1:2] + style
-    measures = {
-        "style": style.astype(np.float32),
-        "complexity": complexity.astype(np.float32),
+def test_labels_that_weigh_half_count_half(moments):
+    factors = {"style": replace(moments["two"].factors["style"], weight=0.5)}
+    light = {"one": moments["one"], "two": replace(moments["two"], factors=factors)}
+    one, two = (
+        factor_scatter({name: part}, factor="style", dims=ALL) for name, part in moments.items()
+    )
+    found = factor_scatter(light, factor="style", dims=ALL)
+    np.testing.assert_allclose(found, (one + two / 2) / 1.5, atol=1e-9)
+
+
+def test_only_the_dimensions_that_are_read_count(moments):
+    dims = np.array([1, 4, 7])
+    found = factor_scatter(moments, factor="style", dims=dims)
+    assert found.shape == (3, 3)
+    assert np.trace(found) == pytest.approx(1)
+    scaled = {
+        name: replace(part, covariance=part.covariance * (1 + 99 * ~np.isin(ALL, dims)))
+        for name, part in moments.items()
     }
-    return x, measures, labelled(x, rng.integers(0, 3, COUNT))
+    assert np.trace(scaled["one"].covariance) > 10 * np.trace(moments["one"].covariance)
+    np.testing.assert_allclose(
+        total_scatter(scaled, dims=dims), total_scatter(moments, dims=dims), rtol=1e-5
+    )
 
 
-@pytest.mark.parametrize("chunk", [7, 10_000])
-def test_measures_are_covariances(world, chunk, monkeypatch):
-    monkeypatch.setattr(module, "_CHUNK", chunk)
-    x, measures, _ = world
-    part = collect_measures(x, rows=np.arange(COUNT), measures=measures)
-    joined = np.concatenate([*measures.values()], axis=1)
-    both = np.cov(np.concatenate([x, joined], axis=1).T, bias=True)
-    np.testing.assert_allclose(part.cross, both[:DIM, DIM:], atol=1e-5)
-    np.testing.assert_allclose(part.covariance, both[DIM:, DIM:], atol=1e-5)
-    assert part.columns == {"style": slice(0, 1), "complexity": slice(1, 2)}
-
-
-@pytest.mark.parametrize("chunk", [2, 10_000])
-def test_rewrites_are_mean_changes_by_rule(chunk, monkeypatch):
-    monkeypatch.setattr(module, "_CHUNK", chunk)
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=(20, DIM)).astype(np.float32)
-    originals, rewritten = np.arange(5).repeat(2), np.arange(10, 20)
-    rules = ["casual", "formal"] * 5
-    part = collect_rewrites(x, originals=originals, rewritten=rewritten, rules=rules)
-    change = x[rewritten].astype(np.float64) - x[originals]
-    for rule, first in (("casual", 0), ("formal", 1)):
-        np.testing.assert_allclose(part.means[rule], change[first::2].mean(axis=0))
-    np.testing.assert_allclose(part.second_moment, change.T @ change / 10)
-
-
-def test_own_measures_are_what_the_other_factors_do_not_explain(world):
-    x, measures, source = world
-    part = collect_measures(x, rows=np.arange(COUNT), measures=measures)
-    evidence = gather_evidence({"one": replace(source, measures=part)})["complexity"]
-    assert evidence.measures is not None
-    assert evidence.own_measures is not None
-    # The plain measure shows both directions, what is left only its own.
-    assert evidence.measures[0, 0] > 0.3
-    assert evidence.own_measures[0, 0] < 0.05
-    assert evidence.own_measures[1, 1] > 0.8
-
-
-def test_every_source_counts_the_same_and_every_scatter_has_trace_one(world):
-    x, measures, source = world
-    part = collect_measures(x, rows=np.arange(COUNT), measures=measures)
-    rewrites = {
-        "style": collect_rewrites(
-            x, originals=np.arange(10), rewritten=np.arange(10, 20), rules=["casual"] * 10
-        )
-    }
-    full = replace(source, measures=part, rewrites=rewrites)
-    one = gather_evidence({"one": full})
-    twice = gather_evidence({"one": full, "two": replace(full, count=10 * full.count)})
-    for factor, evidence in one.items():
-        for kind, scatter in vars(evidence).items():
-            if scatter is not None:
-                assert np.trace(scatter) == pytest.approx(1)
-                np.testing.assert_allclose(scatter, vars(twice[factor])[kind], atol=1e-9)
-
-
-def test_without_weak_supervision_there_are_labels_alone(world):
-    evidence = gather_evidence({"one": world[2]})
-    assert list(evidence) == ["topic"]
-    assert evidence["topic"].rewrites is None
-    assert evidence["topic"].measures is None
+def test_a_factor_that_nothing_labels_has_no_scatter_and_zero_stays_zero(moments):
+    assert factor_scatter(moments, factor="mood", dims=ALL) is None
+    assert not unit_trace(np.zeros((2, 2))).any()

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
-from worlds import make_labels, plant
 
-from subspace.data.retrieval_sets import Document
+from subspace.data.records import Record
 from subspace.encoder import EncoderSpec
 from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.errors import ConfigError
@@ -13,13 +12,14 @@ from subspace.labelling.clusters import ClustersAnnotator, find_clusters, name_c
 
 
 def test_clusters_find_what_is_planted_and_are_the_same_each_time():
-    labels = make_labels(count=600)
-    x = plant(labels)[:, :4]
+    rng = np.random.default_rng(0)
+    topics = rng.integers(0, 4, 600)
+    noise = rng.normal(size=(600, 4)).astype(np.float32)
+    x = (np.eye(4)[topics] + 0.3 * noise).astype(np.float32)
     codes = find_clusters(x)
     np.testing.assert_array_equal(codes, find_clusters(x))
-    assert adjusted_rand_score(labels.columns["topic"].codes, codes) > 0.6
-    noise = find_clusters(np.random.default_rng(0).normal(size=(600, 4)).astype(np.float32))
-    assert abs(adjusted_rand_score(labels.columns["topic"].codes, noise)) < 0.05
+    assert adjusted_rand_score(topics, codes) > 0.6
+    assert abs(adjusted_rand_score(topics, find_clusters(noise))) < 0.05
 
 
 def test_vectors_that_are_all_the_same_are_one_cluster():
@@ -39,11 +39,11 @@ def test_clusters_are_named_by_their_own_words():
 def test_texts_get_the_topic_of_their_cluster(tiny_qwen, tmp_path):
     spec = EncoderSpec(model=str(tiny_qwen), layers=(1, 2))
     encoder = CachedEncoder.open(spec, root=tmp_path)
-    documents = [Document(id=str(n), text=f"text {n % 7} of {n}") for n in range(30)]
-    annotator = ClustersAnnotator.fit(documents, encoder=encoder)
-    every = list(annotator.annotate(documents))
-    assert [one.id for one in every] == [document.id for document in documents]
-    assert list(annotator.annotate(documents[20:])) == every[20:]
+    records = [Record(id=str(n), text=f"text {n % 7} of {n}") for n in range(30)]
+    annotator = ClustersAnnotator.fit(records, encoder=encoder)
+    every = list(annotator.annotate(records))
+    assert every == [{"topic": annotator.topics[record.id]} for record in records]
+    assert list(annotator.annotate(records[20:])) == every[20:]
     assert annotator.identity == encoder.encoder.fingerprint.digest
     with pytest.raises(ConfigError, match="20 texts or more"):
-        ClustersAnnotator.fit(documents[:5], encoder=encoder)
+        ClustersAnnotator.fit(records[:5], encoder=encoder)

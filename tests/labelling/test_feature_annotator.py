@@ -1,16 +1,11 @@
-"""Measures order texts as their names say, for any text."""
+"""Features order texts as their names say, for any text."""
 
 import numpy as np
 import pytest
 
-from subspace.data.retrieval_sets import Document
-from subspace.errors import ConfigError
-from subspace.labelling.feature_annotator import (
-    REGISTERS,
-    MeasuresAnnotator,
-    register_of,
-    score_text,
-)
+from subspace.data.records import Record
+from subspace.fitting.weak.feature_scores import score_text
+from subspace.labelling.feature_annotator import REGISTERS, FeatureAnnotator, register_of
 
 PLAIN = "The dog ran. It was fun. We had a good day."
 HARD = (
@@ -23,7 +18,7 @@ CHATTY = "Yeah, I don't know, you guys! I'm just gonna get my stuff, okay?"
 STIFF = "The implementation of the regulation of the allocation of resources is the subject."
 
 
-def test_measures_tell_the_plain_from_the_hard_the_specific_from_the_general():
+def test_features_tell_the_plain_from_the_hard_the_specific_from_the_general():
     assert score_text(HARD)["complexity"] > score_text(PLAIN)["complexity"] + 1
     assert score_text(SPECIFIC)["specificity"] > score_text(GENERAL)["specificity"] + 1
     assert register_of(score_text(CHATTY)["style"]) == "informal"
@@ -48,12 +43,7 @@ def test_registers_are_ordered():
 
 
 @pytest.mark.parametrize("text", ["...", "?", "1", "你好", "a" * 5000, "\t\n x"])
-def test_any_text_can_be_measured(text):
-    (found,) = MeasuresAnnotator().annotate([Document(id="a", text=text)])
-    assert set(found.factors) == {"complexity", "specificity", "style"}
-    assert np.isfinite(found.factors["complexity"])
-
-
-def test_a_factor_without_measures_is_refused():
-    with pytest.raises(ConfigError, match="no measures of mood"):
-        MeasuresAnnotator(factors=("mood",))
+def test_any_text_can_be_labelled(text):
+    (found,) = FeatureAnnotator().annotate([Record(id="a", text=text)])
+    assert set(found) == set(FeatureAnnotator.factors) == {"complexity", "specificity", "style"}
+    assert np.isfinite(found["complexity"])

@@ -50,7 +50,7 @@ def test_a_line_torn_by_a_crash_at_any_byte_costs_that_line_alone(tmp_path):
 def test_a_file_of_something_else_is_left_alone(tmp_path, content):
     path = tmp_path / "answers.jsonl"
     path.write_text(content)
-    match = "no answer of a language model"
+    match = "not an answer of a language model"
     with pytest.raises(RecordError, match=match), AnswerFile.open(path):
         raise AssertionError
     assert path.read_text() == content

@@ -27,7 +27,7 @@ def test_a_folder_of_files_becomes_texts_and_says_what_does_not(tmp_path):
         (tmp_path / name).write_bytes(content)
     (tmp_path / "folder.txt").mkdir()
     found = read_raw_texts(tmp_path)
-    texts = {document.id: document.text for document in found.documents}
+    texts = {record.id: record.text for record in found.records}
     assert texts.pop("huge.md") == "é" * 30_000
     assert texts == {"b.txt": "another", "deep/er/a.md": "Ä text"}
     assert found.cut == ("huge.md",)
@@ -54,7 +54,7 @@ def test_a_name_that_is_not_utf8_is_passed_over(tmp_path):
     except OSError:
         pytest.skip("this file system has no such names")
     found = read_raw_texts(tmp_path)
-    assert [document.id for document in found.documents] == ["good é.txt"]
+    assert [record.id for record in found.records] == ["good é.txt"]
     assert found.skipped == {r"caf\xe9.txt": "has a name that is not UTF-8"}
 
 
@@ -63,5 +63,5 @@ def test_a_folder_inside_can_be_left_out(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     found = read_raw_texts(tmp_path, leave_out=tmp_path / "out")
-    assert [document.id for document in found.documents] == ["a.txt", "outer/c.txt"]
-    assert len(read_raw_texts(tmp_path).documents) == 3
+    assert [record.id for record in found.records] == ["a.txt", "outer/c.txt"]
+    assert len(read_raw_texts(tmp_path).records) == 3

@@ -59,15 +59,15 @@ def factor(**changes):
         ({"mood": {"description": "d"}}, "mood: must have a description and levels"),
         (factor(description=" "), "mood: the description must be a text"),
         (factor(extra=1), "mood: has an unknown key 'extra'"),
-        (factor(levels={"glad": LEVEL}), "mood: levels must be two or more"),
+        (factor(levels={"glad": LEVEL}), "mood: levels must hold two or more"),
         (factor(levels={"glad": LEVEL, "sad": {"meaning": "m"}}), "level 'sad' must have a mean"),
         (factor(levels={"glad": LEVEL, "sad": {**LEVEL, "example": 3}}), "level 'sad' must be tex"),
         (factor(levels={True: LEVEL, "no": LEVEL}), "category True must be a text"),
         (factor(levels={1: LEVEL, 2: LEVEL}), "numbers need a scale"),
-        (factor(scale=[1, 2]), r"levels \['glad', 'sad'\] are no whole numbers from 1 to 2"),
+        (factor(scale=[1, 2]), r"levels \['glad', 'sad'\] are not whole numbers from 1 to 2"),
         (factor(scale=[1, 2.5]), "two whole numbers"),
-        (factor(scale=[5, 1]), "must rise"),
-        (factor(scale=[1, 5], levels={1: LEVEL, 4: LEVEL}), "anchor both ends"),
+        (factor(scale=[5, 1]), "must be 1 to 100 above the first"),
+        (factor(scale=[1, 5], levels={1: LEVEL, 4: LEVEL}), "include both ends"),
     ],
 )
 def test_what_is_wrong_with_a_rubric_is_said(tmp_path, value, match):
@@ -83,7 +83,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path):
 
 
 def test_a_factor_that_the_rubric_does_not_know_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"says nothing of taste; it has mood, age"):
+    with pytest.raises(ConfigError, match=r"lacks taste; it describes mood, age"):
         read_rubric(write(tmp_path, GOOD), factors=["mood", "taste"])
     with pytest.raises(ConfigError, match="cannot read"):
         read_rubric(tmp_path / "nowhere.yaml")

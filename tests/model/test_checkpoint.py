@@ -16,57 +16,20 @@ import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from models import DIM, FINGERPRINT, assert_equal, make_model, with_heads, with_queries
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_tensors
 
-from subspace.blocks import BlockLayout
-from subspace.encoder import Fingerprint
 from subspace.errors import CheckpointError, LayoutError
-from subspace.model import Checkpoint, load_checkpoint
-from subspace.model.projection import Projection, QuerySide
-
-WIDTHS = {"style": 2, "topic": 3}
-DIM = 4
-FINGERPRINT = Fingerprint(
-    model="some-model",
-    revision="sha256:00",
-    pooling="mean",
-    query_prompt="Query: ",
-    document_prompt="",
-    layers=(1, -1),
-    max_length=128,
-    normalise=True,
-    dtype="float32",
-    dim=DIM,
-)
+from subspace.model import LinearHead, Model, load
+from subspace.model.checkpoint import manifest
+from subspace.model.checkpoint_folder import check_target
+from subspace.model.reference import find_reference
 
 
-def make_checkpoint(*, seed: int = 0, widths=WIDTHS, weight: np.ndarray | None = None):
-    rng = np.random.default_rng(seed)
-    layout = BlockLayout.from_widths(widths)
-    if weight is None:
-        weight = rng.normal(size=(layout.dim, DIM)).astype(np.float32)
-    mean = np.linspace(-1, seed, DIM, dtype=np.float32)
-    return Checkpoint(
-        projection=Projection(weight=weight, mean=mean, layout=layout),
-        encoder_model="folder/of/some-model",
-        fingerprint=FINGERPRINT,
-        data_sha256={"corpus": "ab" * 32},
-        training={"solver": "closed_form", "step": seed},
-    )
-
-
-def assert_equal(found: Checkpoint, wanted: Checkpoint) -> None:
-    np.testing.assert_array_equal(found.projection.weight, wanted.projection.weight)
-    np.testing.assert_array_equal(found.projection.mean, wanted.projection.mean)
-    assert found.projection.weight.dtype == np.float32
-    assert found.manifest() == wanted.manifest()
-    assert list(found.projection.layout) == list(wanted.projection.layout)
-
-
-def save_lightning(path: Path, *, manifest: object, state: object = None) -> Path:
+def save_lightning(path: Path, *, found: object, state: object = None) -> Path:
     """A file as the trainer writes it: the manifest and the tensors among other state."""
-    projection = make_checkpoint().projection
+    projection = make_model().projection
     tensors = {
         "weight": torch.from_numpy(projection.weight),
         "mean": torch.from_numpy(projection.mean),
@@ -78,26 +41,26 @@ def save_lightning(path: Path, *, manifest: object, state: object = None) -> Pat
         "state_dict": tensors if state is None else state,
         "optimizer_states": [{"state": {}, "param_groups": [{"lr": 0.1}]}],
     }
-    torch.save(whole if manifest is None else {**whole, "subspace": manifest}, path)
+    torch.save(whole if found is None else {**whole, "subspace": found}, path)
     return path
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    make_checkpoint().save(tmp_path / "saved")
+    make_model().save(tmp_path / "saved")
     return tmp_path / "saved"
 
 
 def change_manifest(folder: Path, change: Callable[[dict], object]) -> None:
-    manifest = json.loads((folder / "config.json").read_text())
-    changed = change(manifest)
-    text = json.dumps(manifest if changed is None else changed)
+    found = json.loads((folder / "config.json").read_text())
+    changed = change(found)
+    text = json.dumps(found if changed is None else changed)
     (folder / "config.json").write_text(text)
 
 
-def refusal(path: Path) -> str:
+def refusal(path: Path | str) -> str:
     with pytest.raises(CheckpointError) as caught:
-        load_checkpoint(path)
+        load(path)
     assert str(path) in str(caught.value)
     return str(caught.value)
 
@@ -106,14 +69,14 @@ def refusal(path: Path) -> str:
 
 
 def test_a_saved_folder_loads_as_it_was(saved):
-    assert_equal(load_checkpoint(saved), make_checkpoint())
+    assert_equal(load(saved), make_model())
     assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
 
 
 def test_a_loaded_checkpoint_projects_to_the_same_bits(saved):
     x = np.random.default_rng(1).normal(size=(5, DIM)).astype(np.float32)
-    expected = make_checkpoint().projection(x)
-    np.testing.assert_array_equal(load_checkpoint(str(saved)).projection(x), expected)
+    expected = make_model().projection(x)
+    np.testing.assert_array_equal(load(str(saved)).projection(x), expected)
 
 
 @pytest.mark.parametrize(
@@ -122,39 +85,39 @@ def test_a_loaded_checkpoint_projects_to_the_same_bits(saved):
     ids=["column by column", "every second row"],
 )
 def test_the_round_trip_does_not_depend_on_how_the_weights_lie_in_memory(arrange, tmp_path):
-    plain = make_checkpoint()
-    other = make_checkpoint(weight=arrange(plain.projection.weight))
+    plain = make_model()
+    other = make_model(weight=arrange(plain.projection.weight))
     np.testing.assert_array_equal(other.projection.weight, plain.projection.weight)
     other.save(tmp_path / "other")
-    assert_equal(load_checkpoint(tmp_path / "other"), plain)
+    assert_equal(load(tmp_path / "other"), plain)
 
 
 def test_a_lightning_file_loads_like_a_folder(tmp_path):
-    checkpoint = make_checkpoint()
-    path = save_lightning(tmp_path / "last.ckpt", manifest=checkpoint.manifest())
-    assert_equal(load_checkpoint(path), checkpoint)
+    model = make_model()
+    path = save_lightning(tmp_path / "last.ckpt", found=manifest(model))
+    assert_equal(load(path), model)
 
 
 def test_a_lightning_file_of_half_precision_training_loads_or_is_refused(tmp_path):
     half = {"weight": torch.ones(5, DIM).bfloat16(), "mean": torch.zeros(DIM).bfloat16()}
-    path = save_lightning(tmp_path / "half.ckpt", manifest=make_checkpoint().manifest(), state=half)
+    path = save_lightning(tmp_path / "half.ckpt", found=manifest(make_model()), state=half)
     try:
-        weight = load_checkpoint(path).projection.weight
+        weight = load(path).projection.weight
     except CheckpointError:
         return
     np.testing.assert_array_equal(weight, np.ones((5, DIM), np.float32))
 
 
 def test_the_same_checkpoint_gives_the_same_bytes(saved, tmp_path):
-    make_checkpoint().save(tmp_path / "again")
+    make_model().save(tmp_path / "again")
     for path in saved.iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
 
 
 def test_saving_over_a_checkpoint_replaces_it(saved):
-    other = make_checkpoint(seed=1, widths={"tone": 3})
+    other = make_model(seed=1, widths={"tone": 3})
     other.save(saved)
-    assert_equal(load_checkpoint(saved), other)
+    assert_equal(load(saved), other)
     assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
 
 
@@ -169,9 +132,9 @@ def test_saving_to_the_path_of_a_file_is_refused_and_leaves_the_file(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("mine")
     with pytest.raises(CheckpointError, match=r"cannot write.*notes\.txt"):
-        make_checkpoint().save(path)
+        make_model().save(path)
     with pytest.raises(CheckpointError, match=r"cannot write.*notes\.txt"):
-        make_checkpoint().save(path / "below")
+        make_model().save(path / "below")
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
     assert path.read_text() == "mine"
 
@@ -181,7 +144,7 @@ def test_saving_over_another_models_folder_is_refused_and_leaves_the_model(tmp_p
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "model.safetensors").write_bytes(b"its weights")
     with pytest.raises(CheckpointError, match=str(tmp_path)):
-        make_checkpoint().save(tmp_path)
+        make_model().save(tmp_path)
     assert (tmp_path / "config.json").read_text() == '{"model_type": "bert"}'
     assert (tmp_path / "model.safetensors").read_bytes() == b"its weights"
 
@@ -190,7 +153,7 @@ def test_saving_over_another_models_folder_is_refused_and_leaves_the_model(tmp_p
 def test_a_foreign_config_alone_is_not_written_over(content, tmp_path):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"config\.json was not written by subspace"):
-        make_checkpoint().save(tmp_path)
+        make_model().save(tmp_path)
     assert (tmp_path / "config.json").read_text() == content
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
@@ -202,60 +165,72 @@ def test_whether_a_checkpoint_can_be_written_is_said_without_writing(saved, tmp_
     file.write_text("mine")
     for taken in (foreign, file, file / "below"):
         with pytest.raises(CheckpointError, match=str(taken)):
-            Checkpoint.check_target(taken)
+            check_target(taken)
     for free in (saved, tmp_path / "deep" / "new"):
-        Checkpoint.check_target(free)
+        check_target(free)
     (saved / "last.ckpt").write_bytes(b"to resume from")
-    Checkpoint.check_target(saved)
+    check_target(saved)
     assert not list((tmp_path / "deep" / "new").iterdir())
-    assert_equal(load_checkpoint(saved), make_checkpoint())
+    assert_equal(load(saved), make_model())
 
 
-def save_and_die(folder: Path, *, seed: int, moves: int) -> None:
-    """Saves in a process that dies, with nothing tidied up, at the move after `moves`."""
-    code = """
-import os, sys
-from test_checkpoint import make_checkpoint
+# Saves again and again in processes that die, with nothing tidied up, at some move of a file.
+KILLED = """
+import os, shutil, sys
+from pathlib import Path
+from models import make_model
 
-left, replace = int(sys.argv[2]), os.replace
+def save_and_die(folder, *, seed, moves):
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+        return
+    replace, left = os.replace, [moves]
 
-def dying(source, target):
-    global left
-    if left == 0:
-        os._exit(9)
-    left -= 1
-    replace(source, target)
+    def dying(source, target):
+        if not left[0]:
+            os._exit(9)
+        left[0] -= 1
+        replace(source, target)
 
-os.replace = dying
-make_checkpoint(seed=int(sys.argv[3])).save(sys.argv[1])
-os._exit(0)
+    os.replace = dying
+    make_model(seed=seed).save(folder)
+    os._exit(0)
+
+for moves in range(4):
+    names = ("saved", "fresh", "again")
+    saved, fresh, again = (Path(sys.argv[1], f"{name}-{moves}") for name in names)
+    make_model().save(saved)
+    for folder in (saved, fresh):
+        save_and_die(folder, seed=1, moves=moves)
+    shutil.copytree(saved, again)
+    save_and_die(again, seed=2, moves=1)  # one move later, over what the first one left
 """
-    subprocess.run(
-        [sys.executable, "-c", code, str(folder), str(moves), str(seed)],
-        cwd=Path(__file__).parent,
-        check=False,
-        timeout=60,
-    )
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory) -> Path:
+    """Folders in which saves were killed, by the number of moves that came before."""
+    place = tmp_path_factory.mktemp("killed")
+    tests = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", KILLED, str(place)], cwd=tests, check=True, timeout=60)
+    return place
 
 
 @pytest.mark.parametrize(("moves", "is_new"), [(0, False), (1, False), (2, True), (3, True)])
 def test_a_save_killed_at_any_moment_leaves_the_old_checkpoint_or_the_new_one(
-    moves, is_new, saved, tmp_path
+    moves, is_new, killed
 ):
-    fresh = tmp_path / "fresh"
-    for folder in (saved, fresh):
-        save_and_die(folder, seed=1, moves=moves)
-    assert_equal(load_checkpoint(saved), make_checkpoint(seed=1 if is_new else 0))
+    saved, fresh, again = (killed / f"{name}-{moves}" for name in ("saved", "fresh", "again"))
+    assert_equal(load(saved), make_model(seed=1 if is_new else 0))
     if is_new:
-        assert_equal(load_checkpoint(fresh), make_checkpoint(seed=1))
+        assert_equal(load(fresh), make_model(seed=1))
     else:
         assert "is no checkpoint" in refusal(fresh)
-    # Killed again, one move later, over what the first one left.
-    save_and_die(saved, seed=2, moves=1)
-    assert_equal(load_checkpoint(saved), make_checkpoint(seed=1 if is_new else 0))
-    for folder in (saved, fresh):
-        make_checkpoint(seed=3).save(folder)
-        assert_equal(load_checkpoint(folder), make_checkpoint(seed=3))
+    assert_equal(load(again), make_model(seed=1 if is_new else 0))
+    for folder in (saved, fresh, again):
+        make_model(seed=3).save(folder)
+        assert_equal(load(folder), make_model(seed=3))
         assert {"config.json", "model.safetensors"} == {
             path.name for path in folder.iterdir() if not path.name.startswith(".partial-")
         }
@@ -271,8 +246,8 @@ def test_a_manifest_that_cannot_be_moved_leaves_the_old_checkpoint(saved, monkey
 
     monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(CheckpointError, match="cannot write"):
-        make_checkpoint(seed=1).save(saved)
-    assert_equal(load_checkpoint(saved), make_checkpoint())
+        make_model(seed=1).save(saved)
+    assert_equal(load(saved), make_model())
     assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
 
 
@@ -290,8 +265,8 @@ def full_disk() -> Iterator[None]:
 
 def test_a_full_disk_is_reported_and_leaves_the_old_checkpoint(saved):
     with full_disk(), pytest.raises(CheckpointError, match="cannot write"):
-        make_checkpoint(seed=1).save(saved)
-    assert_equal(load_checkpoint(saved), make_checkpoint())
+        make_model(seed=1).save(saved)
+    assert_equal(load(saved), make_model())
     assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
 
 
@@ -301,9 +276,9 @@ def test_a_full_disk_is_reported_and_leaves_the_old_checkpoint(saved):
 def test_a_folder_that_may_not_be_written_keeps_the_old_checkpoint(saved):
     saved.chmod(0o555)
     with pytest.raises(CheckpointError, match="cannot write"):
-        make_checkpoint(seed=1).save(saved)
+        make_model(seed=1).save(saved)
     saved.chmod(0o755)
-    assert_equal(load_checkpoint(saved), make_checkpoint())
+    assert_equal(load(saved), make_model())
 
 
 # What is missing or damaged is refused.
@@ -352,11 +327,11 @@ def test_a_flipped_bit_is_refused_wherever_it_is(saved):
         (saved / "model.safetensors").write_bytes(flipped)
         refusal(saved)
     (saved / "model.safetensors").write_bytes(content)
-    assert_equal(load_checkpoint(saved), make_checkpoint())
+    assert_equal(load(saved), make_model())
 
 
 def test_tensors_of_another_checkpoint_are_refused(saved, tmp_path):
-    make_checkpoint(seed=1).save(tmp_path / "other")
+    make_model(seed=1).save(tmp_path / "other")
     shutil.copy(tmp_path / "other" / "model.safetensors", saved)
     assert "is not the file that config.json was written for" in refusal(saved)
 
@@ -372,58 +347,180 @@ def test_values_that_are_not_finite_are_refused_and_the_message_says_so(name, va
 
 def test_values_that_are_not_finite_are_refused_in_a_lightning_file_too(tmp_path):
     broken = {"weight": torch.full((5, DIM), torch.nan), "mean": torch.zeros(DIM)}
-    manifest = make_checkpoint().manifest()
-    path = save_lightning(tmp_path / "nan.ckpt", manifest=manifest, state=broken)
+    path = save_lightning(tmp_path / "nan.ckpt", found=manifest(make_model()), state=broken)
     assert "NaN or infinity" in refusal(path)
 
 
 # Queries may have tensors of their own.
 
 
-def with_queries() -> Checkpoint:
-    plain = make_checkpoint()
-    rng = np.random.default_rng(5)
-    dim = plain.projection.layout.dim
-    draw = [rng.normal(size=shape).astype(np.float32) for shape in ((dim, DIM), dim, dim)]
-    query = QuerySide(weight=draw[0], offset=draw[1])
-    return replace(plain, projection=replace(plain.projection, offset=draw[2], query=query))
-
-
 def test_what_queries_are_projected_with_is_loaded_to_the_bit(tmp_path):
-    checkpoint = with_queries()
-    checkpoint.save(tmp_path / "saved")
-    found = load_checkpoint(tmp_path / "saved")
-    assert_equal(found, checkpoint)
+    model = with_queries(make_model())
+    model.save(tmp_path / "saved")
+    found = load(tmp_path / "saved")
+    assert_equal(found, model)
     x = np.random.default_rng(1).normal(size=(3, DIM)).astype(np.float32)
-    np.testing.assert_array_equal(found.projection(x), checkpoint.projection(x))
-    np.testing.assert_array_equal(found.projection.queries(x), checkpoint.projection.queries(x))
-    assert not np.allclose(found.projection.queries(x), found.projection(x))
-
-
-def test_a_folder_of_format_1_is_read(saved):
-    change_manifest(saved, lambda m: m.update(format_version=1))
-    assert load_checkpoint(saved).projection.query is None
+    for kind in ("document", "query"):
+        np.testing.assert_array_equal(
+            found.project(x, kind=kind).array, model.project(x, kind=kind).array
+        )
+    documents, queries = found.project(x), found.project(x, kind="query")
+    assert not np.allclose(documents.array, queries.array)
 
 
 @pytest.mark.parametrize("lacking", ["offset", "query_weight", "query_offset"])
 def test_half_of_what_queries_need_is_refused(lacking, tmp_path):
-    with_queries().save(tmp_path / "saved")
+    with_queries(make_model()).save(tmp_path / "saved")
     tensors = load_file(tmp_path / "saved" / "model.safetensors")
     del tensors[lacking]
     save_file(tensors, tmp_path / "saved" / "model.safetensors")
     assert "either all or none" in refusal(tmp_path / "saved")
 
 
+# Heads lie among the tensors; weights and spreads in the manifest.
+
+
+def whole() -> Model:
+    return replace(
+        with_heads(with_queries(make_model())),
+        default_weights={"style": 0.25, "topic": 0.75},
+        score_spreads={"style": 0.125, "topic": 0.5},
+    )
+
+
+def test_heads_weights_and_spreads_are_loaded_as_they_were(tmp_path):
+    model = whole()
+    model.save(tmp_path / "saved")
+    found = load(tmp_path / "saved")
+    assert_equal(found, model)
+    assert {path.name for path in found.folder.iterdir()} == {"config.json", "model.safetensors"}
+    assert found.default_weights == {"style": 0.25, "topic": 0.75}
+    assert found.score_spreads == {"style": 0.125, "topic": 0.5}
+    assert found.score_scales == {"style": 1.0, "topic": 0.25}
+    x = np.random.default_rng(1).normal(size=(8, DIM)).astype(np.float32)
+    predicted = found.predict(found.project(x))
+    assert predicted == model.predict(model.project(x))
+    assert set(predicted["style"]) <= {"casual", "formal", "ünïcode"}
+    assert len(set(predicted["style"])) > 1
+    np.testing.assert_allclose(
+        predicted["topic"] - found.heads["topic"].bias[0],
+        found.project(x).array @ found.direction("topic"),
+        atol=1e-6,
+    )
+
+
+def test_what_is_not_said_is_equal_weights_and_spreads(saved):
+    found = load(saved)
+    assert found.heads == {}
+    assert found.default_weights == {"style": 0.5, "topic": 0.5}
+    assert found.score_scales == {"style": 1.0, "topic": 1.0}
+
+
+def test_a_save_of_a_model_without_heads_leaves_none_of_another_there(tmp_path):
+    whole().save(tmp_path / "saved")
+    make_model().save(tmp_path / "saved")
+    assert_equal(load(tmp_path / "saved"), make_model())
+
+
+@pytest.mark.parametrize("damage", ["missing", "narrow", "NaN", "classes", "extra"])
+def test_heads_that_do_not_fit_are_refused(damage, tmp_path):
+    whole().save(tmp_path / "saved")
+    path = tmp_path / "saved" / "model.safetensors"
+    tensors = load_file(path)
+    if damage == "missing":
+        del tensors["heads.style.bias"]
+    elif damage == "narrow":
+        tensors["heads.style.weight"] = tensors["heads.style.weight"][:, :1].copy()
+    elif damage == "NaN":
+        tensors["heads.topic.weight"][0, 0] = np.nan
+    elif damage == "classes":
+        change_manifest(tmp_path / "saved", lambda m: m["heads"].update(style=["a", "b"]))
+    else:
+        change_manifest(tmp_path / "saved", lambda m: m["heads"].update(mood=None))
+    save_file(tensors, path)
+    message = refusal(tmp_path / "saved")
+    assert any(name in message for name in ("heads.", "the head of 'style'", "'topic' holds NaN"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {
+            "heads": {
+                "mood": LinearHead(np.zeros((1, 2), np.float32), np.zeros(1, np.float32), None)
+            }
+        },
+        {"default_weights": {"style": 1.0}},
+        {"score_spreads": {"style": 1.0, "topic": np.inf}},
+        {"fingerprint": replace(FINGERPRINT, dim=DIM + 1)},
+    ],
+    ids=["heads", "weights", "spreads", "encoder"],
+)
+def test_parts_that_do_not_fit_make_no_model(change):
+    with pytest.raises(LayoutError):
+        replace(make_model(), **change)
+
+
+# Reference models come with the package, and are loaded by a name.
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch) -> Path:
+    """A package folder as a wheel lays it out, with a reference model `tiny`."""
+    package = tmp_path / "site-packages" / "subspace"
+    whole().save(package / "checkpoints" / "tiny")
+    (package / "checkpoints" / "empty").mkdir()
+    monkeypatch.setattr("subspace.model.reference.files", lambda name: package)
+    monkeypatch.chdir(tmp_path)
+    return package
+
+
+def test_a_reference_model_is_loaded_by_its_name(package):
+    assert_equal(load("tiny"), whole())
+    assert load("tiny").folder == package / "checkpoints" / "tiny"
+    assert find_reference("tiny-2") is None
+    for name in ("empty", "huge", "../tiny", "owner/tiny", "./tiny", ""):
+        assert find_reference(name) is None
+
+
+def test_a_source_checkout_has_them_beside_its_source(tmp_path, monkeypatch):
+    package = tmp_path / "src" / "subspace"
+    monkeypatch.setattr("subspace.model.reference.files", lambda name: package)
+    make_model().save(tmp_path / "checkpoints" / "tiny-2")
+    assert find_reference("tiny-2") == tmp_path / "checkpoints" / "tiny-2"
+
+
+def test_a_folder_of_a_reference_models_name_comes_first(package, tmp_path):
+    make_model(seed=1).save(tmp_path / "tiny")
+    assert_equal(load("tiny"), make_model(seed=1))
+
+
+def test_a_name_that_is_nowhere_is_refused_with_what_there_is(package):
+    assert "a reference model (minilm)" in refusal("tinny")
+
+
 # What does not fit is refused.
 
 
-@pytest.mark.parametrize("version", [0, 3, "1", True, None])
+@pytest.mark.parametrize("version", [0, 1, 2, 4, "3", True, None])
 def test_another_format_version_is_refused_with_both_versions_and_its_writer(version, saved):
     change_manifest(saved, lambda m: m.update(format_version=version, package_version="7.8.9"))
     message = refusal(saved)
     assert f"format version {version!r}" in message
-    assert "reads 1 and 2" in message
+    assert "reads 3: fit it again" in message
     assert "7.8.9" in message or version is None
+    assert "\n" not in message
+
+
+def test_a_folder_as_format_2_was_written_is_refused_by_its_version(saved):
+    """Not by a key that it lacks, which would say nothing of what to do."""
+
+    def as_it_was(found: dict) -> dict:
+        old = {key: found[key] for key in ("blocks", "input_dim", "encoder", "data")}
+        return {"format_version": 2, "package_version": "0.1.0", **old, "training": {"step": 3}}
+
+    change_manifest(saved, as_it_was)
+    assert "format version 2, this version of subspace reads 3" in refusal(saved)
 
 
 @pytest.mark.parametrize(
@@ -436,8 +533,8 @@ def test_a_layout_that_does_not_fit_the_tensors_is_refused(blocks, saved):
 
 @pytest.mark.parametrize("where", ["manifest", "fingerprint"])
 def test_another_input_dimension_is_refused(where, saved):
-    def change(manifest: dict) -> None:
-        place = manifest if where == "manifest" else manifest["encoder"]["fingerprint"]
+    def change(found: dict) -> None:
+        place = found if where == "manifest" else found["encoder"]["fingerprint"]
         place["input_dim" if where == "manifest" else "dim"] = DIM + 1
 
     change_manifest(saved, change)
@@ -446,7 +543,19 @@ def test_another_input_dimension_is_refused(where, saved):
     assert str(DIM + 1) in message
 
 
-@pytest.mark.parametrize("key", ["blocks", "input_dim", "encoder", "data", "training"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "blocks",
+        "input_dim",
+        "encoder",
+        "data",
+        "recipe",
+        "heads",
+        "default_weights",
+        "score_spreads",
+    ],
+)
 def test_a_manifest_without_a_key_is_refused_by_its_name(key, saved):
     change_manifest(saved, lambda m: {k: v for k, v in m.items() if k != key})
     assert f"'{key}'" in refusal(saved)
@@ -466,7 +575,14 @@ def test_an_encoder_without_a_key_is_refused_by_its_name(key, saved):
         ("encoder", {"model": None, "fingerprint": FINGERPRINT.to_json()}),
         ("encoder", {"model": "some-model", "fingerprint": 5}),
         ("data", None),
-        ("training", ["step", 3]),
+        ("recipe", ["step", 3]),
+        ("default_weights", ["style", 0.5]),
+        ("default_weights", {"style": "heavy", "topic": 0.5}),
+        ("default_weights", {"style": 1.0}),
+        ("score_spreads", {"style": 0.0, "topic": 0.5}),
+        ("score_spreads", {"style": 0.5}),
+        ("heads", ["style"]),
+        ("heads", {"style": None}),
     ],
 )
 def test_a_manifest_with_a_value_of_another_kind_is_refused(key, value, saved):
@@ -476,8 +592,8 @@ def test_a_manifest_with_a_value_of_another_kind_is_refused(key, value, saved):
 
 @pytest.mark.parametrize("change", ["unknown", "missing"])
 def test_a_fingerprint_with_other_fields_is_refused_by_their_names(change, saved):
-    def other_fields(manifest: dict) -> None:
-        fingerprint = manifest["encoder"]["fingerprint"]
+    def other_fields(found: dict) -> None:
+        fingerprint = found["encoder"]["fingerprint"]
         if change == "unknown":
             fingerprint["whitening"] = True
         else:
@@ -554,20 +670,20 @@ def test_code_in_a_pickle_that_poses_as_a_checkpoint_is_not_run(writer, tmp_path
 
 
 def test_a_lightning_file_of_another_project_is_refused(tmp_path):
-    path = save_lightning(tmp_path / "foreign.ckpt", manifest=None)
+    path = save_lightning(tmp_path / "foreign.ckpt", found=None)
     assert "was not written by subspace" in refusal(path)
 
 
 @pytest.mark.parametrize("state", [{}, [], {"weight": [1.0], "mean": 2.0}], ids=repr)
 def test_a_lightning_file_without_the_tensors_is_refused(state, tmp_path):
-    manifest = make_checkpoint().manifest()
-    refusal(save_lightning(tmp_path / "empty.ckpt", manifest=manifest, state=state))
+    found = manifest(make_model())
+    refusal(save_lightning(tmp_path / "empty.ckpt", found=found, state=state))
 
 
-@pytest.mark.parametrize("manifest", [None, [], {"format_version": 9}], ids=repr)
-def test_a_lightning_file_with_another_manifest_is_refused(manifest, tmp_path):
+@pytest.mark.parametrize("found", [None, [], {"format_version": 9}], ids=repr)
+def test_a_lightning_file_with_another_manifest_is_refused(found, tmp_path):
     path = tmp_path / "other.ckpt"
-    torch.save({"subspace": manifest, "state_dict": {}}, path)
+    torch.save({"subspace": found, "state_dict": {}}, path)
     assert "format version" in refusal(path)
 
 
@@ -586,8 +702,7 @@ def test_any_file_that_is_no_checkpoint_is_refused_without_a_traceback(content, 
 
 
 def test_a_lightning_file_that_is_cut_off_is_refused_wherever_it_is_cut(tmp_path):
-    manifest = make_checkpoint().manifest()
-    path = save_lightning(tmp_path / "whole.ckpt", manifest=manifest)
+    path = save_lightning(tmp_path / "whole.ckpt", found=manifest(make_model()))
     content = path.read_bytes()
     for length in range(0, len(content), 97):
         path.write_bytes(content[:length])
@@ -598,19 +713,17 @@ def test_a_lightning_file_that_is_cut_off_is_refused_wherever_it_is_cut(tmp_path
 
 
 def test_the_encoder_it_was_made_for_is_accepted():
-    make_checkpoint().check_encoder(replace(FINGERPRINT))
+    make_model().check_encoder(replace(FINGERPRINT))
 
 
 def test_a_copy_of_the_encoder_in_another_folder_is_accepted():
-    make_checkpoint().check_encoder(replace(FINGERPRINT, model="a-copy"))
+    make_model().check_encoder(replace(FINGERPRINT, model="a-copy"))
     # Counter-check: other content in a folder of the same name, or another name on the hub.
     with pytest.raises(CheckpointError, match="revision: 'sha256:00', not 'sha256:11'"):
-        make_checkpoint().check_encoder(replace(FINGERPRINT, revision="sha256:11"))
+        make_model().check_encoder(replace(FINGERPRINT, revision="sha256:11"))
     on_hub = replace(FINGERPRINT, model="some/model", revision="c0ffee")
     with pytest.raises(CheckpointError, match="model: 'some/model', not 'a/fork'"):
-        replace(make_checkpoint(), fingerprint=on_hub).check_encoder(
-            replace(on_hub, model="a/fork")
-        )
+        replace(make_model(), fingerprint=on_hub).check_encoder(replace(on_hub, model="a/fork"))
 
 
 @pytest.mark.parametrize("trained_on_hub", [True, False])
@@ -618,7 +731,7 @@ def test_a_commit_and_a_folder_are_refused_with_what_cannot_be_compared(trained_
     on_hub = replace(FINGERPRINT, model="some/model", revision="c0ffee")
     mine, theirs = (on_hub, FINGERPRINT) if trained_on_hub else (FINGERPRINT, on_hub)
     with pytest.raises(CheckpointError) as caught:
-        replace(make_checkpoint(), fingerprint=mine).check_encoder(replace(theirs, pooling="cls"))
+        replace(make_model(), fingerprint=mine).check_encoder(replace(theirs, pooling="cls"))
     message = str(caught.value)
     assert "the commit 'c0ffee' of 'some/model' on the hub" in message
     assert "the hash of the files of 'some-model' ('sha256:00')" in message
@@ -627,15 +740,15 @@ def test_a_commit_and_a_folder_are_refused_with_what_cannot_be_compared(trained_
     assert ("give 'some/model'" in message) == trained_on_hub
 
 
-def test_checkpoints_can_be_told_apart_but_not_compared():
-    assert make_checkpoint() != make_checkpoint()
-    assert len({make_checkpoint(), make_checkpoint()}) == 2
+def test_models_can_be_told_apart_but_not_compared():
+    assert make_model() != make_model()
+    assert len({make_model(), make_model()}) == 2
 
 
 def test_another_encoder_is_refused_with_every_field_that_differs_and_no_other():
     other = replace(FINGERPRINT, pooling="cls", layers=(2,), revision="sha256:11")
     with pytest.raises(CheckpointError) as caught:
-        make_checkpoint().check_encoder(other)
+        make_model().check_encoder(other)
     message = str(caught.value)
     assert "pooling: 'mean', not 'cls'" in message
     assert "layers: [1, -1], not [2]" in message
@@ -644,13 +757,15 @@ def test_another_encoder_is_refused_with_every_field_that_differs_and_no_other()
     assert "dtype" not in message
 
 
-def test_the_encoders_spec_spells_out_the_fingerprint_and_may_move_to_another_folder():
-    spec = make_checkpoint().encoder_spec()
+def test_the_encoders_spec_spells_out_the_fingerprint_and_may_move_to_another_folder(saved):
+    spec = load(saved).encoder
     assert (spec.model, spec.pooling, spec.layers) == ("folder/of/some-model", "mean", (1, -1))
-    assert make_checkpoint().encoder_spec(model="elsewhere").model == "elsewhere"
+    assert (spec.device, spec.revision, spec.dtype) == (None, None, "float32")
+    moved = load(saved, encoder="elsewhere", device="cpu").encoder
+    assert moved == replace(spec, model="elsewhere", device="cpu")
 
 
 def test_an_offset_without_a_matrix_for_queries_is_refused_before_it_is_saved():
-    plain = make_checkpoint().projection
+    plain = make_model().projection
     with pytest.raises(LayoutError, match="go together"):
         replace(plain, offset=np.zeros(plain.layout.dim, np.float32))

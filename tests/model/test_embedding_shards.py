@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -115,8 +117,14 @@ def test_a_damaged_shard_is_named_by_number(tmp_path, damage):
         np.save(path, np.array([{}], dtype=object), allow_pickle=True)
     else:
         (tmp_path / "s" / "00001.json").write_text('{"ids": ["i4"], "truncated": 0}')
-    with pytest.raises(StoreError, match=r"shard 1 of .* is damaged"):
+        with pytest.raises(StoreError, match=r"shard 1 of .* is damaged"):
+            shards.truncated()
+    with pytest.raises(StoreError, match=r"shard 1 of .* is damaged .* delete its files 00001\.\*"):
         list(shards.shards())
+    for one in (tmp_path / "s").glob("00001.*"):
+        one.unlink()
+    fill(shards, shards.missing())
+    assert len(list(shards.shards())) == 3, "what the message says to do mends it"
 
 
 def test_a_shard_of_another_shape_is_refused_and_none_is_left_half(tmp_path):
@@ -133,40 +141,82 @@ def test_a_shard_of_another_shape_is_refused_and_none_is_left_half(tmp_path):
     assert shards.missing() == [0, 1, 2]
 
 
+def test_what_is_done_is_read_from_one_listing_however_many_shards_there_are(tmp_path, monkeypatch):
+    count = 50
+    shards = start(tmp_path / "s", make_source(tmp_path, texts=count, per_part=1))
+    for number in range(count):
+        shards.write(number, ids=[f"i{number}"], embeddings=np.zeros((1, 5), np.float32))
+    asked, stat, listing = [], os.stat, Path.iterdir
+
+    def counting(path, *arguments, **options):
+        if str(path).startswith(str(tmp_path / "s")):
+            asked.append(path)
+        return stat(path, *arguments, **options)
+
+    def listed(folder):
+        asked.append(folder)
+        return listing(folder)
+
+    monkeypatch.setattr(os, "stat", counting)
+    monkeypatch.setattr(Path, "iterdir", listed)
+    for look in (shards.missing, shards.check_done, shards.truncated, shards.wait):
+        asked.clear()
+        look()
+        assert asked == [tmp_path / "s"], look
+    asked.clear()
+    assert len(shards.vectors()) == count
+    assert len(asked) <= 1 + count
+    asked.clear()
+    assert shards.is_done(3)
+    assert asked == [tmp_path / "s" / "00003.npy"], "and of one shard, its own file alone is asked"
+
+
+def test_waiting_ends_when_the_others_are_done_or_do_nothing_more(tmp_path):
+    shards = start(tmp_path / "s", make_source(tmp_path))
+    began = time.monotonic()
+    shards.wait(patience=0.3)
+    assert time.monotonic() - began >= 0.3
+    assert shards.missing() == [0, 1, 2]
+    others = [threading.Timer(0.1 * number, fill, (shards, [number])) for number in range(3)]
+    for other in others:
+        other.start()
+    shards.wait()
+    assert shards.missing() == []
+    for other in others:
+        other.join()
+
+
 WRITE = """
 import sys
-from pathlib import Path
 import numpy as np
 from subspace.model.embedding_shards import EmbeddingShards
 shards = EmbeddingShards.open(sys.argv[1])
-print("ready", flush=True)
 rng = np.random.default_rng(0)
 for number, part in enumerate(shards.source.parts):
     rows = rng.normal(size=(part.texts, shards.layout.dim)).astype(np.float32)
-    if number in shards.missing():
+    if not shards.is_done(number):
         shards.write(number, ids=[str(n) for n in range(part.texts)], embeddings=rows)
 """
 
 
-def test_twenty_kills_leave_shards_done_or_absent(tmp_path):
+def test_kills_at_any_moment_leave_shards_done_or_absent(tmp_path):
     path = tmp_path / "texts.jsonl"
-    path.write_text("".join(f'{{"id": "{n}", "text": "t"}}\n' for n in range(300)))
+    path.write_text("".join(f'{{"id": "{n}", "text": "t"}}\n' for n in range(1500)))
     source = DocumentFile.scan(path, texts_per_part=5)
-    layout = BlockLayout.from_widths({"topic": 20_000})
+    layout = BlockLayout.from_widths({"topic": 5_000})
     shards = start(tmp_path / "s", source, layout=layout)
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITE, tmp_path / "s"], stdout=subprocess.PIPE
-        )
-        with process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(0.03 * rng.random())
+    command = [sys.executable, "-c", WRITE, str(tmp_path / "s")]
+    delay = random.Random(0)
+    for _ in range(4):
+        before = len(shards.missing())
+        with subprocess.Popen(command) as process:
+            while len(shards.missing()) == before:
+                assert process.poll() is None
+                time.sleep(0.001)
+            time.sleep(0.02 * delay.random())
             process.send_signal(signal.SIGKILL)
-    left = shards.missing()
-    assert 0 < len(left) < len(shards), "it was killed in the middle of its work"
-    subprocess.run([sys.executable, "-c", WRITE, tmp_path / "s"], check=True)
+    assert shards.missing(), "it was killed in the middle of its work"
+    subprocess.run(command, check=True)
     rng = np.random.default_rng(0)
     for (_, rows), part in zip(shards.shards(), source.parts, strict=True):
         wanted = rng.normal(size=(part.texts, layout.dim)).astype(np.float32)

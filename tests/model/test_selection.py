@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_checkpoint import make_checkpoint
+from models import make_model
 
 from subspace.bench.reductions import truncate_blocks
 from subspace.blocks import BlockLayout
@@ -89,6 +89,6 @@ def test_what_cannot_be_chosen_is_refused(options, message, projection):
 
 
 def test_a_projection_without_offset_or_queries_stays_without():
-    cut = Selection.make(make_checkpoint().projection, dims={"topic": 1}).projection
+    cut = Selection.make(make_model().projection, dims={"topic": 1}).projection
     assert cut.offset is None
     assert cut.query is None

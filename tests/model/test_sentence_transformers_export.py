@@ -12,10 +12,9 @@ import pytest
 from subspace.blocks import BlockLayout
 from subspace.encoder import Encoder, EncoderSpec
 from subspace.errors import CheckpointError, ConfigError
-from subspace.model import Checkpoint
+from subspace.model import Model, Projection, QuerySide
 from subspace.model.export.selection import Selection
 from subspace.model.export.sentence_transformers import TOLERANCE, export_sentence_transformers
-from subspace.model.projection import Projection, QuerySide
 
 WIDTHS = {"topic": 24, "style": 8, "complexity": 4}
 TEXTS = [
@@ -57,7 +56,7 @@ np.savez(output, **found)
 """
 
 
-def make(encoder: Encoder, *, queries: bool = False, seed: int = 0) -> Checkpoint:
+def make(encoder: Encoder, *, queries: bool = False, seed: int = 0) -> Model:
     """Random blocks; of pairs, the first row of each is a constant, as trained ones have it."""
     rng = np.random.default_rng(seed)
     layout = BlockLayout.from_widths(WIDTHS)
@@ -70,7 +69,7 @@ def make(encoder: Encoder, *, queries: bool = False, seed: int = 0) -> Checkpoin
         return weight, offset
 
     weight, offset = side()
-    return Checkpoint(
+    return Model(
         projection=Projection(
             weight=weight,
             mean=(0.1 * rng.normal(size=encoder.dim)).astype(np.float32),
@@ -78,7 +77,7 @@ def make(encoder: Encoder, *, queries: bool = False, seed: int = 0) -> Checkpoin
             offset=offset if queries else None,
             query=QuerySide(*side()) if queries else None,
         ),
-        encoder_model=encoder.spec.model,
+        encoder=EncoderSpec.from_fingerprint(encoder.fingerprint, model=encoder.spec.model),
         fingerprint=encoder.fingerprint,
     )
 
@@ -111,8 +110,8 @@ def found(encoders, tmp_path_factory) -> dict[str, np.ndarray]:
     place = tmp_path_factory.mktemp("exports")
     jobs = {}
     for name, (encoder, queries, options) in EXPORTS.items():
-        checkpoint = make(encoders[encoder], queries=queries)
-        exported = export_sentence_transformers(checkpoint, place / name, **options)
+        model = make(encoders[encoder], queries=queries)
+        exported = export_sentence_transformers(model, place / name, **options)
         assert exported.difference <= TOLERANCE
         for method in ("encode", "encode_document", "encode_query"):
             jobs[f"{name}/{method}"] = (str(place / name), method, {})
@@ -198,9 +197,9 @@ def test_several_layers_and_half_precision_are_refused_with_what_to_do(tiny_qwen
         ({"layers": (1,)}, r"layers \[1\]"),
         ({"dtype": "bfloat16"}, "train with `data.encoder.dtype: float32`"),
     ):
-        checkpoint = make(Encoder(EncoderSpec(model=str(tiny_qwen), **options)))
+        model = make(Encoder(EncoderSpec(model=str(tiny_qwen), **options)))
         with pytest.raises(ConfigError, match=message):
-            export_sentence_transformers(checkpoint, tmp_path / "out")
+            export_sentence_transformers(model, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -208,35 +207,36 @@ def test_several_layers_and_half_precision_are_refused_with_what_to_do(tiny_qwen
 def test_of_other_poolings_one_block_is_exported_and_several_are_refused(
     pooling, tiny_qwen, tmp_path
 ):
-    checkpoint = make(Encoder(EncoderSpec(model=str(tiny_qwen), pooling=pooling)))
+    model = make(Encoder(EncoderSpec(model=str(tiny_qwen), pooling=pooling)))
     with pytest.raises(ConfigError, match="export each alone, such as --weights topic=1"):
-        export_sentence_transformers(checkpoint, tmp_path / "out")
-    alone = export_sentence_transformers(checkpoint, tmp_path / "out", weights={"topic": 1})
+        export_sentence_transformers(model, tmp_path / "out")
+    alone = export_sentence_transformers(model, tmp_path / "out", weights={"topic": 1})
     assert alone.widths == {"topic": 24}
 
 
 @pytest.mark.parametrize("name", ["query", "document", "a.b", "a/b", "keys", "two words", "3d"])
 def test_a_block_whose_name_cannot_be_a_task_is_exported_alone(name, encoders, tmp_path):
-    checkpoint = make(encoders["qwen"])
+    model = make(encoders["qwen"])
     layout = BlockLayout((name, "style", "complexity"), tuple(WIDTHS.values()))
-    checkpoint = replace(checkpoint, projection=replace(checkpoint.projection, layout=layout))
+    renamed = replace(model.projection, layout=layout)
+    model = replace(model, projection=renamed, default_weights={}, score_spreads={})
     with pytest.raises(ConfigError, match="cannot be the name of a task"):
-        export_sentence_transformers(checkpoint, tmp_path / "out")
+        export_sentence_transformers(model, tmp_path / "out")
     if name == "a/b":
-        alone = export_sentence_transformers(checkpoint, tmp_path / "out", weights={name: 1})
+        alone = export_sentence_transformers(model, tmp_path / "out", weights={name: 1})
         assert alone.widths == {name: 24}
 
 
 def test_a_selection_is_whole_only_if_nothing_is_cut_or_weighted(encoders):
     projection = make(encoders["qwen"]).projection
-    assert Selection.make(projection).is_whole(projection)
-    assert Selection.make(projection, dims=WIDTHS).is_whole(projection)
+    assert Selection.make(projection).is_complete(projection)
+    assert Selection.make(projection, dims=WIDTHS).is_complete(projection)
     for options in (
         {"dims": {"topic": 3}},
         {"weights": {"topic": 1}},
         {"weights": dict.fromkeys(WIDTHS, 1)},
     ):
-        assert not Selection.make(projection, **options).is_whole(projection)
+        assert not Selection.make(projection, **options).is_complete(projection)
 
 
 def test_somebodys_files_are_never_written_over(encoders, tmp_path):
@@ -259,9 +259,10 @@ def test_somebodys_files_are_never_written_over(encoders, tmp_path):
 
 
 def test_an_encoder_that_is_another_is_refused_and_nothing_is_written(encoders, tmp_path):
-    checkpoint = make(encoders["qwen"])
+    model = make(encoders["qwen"])
+    model = replace(model, encoder=replace(model.encoder, model="minilm"))
     with pytest.raises(CheckpointError, match="made for another encoder"):
-        export_sentence_transformers(checkpoint, tmp_path / "out", model="minilm")
+        export_sentence_transformers(model, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -111,7 +111,7 @@ decays = st.builds(Decay, st.sampled_from(KINDS), st.floats(1e-3, 1e9))
 times = st.floats(0, 1e9)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100, deadline=None)
 @given(decay=decays, older=times, newer=times, now=times)
 def test_newer_never_scores_lower_than_older(decay, older, newer, now):
     older, newer = sorted((older, newer))
@@ -129,7 +129,7 @@ def test_within_the_window_newer_scores_higher(kind):
     assert (np.diff(Decay(kind)(ages)) < 0).all()
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(decay=decays, first=times, again=times)
 def test_using_an_item_again_never_lowers_its_recency(decay, first, again):
     history = ItemHistory()
@@ -151,7 +151,7 @@ any_uses = st.lists(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(uses=any_uses, data=st.data())
 def test_the_order_in_which_uses_are_counted_changes_nothing(uses, data):
     shuffled = data.draw(st.permutations(uses))

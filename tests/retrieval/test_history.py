@@ -2,49 +2,30 @@
 
 import json
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_world import ABOUT, LAYOUT, make_engine, make_records, unit_vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from subspace.blocks import BlockLayout, unit_blocks
-from subspace.data.retrieval_sets import Document
+from subspace.blocks import unit_blocks
+from subspace.data.records import Record
 from subspace.errors import ConfigError, EngineError, UsageLogError
 from subspace.retrieval import BlockIndex, UsageLog, Use, Weights
 from subspace.retrieval.engines import NumpyEngine
 from subspace.retrieval.usage.decay import Decay
 from subspace.retrieval.usage.history import History, require
 
-LAYOUT = BlockLayout.from_widths({"topic": 5, "style": 3})
 IDS = [f"d{n}" for n in range(20)]
 DAY_S = 86_400.0
 
 
-def unit_vectors(count: int, *, seed: int = 0) -> np.ndarray:
-    z = np.random.default_rng(seed).normal(size=(count, LAYOUT.dim)).astype(np.float32)
-    return unit_blocks(z, layout=LAYOUT)
-
-
-def make_engine() -> NumpyEngine:
-    engine = NumpyEngine(layout=LAYOUT, projection_digest="0" * 64)
-    engine.upsert([Document(id=name, text="a text") for name in IDS], unit_vectors(len(IDS)))
-    return engine
-
-
 @pytest.fixture
 def engine() -> NumpyEngine:
-    return make_engine()
-
-
-@pytest.fixture
-def log(tmp_path):
-    with UsageLog.open(tmp_path / "usage.db", clock="steps") as log:
-        yield log
+    return make_engine(unit_vectors(len(IDS)))
 
 
 def read(log: UsageLog, engine: NumpyEngine, **options) -> History:
@@ -76,7 +57,7 @@ def assert_same(first: History, second: History) -> None:
     looks=st.sets(st.integers(0, 12)),
 )
 def test_reading_on_equals_reading_from_nothing(steps, looks):
-    engine = make_engine()
+    engine = make_engine(unit_vectors(len(IDS)))
     with UsageLog.open(":memory:", clock="steps") as log:
         history = History(log, engine=engine)
         for number, uses in enumerate(steps):
@@ -104,14 +85,11 @@ def test_a_log_longer_than_is_read_at_once_is_read_whole(log, engine, tmp_path):
     assert history.recency.any()
 
 
-def test_what_another_process_logged_counts(log, engine):
-    code = (
-        "import sys; from subspace.retrieval.usage.usage_log import UsageLog\n"
-        "with UsageLog.open(sys.argv[1]) as log: log.add([('d3', 1.0)])"
-    )
+def test_what_another_logged_counts(log, engine):
     history = read(log, engine)
     assert history.item_values(["d3"])[1] == 0.5
-    subprocess.run([sys.executable, "-c", code, str(log.path)], check=True)
+    with UsageLog.open(log.path) as other:  # as another process does
+        other.add([("d3", 1.0)])
     history.refresh()
     assert history.item_values(["d3"])[1] == pytest.approx(2 / 3)
     assert_same(history, read(log, engine))
@@ -137,8 +115,8 @@ class FailingEngine(NumpyEngine):
 
 
 def test_what_could_not_be_read_to_the_end_is_counted_once_when_it_can(log):
-    engine = FailingEngine(layout=LAYOUT, projection_digest="0" * 64)
-    engine.upsert([Document(id=name, text="a text") for name in IDS], unit_vectors(len(IDS)))
+    engine = FailingEngine(**ABOUT)
+    engine.upsert(make_records(len(IDS)), unit_vectors(len(IDS)))
     log.add([("d1", 1.0), ("d2", 0.0)])
     history, engine.fails = read(log, engine), True
     log.add([("d1", 1.0), ("d3", None)])
@@ -163,7 +141,7 @@ def test_uses_of_items_that_are_not_in_the_index_leave_no_trace_and_count_when_t
     log.add([("d1", 1.0)])
     history.refresh()
     np.testing.assert_allclose(history.recency, engine.fetch(["d1"]).vectors[0], atol=1e-6)
-    engine.upsert([Document(id="new", text="a text")], unit_vectors(1, seed=5))
+    engine.upsert([Record(id="new", text="a text")], unit_vectors(1, seed=5))
     recency, importance = history.item_values(["new", "d2"])
     assert recency == pytest.approx([1 - 2 / 50, 0.5])
     assert importance == pytest.approx([2 / 3, 0.5])
@@ -191,7 +169,7 @@ def test_replacing_an_items_vector_counts_for_its_later_uses(log, engine):
     log.add([("d1", None)])
     history.refresh()
     old, new = engine.fetch(["d1"]).vectors[0], unit_vectors(1, seed=7)[0]
-    engine.upsert([Document(id="d1", text="a text")], new[None])
+    engine.upsert([Record(id="d1", text="a text")], new[None])
     log.add([("d1", None)])
     history.refresh()
     expected = unit_blocks(2 ** (-1 / 50) * old + new, layout=LAYOUT)
@@ -262,7 +240,7 @@ def test_priors_are_the_weighted_values_of_the_items(log, engine):
     for name in IDS[:5]:
         log.add([(name, 1.0), ("not here", 0.0)])
     history = read(log, engine)
-    weights = Weights(LAYOUT, recency=(0.1, 0.3), importance=(0.2, 0.5), relevance=(1, 1))
+    weights = Weights(LAYOUT, (0.1, 0.2, 0.1), (0.2, 0.1, 0.4), relevance=(1, 1, 1))
     priors = history.priors(weights)
     found = dict(zip(priors.ids, priors.values, strict=True))
     recency, importance = history.item_values(IDS)

@@ -1,798 +1,718 @@
-"""Search: the score is the formula, its parts sum to it, and weights act exactly."""
+"""Index: texts in, weighted hits out; what is made, changed and left is there again."""
 
-import itertools
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from retrieval_world import LAYOUT, OTHER, QUERY, RECORDS, TEXTS, ids, make_model
 from worlds import turned
 
-from subspace.blocks import BlockLayout, unit_blocks
-from subspace.data.retrieval_sets import Document
-from subspace.errors import ConfigError, EngineError, IndexFolderError, LayoutError, WeightsError
-from subspace.model.projection import Projection
-from subspace.retrieval import PRESETS, BlockIndex, Hit, UsageLog, Weights
-from subspace.retrieval.engines import NumpyEngine
-from subspace.retrieval.engines.index_folder import Stored, write_folder
-from subspace.retrieval.index import digest_projection
-
-LAYOUT = BlockLayout.from_widths({"topic": 5, "style": 3, "tone": 2})
-ONE_BLOCK = BlockLayout.from_widths({"all of it": 6})
-SCOPES = ("block", "item")
-
-
-def unit_vectors(count: int, *, layout: BlockLayout = LAYOUT, seed: int = 0) -> np.ndarray:
-    z = np.random.default_rng(seed).normal(size=(count, layout.dim)).astype(np.float32)
-    return unit_blocks(z, layout=layout)
-
-
-def make_index(vectors: np.ndarray, *, layout: BlockLayout = LAYOUT, **options) -> BlockIndex:
-    """Documents d0, d1, ..., of one colour in three."""
-    documents = [
-        Document(id=f"d{n}", text=f"text {n}", metadata={"colour": ("red", "blue", "green")[n % 3]})
-        for n in range(len(vectors))
-    ]
-    engine = NumpyEngine(layout=layout, projection_digest="0" * 64)
-    engine.upsert(documents, vectors)
-    return BlockIndex(engine, **options)
+from subspace.blocks import BlockLayout
+from subspace.data.records import Record
+from subspace.encoder import EncoderSpec
+from subspace.errors import (
+    BanditError,
+    CheckpointError,
+    ConfigError,
+    EncoderError,
+    EngineError,
+    IndexFolderError,
+    LayoutError,
+    QueryError,
+    UsageLogError,
+    WeightsError,
+)
+from subspace.model import Model, Projection
+from subspace.model.score_spread import measure_score_spread
+from subspace.retrieval import PRESETS, Index, Like, Results, UsageLog, Weights
+from subspace.retrieval.usage.bandit import WeightBandit
 
 
-def make_weights(*, layout: BlockLayout = LAYOUT, **values: float) -> Weights:
-    return Weights.make(layout=layout, blocks=values)
+def make_index(folder: Path, model: Model, records=RECORDS, **options) -> Path:
+    """The saved index of some records."""
+    with Index.create(folder, model) as index:
+        index.add(records, **options)
+    return folder
 
 
-def ids(hits: Sequence[Hit]) -> list[str]:
-    return [hit.id for hit in hits]
-
-
-def row(hit: Hit) -> int:
-    return int(hit.id[1:])
-
-
-def cosines(vector: np.ndarray, query: np.ndarray) -> dict[str, float]:
-    parts = LAYOUT.split(vector.astype(np.float64)), LAYOUT.split(query.astype(np.float64))
-    return {name: float(parts[0][name] @ parts[1][name]) for name in LAYOUT}
-
-
-def random_uses(*, seed: int = 3) -> list[dict]:
-    """Sixty steps that used 12 of 30 items, with all sorts of success."""
-    rng = np.random.default_rng(seed)
-    return [
-        {
-            "item": f"d{rng.integers(12)}",
-            "time": step,
-            "success": [None, 0.0, 1.0, 0.3][rng.integers(4)],
-        }
-        for step in range(60)
-    ]
-
-
-@contextmanager
-def open_log(path: Path, uses: list[dict]) -> Iterator[UsageLog]:
-    lines = path.with_suffix(".jsonl")
-    lines.write_text("".join(json.dumps(use) + "\n" for use in uses))
-    with UsageLog.open(path, clock="steps") as log:
-        log.import_jsonl(lines)
-        yield log
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory) -> Path:
+    """The saved index of all texts; not to be changed."""
+    return make_index(tmp_path_factory.mktemp("index") / "index", model)
 
 
 @pytest.fixture
-def log(tmp_path):
-    with open_log(tmp_path / "usage.db", random_uses()) as log:
-        yield log
+def bandit():
+    with closing(WeightBandit(":memory:", seed=0)) as bandit:
+        yield bandit
 
 
-# The score.
+@pytest.fixture
+def index(model, folder, log, bandit):
+    """With a usage log and a bandit."""
+    with Index.open(folder, model, usage=log.path, bandit=bandit) as index:
+        yield index
 
 
-def score_slowly(
-    query: np.ndarray,
-    vector: np.ndarray,
-    *,
-    item: str,
-    weights: Weights,
-    log: UsageLog,
-    vectors: np.ndarray,
-    scope: str,
-) -> dict[str, dict[str, float]]:
-    """The definition, by loops: sum over b of w[V,b] <q_b, d_b> + w[R,b] R_b + w[I,b] I_b."""
-    layout, table = weights.layout, weights.as_dict()
-    uses = [use for _, use in log.since()]
-    now = max(use.time for use in uses) + 1
-    own = [use for use in uses if use.item == item]
-    rated = [use.success for use in own if use.success is not None]
-    recency = max(0.0, 1 - (now - max(u.time for u in own)) / 50) if own else 0.5
-    importance = (sum(rated) + 1) / (len(rated) + 2)
-    parts = {}
-    for name in layout:
-        place = layout.slice(name)
-        d = vector[place].astype(np.float64)
-        r, m = np.zeros(len(d)), np.zeros(len(d))
-        for use in uses:
-            used = 2.0 ** (-(now - use.time) / 50) * vectors[int(use.item[1:])][place]
-            r += used
-            m += 0 if use.success is None else (2 * use.success - 1) * used
-        in_block = {"recency": r @ d / np.linalg.norm(r), "importance": m @ d / np.linalg.norm(m)}
-        value = in_block if scope == "block" else {"recency": recency, "importance": importance}
-        value = {**value, "relevance": query[place].astype(np.float64) @ d}
-        parts[name] = {part: table[part][name] * float(value[part]) for part in value}
-    return parts
+@pytest.fixture
+def plain(model, folder):
+    """Without them."""
+    with Index.open(folder, model) as index:
+        yield index
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("layout", [LAYOUT, ONE_BLOCK], ids=["three blocks", "one block"])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_score_is_the_formula_and_its_parts_sum_to_it(scope, layout, seed, log):
-    vectors = unit_vectors(30, layout=layout)
-    index = make_index(vectors, layout=layout, usage=log)
-    query = unit_vectors(1, layout=layout, seed=seed + 9)[0]
-    table = np.random.default_rng(seed).uniform(0, 2, size=(3, len(layout))).tolist()
-    weights = Weights(layout, *map(tuple, table))
-    found = index.search(query, weights=weights, scope=scope, k=30)
-    assert len(found) == 30
-    assert found.scope == scope and found.weights == weights
-    scores = []
-    for hit in found:
-        wanted = score_slowly(
-            query,
-            vectors[row(hit)],
-            item=hit.id,
-            weights=weights,
-            log=log,
-            vectors=vectors,
-            scope=scope,
-        )
-        for name in layout:
-            assert dict(hit.parts[name]) == pytest.approx(wanted[name], abs=1e-6)
-        total = sum(value for of_block in wanted.values() for value in of_block.values())
-        assert hit.score == pytest.approx(total, abs=1e-6)
-        assert hit.score == sum(v for parts in hit.parts.values() for v in parts.values())
-        assert sum(hit.by_block().values()) == pytest.approx(hit.score, abs=1e-12)
-        assert sum(hit.by_part().values()) == pytest.approx(hit.score, abs=1e-12)
-        scores.append(total)
-    assert (np.diff(scores) <= 1e-6).all()
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """Of an encoder that was trained, which knows what texts are about."""
+    model = make_model("minilm", layers=(-1,))
+    layout = BlockLayout.from_widths({"topic": 384})
+    whole = replace(model.projection, weight=np.eye(384, dtype=np.float32), layout=layout)
+    usage = tmp_path_factory.mktemp("real") / "usage.db"
+    UsageLog.open(usage, clock="steps").close()
+    model = Model(projection=whole, encoder=model.encoder, fingerprint=model.fingerprint)
+    with Index.create(usage.with_name("index"), model, usage=usage) as index:
+        index.add(RECORDS)
+        yield index
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("scope", SCOPES)
-def test_the_first_hits_of_every_preset_are_those_of_sorting_everything(preset, scope, log):
-    index = make_index(unit_vectors(30), usage=log)
-    query = unit_vectors(1, seed=9)[0]
-    weights = Weights.make(layout=LAYOUT, preset=preset)
-    everything = index.search(query, weights=weights, scope=scope, k=30)
-    assert [hit.score for hit in everything] == sorted((h.score for h in everything), reverse=True)
-    for k in (1, 5, 12):
-        assert index.search(query, weights=weights, scope=scope, k=k).hits == everything[:k]
+def parts(results: Results, *, block: str) -> dict[str, float]:
+    return {hit.id: hit.parts[block]["relevance"] for hit in results}
 
 
-def test_the_two_scopes_differ_where_history_counts_and_only_there(log):
-    index, query = make_index(unit_vectors(30), usage=log), unit_vectors(1, seed=9)[0]
-    found = {
-        preset: [
-            index.search(query, weights=f"preset={preset}", scope=scope, k=30).hits
-            for scope in SCOPES
-        ]
-        for preset in ("balanced", "pure_relevance")
+# What can be asked.
+
+
+def test_a_text_finds_what_is_about_it(real):
+    assert ids(real.search(QUERY, k=3))[:2] == ["bread", "cake"]
+    assert ids(real.search(OTHER, k=2)) == ["concert", "drums"]
+    assert len(real.search(QUERY, k=99)) == len(real) == len(TEXTS)
+
+
+def test_a_hit_has_the_text_of_its_record(plain):
+    hit = plain.search(QUERY, k=1)[0]
+    assert hit.text == TEXTS[hit.id]
+    assert hit.metadata == {"loud": "!!!" in hit.text}
+
+
+def test_a_query_is_scored_by_the_blocks_of_its_encoded_text(plain, model):
+    encoder = model.open_encoder()
+    vector = model.projection(encoder.encode([QUERY], kind="query"))[0]
+    np.testing.assert_array_equal(plain.embed([QUERY])[0], vector)
+    assert plain.search(QUERY).hits == plain.blocks.search(vector).hits
+    # Counter-check: a query has a prompt that a document has not.
+    assert not np.allclose(vector, model.projection(encoder.encode([QUERY]))[0], atol=0.01)
+    assert plain.layout == plain.blocks.layout == LAYOUT
+
+
+def test_queries_are_projected_as_queries(model, tmp_path):
+    """Same blocks, but queries are given turned: what finds them is the matrix for queries."""
+    projection, _ = turned(model.projection)
+    texts, encoder = list(TEXTS.values()), model.open_encoder()
+    asked = projection.queries(encoder.encode([QUERY], kind="query"))
+    scores = asked @ projection(encoder.encode(texts)).T / len(LAYOUT)
+    with Index.create(tmp_path / "index", replace(model, projection=projection)) as index:
+        index.add(RECORDS)
+        found = {hit.id: hit.score for hit in index.search(QUERY, k=99)}
+    assert found == pytest.approx(dict(zip(TEXTS, scores[0], strict=True)), abs=1e-5)
+    other = projection(encoder.encode([QUERY], kind="query")) @ projection(encoder.encode(texts)).T
+    assert not np.allclose(other / len(LAYOUT), scores, atol=0.05)
+
+
+def test_more_like_an_item_is_by_its_own_vector_and_without_itself(plain):
+    for name in TEXTS:
+        found = plain.search(Like(name), weights="topic=1", k=99)
+        assert sorted([*ids(found), name]) == sorted(TEXTS)
+        vector = plain.blocks.engine.fetch([name]).vectors[0]
+        assert found.hits == plain.blocks.search(vector, weights="topic=1", k=99).hits[1:]
+
+
+def test_items_of_a_query_are_never_among_its_own_hits_and_may_be_among_those_of_others(plain):
+    asked = [
+        Like("race"),
+        QUERY,
+        {"topic": Like("tax"), "style": Like("race")},
+        {"topic": QUERY, "style": Like("soup")},
+    ]
+    own = [{"race"}, set(), {"tax", "race"}, {"soup"}]
+    for candidates in (None, 4, 50):
+        options = {"k": 99, "candidates": candidates}
+        batch = plain.search_batch(asked, **options)
+        for query, found, items in zip(asked, batch, own, strict=True):
+            assert ids(found) == ids(plain.search(query, **options))
+            assert len(found) == min(len(TEXTS) - len(items), candidates or 99)
+            assert not items & set(ids(found))
+    for toward in ("complexity=1", "complexity=-9"):
+        for found, items in zip(plain.search_batch(asked, k=99, toward=toward), own, strict=True):
+            assert set(ids(found)) == set(TEXTS) - items
+
+
+def test_what_is_excluded_is_in_no_hits_of_a_batch_beside_the_items_of_each_query(plain):
+    asked = [QUERY, Like("race"), OTHER]
+    for exclude in (["soup", "tax"], {"soup", "tax"}, ("soup", "tax", "nowhere")):
+        found = plain.search_batch(asked, k=99, exclude=exclude)
+        left = set(TEXTS) - {"soup", "tax"}
+        assert [set(ids(results)) for results in found] == [left, left - {"race"}, left]
+    assert len(plain.search(QUERY, k=3, exclude=ids(plain.search(QUERY, k=3)))) == 3
+
+
+@pytest.mark.parametrize("exclude", ["ab", "", b"ab", 7, None, ["a", 7], [["a"], ["b"]]])
+def test_what_is_no_collection_of_ids_cannot_be_excluded(exclude, plain):
+    for search in (plain.search, plain.blocks.search):
+        query = QUERY if search == plain.search else plain.embed([QUERY])[0]
+        with pytest.raises(ConfigError, match="exclude is a collection of ids, got "):
+            search(query, exclude=exclude)
+
+
+def test_an_option_that_there_is_none_of_is_refused_with_those_there_are(plain):
+    for search in (plain.search, plain.blocks.search):
+        with pytest.raises(ConfigError, match="no option 'best'; it has candidates, exclude, k,"):
+            search(QUERY if search == plain.search else plain.embed([QUERY])[0], best=3)
+
+
+@pytest.mark.parametrize("candidates", [1, 3, 50])
+def test_a_gate_lets_in_as_many_as_it_says_beside_the_item_itself(candidates, plain):
+    found = plain.search(Like("drums"), weights="topic=1", candidates=candidates)
+    assert ids(found) == ids(plain.search(Like("drums"), weights="topic=1"))[:candidates]
+
+
+def test_the_parts_of_a_composed_query_are_those_of_its_queries(plain):
+    """Topic of one text, style of another or of an item: each block as in the query it is from."""
+    composed = plain.search({"topic": QUERY, "style": Like("race")}, k=99)
+    topic, style = plain.search(QUERY, k=99), plain.search(Like("race"), k=99)
+    assert "race" not in ids(composed)  # what is asked for more of is not an answer
+    assert parts(composed, block="topic") == {
+        name: value for name, value in parts(topic, block="topic").items() if name != "race"
     }
-    assert found["balanced"][0] != found["balanced"][1]
-    alone = [index.search(query, scope=scope, k=30).hits for scope in SCOPES]
-    assert alone[0] == alone[1]
+    assert parts(composed, block="style") == parts(style, block="style")
+    for block in set(plain.layout) - {"topic", "style"}:
+        assert set(parts(composed, block=block).values()) == {0.0}
+    # Counter-check: neither is the composed query by itself.
+    assert parts(composed, block="style") != parts(topic, block="style")
 
 
-def test_comparing_is_searching_in_both_scopes(log):
-    index, query = make_index(unit_vectors(30), usage=log), unit_vectors(1, seed=9)[0]
-    options = {"weights": "preset=balanced", "k": 7, "exclude": ["d3"], "where": {"colour": "red"}}
-    both = index.compare(query, **options)
-    assert set(both) == set(SCOPES)
-    for scope, found in both.items():
-        assert found.scope == scope
-        assert found.hits == index.search(query, scope=scope, **options).hits
+def test_a_composed_query_with_weights_is_the_weighted_sum(plain):
+    composed = plain.search({"topic": QUERY, "style": OTHER}, weights="topic=2,style=0.5", k=99)
+    topic = plain.search(QUERY, weights="topic=1", k=99)
+    style = plain.search(OTHER, weights="style=1", k=99)
+    one, two = ({hit.id: hit.score for hit in found} for found in (topic, style))
+    for hit in composed:
+        assert hit.score == pytest.approx(2 * one[hit.id] + 0.5 * two[hit.id], abs=1e-6)
 
 
-def test_what_is_logged_between_two_searches_counts_in_the_second(log):
-    index, query = make_index(unit_vectors(30), usage=log), unit_vectors(1, seed=9)[0]
-    for scope, item in zip(SCOPES, ("d28", "d29"), strict=True):
-        before = index.search(query, weights="riv=1,1,1", scope=scope, k=30)
-        with UsageLog.open(log.path) as other:
-            other.add([(item, 1.0)])
-        after = index.search(query, weights="riv=1,1,1", scope=scope, k=30)
-        places = [ids(found).index(item) for found in (before, after)]
-        shares = [
-            found[place].by_part() for found, place in zip((before, after), places, strict=True)
-        ]
-        assert shares[1]["recency"] > shares[0]["recency"]
-        assert shares[1]["importance"] > shares[0]["importance"]
-        assert shares[1]["relevance"] == shares[0]["relevance"]
+def test_a_batch_finds_what_its_queries_find_one_by_one(index):
+    index.use({"soup": 1.0, "tax": 0.0, "race": None})
+    queries = [QUERY, Like("race"), {"topic": OTHER, "style": Like("tax")}, OTHER, QUERY]
+    for options in (
+        {},
+        {"weights": "topic=1,style=2", "preset": "balanced", "scope": "item"},
+        {"preset": "recency_heavy", "candidates": 4},
+        {"where": {"loud": True}, "k": 2},
+    ):
+        batch = index.search_batch(queries, **options)
+        assert len(batch) == len(queries)
+        for query, found in zip(queries, batch, strict=True):
+            one = index.search(query, **options)
+            assert ids(found) == ids(one)
+            scores = [hit.score for hit in one]
+            assert [hit.score for hit in found] == pytest.approx(scores, abs=1e-5)
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-def test_an_empty_log_prefers_no_item(scope, tmp_path):
-    query, vectors = unit_vectors(1, seed=1)[0], unit_vectors(20)
-    with UsageLog.open(tmp_path / "usage.db", clock="steps") as empty:
-        index = make_index(vectors, usage=empty)
-        hits = index.search(query, weights="riv=1,1,1", scope=scope, k=20)
-        assert ids(hits) == ids(make_index(vectors).search(query, k=20))
-        for part in ("recency", "importance"):
-            shares = [hit.by_part()[part] for hit in hits]
-            assert shares == pytest.approx([0.0 if scope == "block" else 0.5] * 20)
-
-
-def test_history_that_counts_needs_a_usage_log():
-    index, query = make_index(unit_vectors(5)), unit_vectors(1, seed=1)[0]
-    for scope in SCOPES:
-        for weights in ("preset=balanced", "riv=1,0,1", "riv=0,1,0"):
-            with pytest.raises(ConfigError, match=r"no usage log .*usage=.*--usage") as caught:
-                index.search(query, weights=weights, scope=scope)
-            assert "weights of relevance alone" in str(caught.value)
-        assert len(index.search(query, weights="riv=0,0,1", scope=scope)) == 5
-
-
-def test_an_unknown_scope_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigError, match="scope is one of block, item, not 'both'"):
-        make_index(unit_vectors(3)).search(unit_vectors(1)[0], scope="both")
-
-
-# What weights do.
-
-
-@pytest.mark.parametrize("block", LAYOUT.names)
-def test_weight_zero_removes_a_blocks_influence_exactly(block):
-    query, vectors = unit_vectors(1, seed=1)[0], unit_vectors(50)
-    changed = vectors.copy()
-    changed[:, LAYOUT.slice(block)] = 1000 * np.random.default_rng(2).normal(
-        size=(50, LAYOUT.to_widths()[block])
-    )
-    without = make_weights(**{name: 0.5 for name in LAYOUT if name != block})
-    first = make_index(vectors).search(query, weights=without, k=50).hits
-    other = make_index(changed).search(query, weights=without, k=50).hits
-    assert first == other  # ids, scores and parts, to the bit
-    assert all(hit.by_block()[block] == 0 for hit in other)
-    # Counter-check: with any weight at all it does count.
-    some = make_weights(**dict.fromkeys(LAYOUT, 0.5))
-    assert (
-        make_index(vectors).search(query, weights=some, k=50).hits
-        != make_index(changed).search(query, weights=some, k=50).hits
-    )
-
-
-@pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("part", ["recency", "importance", "relevance"])
-def test_weight_zero_removes_a_parts_influence_exactly(part, scope, log, tmp_path):
-    """More uses that nobody rated, other ratings, another query: what does not count is nothing."""
-    query, uses = unit_vectors(1, seed=9)[0], random_uses()
-    if part == "recency":
-        uses += [{"item": f"d{n}", "time": 60 + n} for n in range(30)]
-    elif part == "importance":
-        uses = [{**use, "success": 0.9} for use in uses]
-    changed = unit_vectors(1, seed=7)[0] if part == "relevance" else query
-    with open_log(tmp_path / "other.db", uses) as other:
-        for without in (True, False):
-            mix = {"recency": 0.5, "importance": 0.3, "relevance": 0.7}
-            if without:
-                mix[part] = 0.0
-            weights = Weights.make(layout=LAYOUT, riv=tuple(mix.values()))
-            first, second = (
-                make_index(unit_vectors(30), usage=usage).search(
-                    asked, weights=weights, scope=scope, k=30
-                )
-                for usage, asked in ((log, query), (other, changed))
-            )
-            assert (first.hits == second.hits) == without
-
-
-def test_a_block_of_the_query_counts_for_nothing_where_its_weight_is_zero():
-    query, vectors = unit_vectors(1, seed=1)[0], unit_vectors(50)
-    other = query.copy()
-    other[LAYOUT.slice("style")] *= -1
-    index, weights = make_index(vectors), make_weights(topic=1, tone=0.5)
-    assert index.search(query, weights=weights).hits == index.search(other, weights=weights).hits
-    assert index.search(query).hits != index.search(other).hits
-
-
-def test_equal_weights_give_the_mean_of_the_blocks_cosines():
-    query, vectors = unit_vectors(1, seed=1)[0], unit_vectors(20)
-    for hit in make_index(vectors).search(query, k=20):
-        expected = np.mean(list(cosines(vectors[row(hit)], query).values()))
-        assert hit.score == pytest.approx(expected, abs=1e-6)
-
-
-def test_left_out_weights_are_equal_weights():
-    query, index = unit_vectors(1, seed=1)[0], make_index(unit_vectors(20))
-    assert index.search(query).hits == index.search(query, weights=Weights.equal(LAYOUT)).hits
-    assert index.search(query).hits != index.search(query, weights=make_weights(style=1)).hits
-
-
-weight_values = st.tuples(*[st.just(0.0) | st.floats(2.0**-100, 10, width=32)] * 3).filter(any)
-
-
-@settings(max_examples=40, deadline=None)
-@given(values=weight_values, seed=st.integers(0, 100))
-def test_the_parts_are_weighted_cosines_and_sum_to_the_score(values, seed):
-    query, vectors = unit_vectors(1, seed=seed + 1)[0], unit_vectors(8, seed=seed)
-    weights = make_weights(**dict(zip(LAYOUT, values, strict=True)))
-    for hit in make_index(vectors).search(query, weights=weights):
-        assert hit.score == sum(v for parts in hit.parts.values() for v in parts.values())
-        for block, cosine in cosines(vectors[row(hit)], query).items():
-            expected = weights.as_dict()["relevance"][block] * cosine
-            assert hit.parts[block]["relevance"] == pytest.approx(expected, abs=1e-5)
-            assert hit.parts[block]["recency"] == hit.parts[block]["importance"] == 0
-
-
-def test_one_block_alone_ranks_by_that_block():
-    query, vectors = unit_vectors(1, seed=1)[0], unit_vectors(30)
-    for block in LAYOUT:
-        hits = make_index(vectors).search(query, weights=make_weights(**{block: 2.0}), k=30)
-        by_cosine = [cosines(vectors[row(hit)], query)[block] for hit in hits]
-        assert (np.diff(by_cosine) <= 1e-7).all()
-
-
-@pytest.mark.parametrize("factor", [1e-30, 1e-3, 1e30])
-@pytest.mark.parametrize("scope", SCOPES)
-def test_scaling_all_weights_changes_no_ranking(factor, scope, log):
-    query, index = unit_vectors(1, seed=1)[0], make_index(unit_vectors(30), usage=log)
-    values = {"topic": 0.7, "style": 0.2, "tone": 0.1}
-    scaled = {name: factor * value for name, value in values.items()}
-    first, other = (
-        index.search(
-            query,
-            weights=Weights.make(layout=LAYOUT, blocks=blocks, preset="balanced"),
-            scope=scope,
-            k=30,
-        )
-        for blocks in (values, scaled)
-    )
-    assert ids(first) == ids(other)
-
-
-@pytest.mark.parametrize("value", [2e-32, 3e32])
-def test_the_smallest_and_largest_weights_rank_like_any_other(value):
-    query, index = unit_vectors(1, seed=1)[0], make_index(unit_vectors(200))
-    hits = index.search(query, weights=dict.fromkeys(LAYOUT, value), k=200)
-    assert ids(hits) == ids(index.search(query, weights=dict.fromkeys(LAYOUT, 1.0), k=200))
-    assert all(np.isfinite(hit.score) and hit.score != 0 for hit in hits)
-
-
-def test_weights_may_be_a_mapping_or_a_text():
-    query, index = unit_vectors(1, seed=1)[0], make_index(unit_vectors(20))
-    hits = index.search(query, weights=make_weights(topic=0.7, tone=0.3)).hits
-    assert index.search(query, weights={"topic": 0.7, "tone": 0.3}).hits == hits
-    assert index.search(query, weights="topic=0.7,tone=0.3").hits == hits
-    for wrong in ({"mood": 1.0}, "mood=1"):
-        with pytest.raises(WeightsError, match="no block 'mood'"):
-            index.search(query, weights=wrong)
-
-
-def test_an_empty_mapping_is_no_weight_at_all_and_not_equal_weights():
-    with pytest.raises(WeightsError, match="at least one weight must be above 0"):
-        make_index(unit_vectors(3)).search(unit_vectors(1)[0], weights={})
+def test_a_batch_of_no_queries_finds_nothing(index):
+    assert index.search_batch([]) == []
+    assert index.search_batch([], preset="auto") == []
 
 
 @pytest.mark.parametrize(
-    "widths", [{"style": 5, "topic": 3, "tone": 2}, {"topic": 4, "style": 4, "tone": 2}]
+    ("query", "error", "message"),
+    [
+        ("", EncoderError, "empty"),
+        ("  \n", EncoderError, "empty"),
+        (Like("nowhere"), QueryError, "not in the index: nowhere"),
+        (Like(""), QueryError, "not in the index"),
+        ({"mood": QUERY}, QueryError, "no block 'mood'; the blocks are topic, style"),
+        ({"topic": Like("nowhere")}, QueryError, "not in the index: nowhere"),
+        ({}, QueryError, "needs a text or an item for one block at least"),
+        (None, QueryError, "a text, .*Like.* got None"),
+        (7, QueryError, "a text, .*Like.* got 7"),
+        (["bread"], QueryError, "a text, .*Like.*"),
+        ({"topic": None}, QueryError, "a text, .*Like.* got None"),
+        ({"topic": {"style": QUERY}}, QueryError, "a text, .*Like.*"),
+        (Like(7), QueryError, r"a text, .* got Like\(id=7\)"),
+    ],
 )
-def test_weights_for_another_layout_are_refused_with_both(widths):
-    other = Weights.equal(BlockLayout.from_widths(widths))
-    with pytest.raises(WeightsError) as caught:
-        make_index(unit_vectors(3)).search(unit_vectors(1)[0], weights=other)
-    assert str(widths) in str(caught.value)
-    assert str(LAYOUT.to_widths()) in str(caught.value)
+def test_a_query_that_cannot_be_asked_is_refused(query, error, message, plain):
+    with pytest.raises(error, match=message):
+        plain.search(query)
+    with pytest.raises(error, match=message):
+        plain.search_batch([QUERY, query])
 
 
-def test_standardized_weights_let_a_block_of_little_spread_steer():
-    """All styles lie within a degree of each other: as they are, topic alone decides."""
-    vectors = unit_vectors(60)
-    style = LAYOUT.slice("style")
-    vectors[:, style] = [1, 0, 0] + 0.01 * vectors[:, style]
-    vectors = unit_blocks(vectors, layout=LAYOUT)
-    index, query = make_index(vectors), vectors[0]
-    weights = make_weights(topic=1, style=1)
-    plain = index.search(query, weights=weights, k=60)
-    steered = index.search(query, weights=weights, k=60, standardize=True)
-    spreads = {
-        name: [np.std([hit.by_block()[block] for hit in found]) for block in ("topic", "style")]
-        for name, found in (("plain", plain), ("steered", steered))
+def test_one_text_is_not_several_queries(plain):
+    with pytest.raises(QueryError, match="several queries are a list"):
+        plain.search_batch(QUERY)
+
+
+# Presets and weights.
+
+
+def test_a_preset_counts_for_the_blocks_that_the_weights_name(index):
+    index.use({"soup": 1.0, "court": 0.0})
+    for preset in PRESETS:
+        named = index.search(QUERY, weights="topic=0.7,style=0.1", preset=preset)
+        assert named.weights == Weights.make(
+            layout=LAYOUT, preset=preset, blocks={"topic": 0.7, "style": 0.1}
+        )
+        alone = index.search(QUERY, preset=preset)
+        assert alone.weights == Weights.make(layout=LAYOUT, preset=preset)
+        mapping = index.search(QUERY, weights={"topic": 0.7, "style": 0.1}, preset=preset)
+        assert mapping.hits == named.hits
+
+
+def test_a_search_that_names_no_weights_has_those_of_the_model(model, folder, plain):
+    weights = {"topic": 1.0, "style": 0.5, "complexity": 0.0, "specificity": 0.0, "residual": 2.0}
+    with Index.open(folder, replace(model, default_weights=weights)) as index:
+        found = index.search(QUERY)
+        assert found.hits == plain.search(QUERY, weights=weights).hits
+        assert found.weights == Weights.make(layout=LAYOUT, blocks=weights)
+    assert plain.search(QUERY).weights == Weights.equal(LAYOUT)
+    assert plain.search(QUERY).hits != found.hits
+
+
+@pytest.mark.parametrize(
+    ("weights", "preset", "message"),
+    [
+        ("riv=0.1,0.2,0.7", "balanced", "give a preset, or weights of recency and importance"),
+        ("preset=balanced", "balanced", "give a preset, or weights of recency and importance"),
+        (None, "unbalanced", "no preset 'unbalanced'"),
+        ("mood=1", None, "no block 'mood'"),
+        ("topic=1", "auto", "'auto' chooses the weights: give none beside it"),
+    ],
+)
+def test_weights_and_presets_that_do_not_go_together_are_refused(weights, preset, message, index):
+    with pytest.raises(WeightsError, match=message):
+        index.search(QUERY, weights=weights, preset=preset)
+
+
+def test_comparing_is_searching_in_both_scopes(index):
+    index.use({"soup": 1.0, "court": 0.0})
+    for query in (QUERY, Like("bread"), {"topic": Like("bread")}):
+        both = index.compare(query, preset="balanced", k=5)
+        assert list(both) == ["block", "item"]
+        for scope, found in both.items():
+            assert found.hits == index.search(query, preset="balanced", scope=scope, k=5).hits
+        assert both["block"].hits != both["item"].hits
+    with pytest.raises(WeightsError, match="auto"):
+        index.compare(QUERY, preset="auto")
+
+
+# Scores of all blocks are brought to one deviation.
+
+
+@pytest.fixture(scope="module")
+def narrow(model, tmp_path_factory):
+    """Sixty items whose styles lie within a degree of each other, and models without and with it.
+
+    Their raw vectors are given, and the projection takes them as they are.
+    """
+    layout = BlockLayout.from_widths({"topic": 40, "style": 24})
+    whole = Projection(np.eye(64, dtype=np.float32), np.zeros(64, np.float32), layout)
+    raw = np.random.default_rng(0).normal(size=(60, 64)).astype(np.float32)
+    raw[:, 40:] = np.eye(1, 24) + 0.003 * raw[:, 40:]
+    spread = measure_score_spread(whole(raw), layout=layout).blocks
+    without = replace(model, projection=whole, heads={}, default_weights={}, score_spreads={})
+    target = tmp_path_factory.mktemp("narrow") / "index"
+    records = [Record(id=f"d{n}", text="a text") for n in range(60)]
+    make_index(target, without, records, vectors=raw)
+    return target, without, replace(without, score_spreads=spread)
+
+
+def test_a_block_of_little_spread_counts_as_much_as_one_of_a_large_one(narrow):
+    """Its scores are brought to the deviation of the first block's; left as they are, topic
+    alone decides."""
+    target, without, scaled = narrow
+    assert scaled.score_scales["topic"] == 1 and scaled.score_scales["style"] > 100
+    found, deviations = {}, {}
+    for name, model in (("without", without), ("scaled", scaled)):
+        with Index.open(target, model) as index:
+            found[name] = index.search(Like("d0"), weights="topic=1,style=1", k=60)
+        deviations[name] = [
+            np.std([hit.by_block()[block] for hit in found[name]]) for block in ("topic", "style")
+        ]
+    assert deviations["without"][0] > 100 * deviations["without"][1]
+    assert 0.4 < deviations["scaled"][0] / deviations["scaled"][1] < 2.5
+    assert ids(found["without"]) != ids(found["scaled"])
+    # What results name are the weights that were asked for.
+    assert found["without"].weights == found["scaled"].weights
+    for hit in found["scaled"]:  # still a sum of its parts
+        assert hit.score == sum(v for part in hit.parts.values() for v in part.values())
+
+
+def test_every_part_of_a_block_is_scaled_alike(narrow, tmp_path):
+    target, without, scaled = narrow
+    usage = tmp_path / "usage.db"
+    with UsageLog.open(usage, clock="steps") as log:
+        log.add([("d3", 1.0), ("d4", 0.0), ("d5", None)])
+    for scope in ("block", "item"):
+        options = {"weights": "riv=0.2,0.3,0.5;topic=1,style=0.5", "scope": scope, "k": 60}
+        hits = []
+        for model in (without, scaled):
+            with Index.open(target, model, usage=usage) as index:
+                hits.append({hit.id: hit for hit in index.search(Like("d0"), **options)})
+        for name, hit in hits[0].items():
+            for block, scale in scaled.score_scales.items():
+                for part, value in hit.parts[block].items():
+                    other = hits[1][name].parts[block][part]
+                    assert other == pytest.approx(scale * value, rel=1e-4, abs=1e-6)
+
+
+# Use.
+
+
+def test_what_was_used_with_success_comes_first_where_that_counts(real):
+    """In item scope for itself, in block scope for what is alike as well."""
+    before = ids(real.search(OTHER, preset="balanced", k=99))
+    assert before.index("court") > 3
+    for _ in range(3):
+        real.use({"court": 1.0})
+    options = {"preset": "recency_importance", "k": 99}
+    assert ids(real.search(OTHER, scope="item", **options))[0] == "court"
+    gained = {
+        hit.id: hit.by_part()["importance"] for hit in real.search(OTHER, scope="block", **options)
     }
-    assert spreads["plain"][0] > 100 * spreads["plain"][1]
-    assert 0.2 < spreads["steered"][0] / spreads["steered"][1] < 5
-    assert ids(plain) != ids(steered)
-    for hit in steered:  # still a sum of its parts, with the weights that the results name
-        assert hit.score == sum(v for parts in hit.parts.values() for v in parts.values())
-    assert steered.weights != weights
+    assert gained["tax"] > max(gained[name] for name in ("bread", "drums", "race"))
 
 
-# Which documents are found.
-
-# Coordinates in halves: products and sums are exact, so that equal documents have equal scores.
-exact_vectors = st.lists(
-    st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.5, 1.0]), min_size=4, max_size=4),
-    min_size=1,
-    max_size=25,
-)
-
-
-@settings(max_examples=100, deadline=None)
-@given(rows=exact_vectors, k=st.integers(1, 30), data=st.data())
-def test_search_equals_sorting_everything_with_ties_in_index_order(rows, k, data):
-    layout = BlockLayout.from_widths({"a": 1, "b": 3})
-    query = np.array(data.draw(exact_vectors)[0], dtype=np.float32)
-    values = data.draw(st.sampled_from([(1.0, 1.0), (0.5, 0.0), (0.0, 2.0), (0.25, 1.0)]))
-    index = make_index(np.array(rows, dtype=np.float32), layout=layout)
-    weighted = [values[0], values[1], values[1], values[1]]
-    scores = [
-        sum(w * q * entry for w, q, entry in zip(weighted, query, row, strict=True)) for row in rows
+def test_uses_are_logged_with_their_success_and_query(index, log):
+    found = index.search(QUERY)
+    index.use({"bread": 1.0, "cake": None}, query_id=found.query_id)
+    index.use(["soup"])
+    logged = [(use.item, use.time, use.success, use.query) for _, use in log.since()]
+    assert logged == [
+        ("bread", 0, 1.0, found.query_id),
+        ("cake", 0, None, found.query_id),
+        ("soup", 1, None, None),
     ]
-    wanted = sorted(range(len(rows)), key=lambda position: (-scores[position], position))[:k]
-    weights = make_weights(layout=layout, a=values[0], b=values[1])
-    hits = index.search(query, weights=weights, k=k)
-    assert ids(hits) == [f"d{position}" for position in wanted]
-    assert [hit.score for hit in hits] == [scores[position] for position in wanted]
 
 
-@pytest.mark.parametrize("count", [2, 3, 5, 8, 13, 31])
-@pytest.mark.parametrize("width", [7, 33, 384])
-def test_copies_of_one_document_stand_in_index_order(count, width):
-    """The same vector has the same score wherever in the index it stands."""
-    layout = BlockLayout.from_widths({"topic": width, "style": 20})
-    index = make_index(np.repeat(unit_vectors(1, layout=layout), count, axis=0), layout=layout)
-    for seed in range(5):
-        query = unit_vectors(1, layout=layout, seed=seed + 1)[0]
-        hits = index.search(query, k=count)
-        assert len({hit.score for hit in hits}) == 1
-        assert ids(hits) == [f"d{position}" for position in range(count)]
-        assert ids(index.search(query, k=1)) == ["d0"]
+@pytest.mark.parametrize(
+    ("items", "error", "message"),
+    [
+        (["bread", "nowhere"], QueryError, "not in the index: nowhere"),
+        ({"bread": 1.0, "nowhere": 1.0}, QueryError, "not in the index: nowhere"),
+        ([""], QueryError, "not in the index"),
+        ([7, None], QueryError, "not in the index: 7, None"),
+        ("bread", QueryError, "a list of ids"),
+        ({"soup": 1.0, "bread": 1.1}, UsageLogError, "success of 'bread' must be between 0 and 1"),
+        ({"soup": 1.0, "bread": "yes"}, UsageLogError, "success of 'bread'"),
+        ({"bread": float("nan")}, UsageLogError, "success of 'bread'"),
+    ],
+)
+def test_uses_that_cannot_be_are_refused_and_none_beside_them_logged(
+    items, error, message, index, log
+):
+    with pytest.raises(error, match=message):
+        index.use(items)
+    assert len(log) == 0
 
 
-def test_hits_stand_in_the_order_of_the_scores_they_show():
-    index = make_index(unit_vectors(5000))
-    for seed in range(3):
-        scores = [hit.score for hit in index.search(unit_vectors(1, seed=seed + 1)[0], k=5000)]
-        assert scores == sorted(scores, reverse=True)
+def test_without_a_usage_log_nothing_can_be_logged_or_learned(plain, model, folder, bandit):
+    with pytest.raises(ConfigError, match="no usage log"):
+        plain.use(["bread"])
+    with pytest.raises(ConfigError, match=r"no usage log .*relevance alone"):
+        plain.search(QUERY, preset="balanced")
+    with pytest.raises(ConfigError, match="no bandit"):
+        plain.search(QUERY, preset="auto")
+    with pytest.raises(ConfigError, match="no bandit"):
+        plain.feedback("q", 1.0)
+    with Index.open(folder, model, bandit=bandit) as learner:
+        with pytest.raises(ConfigError, match="no usage log"):
+            learner.search(QUERY, preset="auto")
+        with pytest.raises(ConfigError, match="no usage log"):
+            learner.feedback("q", 1.0)
 
 
-def test_the_first_hits_do_not_depend_on_how_many_are_asked_for():
-    query, index = unit_vectors(1, seed=1)[0], make_index(unit_vectors(40))
-    everything = index.search(query, k=40)
-    for k in range(1, 40):
-        assert index.search(query, k=k).hits == everything[:k]
+# The bandit.
 
 
-@pytest.mark.parametrize("k", [6, 7, 10**9, 10**30])
-def test_asking_for_more_than_there_is_gives_all(k):
-    hits = make_index(unit_vectors(6)).search(unit_vectors(1, seed=1)[0], k=k)
-    assert sorted(ids(hits)) == [f"d{n}" for n in range(6)]
+def test_auto_searches_with_the_weights_of_the_arm_that_it_names(index):
+    arms = set()
+    for _ in range(15):
+        found = index.search(QUERY, preset="auto", k=4)
+        assert found.weights == Weights.make(layout=LAYOUT, preset=found.arm)
+        assert found.hits == index.search(QUERY, preset=found.arm, k=4).hits
+        arms.add(found.arm)
+    assert len(arms) > 3
+    assert index.search(QUERY, preset="balanced").arm is None
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-def test_an_empty_index_finds_nothing(scope, log):
-    index = make_index(unit_vectors(0), usage=log)
+def test_every_query_of_a_batch_has_an_arm_of_its_own(index):
+    batch = index.search_batch([QUERY] * 15, preset="auto")
+    assert len({found.arm for found in batch}) > 3
+    for found in batch:
+        index.feedback(found.query_id, 1.0)
+    totals = [a - 1 for a, _ in index.bandit.posteriors().values()]
+    assert sum(totals) == 15
+
+
+def test_feedback_is_learned_once_for_the_arm_of_the_query(index):
+    found = index.search(QUERY, preset="auto")
+    index.feedback(found.query_id, {"recency": 5, "relevance": 3})
+    assert index.bandit.posteriors()[found.arm] == (1.75, 1.25)
+    with pytest.raises(UsageLogError, match="rated before"):
+        index.feedback(found.query_id, 1.0)
+    again = index.search(QUERY, preset="auto")
+    index.feedback(again.query_id, {"importance": 0.5}, scale=(0, 1))
+    assert sum(map(sum, index.bandit.posteriors().values())) == 2 * len(PRESETS) + 2
+
+
+def test_feedback_that_cannot_be_is_refused_and_can_be_given_again(index):
+    found = index.search(QUERY, preset="auto")
+    for ratings in ({"recency": 6}, {"mood": 3}, 5, {}):
+        with pytest.raises(BanditError):
+            index.feedback(found.query_id, ratings)
+    for query in (index.search(QUERY).query_id, "nowhere"):
+        with pytest.raises(UsageLogError, match=f"no query '{query}'"):
+            index.feedback(query, 1.0)
+    index.feedback(found.query_id, 1.0)
+
+
+def test_what_the_bandit_chose_is_noted_of_a_search_that_found_something_alone(index, log):
+    def noted() -> list[tuple[str, str]]:
+        with closing(sqlite3.connect(log.path)) as connection:
+            return connection.execute("SELECT id, arm FROM queries").fetchall()
+
+    for wrong in ({"k": 0}, {"scope": "both"}, {"where": {"": 1}}):
+        with pytest.raises((ConfigError, QueryError)):
+            index.search(QUERY, preset="auto", **wrong)
+    index.search(QUERY, preset="balanced")
+    assert noted() == []
+    found = index.search(QUERY, preset="auto")
+    assert noted() == [(found.query_id, found.arm)]
+
+
+# What is made, changed and left.
+
+
+def test_what_was_added_is_there_again_although_nobody_saved_it(model, tmp_path, plain):
+    index = Index.create(tmp_path / "index", model)
     assert len(index) == 0
-    for weights in (None, "preset=balanced"):
-        for options in ({}, {"candidates": 3}, {"where": {"colour": "red"}}):
-            query = unit_vectors(1)[0]
-            assert index.search(query, weights=weights, scope=scope, **options).hits == ()
-
-
-def test_a_hit_carries_the_documents_id_text_and_metadata():
-    vectors = unit_vectors(6)
-    hit = make_index(vectors).search(vectors[4], k=1)[0]
-    assert (hit.id, hit.text, hit.metadata) == ("d4", "text 4", {"colour": "blue"})
-    assert hit.score == pytest.approx(1, abs=1e-6)
-
-
-def test_every_search_has_an_id_of_its_own():
-    index = make_index(unit_vectors(6))
-    found = [index.search(unit_vectors(1)[0]) for _ in range(3)]
-    found += index.search_batch(unit_vectors(2))
-    assert len({results.query_id for results in found}) == 5
-
-
-def test_results_are_a_sequence_of_hits():
-    results = make_index(unit_vectors(6)).search(unit_vectors(1)[0], k=4)
-    assert len(results) == 4
-    assert list(results) == [results[n] for n in range(4)] == list(results.hits)
-    assert results[1:3] == results.hits[1:3]
-    assert results[-1] == results.hits[-1]
-
-
-# The gate, filters and what is left out.
-
-
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 50), count=st.integers(1, 35), k=st.integers(1, 35))
-def test_only_the_best_by_relevance_can_be_hits_of_a_gated_search(seed, count, k):
-    query, vectors = unit_vectors(1, seed=seed + 100)[0], unit_vectors(30, seed=seed)
-    used = [f"d{n}" for n in range(0, 30, 2)]
-    with UsageLog.open(":memory:", clock="steps") as log:
-        log.add([(item, 1.0) for item in used])
-        index = make_index(vectors, usage=log)
-        relevance = {"topic": 0.2, "style": 0.5}
-        gate = set(ids(index.search(query, weights=relevance, k=count)))
-        weights = Weights.make(layout=LAYOUT, riv=(1, 1, 1), blocks=relevance)
-        for scope in SCOPES:
-            hits = index.search(query, weights=weights, scope=scope, candidates=count, k=k)
-            everything = index.search(query, weights=weights, scope=scope, k=30)
-            assert hits.hits == tuple(hit for hit in everything if hit.id in gate)[:k]
-
-
-def test_without_a_gate_others_win():
-    """Counter-check: the gate above keeps something out."""
-    query, vectors = unit_vectors(1, seed=100)[0], unit_vectors(30)
-    with UsageLog.open(":memory:", clock="steps") as log:
-        index = make_index(vectors, usage=log)
-        nearest = ids(index.search(query, k=5))
-        log.add([(f"d{n}", 1.0) for n in range(30) if f"d{n}" not in nearest])
-        weights = "riv=1,1,0.1"
-        free = index.search(query, weights=weights, scope="item", k=5)
-        gated = index.search(query, weights=weights, scope="item", k=5, candidates=5)
-        assert not set(ids(free)) & set(nearest)
-        assert set(ids(gated)) == set(nearest)
-
-
-def test_a_gate_without_relevance_is_refused(log):
-    index, query = make_index(unit_vectors(30), usage=log), unit_vectors(1)[0]
-    with pytest.raises(WeightsError, match="best by relevance, which has no weight"):
-        index.search(query, weights="riv=1,1,0", candidates=5)
-    assert len(index.search(query, weights="riv=1,1,0")) == 10
-
-
-def test_copies_at_the_gate_are_let_in_in_index_order():
-    vectors = np.repeat(unit_vectors(1), 9, axis=0)
-    hits = make_index(vectors).search(unit_vectors(1, seed=1)[0], candidates=4)
-    assert ids(hits) == ["d0", "d1", "d2", "d3"]
-
-
-@pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("candidates", [None, 8])
-def test_filtering_is_searching_among_those_alone(scope, candidates, log):
-    index, query = make_index(unit_vectors(30), usage=log), unit_vectors(1, seed=1)[0]
-    options = {"weights": "preset=balanced", "scope": scope}
-    found = index.search(query, where={"colour": "red"}, k=4, candidates=candidates, **options).hits
-    everything = index.search(query, k=30, **options)
-    red = {f"d{n}" for n in range(0, 30, 3)}
-    nearest = [h.id for h in index.search(query, k=30) if h.id in red][:candidates]
-    assert found == tuple(hit for hit in everything if hit.id in nearest)[:4]
-    assert len(found) == 4
-    two = index.search(query, where={"colour": ["red", "blue"]}, k=30, **options)
-    assert {hit.metadata["colour"] for hit in two} == {"red", "blue"}
-    assert index.search(query, where={"colour": "mauve"}, **options).hits == ()
-    assert index.search(query, where={"taste": "red"}, **options).hits == ()
-
-
-@pytest.mark.parametrize("candidates", [None, 1, 4, 30, 99])
-def test_what_is_excluded_is_as_if_it_were_not_there(candidates):
-    query, vectors = unit_vectors(1, seed=1)[0], unit_vectors(30)
-    index = make_index(vectors)
-    best = ids(index.search(query, k=3))
-    found = index.search(query, exclude=best, k=6, candidates=candidates)
-    without = make_index(vectors)
-    without.engine.delete(best)
-    assert found.hits == without.search(query, k=6, candidates=candidates).hits
-    assert len(found) == min(6, candidates or 6)
-    assert index.search(query, exclude=["nowhere"]).hits == index.search(query).hits
-
-
-# Batches.
-
-
-@pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("options", [{}, {"candidates": 7}, {"where": {"colour": "red"}}])
-def test_a_batch_finds_what_its_queries_find_one_by_one(scope, options, log):
-    index, queries = make_index(unit_vectors(300), usage=log), unit_vectors(70, seed=1)
-    options = {**options, "weights": "preset=balanced,topic=2,tone=1", "scope": scope}
-    exclude = [[f"d{n}"] * (n % 2) for n in range(70)]
-    batch = index.search_batch(queries, exclude=exclude, **options)
-    for query, without, found in zip(queries, exclude, batch, strict=True):
-        assert index.search(query, exclude=without, **options).hits == found.hits
-
-
-def test_a_batch_of_no_queries_finds_nothing():
-    assert make_index(unit_vectors(5)).search_batch(unit_vectors(0)) == []
-
-
-# What is refused.
-
-
-@pytest.mark.parametrize("k", [0, -1, 2.5, "3", None, np.float32(2)], ids=repr)
-def test_asking_for_nothing_is_refused(k):
-    with pytest.raises(ConfigError, match="k must be a whole number, 1 or more") as caught:
-        make_index(unit_vectors(3)).search(unit_vectors(1)[0], k=k)
-    assert isinstance(caught.value, ValueError)
-    assert repr(k) in str(caught.value)
-
-
-@pytest.mark.parametrize("candidates", [0, -1, 2.5, "3"], ids=repr)
-def test_a_gate_that_lets_nothing_in_is_refused(candidates):
-    with pytest.raises(ConfigError, match="candidates must be a whole number, 1 or more"):
-        make_index(unit_vectors(3)).search(unit_vectors(1)[0], candidates=candidates)
-
-
-def test_a_number_of_numpy_is_a_number_of_hits():
-    index, query = make_index(unit_vectors(3)), unit_vectors(1)[0]
-    assert index.search(query, k=np.int64(2)).hits == index.search(query, k=2).hits
-
-
-@pytest.mark.parametrize("width", [0, 1, 9, 11])
-def test_a_query_of_another_dimension_is_refused_with_both(width):
-    index, query = make_index(unit_vectors(3)), np.ones(width, dtype=np.float32)
-    for weights in (None, {"topic": 1.0}):
-        with pytest.raises(LayoutError, match=r"shape .*needs \((Q, )?10,?\)"):
-            index.search(query, weights=weights)
-        with pytest.raises(LayoutError, match=r"shape .*needs \(Q, 10\)"):
-            index.search_batch(query[None], weights=weights)
-        with pytest.raises(LayoutError, match=r"shape .*needs \(Q, 10\)"):
-            index.search_batch(query[None], weights=weights, candidates=2)
-
-
-def test_a_query_of_another_shape_is_refused_with_both():
-    index = make_index(unit_vectors(3))
-    with pytest.raises(LayoutError, match=r"the query has shape \(1, 10\).*needs \(10,\)"):
-        index.search(unit_vectors(1))
-    for queries in (unit_vectors(1)[0], unit_vectors(4).reshape(2, 2, 10)):
-        with pytest.raises(LayoutError, match=r"queries have shape .*needs \(Q, 10\)"):
-            index.search_batch(queries)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_query_that_is_not_finite_is_refused_even_at_weight_zero(value):
-    query = unit_vectors(1)[0]
-    query[7] = value
-    for weights in (None, {"topic": 1.0}):
-        for candidates in (None, 2):
-            with pytest.raises(LayoutError, match="the query holds NaN or infinity"):
-                make_index(unit_vectors(3)).search(query, weights=weights, candidates=candidates)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_stored_vector_that_is_not_finite_is_refused_even_at_weight_zero(value, tmp_path):
-    """Whoever wrote the folder; `upsert` takes no such vector."""
-    vectors = unit_vectors(30)
-    vectors[17, LAYOUT.slice("style").start] = value
-    documents = [Document(id=f"d{n}", text="a text") for n in range(30)]
-    write_folder(tmp_path / "index", Stored(documents, vectors, LAYOUT, "0" * 64, "numpy"))
-    index = BlockIndex.open(tmp_path / "index")
-    for weights in (None, {"topic": 1.0}):
-        with pytest.raises(IndexFolderError, match="the vector of 'd17' holds NaN or infinity"):
-            index.search(unit_vectors(1)[0], weights=weights)
-
-
-def test_as_many_lists_of_what_to_exclude_as_queries_are_needed():
-    index = make_index(unit_vectors(5))
-    for exclude in ([["d1"]], [["d1"]] * 3):
-        with pytest.raises(ConfigError, match="exclude"):
-            index.search_batch(unit_vectors(2), exclude=exclude)
-
-
-# Building.
-
-
-def make_projection(*, seed: int = 0) -> Projection:
-    rng = np.random.default_rng(seed)
-    return Projection(
-        weight=rng.normal(size=(LAYOUT.dim, 6)).astype(np.float32),
-        mean=rng.normal(size=6).astype(np.float32),
-        layout=LAYOUT,
-    )
-
-
-DOCUMENTS = tuple(Document(id=name, text=f"text of {name}") for name in "abc")
-
-
-def test_building_projects_every_document():
-    x = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)
-    index = BlockIndex.build(DOCUMENTS, x, projection=make_projection())
-    np.testing.assert_array_equal(index.engine.fetch("abc").vectors, make_projection()(x))
-    assert index.engine.fetch("abc").documents == DOCUMENTS
-    assert len(index) == 3 and index.layout == LAYOUT
-
-
-def test_building_into_an_engine_adds_to_it_and_replaces_what_is_there():
-    x = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)
-    first = BlockIndex.build(DOCUMENTS, x, projection=make_projection())
-    changed = (Document(id="b", text="another text"), Document(id="d", text="a new one"))
-    index = BlockIndex.build(changed, x[1:], projection=make_projection(), engine=first.engine)
-    assert len(index) == 4
-    assert index.engine.fetch(["b"]).documents == changed[:1]
-
-
-def test_building_into_an_engine_of_another_layout_is_refused():
-    engine = NumpyEngine(layout=ONE_BLOCK, projection_digest="0" * 64)
-    x = np.ones((3, 6), dtype=np.float32)
-    with pytest.raises(IndexFolderError, match="another checkpoint"):
-        BlockIndex.build(DOCUMENTS, x, projection=make_projection(), engine=engine)
-    assert engine.count() == 0
-
-
-def test_documents_are_added_and_removed_and_those_of_another_projection_refused(tmp_path):
-    index = BlockIndex.build(
-        DOCUMENTS, np.eye(3, 6, dtype=np.float32), projection=make_projection()
-    )
-    index.engine.save(tmp_path / "index")
-    with BlockIndex.open(tmp_path / "index") as opened:
-        new = [Document(id="new", text="a new text")]
-        x = np.ones((1, 6), dtype=np.float32)
-        opened.add(new, x, projection=make_projection())
-        assert opened.delete([DOCUMENTS[0].id, "nowhere"]) == 1
-        with pytest.raises(IndexFolderError, match="another checkpoint"):
-            opened.add(new, x, projection=make_projection(seed=1))
-        opened.save()
-    with BlockIndex.open(tmp_path / "index") as again:
-        assert len(again) == 3
-        assert again.engine.fetch(["new"]).documents == tuple(new)
-
-
-def test_embeddings_for_other_documents_are_not_built_into_an_index():
-    x = np.zeros((2, 6), dtype=np.float32)
-    with pytest.raises(LayoutError, match="3 documents, 2 embeddings"):
-        BlockIndex.build(DOCUMENTS, x, projection=make_projection())
-
-
-def test_documents_with_one_id_are_not_built_into_an_index():
-    same = [Document(id="a", text="1"), Document(id="b", text="2"), Document(id="a", text="3")]
-    with pytest.raises(EngineError, match=r"used more than once: a$"):
-        BlockIndex.build(same, np.ones((3, 6), np.float32), projection=make_projection())
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
-def test_an_embedding_that_is_not_finite_is_refused_by_its_document(value):
-    x = np.ones((3, 6), dtype=np.float32)
-    x[1, 2:4] = value, -value
-    with pytest.raises(LayoutError, match="the embedding of document 'b'"):
-        BlockIndex.build(DOCUMENTS, x, projection=make_projection())
-
-
-def test_the_projection_that_made_the_index_is_accepted_and_any_other_refused(tmp_path):
-    x = np.ones((3, 6), dtype=np.float32)
-    BlockIndex.build(DOCUMENTS, x, projection=make_projection()).engine.save(tmp_path / "index")
-    index = BlockIndex.open(tmp_path / "index")
-    index.check_projection(make_projection())
-    one_bit = make_projection()
-    one_bit.mean[0] = np.nextafter(one_bit.mean[0], np.float32(9))
-    renamed = Projection(
-        weight=make_projection().weight,
-        mean=make_projection().mean,
-        layout=BlockLayout.from_widths({"topic": 5, "style": 3, "mood": 2}),
-    )
-    for other in (make_projection(seed=1), one_bit, renamed):
+    index.add(RECORDS[:5])
+    index.add(iter(RECORDS[3:]))  # two of them again
+    assert not (tmp_path / "index").exists()
+    index.close()
+    with Index.open(tmp_path / "index", model) as again:
+        assert len(again) == len(TEXTS)
+        found = again.blocks.engine.fetch(list(TEXTS))
+        assert found.documents == RECORDS
+        wanted = model.encode_document(list(TEXTS.values())).array
+        np.testing.assert_allclose(found.vectors, wanted, atol=1e-5)
+        assert ids(again.search(QUERY, k=99)) == ids(plain.search(QUERY, k=99))
+        assert again.delete(["soup", "nowhere"]) == 1
+    with Index.open(tmp_path / "index", model) as third:
+        assert len(third) == len(TEXTS) - 1
+
+
+def test_closing_writes_nothing_where_nothing_was_changed(model, tmp_path):
+    make_index(tmp_path / "index", model)
+    before = (tmp_path / "index").stat().st_ino
+    with Index.open(tmp_path / "index", model) as index:
+        index.search(QUERY)
+        index.delete(["nowhere"])
+    index.close()  # once more does no harm
+    assert (tmp_path / "index").stat().st_ino == before
+    with Index.open(tmp_path / "index", model) as index:
+        index.delete(["soup"])
+        index.save()
+        saved = (tmp_path / "index").stat().st_ino
+    assert before != saved == (tmp_path / "index").stat().st_ino
+
+
+def test_an_empty_index_is_an_index(model, tmp_path):
+    Index.create(tmp_path / "index", model, settings={"dtype": "float16"}).close()
+    with Index.open(tmp_path / "index", model) as index:
+        assert len(index) == 0
+        assert index.search(QUERY).hits == ()
+        index.add([])
+        assert len(index) == 0
+        assert index.blocks.engine.vectors.dtype == np.float16
+
+
+def test_the_index_that_is_replaced_stays_until_the_new_one_is_saved(model, tmp_path):
+    target = make_index(tmp_path / "index", model)
+    new = Index.create(target, model)
+    new.add(RECORDS[:2])
+    with Index.open(target, model) as old:
+        assert len(old) == len(TEXTS)
+        new.save()
+        with Index.open(target, model) as saved:
+            assert len(saved) == 2
+        assert len(old.search(QUERY, k=99)) == len(TEXTS)  # who has the old one open can go on
+    new.close()
+
+
+def test_an_error_on_the_way_leaves_what_was_there(model, tmp_path):
+    """All or nothing: neither an empty index in its place, nor half of the changes."""
+    target = make_index(tmp_path / "index", model)
+    for make in (Index.create, Index.open):
+        with pytest.raises(EncoderError, match="empty"), make(target, model) as index:
+            index.add(RECORDS[:2])
+            index.delete(["soup"])
+            index.add([Record(id="good", text="a text"), Record(id="bad", text="")])
+        with Index.open(target, model) as index:
+            assert len(index) == len(TEXTS)
+
+
+def test_raw_vectors_are_added_as_if_their_texts_were_encoded(model, tmp_path, plain):
+    raw = model.open_encoder().encode(list(TEXTS.values()))
+    make_index(tmp_path / "index", model, vectors=raw)
+    with Index.open(tmp_path / "index", model) as index:
+        assert index.search(QUERY, k=99).hits == plain.search(QUERY, k=99).hits
+        for wrong, message in (
+            (raw[1:], "12 records, 11 vectors"),
+            (raw[:, 1:], "63 dimensions, the projection takes 64"),
+            (np.full_like(raw, np.nan), "NaN or infinity"),
+        ):
+            with pytest.raises(LayoutError, match=message):
+                index.add(RECORDS, vectors=wrong)
+        assert index.search(QUERY, k=99).hits == plain.search(QUERY, k=99).hits
+
+
+def test_a_search_filters_by_metadata_and_by_factors(model, tmp_path):
+    records = [
+        Record(id="a", text="one", factors={"style": "loud", "year": 1999.0}),
+        Record(id="b", text="two", factors={"style": "loud"}, metadata={"style": "calm"}),
+        Record(id="c", text="three", metadata={"style": "loud", "year": 1999}),
+    ]
+    make_index(tmp_path / "index", model, records)
+    with Index.open(tmp_path / "index", model) as index:
+        for where, names in (
+            ({"style": "loud"}, {"a", "c"}),
+            ({"style": "calm"}, {"b"}),  # of two of one name, metadata counts
+            ({"year": 1999, "style": ["loud", "calm"]}, {"a", "c"}),
+        ):
+            assert set(ids(index.search(QUERY, where=where))) == names
+
+
+@pytest.mark.parametrize(
+    ("records", "error", "message"),
+    [
+        ([Record(id="x", text="")], EncoderError, "empty"),
+        ([Record(id="", text="a text")], EngineError, "the id of a document"),
+        ([Record(id="x", text="a"), Record(id="x", text="b")], EngineError, "more than once: x"),
+        ([("x", "a text")], QueryError, "records are given as Record"),
+        (["a text"], QueryError, "records are given as Record"),
+    ],
+)
+def test_records_that_cannot_be_added_are_refused_and_none_beside_them_added(
+    records, error, message, model, tmp_path
+):
+    with Index.create(tmp_path / "index", model) as index:
+        with pytest.raises(error, match=message):
+            index.add([*RECORDS[:2], *records])
+        assert len(index) == 0
+
+
+def test_what_changes_is_what_is_searched(model, tmp_path):
+    with Index.create(tmp_path / "index", model) as index:
+        index.add(RECORDS)
+        index.add([Record(id="new", text=TEXTS["soup"]), Record(id="bread", text=OTHER)])
+        assert ids(index.search(Like("soup"), k=1)) == ["new"]
+        assert {hit.id: hit.text for hit in index.search(QUERY, k=99)}["bread"] == OTHER
+        index.delete(["soup"])
+        with pytest.raises(QueryError, match="not in the index: soup"):
+            index.search(Like("soup"))
+
+
+# What belongs together.
+
+
+def test_an_index_of_another_model_is_refused(model, folder):
+    moved = replace(model.projection, mean=model.projection.mean + 1)
+    asked = turned(model.projection)[0]
+    for projection in (moved, asked):
         with pytest.raises(IndexFolderError, match="built with another checkpoint"):
-            index.check_projection(other)
+            Index.open(folder, replace(model, projection=projection))
 
 
-def test_indexes_can_be_told_apart_but_not_compared():
-    first, second = make_index(unit_vectors(3)), make_index(unit_vectors(3))
-    assert first != second
-    assert len({first, second}) == 2
+def test_another_encoder_than_the_models_is_refused(model, folder):
+    other = replace(model, encoder=EncoderSpec(layers=(-1,)))
+    with (
+        Index.open(folder, other) as index,
+        pytest.raises(CheckpointError, match="made for another encoder"),
+    ):
+        index.search(QUERY)
 
 
-def test_changing_the_items_needs_no_new_index():
-    """Weights, history and items change; the index is built once."""
-    query, vectors = unit_vectors(1, seed=1)[0], unit_vectors(30)
-    index = make_index(vectors[:20])
-    for count in (5, 12):
-        index.search(query, weights="topic=1")
-        changed = [Document(id=f"d{n}", text="new") for n in range(count, count + 15)]
-        index.engine.upsert(changed, vectors[count : count + 15])
-    index.engine.delete(["d3", "d25", "nowhere"])
-    kept = [n for n in range(27) if n not in (3, 25)]
-    for name, weights in itertools.product(LAYOUT, (1.0, 3.0)):
-        hits = index.search(query, weights={name: weights}, k=99)
-        wanted = sorted(kept, key=lambda n: -cosines(vectors[n], query)[name])
-        assert ids(hits) == [f"d{n}" for n in wanted]
+def test_an_arm_for_blocks_that_are_not_there_is_refused_by_their_name(model, folder, tmp_path):
+    """And before anything is done to what is there."""
+    (tmp_path / "thesis.txt").write_text("mine")
+    with closing(WeightBandit(":memory:", arms={"theirs": {"mood": 1}})) as bandit:
+        for make, target in ((Index.open, folder), (Index.create, tmp_path)):
+            with pytest.raises(WeightsError, match="no block 'mood'"):
+                make(target, model, bandit=bandit)
+    with pytest.raises(ConfigError, match="half-life must be above 0"):
+        Index.create(tmp_path, model, half_life=0, usage=tmp_path / "usage.db")
 
 
-def test_an_index_tells_projections_apart_by_what_documents_meet():
-    plain = Projection(
-        weight=np.eye(4, dtype=np.float32), mean=np.zeros(4, np.float32),
-        layout=BlockLayout.from_widths({"a": 2, "b": 2}),
-    )  # fmt: skip
-    apart, _ = turned(plain)
-    moved = replace(apart, offset=np.ones(4, np.float32))
-    asked = replace(apart, query=replace(apart.query, weight=np.ones((4, 4), np.float32)))
-    digests = [digest_projection(one) for one in (plain, apart, moved, asked)]
-    assert len({digests[1], digests[2]}) == 2
-    assert digests[1] == digests[3], "what queries meet changes no vector of the index"
+def test_all_is_opened_by_path(model, folder, tmp_path):
+    model.save(tmp_path / "model")
+    with Index.open(folder, tmp_path / "model", usage=tmp_path / "new" / "usage.db") as index:
+        index.use({"soup": 1.0})
+        assert len(index.search(QUERY, preset="balanced", k=3)) == 3
+        assert index.layout == LAYOUT
+    with UsageLog.open(tmp_path / "new" / "usage.db") as log:
+        assert len(log) == 1
+    for target, of in ((tmp_path, tmp_path / "model"), (folder, tmp_path), (tmp_path, tmp_path)):
+        with pytest.raises((CheckpointError, IndexFolderError)):
+            Index.open(target, of)
+
+
+def test_a_model_is_read_once_and_not_at_every_search(model, folder, tmp_path):
+    """Neither its blocks nor its directions."""
+    shutil.copytree(folder, tmp_path / "index")
+    model.save(tmp_path / "model")
+    with Index.open(tmp_path / "index", tmp_path / "model") as index:
+        shutil.rmtree(tmp_path / "model")
+        found = [index.search(QUERY, toward="complexity=-2") for _ in range(2)]
+    assert found[0].hits == found[1].hits
+    with Index.open(folder, model) as index:
+        assert found[0].hits == index.search(QUERY, toward="complexity=-2").hits
+
+
+# What is loaded.
+
+LOADED = """
+import sys
+
+import subspace.retrieval
+from subspace.retrieval.engines import faiss_engine, milvus_engine, pgvector_engine
+
+heavy = ["torch", "transformers"]
+unwanted = ["pytorch_lightning", "wandb", "jsonargparse", "faiss", "psycopg", "pgvector",
+            "pymilvus", "milvus_lite", "grpc", "thompson_bandits", "matplotlib"]
+assert not [name for name in unwanted + heavy if name in sys.modules], "importing"
+with subspace.retrieval.Index.open(sys.argv[1], sys.argv[2], usage=sys.argv[3]) as index:
+    index.use({"soup": 1.0})
+    assert len(index.search("a text", preset="balanced")) == 10
+assert not [name for name in unwanted if name in sys.modules], "searching"
+assert all(name in sys.modules for name in heavy)
+"""
+
+
+def test_nothing_is_loaded_that_is_not_needed(model, folder, tmp_path):
+    """Neither by importing, nor by searching a folder."""
+    model.save(tmp_path / "model")
+    arguments = [folder, tmp_path / "model", tmp_path / "usage.db"]
+    result = subprocess.run(
+        [sys.executable, "-c", LOADED, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]

@@ -6,11 +6,12 @@ import random
 
 import numpy as np
 import pytest
+from engine_world import unit_vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subspace.blocks import BlockLayout, unit_blocks
-from subspace.data.retrieval_sets import Document
+from subspace.data.records import Record
 from subspace.errors import ConfigError
 from subspace.retrieval import BlockIndex, UsageLog, Use, Weights
 from subspace.retrieval.engines import NumpyEngine
@@ -20,12 +21,7 @@ LAYOUT = BlockLayout.from_widths({"topic": 5, "style": 3, "tone": 1})
 ITEMS = "abcdef"
 
 
-def unit_vectors(count: int, *, seed: int = 0) -> np.ndarray:
-    z = np.random.default_rng(seed).normal(size=(count, LAYOUT.dim)).astype(np.float32)
-    return unit_blocks(z, layout=LAYOUT)
-
-
-VECTORS = dict(zip(ITEMS, unit_vectors(len(ITEMS)), strict=True))
+VECTORS = dict(zip(ITEMS, unit_vectors(len(ITEMS), layout=LAYOUT), strict=True))
 
 
 def rescan(uses: list[Use], *, half_life: float) -> tuple[np.ndarray, np.ndarray]:
@@ -76,7 +72,7 @@ any_uses = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(uses=any_uses, half_life=st.sampled_from([1.0, 7.0, 50.0, 1e4]), data=st.data())
 def test_traces_are_those_of_a_rescan_after_any_order_and_in_any_batches(uses, half_life, data):
     uses = data.draw(st.permutations(uses))
@@ -201,7 +197,7 @@ def planted(tmp_path):
     rng, layout = np.random.default_rng(0), BlockLayout.from_widths({"topic": 3, "style": 3})
     documents, vectors = [], []
     for topic, style, number in itertools.product(range(3), range(3), range(5)):
-        documents.append(Document(id=f"{topic}{style}{number}", text="a text"))
+        documents.append(Record(id=f"{topic}{style}{number}", text="a text"))
         corner = np.concatenate([np.eye(3)[topic], np.eye(3)[style]])
         vectors.append(corner + 0.1 * rng.normal(size=6))
     engine = NumpyEngine(layout=layout, projection_digest="0" * 64)

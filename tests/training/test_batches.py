@@ -1,6 +1,7 @@
-"""A batch is a pure function of (seed, step), holds one source and what its factor asks for."""
+"""A batch is a pure function of (seed, number), holds one source and what its factor asks for."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subspace.data.labels import Column, Labels
+from subspace.errors import ConfigError
 from subspace.training.batches import BatchPlan, make_batch
+from subspace.training.step_loader import EveryBatch, PreparedBatches, StepSampler
 
 STEPS = range(40)
 
@@ -60,7 +63,7 @@ def plain() -> Labels:
     return make_labels(topic=topic, numbers={"complexity": complexity})
 
 
-def test_a_batch_depends_on_nothing_but_seed_and_step(parallel, plain):
+def test_a_batch_depends_on_nothing_but_seed_and_number(parallel, plain):
     first, other = make_plan(parallel, plain), make_plan(parallel, plain)
     backwards = {step: other.draw(step) for step in reversed(STEPS)}
     for step in STEPS:
@@ -234,3 +237,40 @@ def test_changing_a_batch_does_not_change_what_is_stored(plain):
     batch.codes["topic"].fill_(99)
     assert (stored == 1).all()
     assert plain.columns["topic"].codes.max() < 99
+
+
+def numbers(*, step: int, per_epoch: int = 12, world: int = 1, rank: int = 0, accumulated: int = 1):
+    """The batches of what is left of an epoch after a step."""
+    trainer = SimpleNamespace(
+        global_step=step, world_size=world, global_rank=rank, accumulate_grad_batches=accumulated
+    )
+    return list(StepSampler(trainer, per_epoch))
+
+
+def test_an_epoch_goes_on_where_the_trainer_stands():
+    assert numbers(step=0) == list(range(12))
+    assert numbers(step=5) == list(range(5, 12))
+    assert numbers(step=12) == list(range(12, 24))
+    assert numbers(step=4, accumulated=2) == list(range(8, 12))
+
+
+@pytest.mark.parametrize("accumulated", [1, 3])
+def test_processes_share_the_batches_that_one_would_accumulate(accumulated):
+    alone = numbers(step=0, per_epoch=24, accumulated=2 * accumulated)
+    shared = [numbers(step=0, world=2, rank=rank, accumulated=accumulated) for rank in (0, 1)]
+    for step in range(12 // accumulated):
+        part = slice(step * accumulated, (step + 1) * accumulated)
+        both = {*shared[0][part], *shared[1][part]}
+        assert both == set(alone[2 * part.start : 2 * part.stop])
+    # The same where a run is resumed in mid-epoch.
+    later = numbers(step=12 // accumulated - 1, world=2, rank=1, accumulated=accumulated)
+    assert later == shared[1][-accumulated:]
+
+
+def test_every_process_judges_all_batches():
+    assert list(EveryBatch(PreparedBatches([None] * 5))) == list(range(5))
+
+
+def test_an_epoch_that_accumulation_does_not_divide_is_refused():
+    with pytest.raises(ConfigError, match="must be a multiple of"):
+        numbers(step=0, per_epoch=3, accumulated=2)

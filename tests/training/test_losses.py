@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from subspace.fitting.moments import FactorMoments, SourceMoments
 from subspace.training.losses import (
-    ProbeHead,
+    TrainingHead,
+    anchor_penalty,
     class_contrastive,
-    guard_penalty,
+    erasure_penalty,
     keep_loss,
     ordered_contrastive,
-    pair_contrastive,
+    other_class_means,
 )
 
 TEMPERATURES = [0.05, 0.5, 2.0]
@@ -207,44 +209,126 @@ def test_keep_is_zero_if_scores_agree_up_to_a_constant_per_row_and_positive_if_n
     assert float(keep_loss(raw, similarity, temperature=1.0)) > 1e-4
 
 
-def test_guard_equals_the_loop():
+def spread(count: int, dim: int, *, seed: int = 0) -> Tensor:
+    """A covariance (dim, dim)."""
+    x = torch.from_numpy(np.random.default_rng(seed).normal(size=(count, dim)))
+    return x.T @ x / count
+
+
+def test_anchor_equals_the_loop_and_its_gradient_is_that_of_the_definition():
     rng = np.random.default_rng(0)
-    x, weight, classes = (rng.normal(size=shape) for shape in ((9, 5), (3, 5), (5, 4)))
+    weight, start = (torch.from_numpy(rng.normal(size=(3, 5))) for _ in range(2))
+    scatter = spread(9, 5)
+    moved = size = 0.0
+    for row in range(3):
+        for a in range(5):
+            for b in range(5):
+                change = (weight[row, a] - start[row, a]) * (weight[row, b] - start[row, b])
+                moved += float(change * scatter[a, b])
+                size += float(start[row, a] * start[row, b] * scatter[a, b])
+
+    def plain(w: Tensor) -> Tensor:
+        return torch.trace((w - start) @ scatter @ (w - start).T) / size
+
+    weight.requires_grad_()
+    penalty = anchor_penalty(weight, start=start, scatter=scatter, energy=size)
+    assert penalty.item() == pytest.approx(moved / size, rel=1e-12)
+    (gradient,) = torch.autograd.grad(penalty, weight)
+    (wanted,) = torch.autograd.grad(plain(weight), weight)
+    torch.testing.assert_close(gradient, wanted)
+
+
+def test_anchor_is_zero_at_the_start_one_for_nothing_and_free_where_texts_do_not_differ():
+    start = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 5)))
+    scatter = spread(9, 5)
+    scatter[4] = scatter[:, 4] = 0  # no text differs from another along the last dimension
+    energy = float(((start @ scatter) * start).sum())
+
+    def penalty(weight: Tensor) -> float:
+        return anchor_penalty(weight, start=start, scatter=scatter, energy=energy).item()
+
+    assert penalty(start) == 0
+    assert penalty(0 * start) == pytest.approx(1, rel=1e-12)
+    elsewhere = start.clone()
+    elsewhere[:, 4] += 100
+    assert penalty(elsewhere) == 0
+
+
+def test_erasure_equals_the_loop():
+    rng = np.random.default_rng(0)
+    x, weight, means = (rng.normal(size=shape) for shape in ((9, 5), (3, 5), (5, 4)))
     z = x @ weight.T
     squares = 0.0
     for row in range(3):
         for column in range(4):
-            squares += sum(weight[row, d] * classes[d, column] for d in range(5)) ** 2
+            squares += sum(weight[row, d] * means[d, column] for d in range(5)) ** 2
     variance = 0.0
     for i in range(9):
         for row in range(3):
             variance += (z[i, row] - np.mean(z[:, row])) ** 2 / 9
-    penalty = guard_penalty(
-        torch.from_numpy(weight), classes=torch.from_numpy(classes), z=torch.from_numpy(z)
+    penalty = erasure_penalty(
+        torch.from_numpy(weight), means=torch.from_numpy(means), z=torch.from_numpy(z)
     )
     assert float(penalty) == pytest.approx(squares / variance, rel=1e-12)
 
 
-def test_guard_is_zero_exactly_where_the_cross_covariance_is():
+def test_erasure_is_zero_exactly_where_the_cross_covariance_is():
     """A row may lie anywhere in the complement of the class means, and nowhere else."""
     x = unit_vectors(20, 5)
-    classes = torch.zeros(5, 2, dtype=torch.float64)
-    classes[0, 0] = classes[1, 1] = 1
+    means = torch.zeros(5, 2, dtype=torch.float64)
+    means[0, 0] = means[1, 1] = 1
     inside = torch.tensor([[0.0, 0, 1, -2, 3], [0, 0, 0, 1, 1]], dtype=torch.float64)
-    assert float(guard_penalty(inside, classes=classes, z=x @ inside.T)) == 0
+    assert float(erasure_penalty(inside, means=means, z=x @ inside.T)) == 0
     leaning = inside.clone()
     leaning[0, 1] = 1e-3
-    assert float(guard_penalty(leaning, classes=classes, z=x @ leaning.T)) > 0
+    assert float(erasure_penalty(leaning, means=means, z=x @ leaning.T)) > 0
 
 
 @given(scale=st.floats(1e-3, 1e3), sign=st.sampled_from([-1, 1]))
 @settings(deadline=None)
-def test_a_block_cannot_lower_the_guard_by_shrinking_and_shifting_changes_nothing(scale, sign):
-    x, weight, classes = unit_vectors(9, 5), unit_vectors(3, 5, seed=1), unit_vectors(5, 4, seed=2)
-    first = guard_penalty(weight, classes=classes, z=x @ weight.T)
+def test_a_block_cannot_lower_erasure_by_shrinking_and_shifting_changes_nothing(scale, sign):
+    x, weight, means = unit_vectors(9, 5), unit_vectors(3, 5, seed=1), unit_vectors(5, 4, seed=2)
+    first = erasure_penalty(weight, means=means, z=x @ weight.T)
     scaled = sign * scale * weight
-    other = guard_penalty(scaled, classes=classes, z=x @ scaled.T + 7)
+    other = erasure_penalty(scaled, means=means, z=x @ scaled.T + 7)
     assert float(other) == pytest.approx(float(first), rel=1e-6)
+
+
+@pytest.mark.parametrize("classes", [3, 40], ids=["few classes", "more classes than dimensions"])
+@pytest.mark.parametrize("block", ["topic", "style"])
+def test_other_class_means_measure_the_between_class_variance_of_the_other_factors(classes, block):
+    rng = np.random.default_rng(0)
+    moments, shares, w = {}, [], rng.normal(size=(5, 8))
+    for source, factors in {"one": ("topic", "style", "tone"), "two": ("topic", "style")}.items():
+        x = rng.normal(size=(400, 8))
+        x -= x.mean(axis=0)
+        found = {}
+        for factor in factors:
+            codes = rng.integers(0, classes, 400)
+            counts = np.bincount(codes, minlength=classes)
+            means = np.stack([x[codes == code].mean(axis=0) for code in range(classes)])
+            found[factor] = FactorMoments(counts=counts, means=means, within_groups=None)
+            if factor != block:
+                between = sum(
+                    count / 400 * (w @ mean) @ (w @ mean)
+                    for count, mean in zip(counts, means, strict=True)
+                )
+                shares.append(between / np.square(x).sum(axis=1).mean())
+        moments[source] = SourceMoments(
+            count=400, mean=np.zeros(8), covariance=x.T @ x / 400, factors=found
+        )
+    columns = other_class_means(moments, block=block)
+    assert columns.shape[1] <= 8 if classes > 8 else columns.shape[1] > 0
+    np.testing.assert_allclose(np.square(w @ columns).sum(), np.mean(shares), rtol=1e-6)
+
+
+def test_without_another_factor_there_is_nothing_to_erase():
+    factor = FactorMoments(counts=np.ones(2), means=np.eye(2, 3), within_groups=None)
+    source = SourceMoments(
+        count=2, mean=np.zeros(3), covariance=np.eye(3), factors={"topic": factor}
+    )
+    assert not other_class_means({"one": source}, block="topic").any()
+    assert other_class_means({"one": source}, block="style").any()
 
 
 def test_the_probe_of_classes_is_the_cross_entropy_of_a_linear_head():
@@ -269,23 +353,23 @@ def test_the_probe_of_numbers_is_the_squared_error_in_standard_deviations():
 
 def test_an_untrained_probe_predicts_all_classes_alike_or_the_mean():
     z = unit_vectors(6).float()
-    classes = ProbeHead(width=4, class_count=3, mean=0.0, scale=1.0)
+    classes = TrainingHead(width=4, class_count=3, mean=0.0, scale=1.0)
     loss = classes.loss(z, labels=torch.arange(6) % 3)
     assert loss.item() == pytest.approx(math.log(3), rel=1e-6)
-    numbers = ProbeHead(width=4, class_count=0, mean=5.0, scale=2.0)
+    numbers = TrainingHead(width=4, class_count=0, mean=5.0, scale=2.0)
     assert numbers.loss(z, labels=torch.full((6,), 5.0)).item() == 0
     assert numbers.loss(z, labels=torch.full((6,), 7.0)).item() == 1
 
 
-def make_head(*, class_count: int, mean: float = 0.0, scale: float = 1.0) -> ProbeHead:
-    head = ProbeHead(width=4, class_count=class_count, mean=mean, scale=scale).double()
+def make_head(*, class_count: int, mean: float = 0.0, scale: float = 1.0) -> TrainingHead:
+    head = TrainingHead(width=4, class_count=class_count, mean=mean, scale=scale).double()
     generator = torch.Generator().manual_seed(0)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, generator=generator)
     return head
 
 
-def slow_head(head: ProbeHead, z: Tensor) -> list[float]:
+def slow_head(head: TrainingHead, z: Tensor) -> list[float]:
     """Unit vectors are brought to entries of about unit size: times the root of the width."""
     rows = zip(head.linear.weight.tolist(), head.linear.bias.tolist(), strict=True)
     return [
@@ -307,7 +391,7 @@ DEGENERATE = {
 @pytest.mark.parametrize("temperature", [0.01, 1.0])
 @pytest.mark.parametrize(
     "term",
-    ["classes", "numbers", "tied numbers", "keep", "guard", "probe classes", "probe numbers"],
+    ["classes", "numbers", "tied numbers", "keep", "erasure", "probe classes", "probe numbers"],
 )
 def test_losses_and_gradients_are_finite_also_for_duplicates_and_zero_vectors(
     world, temperature, term
@@ -325,12 +409,12 @@ def test_losses_and_gradients_are_finite_also_for_duplicates_and_zero_vectors(
         )
     elif term == "keep":
         loss = keep_loss(normalize(DEGENERATE["random"]), unit @ unit.T, temperature=temperature)
-    elif term == "guard":
-        loss = guard_penalty(z[:3], classes=unit_vectors(4).float(), z=DEGENERATE[world] @ z[:3].T)
+    elif term == "erasure":
+        loss = erasure_penalty(z[:3], means=unit_vectors(4).float(), z=DEGENERATE[world] @ z[:3].T)
     elif term == "probe classes":
-        loss = ProbeHead(width=4, class_count=4, mean=0.0, scale=1.0).loss(unit, labels=codes)
+        loss = TrainingHead(width=4, class_count=4, mean=0.0, scale=1.0).loss(unit, labels=codes)
     elif term == "probe numbers":
-        loss = ProbeHead(width=4, class_count=0, mean=0.0, scale=1.0).loss(unit, labels=codes)
+        loss = TrainingHead(width=4, class_count=0, mean=0.0, scale=1.0).loss(unit, labels=codes)
     else:
         values = torch.arange(6.0) if term == "numbers" else torch.tensor([0.0, 0, 1, 1, 1, 1])
         loss = ordered_contrastive(unit, values=values, temperature=temperature)
@@ -339,34 +423,3 @@ def test_losses_and_gradients_are_finite_also_for_duplicates_and_zero_vectors(
     assert torch.isfinite(z.grad).all()
     if world == "random" and not term.startswith("probe"):  # an untrained head passes nothing on
         assert z.grad.any()
-
-
-def slow_pair_contrastive(q: Tensor, d: Tensor, relevant: Tensor, temperature: float) -> float:
-    """Mean over queries and their relevant documents of -log of the document's share."""
-    queries = []
-    for i in range(len(q)):
-        shares = []
-        for j in range(len(d)):
-            if relevant[i, j]:
-                below = sum(math.exp(float(q[i] @ d[k]) / temperature) for k in range(len(d)))
-                shares.append(-math.log(math.exp(float(q[i] @ d[j]) / temperature) / below))
-        if shares:
-            queries.append(sum(shares) / len(shares))
-    return sum(queries) / len(queries) if queries else 0.0
-
-
-@pytest.mark.parametrize("temperature", TEMPERATURES)
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_pair_contrastive_equals_the_slow_loop(temperature, share):
-    q, d = unit_vectors(5), unit_vectors(7, seed=1)
-    relevant = torch.rand(5, 7, generator=torch.Generator().manual_seed(2)) < share
-    found = pair_contrastive(q, d, relevant=relevant, temperature=temperature)
-    assert float(found) == pytest.approx(slow_pair_contrastive(q, d, relevant, temperature))
-
-
-def test_pair_contrastive_falls_as_a_query_nears_its_document():
-    d = unit_vectors(4, seed=3)
-    relevant = torch.eye(4, dtype=torch.bool)
-    near = pair_contrastive(d, d, relevant=relevant, temperature=0.1)
-    far = pair_contrastive(d.roll(1, dims=0), d, relevant=relevant, temperature=0.1)
-    assert near < far

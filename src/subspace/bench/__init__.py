@@ -1,1 +1,1 @@
-"""Side-by-side tables on a user's own texts: what the command `subspace bench` runs."""
+"""Side-by-side tables on a retrieval set: protocols, and mixes of recency and importance."""

@@ -1,8 +1,8 @@
-"""Late interaction: several vectors per item, and how well a query's vectors match them.
+"""Late interaction: several vectors per item, scored by how well they match a query's vectors.
 
-An item scores `sum over the query's vectors of the largest inner product with one of the item's`
-(MaxSim; Khattab and Zaharia 2020, ColBERT). With one vector per query this is the best chunk, with
-one per item as well it is the cosine.
+The score of an item sums, over the vectors of the query, the largest inner product with a vector
+of the item (MaxSim; Khattab and Zaharia 2020, ColBERT). With one vector per query, the score is
+that of the best chunk; with one vector per item as well, it is the cosine.
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ from sklearn.cluster import AgglomerativeClustering
 from subspace.arrays import Ints, Vectors
 from subspace.blocks import unit
 
-# Rows of queries times all vectors of all items are in memory at once: about 250 MB of scores.
+# Scores that are in memory at once: 250 MB in float32.
 _SCORES = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
-class Bags:
-    """The vectors of several items, or queries, one after another.
+class MultiVectors:
+    """The vectors of several items, or of several queries, one after another.
 
     Attributes:
         vectors: (M, d).
-        counts: How many of them belong to each item (N,), one at least.
+        counts: Number of vectors of each item (N,), 1 or more; their sum is M.
 
     Raises:
-        ValueError: An item has no vector, or the counts are not those of the vectors.
+        ValueError: An item has no vector, or the counts do not sum to M.
     """
 
     vectors: Vectors
@@ -39,32 +39,33 @@ class Bags:
             raise ValueError(f"counts {self.counts} do not fit {len(self.vectors)} vectors")
 
     @classmethod
-    def join(cls, parts: Sequence[Vectors]) -> "Bags":
-        """One item per part (n, d)."""
+    def join(cls, parts: Sequence[Vectors]) -> "MultiVectors":
+        """Joins the vectors (n, d) of each item."""
         counts = np.array([len(part) for part in parts], dtype=np.int64)
         return cls(np.concatenate(parts), counts)
 
     @classmethod
-    def single(cls, vectors: Vectors) -> "Bags":
-        """One vector per item."""
+    def single(cls, vectors: Vectors) -> "MultiVectors":
+        """Gives each item one vector (N, d)."""
         return cls(vectors, np.ones(len(vectors), dtype=np.int64))
 
     @property
     def starts(self) -> Ints:
-        """First vector of each item (N,)."""
+        """Position of the first vector of each item (N,)."""
         return np.cumsum(self.counts) - self.counts
 
 
-def max_sim(queries: Bags, items: Bags, *, best: int = 1) -> Vectors:
-    """Score of every item (columns) for every query (rows).
+def max_sim(queries: MultiVectors, items: MultiVectors, *, best: int = 1) -> Vectors:
+    """Scores every item for every query; sums over the vectors of a query.
 
     Args:
-        queries: Q of them.
-        items: N of them.
-        best: The mean of so many of an item's best matches counts, of all where it has fewer.
+        queries: Vectors of Q queries.
+        items: Vectors of N items.
+        best: Number of an item's best matches that are averaged for each vector of a query, 1 or
+            more; an item with fewer vectors averages all.
 
     Returns:
-        (Q, N); sums over the vectors of a query.
+        (Q, N).
     """
     matches = np.empty((len(queries.vectors), len(items.counts)), dtype=np.float32)
     rows = max(1, _SCORES // max(1, len(items.vectors)))
@@ -77,14 +78,14 @@ def max_sim(queries: Bags, items: Bags, *, best: int = 1) -> Vectors:
 
 
 def pool_tokens(states: Vectors, *, factor: int) -> Vectors:
-    """Shrinks one item's token states to every `factor`-th of their number.
+    """Divides the number of one item's token states by `factor`, rounded down.
 
-    Tokens are clustered by Ward's method on unit vectors, and each cluster gives its mean, as a
+    Clusters the tokens by Ward's method on unit vectors, and gives the mean of each cluster as a
     unit vector (Clavié, Chaffin and Adams 2024, arXiv:2409.14683).
 
     Args:
         states: Unit vectors (T, d).
-        factor: How many tokens become one, on average.
+        factor: Mean number of tokens per cluster, 1 or more.
 
     Returns:
         (max(1, T // factor), d).
@@ -98,7 +99,8 @@ def pool_tokens(states: Vectors, *, factor: int) -> Vectors:
     return np.asarray(unit(sums), dtype=np.float32)
 
 
-def _best(scores: Vectors, items: Bags, *, best: int) -> Vectors:
+def _best(scores: Vectors, items: MultiVectors, *, best: int) -> Vectors:
+    """Averages the best scores of each item: (q, M) to (q, N)."""
     if len(items.counts) == len(items.vectors):
         return scores
     if best == 1:

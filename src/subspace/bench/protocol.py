@@ -1,4 +1,4 @@
-"""Protocol: one way to cut a text up and to keep it as vectors."""
+"""Protocol: how an item is cut up and kept as vectors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,23 +7,25 @@ from typing import Any
 import numpy as np
 
 from subspace.arrays import Vectors
-from subspace.bench.late_interaction import Bags, max_sim
+from subspace.bench.late_interaction import MultiVectors, max_sim
 from subspace.bench.readings import Reading
 from subspace.bench.views import FitView
-from subspace.model.projection import Projection
+from subspace.blocks import BlockLayout
+from subspace.model import Model
+from subspace.retrieval.weights import Weights
 
 LEVELS = ("document", "paragraph", "sentence")
 
 
 @dataclass(frozen=True, eq=False)  # functions do not compare by what they do
-class Level:
+class VectorLevel:
     """One kind of vector that an item has.
 
     Attributes:
-        reading: What of the item is encoded.
-        view: What is kept of the encoder's vectors.
-        best: How many of the item's best matches are averaged.
-        weight: Of this level's score in the item's.
+        reading: Which pieces of the item are encoded.
+        view: Which part of the encoder's vectors is kept.
+        best: Number of the item's best matches that are averaged, 1 or more.
+        weight: Of this level's score in the item's score.
     """
 
     reading: Reading
@@ -34,28 +36,28 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class Protocol:
-    """One way to keep items as vectors: an item scores the weighted sum of its levels' scores.
+    """One way to keep items as vectors; an item's score is the weighted sum over its levels.
 
     Attributes:
         name: On the command line and in tables.
-        family: Protocols that vary the same thing.
+        family: Shared by protocols that vary the same thing.
         about: What gets a vector, for people.
         levels: The kinds of vector.
-        settings: What it depends on beside its name, JSON-ready.
+        settings: What the scores depend on beside the name, JSON-ready.
     """
 
     name: str
     family: str
     about: str
-    levels: tuple[Level, ...]
+    levels: tuple[VectorLevel, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def score(self, queries: Sequence[Bags], items: Sequence[Bags]) -> Vectors:
-        """Score of every item (columns) for every query (rows).
+    def score(self, queries: Sequence[MultiVectors], items: Sequence[MultiVectors]) -> Vectors:
+        """Scores every item for every query (Q, N).
 
         Args:
-            queries: Of each level.
-            items: Of each level.
+            queries: Vectors of Q queries for each level.
+            items: Vectors of N items for each level.
         """
         parts = zip(self.levels, queries, items, strict=True)
         scores = [lv.weight * max_sim(asked, kept, best=lv.best) for lv, asked, kept in parts]
@@ -67,26 +69,42 @@ class Setting:
     """What the protocols are made from.
 
     Attributes:
-        projection: To the trained blocks.
-        raw: The dimensions of the raw embedding, which are those of the last layer.
+        model: Gives the blocks, their default weights and the scales of their scores.
         documents: Number of documents.
-        weights: Weight of each block by name; None for equal ones.
+        weights: Weight of each block by name; the model's default weights if None.
         levels: Weight of each of `LEVELS` in the hierarchical protocol.
     """
 
-    projection: Projection
-    raw: slice
+    model: Model
     documents: int
     weights: Mapping[str, float] | None = None
     levels: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(LEVELS, 1 / 3))
 
     @property
+    def layout(self) -> BlockLayout:
+        """The model's blocks."""
+        return self.model.layout
+
+    @property
+    def raw(self) -> slice:
+        """Dimensions of the raw embedding: those of the encoder's last layer."""
+        return self.model.fingerprint.last_layer
+
+    @property
     def dim(self) -> int:
-        """Dimension of the raw embedding."""
-        return len(range(self.projection.input_dim)[self.raw])
+        """Number of dimensions of the raw embedding."""
+        return int(self.raw.stop - self.raw.start)
 
     @property
     def block_weights(self) -> Mapping[str, float]:
-        """The chosen weights, or equal ones."""
-        layout = self.projection.layout
-        return self.weights or dict.fromkeys(layout, 1 / len(layout))
+        """The chosen weights, or the model's default weights."""
+        return self.model.default_weights if self.weights is None else self.weights
+
+    def scale(self, weights: Mapping[str, float]) -> dict[str, float]:
+        """Multiplies weights by the scales of the blocks' scores, as a search does.
+
+        Args:
+            weights: By block name; blocks that are left out count 0.
+        """
+        table = Weights.make(layout=self.layout, blocks=weights).scaled(self.model.score_scales)
+        return dict(zip(self.layout, table.relevance, strict=True))

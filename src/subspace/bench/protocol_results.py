@@ -1,4 +1,4 @@
-"""What a protocol reached and what it costs, with intervals and a test over queries."""
+"""Scores and costs of protocols, with intervals and a test over queries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,8 +14,10 @@ from subspace.evaluation.scores import mean_interval
 
 Measure = Literal["ndcg@5", "ndcg@10", "mrr", "recall@100"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
-# What protocols are compared by.
+# The measure that protocols are compared by.
 MAIN: Measure = "ndcg@10"
+# Documents that are encoded afresh to time a protocol.
+SAMPLE = 16
 _FLIPS = 9999
 
 
@@ -24,10 +26,10 @@ class Cost:
     """What a protocol costs.
 
     Attributes:
-        bytes: Float32 bytes of all vectors kept, per item.
-        vectors: Number of vectors kept, per item.
-        encode: Time to encode items, relative to the single vector's in the same run.
-        query: Time to score all items, relative to the single vector's in the same run.
+        bytes: Bytes of all vectors of an item in float32, mean over items.
+        vectors: Number of vectors of an item, mean over items.
+        encode: Time to encode items, divided by that of the single vector in the same run.
+        query: Time to score all items, divided by that of the single vector in the same run.
     """
 
     bytes: float
@@ -44,8 +46,8 @@ class Result:
         name: Of the protocol.
         family: Of the protocol.
         about: What gets a vector.
-        scores: By measure, of each query (Q,).
-        cost: What it costs.
+        scores: By measure, the score of each query (Q,).
+        cost: What the protocol costs.
     """
 
     name: str
@@ -55,17 +57,17 @@ class Result:
     cost: Cost
 
     def mean(self, measure: Measure) -> float:
-        """Mean over queries."""
+        """Gives the mean over queries."""
         return float(self.scores[measure].mean())
 
     def interval(self, measure: Measure) -> tuple[float, float]:
-        """95 % bootstrap interval of the mean over queries (percentile, 2,000 resamples)."""
+        """Gives the 95 % bootstrap interval of the mean over queries (2,000 resamples)."""
         return mean_interval(self.scores[measure])
 
     def p_value(self, other: "Result", *, measure: Measure = MAIN) -> float:
-        """Paired, two-sided randomisation test of equal means (9,999 sign flips over queries)."""
+        """Tests for equal means: paired, two-sided, by 9,999 sign flips over queries."""
         difference = self.scores[measure] - other.scores[measure]
-        if len(difference) < 2 or not difference.any():  # one query proves nothing
+        if len(difference) < 2 or not difference.any():  # one query cannot differ significantly
             return 1.0
         found = permutation_test(
             (difference,),
@@ -78,23 +80,40 @@ class Result:
         return float(found.pvalue)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, ready for `json.dumps`."""
+        """Gives plain values, ready for `json.dumps`."""
         scores = {name: values.tolist() for name, values in self.scores.items()}
         return {**vars(self), "scores": scores, "cost": asdict(self.cost)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Result":
-        """The inverse of `to_json`."""
+        """Reads what `to_json` gives."""
         scores = {name: np.array(value["scores"][name]) for name in MEASURES}
         return cls(**{**value, "scores": scores, "cost": Cost(**value["cost"])})
 
 
+@dataclass(frozen=True)
+class ProtocolBench:
+    """Everything that was measured.
+
+    Attributes:
+        results: One per protocol; the first is the single vector.
+        queries: Number of queries.
+        documents: Number of documents.
+        notes: What a reader must know before the figures.
+    """
+
+    results: tuple[Result, ...]
+    queries: int
+    documents: int
+    notes: tuple[str, ...] = ()
+
+
 def score_queries(scores: AnyFloats, *, relevant: npt.NDArray[np.bool_]) -> dict[Measure, Floats]:
-    """Every measure of every query (Q,).
+    """Computes every measure for each query (Q,).
 
     Args:
-        scores: Of the documents (columns) for the queries (rows).
-        relevant: Which document is relevant to which query (Q, N), one at least to each.
+        scores: Scores of the documents (Q, N).
+        relevant: Which document is relevant to which query (Q, N), at least one to each.
     """
     pairs = list(zip(scores, relevant, strict=True))
     five, rank = np.transpose([rank_one(row, relevant=gain, k=5) for row, gain in pairs])
@@ -104,12 +123,12 @@ def score_queries(scores: AnyFloats, *, relevant: npt.NDArray[np.bool_]) -> dict
 
 
 def recall_one(scores: AnyFloats, *, relevant: npt.NDArray[np.bool_], k: int) -> float:
-    """Share of the relevant documents among the first `k`, mean over the orders of tied ones.
+    """Computes the share of relevant documents among the first `k`, averaged over tied orders.
 
     Args:
         scores: Score of every document (N,).
-        relevant: Which of them are relevant (N,), one at least.
-        k: Cut-off.
+        relevant: Which of them are relevant (N,), at least one.
+        k: Cut-off, 1 or more.
     """
     if k >= len(scores):
         return 1.0
@@ -120,5 +139,5 @@ def recall_one(scores: AnyFloats, *, relevant: npt.NDArray[np.bool_], k: int) ->
 
 
 def adjust(p_values: Sequence[float]) -> Floats:
-    """P-values that bound the share of false discoveries (Benjamini and Hochberg 1995)."""
+    """Adjusts p-values for the false discovery rate (Benjamini and Hochberg 1995)."""
     return np.asarray(false_discovery_control(p_values)) if len(p_values) else np.zeros(0)

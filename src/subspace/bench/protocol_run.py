@@ -1,13 +1,13 @@
-"""`bench protocols`: every protocol over the queries of a retrieval set, one after another.
+"""`bench protocols`: measures every protocol on the queries of a retrieval set.
 
-What a protocol reached is kept in a file of its own as soon as it is measured, under a key over
-all that it depends on, so that an interrupted bench goes on where it was and nothing stale is read.
+Each result is kept in its own file as soon as it is measured, under a key over everything that it
+depends on. So an interrupted bench continues where it stopped, and no stale result is read.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from timeit import Timer
@@ -17,39 +17,90 @@ import numpy as np
 from tqdm import tqdm
 
 from subspace.arrays import Vectors
-from subspace.bench.late_interaction import Bags
-from subspace.bench.protocol import Protocol
-from subspace.bench.protocol_results import Cost, Result, score_queries
-from subspace.bench.readings import Pieces, Reading, Source
-from subspace.bench.spaces import relevance_matrix
+from subspace.bench.bench_set import read_bench_set, relevance_matrix
+from subspace.bench.late_interaction import MultiVectors
+from subspace.bench.protocol import LEVELS, Protocol, Setting
+from subspace.bench.protocol_results import SAMPLE, Cost, ProtocolBench, Result, score_queries
+from subspace.bench.protocol_tables import write_protocols
+from subspace.bench.protocols import choose_protocols
+from subspace.bench.readings import Pieces, Reading, Source, StoredVectors
+from subspace.bench.vector_protocols import left_out
+from subspace.blocks import BlockLayout
 from subspace.data.retrieval_sets import RetrievalSet
-from subspace.errors import ConfigError
+from subspace.errors import ConfigError, WeightsError
 from subspace.files import write_lines
-from subspace.model import Checkpoint
-from subspace.retrieval.index import digest_projection
+from subspace.model import Model
+from subspace.model.embed_texts import open_stored_encoder
+from subspace.retrieval.weights import Weights
 
-SAMPLE = 16
 _TURNS = 5
+# Seconds of a call above which one turn is enough.
 _LONG = 5.0
-# Goes up when the same name comes to mean something else.
-_FORMAT = 1
+# Raised when a protocol's name comes to mean something else: older results are not read then.
+_FORMAT = 2
 
 
-@dataclass(frozen=True)
-class ProtocolBench:
-    """Everything that was measured.
+def bench_protocols(
+    folder: Path | str,
+    output: Path,
+    *,
+    model: Model,
+    store: Path | str,
+    names: str | None = None,
+    until: str | None = None,
+    weights: str | None = None,
+    levels: str | None = None,
+    progress: bool = False,
+) -> ProtocolBench:
+    """Measures protocols, and writes protocols.json, protocols.md and protocols.png.
 
-    Attributes:
-        results: One per protocol; the first is the single vector.
-        queries: Number of queries.
-        documents: Number of documents.
-        notes: What a reader must know of the figures.
+    Args:
+        folder: The retrieval set, in the BEIR layout.
+        output: Folder of the tables, and of `parts/`, where each result is kept.
+        model: Its encoder and blocks are used.
+        store: Folder of computed embeddings.
+        names: Which protocols; see `choose_protocols`.
+        until: Each document is read only up to this text.
+        weights: Of the blocks, such as `topic=0.7,style=0.1`; the model's default if None.
+        levels: Of the hierarchical protocol, such as `document=0.5,sentence=0.5`; equal if None.
+        progress: Shows bars.
+
+    Raises:
+        ConfigError: An option is wrong, a query has no relevant document, a package is missing,
+            or the folder cannot be written to.
+        RecordError: Lines of the set are wrong.
+        EncoderError: The encoder cannot be had.
+        CheckpointError: It is not the encoder that the model was fitted on.
+        StoreError: The store cannot be used.
     """
-
-    results: tuple[Result, ...]
-    queries: int
-    documents: int
-    notes: tuple[str, ...] = ()
+    data, notes = read_bench_set(folder, model=model, until=until)
+    level_layout = BlockLayout(LEVELS, (1,) * len(LEVELS))
+    setting = Setting(
+        model=model,
+        documents=len(data.documents),
+        weights=None if weights is None else _read(weights, layout=model.layout, of="--weights"),
+        levels=dict.fromkeys(LEVELS, 1 / len(LEVELS))
+        if levels is None
+        else _read(levels, layout=level_layout, of="--levels"),
+    )
+    protocols = choose_protocols(names, setting=setting)
+    missing = [] if names else left_out(setting)
+    if missing:
+        few = f"left out, as {len(data.documents)} documents are too few for them"
+        notes += (f"{few}: {', '.join(missing)}",)
+    encoder = open_stored_encoder(model, store=store)
+    bench = run_protocols(
+        protocols,
+        data=data,
+        source=StoredVectors(encoder, progress=progress),
+        fresh=encoder.encoder,
+        parts=output / "parts",
+        key=make_key(data, model),
+        notes=notes,
+        progress=progress,
+    )
+    write_protocols(bench, folder=output)
+    return bench
 
 
 def run_protocols(
@@ -60,27 +111,29 @@ def run_protocols(
     fresh: Source,
     parts: Path,
     key: str,
+    notes: tuple[str, ...] = (),
     progress: bool = False,
 ) -> ProtocolBench:
-    """Measures the protocols, or reads what was measured before.
+    """Measures the protocols that were not measured before.
 
     Args:
-        protocols: The first of them is what costs are relative to.
+        protocols: Costs are relative to those of the first.
         data: Documents, queries and judgements.
-        source: Where embeddings come from.
-        fresh: Computes embeddings anew, to be timed.
-        parts: Folder of what was measured before.
-        key: Of data and checkpoint; see `make_key`.
-        progress: Show a progress bar.
+        source: Gives raw vectors.
+        fresh: Computes raw vectors anew, to be timed.
+        parts: Folder of the results, one file each.
+        key: Of data and model; see `make_key`.
+        notes: What a reader must know before the figures.
+        progress: Shows a bar.
 
     Raises:
         ConfigError: There are no queries, or one has no relevant document; a package is missing;
             or the folder cannot be written to.
     """
-    desk = _Desk(data, source=source, fresh=fresh, baseline=protocols[0])
+    meter = _Meter(data, source=source, fresh=fresh, baseline=protocols[0])
     for reading in {level.reading for protocol in protocols for level in protocol.levels}:
         if isinstance(reading, Pieces):
-            reading.cut(data.documents[0])  # a missing package is said before the work
+            reading.cut(data.documents[0])  # raises for a missing package before the work
     results = []
     with tqdm(total=len(protocols), desc="protocols", disable=not progress) as bar:
         for protocol in protocols:
@@ -89,33 +142,26 @@ def run_protocols(
             own = _hash([key, protocol.name, dict(protocol.settings)])
             result = _read_part(path, key=own)
             if result is None:
-                result = desk.measure(protocol)
+                result = meter.measure(protocol)
                 write_lines(path, [{"key": own, "result": result.to_json()}])
             results.append(result)
             bar.update()
-    return ProtocolBench(tuple(results), len(data.queries), len(data.documents))
+    return ProtocolBench(tuple(results), len(data.queries), len(data.documents), notes)
 
 
-def make_key(data: RetrievalSet, checkpoint: Checkpoint) -> str:
-    """Hash of texts, judgements, encoder and projection."""
-    projection = checkpoint.projection
+def make_key(data: RetrievalSet, model: Model) -> str:
+    """Hashes texts, judgements, encoder and projection."""
     documents = [[d.id, d.title, d.text] for d in data.documents]
-    grades = {query: dict(found) for query, found in data.relevance.items()}
-    models = [checkpoint.fingerprint.digest, digest_projection(projection)]
-    if projection.query is not None:
-        side = (projection.query.weight, projection.query.offset)
-        models += [hashlib.sha256(array.tobytes()).hexdigest() for array in side]
-    return _hash([documents, dict(data.queries), grades, models])
+    made_with = [model.fingerprint.digest, model.projection.digest]
+    return _hash([documents, data.judgements_sha256, made_with])
 
 
-class _Desk:
-    """One retrieval set, and what every protocol needs of it."""
+class _Meter:
+    """Measures protocols on one retrieval set."""
 
     def __init__(
         self, data: RetrievalSet, *, source: Source, fresh: Source, baseline: Protocol
     ) -> None:
-        if not data.queries:
-            raise ConfigError("the retrieval set has no queries, so nothing can be measured")
         self._data = data
         self._relevant = relevance_matrix(data)
         self._queries = list(data.queries.values())
@@ -126,7 +172,7 @@ class _Desk:
 
     def measure(self, protocol: Protocol) -> Result:
         """Encodes, scores, and times both."""
-        queries, items = self._keep(protocol)
+        queries, items = self._encode(protocol)
         scores = protocol.score(queries, items)
         count = len(self._data.documents)
         cost = Cost(
@@ -143,8 +189,8 @@ class _Desk:
             cost=cost,
         )
 
-    def _keep(self, protocol: Protocol) -> tuple[list[Bags], list[Bags]]:
-        """The vectors of queries and items, level by level."""
+    def _encode(self, protocol: Protocol) -> tuple[list[MultiVectors], list[MultiVectors]]:
+        """Gives the vectors of queries and items, level by level."""
         queries, items = [], []
         for level in protocol.levels:
             view = level.view(self._corpus)
@@ -159,18 +205,20 @@ class _Desk:
         return self._source.encode([document.text for document in self._data.documents])
 
     @cached_property
-    def _single(self) -> tuple[list[Bags], list[Bags]]:
-        return self._keep(self._baseline)
+    def _single(self) -> tuple[list[MultiVectors], list[MultiVectors]]:
+        return self._encode(self._baseline)
 
-    def _query_time(self, protocol: Protocol, queries: list[Bags], items: list[Bags]) -> float:
+    def _query_time(
+        self, protocol: Protocol, queries: list[MultiVectors], items: list[MultiVectors]
+    ) -> float:
         if protocol is self._baseline:
             return 1.0
-        return _relative(
+        return _relative_time(
             lambda: protocol.score(queries, items), lambda: self._baseline.score(*self._single)
         )
 
     def _encode_time(self, reading: Reading) -> float:
-        """Of a sample of the documents; measured once for all that read the same."""
+        """Times encoding a sample of the documents, once for each reading."""
         usual = self._baseline.levels[0].reading
         if reading == usual:
             return 1.0
@@ -178,17 +226,32 @@ class _Desk:
             documents = self._data.documents
             rows = np.unique(np.linspace(0, len(documents) - 1, SAMPLE).astype(np.int64))
             sample = [documents[row] for row in rows]
-            self._times[reading] = _relative(
+            self._times[reading] = _relative_time(
                 lambda: reading.read(sample, self._fresh), lambda: usual.read(sample, self._fresh)
             )
         return self._times[reading]
 
 
-def _relative(call: Callable[[], object], usual: Callable[[], object]) -> float:
-    """Time of a call relative to that of the usual one.
+def _read(text: str, *, layout: BlockLayout, of: str) -> Mapping[str, float]:
+    """Reads weights by name, such as `topic=0.7,style=0.1`.
 
-    They take turns, so that whatever else the machine does meets both, and the shortest of each
-    counts, which it disturbed least; for calls of many seconds one turn is enough.
+    Raises:
+        ConfigError: A name is unknown, a value is refused, or recency or importance has a weight.
+    """
+    try:
+        weights = Weights.parse(text, layout=layout)
+    except WeightsError as error:
+        raise ConfigError(f"{of}: {error}") from error
+    if weights.uses_history:
+        raise ConfigError(f"{of}: there is no history here: leave out riv and preset")
+    return dict(zip(layout, weights.relevance, strict=True))
+
+
+def _relative_time(call: Callable[[], object], usual: Callable[[], object]) -> float:
+    """Times a call, and divides by the time of the usual one.
+
+    The two take turns, so that other work on the machine slows both, and the shortest time of
+    each counts. Calls of many seconds have one turn.
     """
     timers = [Timer(call), Timer(usual)]
     series = [timer.autorange() for timer in timers]  # the first calls also load the model
@@ -202,7 +265,7 @@ def _relative(call: Callable[[], object], usual: Callable[[], object]) -> float:
 
 
 def _read_part(path: Path, *, key: str) -> Result | None:
-    """What was measured before under the same key."""
+    """Reads a result that was measured under the same key; None if there is none."""
     if not path.is_file():
         return None
     try:

@@ -6,21 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from subspace.bench.protocol_results import MAIN, MEASURES, Result, adjust
-from subspace.bench.protocol_run import SAMPLE, ProtocolBench
+from subspace.bench.protocol_results import (
+    MAIN,
+    MEASURES,
+    SAMPLE,
+    ProtocolBench,
+    Result,
+    adjust,
+)
 from subspace.evaluation.result_files import result_files
 from subspace.model.markdown import table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Families of which one thing is varied in size: drawn as lines.
+# Families that vary a size: drawn as lines.
 _SIZED = ("reductions", "late-interaction")
 _HEAD = (
     *("protocol", "what gets a vector", "nDCG@5", "nDCG@10", "MRR", "recall@100"),
     *("difference", "bytes", "encode", "query"),
 )
-# Smaller steps in nDCG are not named in the plot.
+# A protocol is named in the plot if its nDCG exceeds that of all smaller ones by this much.
 _STEP = 0.005
 
 
@@ -35,7 +41,7 @@ def write_protocols(bench: ProtocolBench, *, folder: Path) -> None:
         "documents": bench.documents,
         "notes": list(bench.notes),
         "protocols": [
-            _as_json(result, p) for result, p in zip(bench.results, _p_values(bench), strict=True)
+            _to_json(result, p) for result, p in zip(bench.results, _p_values(bench), strict=True)
         ],
     }
     with result_files(folder) as place:
@@ -46,19 +52,20 @@ def write_protocols(bench: ProtocolBench, *, folder: Path) -> None:
 
 
 def protocols_markdown(bench: ProtocolBench) -> str:
-    """One table per family, each beginning with the single vector."""
+    """Writes one table per family, each beginning with the single vector."""
     lines = [
         "# Protocols: what gets embedded, and how it is cut up",
         "",
         *(line for note in bench.notes for line in (f"**Note:** {note}.", "")),
         f"{bench.queries} queries, {bench.documents} documents; means with 95 % bootstrap "
-        f"intervals over queries. *Difference*: in {MAIN.replace('ndcg', 'nDCG')} to the single "
-        "vector, with the p-value of a paired randomisation test (9,999 sign flips over queries), "
-        f"adjusted for {len(bench.results) - 1} comparisons (Benjamini and Hochberg). *Bytes*: "
-        "float32, all vectors of an item, mean over items. *Encode* and *query*: wall-clock time "
-        f"relative to the single vector's (the shortest of several turns): to encode {SAMPLE} of "
-        "the items afresh (fitting and projecting not counted), and to score all items for all "
-        "queries by an exact scan (encoding queries and sorting not counted).",
+        f"intervals over queries. *Difference*: {MAIN.replace('ndcg', 'nDCG')} minus that of the "
+        "single vector, with the p-value of a paired randomisation test (9,999 sign flips over "
+        f"queries), adjusted for {len(bench.results) - 1} comparisons (Benjamini and Hochberg). "
+        "*Bytes*: all vectors of an item in float32, mean over items. *Encode* and *query*: "
+        "wall-clock time divided by that of the single vector (the shortest of several turns). "
+        f"Encode is the time to encode {SAMPLE} of the items afresh, without fitting and "
+        "projecting; query is the time to score all items for all queries by an exact scan, "
+        "without encoding queries and sorting.",
         "",
         "![quality against bytes](protocols.png)",
     ]
@@ -79,26 +86,26 @@ def _row(result: Result, single: Result, p: float) -> list[str]:
         low, high = result.interval(measure)
         cells.append(f"{result.mean(measure):.3f} ({low:.3f} to {high:.3f})")
     difference = result.mean(MAIN) - single.mean(MAIN)
-    cells.append("-" if result is single else f"{difference:+.3f} (p {_say_p(p)})")
-    cells += [f"{result.cost.bytes:,.0f}", _say_ratio(result.cost.encode)]
-    return [*cells, _say_ratio(result.cost.query)]
+    cells.append("-" if result is single else f"{difference:+.3f} (p {_format_p(p)})")
+    cells += [f"{result.cost.bytes:,.0f}", _format_ratio(result.cost.encode)]
+    return [*cells, _format_ratio(result.cost.query)]
 
 
-def _say_p(p: float) -> str:
+def _format_p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _say_ratio(ratio: float) -> str:
+def _format_ratio(ratio: float) -> str:
     return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
 def _p_values(bench: ProtocolBench) -> list[float]:
-    """Adjusted, in the order of the results; 1 for the single vector itself."""
+    """Gives adjusted p-values in the order of the results; 1 for the single vector itself."""
     single, *others = bench.results
     return [1.0, *adjust([other.p_value(single) for other in others]).tolist()]
 
 
-def _as_json(result: Result, p: float) -> dict[str, Any]:
+def _to_json(result: Result, p: float) -> dict[str, Any]:
     return {
         **result.to_json(),
         "means": {measure: result.mean(measure) for measure in MEASURES},
@@ -133,7 +140,7 @@ def _draw(bench: ProtocolBench, *, path: Path) -> None:
 
 
 def _series(result: Result) -> str:
-    """Reductions of one kind belong together; otherwise a family does."""
+    """Names the kind of a reduction, or the family of another protocol: one colour each."""
     return result.name.rpartition("-")[0] if result.family == "reductions" else result.family
 
 
@@ -155,7 +162,7 @@ def _draw_series(axis: "Axes", results: list[Result], *, name: str, number: int)
 
 
 def _label(axis: "Axes", bench: ProtocolBench) -> None:
-    """Names the single vectors, and every protocol that is clearly better than all smaller ones."""
+    """Names the single vectors, and every protocol clearly better than all smaller ones."""
     best = -np.inf
     single = bench.results[0]
     for result in sorted(bench.results, key=lambda r: (r.cost.bytes, -r.mean(MAIN))):
@@ -163,7 +170,7 @@ def _label(axis: "Axes", bench: ProtocolBench) -> None:
             best = max(best, result.mean(MAIN))
             above = (result.cost.bytes, result.interval(MAIN)[1])
             _write(axis, result.name, at=above, shift=(0, 5), rotation=25)
-        elif result.family == single.family:  # the same item, read up to another end
+        elif result.family == single.family:
             _write(axis, result.name, at=(result.cost.bytes, result.mean(MAIN)), shift=(6, -3))
 
 

@@ -1,4 +1,4 @@
-"""The protocols by name: which there are, and which are asked for."""
+"""Lists the protocols by name, and chooses among them."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -22,7 +22,7 @@ from subspace.errors import ConfigError
 
 
 def list_protocols(setting: Setting) -> dict[str, Protocol]:
-    """Every protocol that the setting allows, by name; the single vector is the first."""
+    """Lists every protocol that the setting allows, by name; the single vector comes first."""
     found = [
         *list_single(setting),
         *list_chunks(setting),
@@ -36,11 +36,11 @@ def list_protocols(setting: Setting) -> dict[str, Protocol]:
 
 
 def choose_protocols(names: str | None, *, setting: Setting) -> list[Protocol]:
-    """Those that are asked for, and the single vector, which all are compared with.
+    """Chooses protocols by name; the single vector always comes first.
 
     Args:
-        names: Names of protocols or families, with commas between; None for all. Reductions also
-            go by any other number of dimensions, such as `pca-48`.
+        names: Names of protocols or families, with commas between; None for all. A reduction may
+            have any number of dimensions in its name, such as `pca-48`.
         setting: What they are made from.
 
     Raises:
@@ -66,15 +66,9 @@ def _find(name: str, known: Mapping[str, Protocol], setting: Setting) -> list[Pr
         return [make_reduction(kind, int(size), setting)]
     if name in REDUCTIONS:
         raise ConfigError(f"--protocols: {name} needs a number of dimensions, such as {name}-128")
-    if name == "factored-weights":
-        raise ConfigError("--protocols: factored-weights needs --weights, such as topic=0.7")
     families = dict.fromkeys(protocol.family for protocol in known.values())
     near = get_close_matches(name, known)
-    did = (
-        f"; did you mean {' or '.join(near)}?"
-        if near
-        else f"; the protocols are {', '.join(known)}"
-    )
+    hint = f"did you mean {' or '.join(near)}?" if near else f"the protocols are {', '.join(known)}"
     raise ConfigError(
-        f"--protocols: no protocol {name!r}; the families are {', '.join(families)}{did}"
+        f"--protocols: no protocol {name!r}; the families are {', '.join(families)}; {hint}"
     )

@@ -1,4 +1,4 @@
-"""Readings: what of a document is put through the encoder, and what comes out of it."""
+"""Readings: which pieces of a document are encoded, and to which vectors."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,44 +8,49 @@ import numpy as np
 from tqdm import tqdm
 
 from subspace.arrays import Vectors
-from subspace.bench.late_interaction import Bags, pool_tokens
-from subspace.data.retrieval_sets import Document
+from subspace.bench.late_interaction import MultiVectors, pool_tokens
+from subspace.data.records import Record
 from subspace.encoder import Kind
 from subspace.encoder.cached_encoder import CachedEncoder
 
-Cut = Callable[[Document], list[str]]
+Cut = Callable[[Record], list[str]]
 
-# Token states are computed in calls of so many texts, to show progress between them.
+# Texts per call that computes token states; the bar moves between calls.
 _TEXTS = 64
 
 
 class Source(Protocol):
-    """Where embeddings come from: an `Encoder`, or one with a memory."""
+    """Gives raw vectors: an `Encoder`, or one that remembers."""
 
     def encode(self, texts: Sequence[str], *, kind: Kind = "document") -> Vectors:
-        """One vector per text (N, dim)."""
+        """Encodes each text to one vector (N, dim)."""
         ...
 
     def encode_tokens(self, texts: Sequence[str], *, kind: Kind = "document") -> list[Vectors]:
-        """One unit vector per token (tokens, hidden size), text by text."""
+        """Encodes each text to one unit vector per token (tokens, hidden size)."""
         ...
 
 
-class StoredSource:
-    """Vectors of texts from the store on disk; states of tokens kept in memory for the run."""
+class StoredVectors:
+    """Takes vectors of texts from the store on disk; keeps token states in memory."""
 
     def __init__(self, encoder: CachedEncoder, *, progress: bool = False) -> None:
-        """Opens nothing by itself."""
+        """Encodes nothing yet.
+
+        Args:
+            encoder: The encoder with its store.
+            progress: Shows bars.
+        """
         self._encoder = encoder
         self._progress = progress
         self._states: dict[tuple[Kind, str], Vectors] = {}
 
     def encode(self, texts: Sequence[str], *, kind: Kind = "document") -> Vectors:
-        """See `Source`."""
+        """Encodes what is not stored; see `Source`."""
         return self._encoder.encode(texts, kind=kind, progress=self._progress)
 
     def encode_tokens(self, texts: Sequence[str], *, kind: Kind = "document") -> list[Vectors]:
-        """See `Source`."""
+        """Encodes what was not encoded before; see `Source`."""
         missing = [text for text in dict.fromkeys(texts) if (kind, text) not in self._states]
         silent = not self._progress or not missing
         with tqdm(total=len(missing), desc="tokens", unit="text", disable=silent) as bar:
@@ -63,20 +68,20 @@ class Pieces:
     """One vector for each piece of a document.
 
     Attributes:
-        cut: A document to its pieces, one at least.
+        cut: Cuts a document into pieces, one at least.
     """
 
     cut: Cut
 
-    def read(self, documents: Sequence[Document], source: Source) -> Bags:
-        """The encoder's vectors of all pieces."""
+    def read(self, documents: Sequence[Record], source: Source) -> MultiVectors:
+        """Encodes all pieces of each document."""
         pieces = [self.cut(document) for document in documents]
         counts = np.array([len(piece) for piece in pieces], dtype=np.int64)
-        return Bags(source.encode([text for piece in pieces for text in piece]), counts)
+        return MultiVectors(source.encode([text for piece in pieces for text in piece]), counts)
 
-    def ask(self, queries: Sequence[str], source: Source) -> Bags:
-        """The encoder's vector of each query."""
-        return Bags.single(source.encode(queries, kind="query"))
+    def ask(self, queries: Sequence[str], source: Source) -> MultiVectors:
+        """Encodes each query to one vector."""
+        return MultiVectors.single(source.encode(queries, kind="query"))
 
 
 @dataclass(frozen=True)
@@ -84,19 +89,19 @@ class Tokens:
     """One vector for each token of a document and of a query.
 
     Attributes:
-        pool: How many of a document's tokens become one vector, on average.
+        pool: Mean number of a document's tokens that are pooled to one vector, 1 or more.
     """
 
     pool: int = 1
 
-    def read(self, documents: Sequence[Document], source: Source) -> Bags:
-        """States of the tokens, pooled."""
+    def read(self, documents: Sequence[Record], source: Source) -> MultiVectors:
+        """Encodes and pools the tokens of each document."""
         states = source.encode_tokens([document.text for document in documents])
-        return Bags.join([pool_tokens(state, factor=self.pool) for state in states])
+        return MultiVectors.join([pool_tokens(state, factor=self.pool) for state in states])
 
-    def ask(self, queries: Sequence[str], source: Source) -> Bags:
-        """States of the tokens, each by itself."""
-        return Bags.join(source.encode_tokens(queries, kind="query"))
+    def ask(self, queries: Sequence[str], source: Source) -> MultiVectors:
+        """Encodes the tokens of each query, without pooling."""
+        return MultiVectors.join(source.encode_tokens(queries, kind="query"))
 
 
 Reading = Pieces | Tokens

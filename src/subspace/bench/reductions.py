@@ -1,6 +1,6 @@
 """Fewer dimensions per vector: principal components, random projection, truncation.
 
-Each is fitted on documents alone, never on queries or judgements, and gives unit vectors.
+Each is fitted on documents only, never on queries or judgements, and gives unit vectors.
 """
 
 from collections.abc import Callable
@@ -17,24 +17,24 @@ Reduce = Callable[[Vectors], Vectors]
 
 
 def fit_pca(documents: Vectors, *, k: int) -> Reduce:
-    """The first `k` principal components of the documents (N, D), N and D at least `k`."""
+    """Fits the first `k` principal components of documents (N, D), N and D `k` or more."""
     pca = PCA(n_components=k, svd_solver="full").fit(documents)
     return lambda x: _unit(pca.transform(x))
 
 
 def fit_random(documents: Vectors, *, k: int) -> Reduce:
-    """A Gaussian random projection to `k` dimensions, seed 0 (Johnson and Lindenstrauss 1984)."""
+    """Draws a Gaussian projection to `k` dimensions, seed 0 (Johnson and Lindenstrauss 1984)."""
     projection = GaussianRandomProjection(n_components=k, random_state=0).fit(documents)
     return lambda x: _unit(projection.transform(x))
 
 
 def truncate(x: Vectors, *, k: int) -> Vectors:
-    """The first `k` dimensions, as Matryoshka models are cut (Kusupati et al. 2022)."""
+    """Keeps the first `k` dimensions, as Matryoshka models are cut (Kusupati et al. 2022)."""
     return _unit(x[:, :k])
 
 
 def truncate_blocks(z: Vectors, *, layout: BlockLayout, kept: BlockLayout) -> Vectors:
-    """The leading dimensions of every block, each block of unit length again.
+    """Keeps the leading dimensions of every block, and scales each block to unit length.
 
     Args:
         z: (N, layout.dim).
@@ -49,10 +49,10 @@ def truncate_blocks(z: Vectors, *, layout: BlockLayout, kept: BlockLayout) -> Ve
 
 
 def share_dimensions(layout: BlockLayout, *, k: int) -> BlockLayout:
-    """Cuts the blocks to `k` dimensions in all, shared out by width, one to each at least.
+    """Shares `k` dimensions out among the blocks by their width, at least one to each.
 
     Raises:
-        ConfigError: There are more blocks, or fewer dimensions, than `k`.
+        ConfigError: There are more blocks than `k`, or fewer dimensions.
     """
     if not len(layout) <= k <= layout.dim:
         raise ConfigError(
@@ -62,13 +62,13 @@ def share_dimensions(layout: BlockLayout, *, k: int) -> BlockLayout:
     widths = np.array(layout.widths)
     exact = 1 + (widths - 1) * (k - len(layout)) / max(1, layout.dim - len(layout))
     kept = np.floor(exact + 1e-9).astype(np.int64)
-    # What rounding left over goes to the largest remainders.
+    # Dimensions that rounding leaves over go to the largest remainders.
     kept[np.argsort(kept - exact, kind="stable")[: k - kept.sum()]] += 1
     return BlockLayout(layout.names, tuple(kept.tolist()))
 
 
 def divide_widths(layout: BlockLayout, *, by: int) -> BlockLayout:
-    """Every block's width divided, rounded up."""
+    """Divides the width of every block, rounded up."""
     return BlockLayout(layout.names, tuple(-(-width // by) for width in layout.widths))
 
 

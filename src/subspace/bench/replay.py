@@ -1,7 +1,7 @@
-"""Replay: a user's tasks in order, with what was used and how well it did remembered.
+"""Replay: searches a user's tasks in order, and remembers what was used and how well it did.
 
-Every task is searched, the best five are used, each succeeds if it is relevant, and that is what
-recency and importance of the tasks after it come from.
+Every task is searched and its best five documents are used. A use succeeds if the document is
+relevant. Recency and importance in later tasks come from these uses.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.arrays import Floats, Ints
-from subspace.bench.spaces import Variant
+from subspace.bench.spaces import Space
 from subspace.blocks import BlockLayout
 from subspace.evaluation.ranking import rank_one
 from subspace.retrieval.hits import Scope
@@ -22,30 +22,35 @@ from subspace.retrieval.usage.traces import Traces
 from subspace.retrieval.usage.usage_log import Use
 from subspace.retrieval.weights import Weights
 
+# Documents that are used after each search.
 USED = 5
 HALF_LIFE = 50.0
 
 
 class Policy(Protocol):
-    """Chooses the weights of a task, and learns from how it went."""
+    """Chooses the weights of a task, and learns from its reward."""
 
     def choose(self) -> Weights:
-        """Weights for the next task."""
+        """Chooses the weights of the next task."""
         ...
 
     def learn(self, reward: float) -> None:
-        """How well the last choice did, in [0, 1]."""
+        """Learns the reward of the last choice, in [0, 1]."""
         ...
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """Always the same weights."""
+    """Chooses the same weights for every task.
+
+    Attributes:
+        weights: The weights.
+    """
 
     weights: Weights
 
     def choose(self) -> Weights:
-        """These."""
+        """Gives the weights."""
         return self.weights
 
     def learn(self, reward: float) -> None:
@@ -53,34 +58,39 @@ class Fixed:
 
 
 class Learning:
-    """What a bandit chooses; the reward is the task's nDCG."""
+    """Chooses the weights of a bandit's arm; the bandit learns from the task's nDCG."""
 
     def __init__(self, bandit: Bandit, *, layout: BlockLayout) -> None:
-        """Starts with what the bandit knows."""
+        """Starts with what the bandit has learned.
+
+        Args:
+            bandit: Chooses among its arms.
+            layout: The blocks that the weights are for.
+        """
         self._bandit = bandit
         self._layout = layout
         self._arm = ""
 
     def choose(self) -> Weights:
-        """Weights of the arm with the largest draw."""
+        """Gives the weights of the arm with the largest draw."""
         self._arm = self._bandit.choose()
         return self._bandit.weights(self._arm, layout=self._layout)
 
     def learn(self, reward: float) -> None:
-        """Updates the arm's posterior."""
+        """Updates the posterior of the chosen arm."""
         self._bandit.update(self._arm, reward)
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
 class Run:
-    """One replay, task by task in the order of the queries in their file (not of the replay).
+    """One replay. Measures of tasks are in the order of the file, whatever the replay's order.
 
     Attributes:
         ndcg: nDCG@5 of each task (Q,).
-        reciprocal_rank: Of the first relevant document (Q,).
+        reciprocal_rank: Reciprocal rank of the first relevant document of each task (Q,).
         hit: Whether one of the five was relevant (Q,).
-        shown: Number of different documents ever used, after each step of the replay (Q,).
-        order: The order of the replay (Q,).
+        shown: Number of different documents used so far, after each step of the replay (Q,).
+        order: The tasks in the order of the replay (Q,).
     """
 
     ndcg: Floats
@@ -91,7 +101,7 @@ class Run:
 
 
 def replay(
-    variant: Variant,
+    space: Space,
     *,
     relevant: npt.NDArray[np.bool_],
     order: Ints,
@@ -102,19 +112,20 @@ def replay(
     """Replays all tasks.
 
     Args:
-        variant: What is searched.
+        space: What is searched.
         relevant: Which document is relevant to which task (Q, N).
-        order: The tasks in the order of their time (Q,).
-        policy: Chooses the weights.
-        scope: What recency and importance are of.
-        half_life: Steps after which a use counts half in a block.
+        order: The tasks in the order of the replay (Q,).
+        policy: Chooses the weights; the space scales them, as an `Index` does.
+        scope: `block` or `item`: what recency and importance are computed for.
+        half_life: Steps after which a use counts half in a block, above 0.
     """
-    memory = _Memory(variant, count=relevant.shape[1], half_life=half_life)
+    memory = _Memory(space, count=relevant.shape[1], half_life=half_life)
     ndcg, ranks = np.zeros(len(order)), np.zeros(len(order))
     hit, shown = np.zeros(len(order), dtype=bool), np.zeros(len(order), dtype=np.int64)
     ever: set[int] = set()
     for step, task in enumerate(order):
-        scores = memory.scores(int(task), weights=policy.choose(), scope=scope, now=step)
+        weights = policy.choose().scaled(space.scales)
+        scores = memory.score(int(task), weights=weights, scope=scope, now=step)
         used = np.argsort(-scores, kind="stable")[:USED]
         success = relevant[task, used]
         ndcg[task], ranks[task] = rank_one(scores, relevant=relevant[task], k=USED)
@@ -127,32 +138,32 @@ def replay(
 
 
 class _Memory:
-    """What was used so far, in every space of a variant."""
+    """Remembers the uses of a space's documents, and scores with them."""
 
-    def __init__(self, variant: Variant, *, count: int, half_life: float) -> None:
-        self._variant = variant
+    def __init__(self, space: Space, *, count: int, half_life: float) -> None:
+        self._space = space
         self._ids = [str(position) for position in range(count)]
         self._items = ItemHistory()
         self._decay = Decay.default("steps")
-        self._traces = [Traces(layout=variant.layout, half_life=half_life) for _ in variant.spaces]
+        self._traces = Traces(layout=space.layout, half_life=half_life)
 
-    def scores(self, task: int, *, weights: Weights, scope: Scope, now: float) -> Floats:
-        fold = int(self._variant.fold[task])
-        space, traces = self._variant.spaces[fold], self._traces[fold]
-        query = space.queries[task]
+    def score(self, task: int, *, weights: Weights, scope: Scope, now: float) -> Floats:
+        """Scores all documents (N,) for a task."""
+        query, documents = self._space.queries[task], self._space.documents
         if scope == "block":
-            folded = weights.fold(query, recency=traces.recency, importance=traces.importance)
-            return np.asarray(space.documents @ folded, dtype=np.float64)
-        recency, importance = self._items.of(self._ids, now, decay=self._decay)
-        relevance = np.asarray(space.documents @ weights.fold(query), dtype=np.float64)
-        added = sum(weights.recency) * recency + sum(weights.importance) * importance
+            recency, importance = self._traces.recency, self._traces.importance
+            folded = weights.fold(query, recency=recency, importance=importance)
+            return np.asarray(documents @ folded, dtype=np.float64)
+        lately, success = self._items.of(self._ids, now, decay=self._decay)
+        relevance = np.asarray(documents @ weights.fold(query), dtype=np.float64)
+        added = sum(weights.recency) * lately + sum(weights.importance) * success
         return np.asarray(relevance + added)
 
     def use(self, rows: Ints, *, success: Sequence[bool] | np.ndarray, now: float) -> None:
+        """Counts uses of documents."""
         uses = [
             Use(item=self._ids[row], time=now, success=float(good))
             for row, good in zip(rows, success, strict=True)
         ]
         self._items.add(uses)
-        for space, traces in zip(self._variant.spaces, self._traces, strict=True):
-            traces.add(uses, space.documents[rows])
+        self._traces.add(uses, self._space.documents[rows])

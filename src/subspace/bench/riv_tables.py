@@ -1,14 +1,16 @@
-"""The R/I/V bench as JSON, Markdown and a plot."""
+"""The bench of recency, importance and relevance as JSON, Markdown and a plot."""
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from subspace.bench.riv import BANDIT, EXTRA, RELEVANCE, RivBench, Row
+from subspace.bench.riv_results import BANDIT, EXTRA, RELEVANCE, RivBench, Row
 from subspace.evaluation.result_files import result_files
+from subspace.model.markdown import table
 from subspace.retrieval.hits import Scope
 from subspace.retrieval.presets import PRESETS
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 _MARKS: tuple[tuple[Scope, str, float], ...] = (("item", "o", -0.12), ("block", "s", 0.12))
 _WINDOW = 50
+_MEASURES = ("nDCG@5", "MRR", "hit rate", "used")
 
 
 def write_riv(bench: RivBench, *, folder: Path) -> None:
@@ -30,7 +33,7 @@ def write_riv(bench: RivBench, *, folder: Path) -> None:
         "documents": bench.documents,
         "orders": bench.orders,
         "notes": list(bench.notes),
-        "rows": [row.as_json() for row in bench.rows],
+        "rows": [row.to_json() for row in bench.rows],
     }
     with result_files(folder) as place:
         (place / "riv.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -39,84 +42,94 @@ def write_riv(bench: RivBench, *, folder: Path) -> None:
 
 
 def riv_markdown(bench: RivBench) -> str:
-    """Tables: every preset in both scopes, and what the bandit learned."""
+    """Writes tables of every policy in both scopes, and of what the bandit learned."""
     lines = [
         "# Recency, importance and relevance, replayed",
         "",
         *(line for note in bench.notes for line in (f"**Note:** {note}.", "")),
-        f"{bench.tasks} tasks in {bench.orders} orders, {bench.documents} documents; the best five "
-        "are used, each succeeds if it is relevant. Means with 95 % bootstrap intervals of tasks; "
-        "*hit rate*: tasks with a relevant document among the five; *used*: how many different "
-        "documents were ever among them.",
+        f"{bench.tasks} tasks in {bench.orders} orders, {bench.documents} documents. The best five "
+        "documents of each task are used; a use succeeds if the document is relevant. Means with "
+        "95 % bootstrap intervals over tasks. *Hit rate*: share of tasks with a relevant document "
+        "among the five. *Used*: number of different documents used in a replay. Without `/BLOCK` "
+        "all blocks have equal weights.",
     ]
-    for variant in _variants(bench):
-        lines += ["", f"## {variant}", "", *_preset_table(bench, variant)]
-        lines += ["", "![over time](riv.png)"] if variant == _variants(bench)[0] else []
+    for number, space in enumerate(bench.spaces):
+        lines += ["", f"## {space}", "", *_policy_table(bench, space)]
+        lines += [] if number else ["", "![over time](riv.png)"]
     lines += ["", "## What the bandit learned", "", *_bandit_table(bench), ""]
     return "\n".join(lines) + "\n"
 
 
-def _preset_table(bench: RivBench, variant: str) -> list[str]:
-    alone = bench.find(variant, RELEVANCE)
-    lines = [
-        "| weights | item scope: nDCG@5 | MRR | hit rate | used | block scope: nDCG@5 | MRR "
-        "| hit rate | used |",
-        "|---|---|---|---|---|---|---|---|---|",
-        f"| {RELEVANCE} | {_cells(alone)} | {_cells(alone)} |",
-    ]
+def _policy_table(bench: RivBench, space: str) -> list[str]:
+    header = [f"{scope} scope: {_MEASURES[0]}" for scope, _, _ in _MARKS]
+    names = ["weights", header[0], *_MEASURES[1:], header[1], *_MEASURES[1:]]
+    return table(names, _policy_rows(bench, space))
+
+
+def _policy_rows(bench: RivBench, space: str) -> Iterator[list[str]]:
+    for row in bench.relevance(space):
+        yield [row.policy, *_cells(row), *_cells(row)]
     for name in (*PRESETS, *EXTRA):
-        item = bench.find(variant, name, scope="item")
-        block = bench.find(variant, name, scope="block")
-        lines.append(f"| {name} | {_cells(item)} | {_cells(block)} |")
-    return lines
+        rows = [bench.find(space, name, scope=scope) for scope, _, _ in _MARKS]
+        yield [name, *(cell for row in rows for cell in _cells(row))]
 
 
-def _cells(row: Row) -> str:
+def _cells(row: Row) -> list[str]:
     (low, high), (worst, best) = row.interval(), row.interval("reciprocal_rank")
     least, most = row.interval("hit")
-    return (
-        f"{row.ndcg:.3f} ({low:.3f} to {high:.3f}) | {row.mrr:.3f} ({worst:.3f} to {best:.3f}) "
-        f"| {row.hit_rate:.2f} ({least:.2f} to {most:.2f}) | {row.distinct:.0f}"
-    )
+    return [
+        f"{row.ndcg:.3f} ({low:.3f} to {high:.3f})",
+        f"{row.mrr:.3f} ({worst:.3f} to {best:.3f})",
+        f"{row.hit_rate:.2f} ({least:.2f} to {most:.2f})",
+        f"{row.distinct:.0f}",
+    ]
 
 
 def _bandit_table(bench: RivBench) -> list[str]:
-    runs = bench.find(_variants(bench)[0], BANDIT).runs
-    lines = [
-        "| vectors | relevance alone | best fixed choice | bandit, all tasks | last third "
-        f"| arms it has come to, as fixed choices (the most frequent of {len(runs)} replays) "
-        "| share of the best fixed choice |",
-        "|---|---|---|---|---|---|---|",
+    replays = len(bench.find(bench.spaces[0], BANDIT).runs)
+    header = (
+        "vectors",
+        "best relevance alone",
+        "best fixed choice",
+        "bandit, all tasks",
+        "bandit, last third",
+        f"the arms it ended with, as fixed choices (the most frequent of {replays} replays)",
+        "share of the best fixed choice",
+    )
+    return table(header, [_bandit_row(bench, space) for space in bench.spaces])
+
+
+def _bandit_row(bench: RivBench, space: str) -> list[str]:
+    alone, best = _best(bench.relevance(space)), _best(bench.fixed(space))
+    bandit = bench.find(space, BANDIT)
+    final = float(np.mean([bench.find(space, arm).ndcg for arm in bandit.arms]))
+    arms = ", ".join(f"{arm} {count}" for arm, count in Counter(bandit.arms).most_common(4))
+    return [
+        space,
+        f"{alone.ndcg:.3f} ({alone.policy})",
+        f"{best.ndcg:.3f} ({best.policy})",
+        f"{bandit.ndcg:.3f}",
+        f"{bandit.late_ndcg:.3f}",
+        f"{final:.3f} ({arms})",
+        f"{final / best.ndcg:.3f}" if best.ndcg else "-",
     ]
-    for variant in _variants(bench):
-        alone = bench.find(variant, RELEVANCE)
-        best = max(bench.fixed(variant), key=lambda row: row.ndcg)
-        bandit = bench.find(variant, BANDIT)
-        final = float(np.mean([bench.find(variant, arm).ndcg for arm in bandit.arms]))
-        arms = ", ".join(f"{arm} {count}" for arm, count in Counter(bandit.arms).most_common(4))
-        lines.append(
-            f"| {variant} | {alone.ndcg:.3f} | {best.ndcg:.3f} ({best.policy}) | {bandit.ndcg:.3f} "
-            f"| {bandit.late_ndcg:.3f} | {final:.3f} ({arms}) | {final / best.ndcg:.3f} |"
-        )
-    return lines
 
 
-def _variants(bench: RivBench) -> list[str]:
-    return list(dict.fromkeys(row.variant for row in bench.rows))
+def _best(rows: list[Row]) -> Row:
+    return max(rows, key=lambda row: row.ndcg)
 
 
 def _draw(bench: RivBench, *, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    variants = _variants(bench)
-    figure = Figure(figsize=(5.5 * len(variants), 11), layout="constrained")
+    figure = Figure(figsize=(5.5 * len(bench.spaces), 11), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(3, len(variants), squeeze=False, height_ratios=(1.5, 1, 1))
-    for column, variant in enumerate(variants):
-        _draw_presets(axes[0, column], bench, variant)
-        _draw_time(axes[1, column], bench, variant)
-        _draw_shown(axes[2, column], bench, variant)
+    axes = figure.subplots(3, len(bench.spaces), squeeze=False, height_ratios=(1.5, 1, 1))
+    for column, space in enumerate(bench.spaces):
+        _draw_presets(axes[0, column], bench, space)
+        _draw_time(axes[1, column], bench, space)
+        _draw_shown(axes[2, column], bench, space)
     figure.suptitle(
         f"{bench.tasks} tasks replayed in {bench.orders} orders: what recency and importance do"
     )
@@ -124,12 +137,12 @@ def _draw(bench: RivBench, *, path: Path) -> None:
     figure.savefig(path, dpi=80, metadata={"Software": None})
 
 
-def _draw_presets(axis: "Axes", bench: RivBench, variant: str) -> None:
+def _draw_presets(axis: "Axes", bench: RivBench, space: str) -> None:
     names = [*PRESETS, *EXTRA]
-    alone = bench.find(variant, RELEVANCE).ndcg
+    alone = bench.find(space, RELEVANCE).ndcg
     axis.axvline(alone, color="0.6", linestyle=":", label=f"{RELEVANCE}: {alone:.3f}")
     for scope, marker, shift in _MARKS:
-        rows = [bench.find(variant, name, scope=scope) for name in names]
+        rows = [bench.find(space, name, scope=scope) for name in names]
         means = np.array([row.ndcg for row in rows])
         bounds = np.array([row.interval() for row in rows])
         axis.errorbar(
@@ -145,24 +158,24 @@ def _draw_presets(axis: "Axes", bench: RivBench, variant: str) -> None:
     axis.invert_yaxis()
     axis.set_xlim(0, None)
     axis.set_xlabel("nDCG@5")
-    axis.set_title(variant, fontsize=11)
+    axis.set_title(space, fontsize=11)
     axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
 
 
-def _shown_rows(bench: RivBench, variant: str) -> list[tuple[str, Row]]:
-    best = max(bench.fixed(variant), key=lambda row: row.ndcg)
+def _shown_rows(bench: RivBench, space: str) -> list[tuple[str, Row]]:
+    alone, best = _best(bench.relevance(space)), _best(bench.fixed(space))
     return [
-        (RELEVANCE, bench.find(variant, RELEVANCE)),
-        ("balanced, item scope", bench.find(variant, "balanced", scope="item")),
-        ("balanced, block scope", bench.find(variant, "balanced")),
+        (f"best {alone.policy}", alone),
+        ("balanced, item scope", bench.find(space, "balanced", scope="item")),
+        ("balanced, block scope", bench.find(space, "balanced")),
         (f"best fixed: {best.policy}", best),
-        (BANDIT, bench.find(variant, BANDIT)),
+        (BANDIT, bench.find(space, BANDIT)),
     ]
 
 
-def _draw_time(axis: "Axes", bench: RivBench, variant: str) -> None:
+def _draw_time(axis: "Axes", bench: RivBench, space: str) -> None:
     window = min(_WINDOW, bench.tasks)
-    for _, row in _shown_rows(bench, variant):
+    for _, row in _shown_rows(bench, space):
         running = np.convolve(row.over_time(), np.ones(window) / window, mode="valid")
         axis.plot(np.arange(len(running)) + window, running, linewidth=1.3)
     axis.set_ylim(0, None)
@@ -170,8 +183,8 @@ def _draw_time(axis: "Axes", bench: RivBench, variant: str) -> None:
     axis.set_ylabel(f"nDCG@5, mean of the last {window}")
 
 
-def _draw_shown(axis: "Axes", bench: RivBench, variant: str) -> None:
-    for name, row in _shown_rows(bench, variant):
+def _draw_shown(axis: "Axes", bench: RivBench, space: str) -> None:
+    for name, row in _shown_rows(bench, space):
         shown = np.mean([run.shown for run in row.runs], axis=0)
         axis.plot(np.arange(len(shown)) + 1, shown, label=name, linewidth=1.3)
     axis.axhline(bench.documents, color="0.6", linestyle=":")

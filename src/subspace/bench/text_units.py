@@ -1,33 +1,34 @@
-"""Text units: the pieces of a document that get a vector of their own.
+"""Text units: cuts a document into pieces, each of which gets its own vector.
 
-Sentences come from `sentencex` (Wikimedia, rules for abbreviations), the title is one by itself.
-Paragraphs are what blank lines separate; a text without blank lines is read in runs of three
-sentences. A piece without a letter or a digit is no unit; a document that has nothing else is one
-unit as it stands, so that every document has one.
+Sentences come from `sentencex` (Wikimedia, rules for abbreviations); the title is a sentence by
+itself. Blank lines separate paragraphs; in a text without blank lines, three sentences make a
+paragraph. A piece without a letter or a digit is left out. A document without any other piece is
+one unit as it stands, so every document has at least one.
 """
 
 import re
 
-from subspace.data.retrieval_sets import Document
-from subspace.errors import ConfigError
+from subspace.data.records import Record
+from subspace.errors import ConfigError, install_command
 
+# Sentences that make a paragraph where there are no blank lines.
 RUN = 3
 _LANGUAGE = "en"
 _BLANK_LINE = re.compile(r"\n\s*\n")
 
 
-def whole(document: Document) -> list[str]:
-    """The document in one piece."""
+def whole(document: Record) -> list[str]:
+    """Gives the document in one piece."""
     return [document.text]
 
 
-def sentences(document: Document) -> list[str]:
-    """The title and every sentence."""
+def sentences(document: Record) -> list[str]:
+    """Gives the title and every sentence."""
     return _units([document.title, *_sentences(_body(document))]) or whole(document)
 
 
-def paragraphs(document: Document) -> list[str]:
-    """What blank lines separate, or runs of three sentences; the title goes with the first."""
+def paragraphs(document: Record) -> list[str]:
+    """Gives the paragraphs; the title stands before the first."""
     body = _body(document)
     pieces = _units(_BLANK_LINE.split(body))
     if len(pieces) < 2:
@@ -36,10 +37,14 @@ def paragraphs(document: Document) -> list[str]:
     return [_join(document.title, pieces[0]), *pieces[1:]] if pieces else whole(document)
 
 
-def windows(document: Document, *, words: int) -> list[str]:
-    """Runs of so many words, each beginning with the last quarter of the one before.
+def windows(document: Record, *, words: int) -> list[str]:
+    """Gives runs of words, each beginning with the last quarter of the one before.
 
-    The last one is as long as the others and overlaps more.
+    The last run has the same length and overlaps more.
+
+    Args:
+        document: The document.
+        words: Number of words in a run, 4 or more.
     """
     found = document.text.split()
     last = max(0, len(found) - words)
@@ -48,24 +53,24 @@ def windows(document: Document, *, words: int) -> list[str]:
     return _units(pieces) or whole(document)
 
 
-def title(document: Document) -> list[str]:
-    """The title, or the first sentence of a document without one."""
+def title(document: Record) -> list[str]:
+    """Gives the title, or the first sentence of a document without a title."""
     return sentences(document)[:1]
 
 
-def first_sentence(document: Document) -> list[str]:
-    """The document up to the end of its first sentence, title included."""
+def first_sentence(document: Record) -> list[str]:
+    """Gives the document up to the end of its first sentence, title included."""
     found = _units(_sentences(_body(document)))
     return [_join(document.title, found[0])] if found else whole(document)
 
 
-def first_paragraph(document: Document) -> list[str]:
-    """The document up to the end of its first paragraph, title included."""
+def first_paragraph(document: Record) -> list[str]:
+    """Gives the document up to the end of its first paragraph, title included."""
     return paragraphs(document)[:1]
 
 
-def _body(document: Document) -> str:
-    """The text behind the title; empty if the title is all there is."""
+def _body(document: Record) -> str:
+    """Gives the text behind the title; empty if there is only a title."""
     if document.text == document.title:
         return ""
     return document.text.removeprefix(f"{document.title}. ") if document.title else document.text
@@ -77,13 +82,13 @@ def _sentences(text: str) -> list[str]:
     except ImportError as error:
         raise ConfigError(
             "cutting texts into sentences needs the package sentencex: "
-            "pip install 'subspace[protocols]'"
+            f"{install_command('protocols')}"
         ) from error
     return list(segment(_LANGUAGE, text))
 
 
 def _units(pieces: list[str]) -> list[str]:
-    """Pieces that say something, their white space evened."""
+    """Keeps pieces with a letter or a digit; replaces each run of white space by a blank."""
     return [" ".join(piece.split()) for piece in pieces if any(map(str.isalnum, piece))]
 
 

@@ -1,11 +1,10 @@
-"""Protocols that cut the vector: fewer dimensions, trained blocks, blocks of pieces of text."""
+"""Protocols that cut the vector: fewer dimensions, the model's blocks, blocks of pieces of text."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 
 from subspace.arrays import Vectors
-from subspace.bench.protocol import Level, Protocol, Setting
+from subspace.bench.protocol import Protocol, Setting, VectorLevel
 from subspace.bench.readings import Pieces
 from subspace.bench.reductions import (
     Reduce,
@@ -31,7 +30,7 @@ REDUCTIONS = {
 
 
 def list_reductions(setting: Setting) -> list[Protocol]:
-    """Every reduction to the usual sizes that the encoder, the blocks and the documents allow."""
+    """Lists the reductions to those of `SIZES` that are possible."""
     found = []
     for kind in REDUCTIONS:
         least, most = _limits(kind, setting)
@@ -40,16 +39,16 @@ def list_reductions(setting: Setting) -> list[Protocol]:
 
 
 def left_out(setting: Setting) -> list[str]:
-    """Principal components in usual sizes that the embedding has, but too few documents for."""
+    """Names the reductions by principal components that need more documents than there are."""
     _, most = _limits("pca", setting)
     return [f"pca-{k}" for k in SIZES if most < k <= setting.dim]
 
 
 def make_reduction(kind: str, k: int, setting: Setting) -> Protocol:
-    """One of `REDUCTIONS` to `k` dimensions.
+    """Makes one of `REDUCTIONS`, to `k` dimensions.
 
     Raises:
-        ConfigError: There are not so many dimensions, or too few documents to fit them on.
+        ConfigError: `k` is out of range for the embedding, the blocks or the documents.
     """
     least, most = _limits(kind, setting)
     if not least <= k <= most:
@@ -61,91 +60,102 @@ def make_reduction(kind: str, k: int, setting: Setting) -> Protocol:
         raise ConfigError(f"--protocols: {kind}-{k}: {why}; give {least} to {most}")
     name, about = f"{kind}-{k}", f"{REDUCTIONS[kind]}, {k} dimensions"
     if kind == "learned":
-        layout = setting.projection.layout
-        level = _block_level(setting, layout.names, kept=share_dimensions(layout, k=k))
-        return Protocol(
-            name, "reductions", f"{about}, {_say(setting)}", (level,), _settings(setting)
-        )
+        kept = share_dimensions(setting.layout, k=k)
+        about = f"{about}, {_describe(setting.block_weights)}"
+        weights = setting.scale(setting.block_weights)
+        return _factored(name, about, setting, weights=weights, kept=kept, family="reductions")
     fits: Mapping[str, Callable[[Vectors], Reduce]] = {
         "pca": partial(fit_pca, k=k),
         "random": partial(fit_random, k=k),
         "truncate": lambda _: partial(truncate, k=k),
     }
-    level = Level(WHOLE, reduced_view(setting.raw, fits[kind]))
+    level = VectorLevel(WHOLE, reduced_view(setting.raw, fits[kind]))
     return Protocol(name, "reductions", about, (level,))
 
 
 def list_factored(setting: Setting) -> list[Protocol]:
-    """Each block alone, all of them at equal and at chosen weights, and cut to a part of each."""
-    layout, equal = setting.projection.layout, replace(setting, weights=None)
-    alone = replace(setting, weights=dict.fromkeys(layout, 1.0))
-    plans = [
-        (f"factored-only-{name}", f"block {name} alone", alone, _block_level(alone, (name,)))
+    """Lists each block alone, all blocks at equal and at chosen weights, and all blocks cut."""
+    layout, chosen = setting.layout, setting.block_weights
+    found = [
+        _factored(f"factored-only-{name}", f"block {name} alone", setting, weights={name: 1.0})
         for name in layout
     ]
-    for name, chosen in (("factored-equal", equal), ("factored-weights", setting)):
-        if chosen.weights or chosen is equal:
-            level = _block_level(chosen, layout.names)
-            plans.append((name, f"all blocks, {_say(chosen)}", chosen, level))
+    for name, weights in (("equal", dict.fromkeys(layout, 1 / len(layout))), ("weights", chosen)):
+        about = f"all blocks, {_describe(weights)}"
+        found.append(_factored(f"factored-{name}", about, setting, weights=setting.scale(weights)))
     for part, by in PARTS.items():
-        level = _block_level(setting, layout.names, kept=divide_widths(layout, by=by))
-        about = f"leading {part} of every block, {_say(setting)}"
-        plans.append((f"factored-{part}", about, setting, level))
-    return [Protocol(n, "factored", about, (lv,), _settings(s)) for n, about, s, lv in plans]
+        about = f"leading {part} of every block, {_describe(chosen)}"
+        kept = divide_widths(layout, by=by)
+        found.append(
+            _factored(f"factored-{part}", about, setting, weights=setting.scale(chosen), kept=kept)
+        )
+    return found
 
 
 def list_factored_chunked(setting: Setting) -> list[Protocol]:
-    """One block of the best sentence and the others of the whole text; every block so.
+    """Lists one block from the best sentence and the others from the whole text; and all so.
 
-    A block that does not count is left out: its best sentence changes nothing.
+    Blocks of weight 0 are left out, as their best sentence changes no score.
     """
-    layout = setting.projection.layout
-    counted = [name for name in layout if setting.block_weights[name] > 0]
+    layout, weights = setting.layout, setting.scale(setting.block_weights)
     plans: list[tuple[str, tuple[str, ...], str]] = [
-        (name, (name,), f"block {name} of the best sentence, the rest whole") for name in counted
+        (name, (name,), f"block {name} of the best sentence, the rest whole")
+        for name in layout
+        if weights[name] > 0
     ]
     plans.append(("all", layout.names, "every block of its best sentence"))
     found = []
     for name, chunked, about in plans:
         rest = tuple(block for block in layout if block not in chunked)
         # A level for each block: the best sentence in one need not be the best in another.
-        levels = [_block_level(setting, (block,), reading=SENTENCES) for block in chunked]
-        levels += [_block_level(setting, rest)] if rest else []
+        levels = [_block_level(setting, (b,), weights=weights, reading=SENTENCES) for b in chunked]
+        levels += [_block_level(setting, rest, weights=weights)] if rest else []
         found.append(
             Protocol(
                 f"factored-chunked-{name}",
                 "factored-chunked",
-                f"{about}, {_say(setting)}",
+                f"{about}, {_describe(setting.block_weights)}",
                 tuple(levels),
-                _settings(setting),
+                {"weights": weights},
             )
         )
     return found
 
 
 def _limits(kind: str, setting: Setting) -> tuple[int, int]:
-    layout = setting.projection.layout
+    """Gives the least and the largest number of dimensions of a reduction."""
     if kind == "learned":
-        return len(layout), layout.dim
+        return len(setting.layout), setting.layout.dim
     return 1, min(setting.dim, setting.documents) if kind == "pca" else setting.dim
+
+
+def _factored(
+    name: str,
+    about: str,
+    setting: Setting,
+    *,
+    weights: Mapping[str, float],
+    kept: BlockLayout | None = None,
+    family: str = "factored",
+) -> Protocol:
+    """Makes a protocol of the blocks that have a weight, zero included, of the whole text."""
+    level = _block_level(setting, tuple(weights), weights=weights, kept=kept)
+    return Protocol(name, family, about, (level,), {"weights": dict(weights)})
 
 
 def _block_level(
     setting: Setting,
     names: tuple[str, ...],
     *,
+    weights: Mapping[str, float],
     kept: BlockLayout | None = None,
     reading: Pieces = WHOLE,
-) -> Level:
-    view = blocks_view(setting.projection, names=names, weights=setting.block_weights, kept=kept)
-    return Level(reading, view)
+) -> VectorLevel:
+    view = blocks_view(setting.model, names=names, weights=weights, kept=kept)
+    return VectorLevel(reading, view)
 
 
-def _say(setting: Setting) -> str:
-    if setting.weights is None:
+def _describe(weights: Mapping[str, float]) -> str:
+    if len(set(weights.values())) == 1:
         return "equal weights"
-    return " ".join(f"{name}={weight:g}" for name, weight in setting.weights.items() if weight)
-
-
-def _settings(setting: Setting) -> Mapping[str, Mapping[str, float]]:
-    return {"weights": dict(setting.block_weights)}
+    return " ".join(f"{name}={weight:g}" for name, weight in weights.items() if weight)

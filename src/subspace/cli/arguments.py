@@ -4,15 +4,12 @@ import argparse
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from subspace.encoder.cached_encoder import CachedEncoder
-    from subspace.model import Checkpoint
     from subspace.retrieval.usage.bandit import Bandit
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
@@ -24,8 +21,8 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         required=True,
         metavar="K",
-        help="a folder with config.json and model.safetensors, a .ckpt file, or a hub id "
-        "(owner/name[@revision])",
+        help="a checkpoint folder, a .ckpt file, a model that comes with the package (minilm), or "
+        "a hub id (owner/name[@revision])",
     )
     parser.add_argument(
         "--encoder",
@@ -52,6 +49,17 @@ def add_store(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of computed embeddings; what is there is not computed again "
         "(default: %(default)s)",
+    )
+
+
+def add_kin(parser: argparse.ArgumentParser) -> None:
+    """Adds `--kin`."""
+    parser.add_argument(
+        "--kin",
+        action="append",
+        default=[],
+        metavar="A,B",
+        help="sources that are much alike and left out together; may be given again",
     )
 
 
@@ -228,38 +236,3 @@ def check_file(path: Path | str) -> Path:
     if file.is_dir():
         raise ConfigError(f"--output: {file} is a folder; give the name of a file")
     return file
-
-
-def open_encoder(
-    checkpoint: "Checkpoint",
-    *,
-    encoder: str | None,
-    store: str,
-    dtype: str | None = None,
-    device: str | None = None,
-) -> "CachedEncoder":
-    """The checkpoint's encoder with its store.
-
-    Args:
-        checkpoint: Whose.
-        encoder: Where it lies, if not where the checkpoint says.
-        store: Folder of computed embeddings.
-        dtype: In which it computes, if not as the checkpoint's did.
-        device: On which; None for the best there is.
-
-    Raises:
-        EncoderError: It cannot be had.
-        CheckpointError: `encoder` is not the one the checkpoint was trained on.
-        StoreError: The store cannot be used.
-    """
-    from subspace.encoder.cached_encoder import CachedEncoder
-
-    spec = replace(checkpoint.encoder_spec(model=encoder), device=device)
-    opened = CachedEncoder.open(replace(spec, dtype=dtype or spec.dtype), root=store)
-    fingerprint = opened.encoder.fingerprint
-    if dtype == "auto":
-        print(f"the encoder computes in {fingerprint.dtype}")
-    checkpoint.check_encoder(
-        fingerprint if dtype is None else replace(fingerprint, dtype=spec.dtype)
-    )
-    return opened

@@ -1,23 +1,22 @@
-"""`subspace bench`: side-by-side tables on one's own texts."""
+"""`subspace bench`: side-by-side tables on the user's own texts."""
 
 import argparse
 
+from subspace.cli import bench_protocols, bench_riv, bench_steer
 from subspace.cli.arguments import Commands
-from subspace.cli.bench_protocols import add_protocols
-from subspace.cli.bench_riv import add_riv
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     """Declares the command's arguments."""
     parser = commands.add_parser(
         "bench",
-        help="compare ways to search on one's own texts",
-        description="Side-by-side tables on a retrieval set (BEIR layout): `protocols` compares "
-        "what gets embedded and how it is cut up; `riv` replays its queries as tasks under every "
-        "mix of recency, importance and relevance.",
-        epilog="example: subspace bench riv --data my/skills --checkpoint checkpoints/minilm "
-        "--output runs/riv",
+        help="compare ways to search your own texts",
+        description="Writes side-by-side tables. `protocols` compares what gets embedded, and how "
+        "it is cut up, on a retrieval set (BEIR layout); `riv` replays the queries of such a set "
+        "as tasks, under every mix of recency, importance and relevance; `steer` measures how far "
+        "a weight moves the hits, on labelled texts.",
+        epilog="example: subspace bench riv --data my/skills --checkpoint minilm --output runs/riv",
     )
     benches = parser.add_subparsers(title="benches", metavar="BENCH", required=True)
-    add_protocols(benches)
-    add_riv(benches)
+    for bench in (bench_protocols, bench_riv, bench_steer):
+        bench.add_command(benches)

@@ -4,12 +4,12 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from subspace.cli.arguments import Commands, add_store, make_folder, open_encoder
+from subspace.cli.arguments import Commands, add_store, make_folder
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
     from subspace.encoder.cached_encoder import CachedEncoder
-    from subspace.model import Checkpoint
+    from subspace.model import Model
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -54,32 +54,32 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from subspace.data.records import hash_records, read_records
+    from subspace.data.records import hash_records, read_sources
     from subspace.evaluation.discovery import discover
     from subspace.evaluation.discovery_tables import held_table, write_discovery
     from subspace.evaluation.samples import draw_samples
-    from subspace.model import load_checkpoint
+    from subspace.model import load
 
     if arguments.checkpoint is None and arguments.encoder is None:
         raise ConfigError("give --encoder (such as minilm), or --checkpoint to use its encoder")
     if arguments.seed < 0:
         raise ConfigError(f"--seed must be 0 or more, got {arguments.seed}")
     output = make_folder(arguments.output)
-    records = read_records(arguments.data, exclude=arguments.exclude)
+    records = read_sources(arguments.data, exclude=arguments.exclude)
     samples, left_out = draw_samples(records, factors=list(dict.fromkeys(arguments.factors)))
-    checkpoint = load_checkpoint(arguments.checkpoint) if arguments.checkpoint else None
-    encoder = _open_encoder(arguments, checkpoint)
+    model = load(arguments.checkpoint, encoder=arguments.encoder) if arguments.checkpoint else None
+    encoder = _open_encoder(arguments, model)
     texts = [record.text for sample in samples for record in sample.records]
     encoder.rows(texts, progress=True)  # all at once, for one bar
     found = discover(
         samples,
         vectors=(encoder.encode([record.text for record in s.records]) for s in samples),
         raw=encoder.encoder.fingerprint.last_layer,
-        projection=checkpoint.projection if checkpoint else None,
+        projection=model.projection if model else None,
         seed=arguments.seed,
         progress=True,
     )
-    trained = set(checkpoint.data_sha256.values()) if checkpoint else set()
+    trained = set(model.data.values()) if model else set()
     seen = [name for name, source in records.items() if hash_records(source) in trained]
     found = replace(found, left_out=tuple(left_out), trained_on=tuple(seen))
     write_discovery(found, folder=output)
@@ -89,11 +89,11 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"discovery -> {output}/discover.md")
 
 
-def _open_encoder(
-    arguments: argparse.Namespace, checkpoint: "Checkpoint | None"
-) -> "CachedEncoder":
-    if checkpoint is not None:
-        return open_encoder(checkpoint, encoder=arguments.encoder, store=arguments.store)
+def _open_encoder(arguments: argparse.Namespace, model: "Model | None") -> "CachedEncoder":
+    if model is not None:
+        from subspace.model.embed_texts import open_stored_encoder
+
+        return open_stored_encoder(model, store=arguments.store)
     from subspace.encoder import EncoderSpec
     from subspace.encoder.cached_encoder import CachedEncoder
 

@@ -1,8 +1,6 @@
 """`subspace embed`: texts to blocks."""
 
 import argparse
-import contextlib
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,14 +13,12 @@ from subspace.cli.arguments import (
     check_file,
     corpus_file,
     make_folder,
-    open_encoder,
 )
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from subspace.cli.embed_shards import ShardJob
-    from subspace.encoder import Kind
-    from subspace.model import Checkpoint
+    from subspace.model.embed_shards import ShardJob
+    from subspace.model.embed_texts import TextEmbedder
 
 _TRAINER = ("devices", "accelerator", "strategy", "num_nodes")
 
@@ -74,8 +70,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    trainer = {name: getattr(arguments, f"trainer.{name}") for name in _TRAINER}
-    trainer = {name: value for name, value in trainer.items() if value is not None}
+    given = {name: getattr(arguments, f"trainer.{name}") for name in _TRAINER}
+    trainer = {name: value for name, value in given.items() if value is not None}
     if Path(arguments.output).suffix != ".npz":
         _write_shards(arguments, trainer=trainer)
     elif trainer:
@@ -85,65 +81,62 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _write_file(arguments: argparse.Namespace) -> None:
-    import numpy as np
-
-    from subspace.data.retrieval_sets import read_documents
-    from subspace.model import load_checkpoint
+    from subspace.model.embed_texts import embed_to_file
 
     output = check_file(arguments.output)
-    documents = read_documents(corpus_file(arguments.input))
-    checkpoint = load_checkpoint(arguments.checkpoint)
-    encoder = open_encoder(
-        checkpoint,
-        encoder=arguments.encoder,
-        store=arguments.store,
-        dtype=arguments.encoder_dtype,
-    )
-    encoder.warns = False  # said in the end, of stored texts as well
-    projection = checkpoint.projection
-    project = projection.queries if arguments.queries else projection
-    kind: Kind = "query" if arguments.queries else "document"
-    texts = [document.text for document in documents]
-    raw = encoder.encode(texts, kind=kind, progress=True)
-    partial = output.with_name(f".{output.stem}.partial.npz")
-    try:
-        np.savez(
-            partial,
-            embeddings=project(raw),
-            ids=np.array([document.id for document in documents]),
-            layout=np.array(json.dumps(projection.layout.to_widths())),
-        )
-        os.replace(partial, output)
-    except OSError as error:
-        raise ConfigError(f"cannot write {output}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):  # the error that led here says more
-            partial.unlink(missing_ok=True)
-    print(f"{len(documents)} texts, {projection.layout.dim} dimensions -> {output}")
-    _say_truncated(encoder.encoder.count_truncated(texts, kind=kind), checkpoint=checkpoint)
+    embedder = _make_embedder(arguments)
+    embedded = embed_to_file(corpus_file(arguments.input), output, embedder=embedder, progress=True)
+    texts, dimensions = embedded.blocks.array.shape
+    say_dtype(embedder)
+    print(f"{texts} texts, {dimensions} dimensions -> {output}")
+    _say_truncated(embedded.truncated, embedder=embedder)
 
 
 def _write_shards(arguments: argparse.Namespace, *, trainer: dict[str, str]) -> None:
-    from subspace.cli.embed_shards import plan_shards, write_missing
+    from subspace.model.embed_shards import ShardJob
 
-    if arguments.shard_size < 1:
-        raise ConfigError(f"--shard-size must be 1 or more, got {arguments.shard_size}")
-    if Path(arguments.output).suffix and not Path(arguments.output).is_dir():
-        raise ConfigError(f"--output must end in .npz or be a folder, got {arguments.output}")
-    make_folder(arguments.output)
-    job = plan_shards(arguments, first=_is_first_process())
+    size, folder, texts = arguments.shard_size, Path(arguments.output), corpus_file(arguments.input)
+    if size < 1:
+        raise ConfigError(f"--shard-size must be 1 or more, got {size}")
+    if folder.suffix and not folder.is_dir():
+        raise ConfigError(f"--output must end in .npz or be a folder, got {folder}")
+    make_folder(folder)
+    embedder = _make_embedder(arguments)
+    if _is_first_process():
+        job = ShardJob.plan(texts, folder, embedder=embedder, texts_per_shard=size, progress=True)
+    else:
+        job = ShardJob.join(texts, folder, embedder=embedder)
     if trainer:
         from subspace.cli.embed_in_parallel import write_in_parallel  # imports the trainer
 
         write_in_parallel(job, settings=trainer)
     else:
-        write_missing(job)
+        job.write_missing(progress=True)
+        say_dtype(embedder)
     if _is_first_process():
         _say_shards(job)
 
 
+def _make_embedder(arguments: argparse.Namespace) -> "TextEmbedder":
+    from subspace.model import load
+    from subspace.model.embed_texts import TextEmbedder
+
+    return TextEmbedder(
+        model=load(arguments.checkpoint, encoder=arguments.encoder),
+        store=arguments.store,
+        dtype=arguments.encoder_dtype,
+        kind="query" if arguments.queries else "document",
+    )
+
+
+def say_dtype(embedder: "TextEmbedder") -> None:
+    """Says in what the encoder computes, where that was left to it."""
+    if embedder.dtype == "auto":
+        print(f"the encoder computes in {embedder.encoder_dtype}")
+
+
 def _say_shards(job: "ShardJob") -> None:
-    """What was written.
+    """Says what was written.
 
     Raises:
         StoreError: A process left some of it undone.
@@ -154,12 +147,12 @@ def _say_shards(job: "ShardJob") -> None:
         f"{shards.source.texts} texts, {shards.layout.dim} dimensions, {len(shards)} shards "
         f"-> {shards.folder}"
     )
-    _say_truncated(shards.truncated(), checkpoint=job.checkpoint)
+    _say_truncated(shards.truncated(), embedder=job.embedder)
 
 
-def _say_truncated(count: int, *, checkpoint: "Checkpoint") -> None:
+def _say_truncated(count: int, *, embedder: "TextEmbedder") -> None:
     if count:
-        longest = checkpoint.fingerprint.max_length
+        longest = embedder.model.fingerprint.max_length
         print(
             f"{count} texts are longer than the encoder's {longest} tokens; what is beyond was not "
             "read"

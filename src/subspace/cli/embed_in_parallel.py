@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,8 +11,9 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 )
 from torch.utils.data import DataLoader, Dataset
 
-from subspace.cli.embed_shards import ShardJob
+from subspace.cli.embed import say_dtype
 from subspace.errors import ConfigError
+from subspace.model.embed_shards import ShardJob
 
 # Lightning's warnings about what is meant to be so.
 _EXPECTED = (
@@ -42,16 +44,21 @@ class _WriteShards(pl.LightningModule):
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 (Lightning's signature)
         _expect_warnings()  # here too: the process may be a new one
-        self._write = self._job.open(device=str(self.device))
+        embedder = replace(self._job.embedder, device=str(self.device))
+        self._job = replace(self._job, embedder=embedder)
+        if self.trainer.is_global_zero:
+            say_dtype(embedder)
 
     def predict_step(self, batch: Any, batch_idx: int) -> int:  # noqa: ARG002
         if int(batch) < len(self._job.shards):
-            self._write(int(batch))
+            self._job.write(int(batch))
         return int(batch)  # Lightning warns of None
 
 
 def write_in_parallel(job: ShardJob, *, settings: dict[str, str]) -> None:
     """Writes what is missing with as many processes as the trainer's settings say.
+
+    When it returns in the first process, the others have written their share, too.
 
     Raises:
         ConfigError: The trainer does not take the settings.
@@ -75,6 +82,10 @@ def write_in_parallel(job: ShardJob, *, settings: dict[str, str]) -> None:
     count = max(len(job.shards), trainer.world_size)
     numbers: DataLoader[int] = DataLoader(_Numbers(count), batch_size=None)
     trainer.predict(_WriteShards(job), numbers, return_predictions=False)
+    # No barrier of the trainer's: it gives up after half an hour, and one process may have hours
+    # more to do than another. Of a process that dies, the launcher ends the others.
+    if trainer.is_global_zero:
+        job.shards.wait()
 
 
 def _expect_warnings() -> None:

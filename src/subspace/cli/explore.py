@@ -2,14 +2,8 @@
 
 import argparse
 import contextlib
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from subspace.cli.arguments import Commands, add_checkpoint, add_usage, history_options
-from subspace.errors import ConfigError
-
-if TYPE_CHECKING:
-    from subspace.explore.session import Session
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -17,9 +11,10 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "explore",
         help="move the weights of a query on a local page",
-        description="Serves a page on this machine alone: a query, sliders for blocks, recency, "
-        "importance and relevance, the ranking beside that of equal weights, what the separation "
-        "report says, and a map of every block. Nothing is sent anywhere. Ctrl-C stops it.",
+        description="Serves a page to this machine only: a query; sliders for blocks, recency, "
+        "importance and relevance; the ranking beside that of the default weights; the heat maps "
+        "of a separation report; and a map of every block. Nothing is sent anywhere. Ctrl-C stops "
+        "it.",
         epilog="example: subspace explore --checkpoint checkpoints/demo --index runs/demo/index "
         "--report runs/demo/report",
     )
@@ -29,59 +24,38 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     add_usage(parser, required=False)
     parser.add_argument(
-        "--report", metavar="DIR", help="folder that `subspace probe` wrote: shows its heat map"
+        "--report", metavar="DIR", help="folder that `subspace probe` wrote: shows its heat maps"
     )
     parser.add_argument(
         "--data",
         metavar="F",
         help="JSONL with `id`, `text` and `factors`: colours the maps by these labels instead of "
-        "those that the index keeps",
+        "those in the index",
     )
     parser.add_argument(
-        "--port", type=int, default=8050, help="of the page, or the next free (default: 8050)"
+        "--port",
+        type=int,
+        default=8050,
+        help="port of the page; the next free one if it is in use (default: %(default)s)",
     )
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    try:
-        from subspace.explore.app import Explored, make_app
-        from subspace.explore.server import HOST, bind, serve
-    except ModuleNotFoundError as error:
-        if error.name not in ("dash", "flask", "plotly", "werkzeug"):
-            raise
-        raise ConfigError(
-            "subspace explore needs the package dash: pip install 'subspace[explore]'"
-        ) from error
-    from subspace.data.retrieval_sets import read_documents
-    from subspace.explore.maps import make_maps
-    from subspace.explore.separation_heat_maps import read_matrices
-    from subspace.model import load_checkpoint
+    from subspace.explore.explorer import open_explorer
 
-    with contextlib.ExitStack() as stack:
-        bound = stack.enter_context(bind(arguments.port))
-        checkpoint = load_checkpoint(arguments.checkpoint)
-        labelled = arguments.data and read_documents(arguments.data)
-        matrices = arguments.report and read_matrices(arguments.report, checkpoint=checkpoint)
-        session = stack.enter_context(_open(arguments))
-        engine = session.searcher.index.engine
-        maps = session.run(lambda: make_maps(engine, labelled=labelled))
-        app = make_app(Explored(session, maps, matrices, Path(arguments.checkpoint).name))
-        port = bound.getsockname()[1]
-        if port != arguments.port:
-            print(f"port {arguments.port} is in use, so this is at {port}")
-        print(f"http://{HOST}:{port} (Ctrl-C stops it)", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            serve(app, bound)
-
-
-def _open(arguments: argparse.Namespace) -> "Session":
-    from subspace.explore.session import Session
-
-    return Session.open(
+    with open_explorer(
         arguments.checkpoint,
         arguments.index,
+        encoder=arguments.encoder,
         usage=arguments.usage,
-        encoder_model=arguments.encoder,
+        report=arguments.report,
+        data=arguments.data,
+        port=arguments.port,
         **history_options(arguments, create=False),
-    )
+    ) as explorer:
+        if explorer.port != arguments.port:
+            print(f"port {arguments.port} is in use, so this is at {explorer.port}")
+        print(f"{explorer.address} (Ctrl-C stops it)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            explorer.serve()

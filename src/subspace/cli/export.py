@@ -9,7 +9,7 @@ from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
     from subspace.blocks import BlockLayout
-    from subspace.model import Checkpoint
+    from subspace.model import Model
 
 _FOLDER, _HUB, _LIBRARY = _KINDS = ("folder", "hub", "sentence-transformers")
 
@@ -61,7 +61,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from subspace.model import load_checkpoint
+    from subspace.model import load
 
     kind, target = arguments.to
     if kind not in _KINDS:
@@ -72,35 +72,25 @@ def _run(arguments: argparse.Namespace) -> None:
     for option, (value, owner) in of_one.items():
         if value and kind != owner:
             raise ConfigError(f"{option} goes with --to {owner} alone")
-    checkpoint = load_checkpoint(arguments.checkpoint)
+    model = load(arguments.checkpoint, encoder=arguments.encoder)
     card = {"report": arguments.report, "licences": arguments.licences}
     if kind == _FOLDER:
-        _to_folder(checkpoint, target, card=card)
+        model.save_pretrained(target, **card)
+        print(f"checkpoint -> {target}")
     elif kind == _HUB:
-        _to_hub(checkpoint, target, card=card, private=arguments.private)
+        commit = model.push_to_hub(target, private=arguments.private or None, **card)
+        print(f"checkpoint -> {commit}\nload it with --checkpoint {target}@{Path(commit).name}")
     else:
-        _to_library(checkpoint, target, card=card, arguments=arguments)
-
-
-def _to_folder(checkpoint: "Checkpoint", target: str, *, card: dict[str, Any]) -> None:
-    checkpoint.save_pretrained(target, model_card_kwargs=card)
-    print(f"checkpoint -> {target}")
-
-
-def _to_hub(checkpoint: "Checkpoint", target: str, *, card: dict[str, Any], private: bool) -> None:
-    from subspace.model.hub import push
-
-    commit = push(checkpoint, target, private=private or None, **card)
-    print(f"checkpoint -> {commit}\nload it with --checkpoint {target}@{Path(commit).name}")
+        _to_library(model, target, card=card, arguments=arguments)
 
 
 def _to_library(
-    checkpoint: "Checkpoint", target: str, *, card: dict[str, Any], arguments: argparse.Namespace
+    model: "Model", target: str, *, card: dict[str, Any], arguments: argparse.Namespace
 ) -> None:
     from subspace.model.export.sentence_transformers import export_sentence_transformers
     from subspace.retrieval.weights import Weights
 
-    layout = checkpoint.projection.layout
+    layout = model.layout
     weights = None
     if arguments.weights:
         table = Weights.parse(arguments.weights, layout=layout)
@@ -108,11 +98,10 @@ def _to_library(
             raise ConfigError("--weights: recency and importance cannot be folded into a model")
         weights = dict(zip(layout, table.relevance, strict=True))
     exported = export_sentence_transformers(
-        checkpoint,
+        model,
         target,
         weights=weights,
         dims=_read_dims(arguments.dims, layout=layout) if arguments.dims else None,
-        model=arguments.encoder,
         card=card,
     )
     widths = ", ".join(f"{name} {width}" for name, width in exported.widths.items())

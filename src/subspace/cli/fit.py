@@ -1,15 +1,13 @@
-"""`subspace fit | validate | test`: training runs through LightningCLI."""
+"""`subspace fit | validate | test`: reads a YAML file, solves or trains, and saves the model."""
 
-import logging
 import os
 import shlex
-import warnings
-from collections.abc import Mapping, Sequence
+from argparse import ArgumentError
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import yaml
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
@@ -19,38 +17,39 @@ from pytorch_lightning.cli import (
     LightningCLI,
     SaveConfigCallback,
 )
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
     MisconfigurationException,
 )
 
 from subspace.cli.arguments import make_folder
-from subspace.errors import ConfigError
-from subspace.fitting.linear_head_fit import fit_probes
-from subspace.fitting.stored_pairs import StoredPairs
-from subspace.model import Checkpoint, load_checkpoint
+from subspace.errors import ConfigError, install_command
+from subspace.model.checkpoint_folder import check_target
+from subspace.model.model import Model
 from subspace.training.data_module import FactorData
-from subspace.training.module import SeparationModule
+from subspace.training.module import ProjectionModule
+from subspace.training.quiet import quiet_trainer
+from subspace.training.run_files import find_run_file
+from subspace.training.sgd import MONITOR, best_of_run, finish
 
-# Lightning's warnings about what is meant to be so.
+# Lightning's warnings about what is meant to be so here.
 _EXPECTED = (
-    # Batches are slices of a memory-mapped file: worker processes would only add copying.
-    ".*does not have many workers.*",
     # They are the command line's own, or a caller's in Python; Lightning cannot tell.
     "LightningCLI's args parameter",
     # A run may be repeated, or resumed, into its own folder.
     "Checkpoint directory .* exists and is not empty",
-    # Lightning uses a name that torch is about to drop.
-    ".*isinstance.treespec, LeafSpec.*",
+    # A run may end before it is validated for the first time.
+    "Early stopping conditioned on metric .* which is not available",
 )
 
 # What `--help` says before and after the keys, by subcommand.
 _HELP = {
     "fit": {
-        "description": "Trains the blocks on labelled texts, from a YAML file: stores their "
-        "embeddings, solves the closed form, takes the steps that the solver asks for, and "
-        "leaves a folder to use and a file to resume from. Keys of the file are options too "
+        "description": "Fits blocks on labelled texts, from a YAML file: stores their embeddings "
+        "and solves the closed form; with --model.solver sgd it trains from there, and leaves a "
+        "file to resume from beside the model. Keys of the file are options too "
         "(docs/reference-yaml.md).",
-        "epilog": "example: subspace fit --config configs/demo.yaml --seed_everything 1",
+        "epilog": "example: subspace fit --config configs/demo.yaml --output checkpoints/mine",
     },
     "validate": {
         "description": "Prints the losses of a trained checkpoint on validation texts.",
@@ -62,12 +61,9 @@ _HELP = {
     },
 }
 
-# Blocks from fewer queries than this do badly on others.
-_FEW_QUERIES = 100
-
 
 class _SaveSettings(SaveConfigCallback):
-    """Keeps all settings of a fit beside its checkpoint, and tells them to its loggers."""
+    """Keeps all settings of a run beside its model, and tells them to its loggers."""
 
     def save_config(
         self,
@@ -76,37 +72,34 @@ class _SaveSettings(SaveConfigCallback):
         stage: str,
     ) -> None:
         if stage == "fit":
-            output = make_folder(self.config.output)
-            self.parser.save(self.config, output / "training.yaml", overwrite=True)
-            settings = yaml.safe_load((output / "training.yaml").read_text(encoding="utf-8"))
-            for logger in trainer.loggers:
-                logger.log_hyperparams(settings)
+            _save_settings(self.parser, self.config, loggers=trainer.loggers)
 
 
 class _SubspaceCLI(LightningCLI):
-    """Adds the output folder, and leaves it with a checkpoint to resume from and one to use."""
+    """Adds the folder of the run, and the closed form, which needs no trainer."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--output",
             default="checkpoints/latest",
-            help="Folder of the run: last.ckpt to resume from, best.ckpt, and the best projection "
-            "to use (config.json, model.safetensors).",
+            help="Folder of the run: the model (config.json, model.safetensors) and all settings "
+            "(training.yaml); of training, best.ckpt, and last.ckpt to resume from.",
         )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.set_defaults(
             {
-                "checkpoint.monitor": "val/loss",
+                "checkpoint.monitor": MONITOR,
                 "checkpoint.filename": "best",
                 "checkpoint.save_last": True,
                 "checkpoint.enable_version_counter": False,
-                "early_stopping.monitor": "val/loss",
+                "early_stopping.monitor": MONITOR,
                 "early_stopping.patience": 5,
+                # The names of numbers are checked beforehand; a run may end before it has any.
+                "early_stopping.strict": False,
             }
         )
         parser.link_arguments("output", "checkpoint.dirpath")
-        parser.link_arguments("model.blocks", "data.factors", compute_fn=_block_names)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_sampling_seed)
 
     @staticmethod
@@ -120,11 +113,10 @@ class _SubspaceCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         super().parse_arguments(parser, args)
         # Here, because Lightning looks into the file next and has no words for what it may find.
-        settings = self.config[self.config["subcommand"]]
-        settings["ckpt_path"] = _find_checkpoint(
-            settings["ckpt_path"],
-            output=Path(settings["output"]),
-            required=self.config["subcommand"] != "fit",
+        subcommand = self.config["subcommand"]
+        settings = self.config[subcommand]
+        settings["ckpt_path"] = find_run_file(
+            settings["ckpt_path"], output=Path(settings["output"]), required=subcommand != "fit"
         )
 
     def before_instantiate_classes(self) -> None:
@@ -132,14 +124,51 @@ class _SubspaceCLI(LightningCLI):
         if "TensorBoardLogger" in logger and find_spec("tensorboard") is None:
             raise ConfigError(
                 "trainer.logger asks for TensorBoard, which is not installed; run: "
-                "pip install 'subspace[tensorboard]'"
+                f"{install_command('tensorboard')}"
             )
 
+    def instantiate_classes(self) -> None:
+        if not self._solves():
+            super().instantiate_classes()
+            return
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.datamodule, self.model = (
+            self.config_init["fit"]["data"],
+            self.config_init["fit"]["model"],
+        )
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if self._solves():
+            self._solve()
+        else:
+            super()._run_subcommand(subcommand)
+
+    def _solves(self) -> bool:
+        """Whether there is nothing to do but to solve the closed form."""
+        subcommand = self.config["subcommand"]
+        return bool(subcommand == "fit" and self.config["fit"]["model"]["solver"] == "closed_form")
+
+    def _solve(self) -> None:
+        settings = self.config["fit"]
+        if settings["ckpt_path"] is not None:
+            raise ConfigError(
+                "--ckpt_path is to resume training; the closed form has no use for it"
+            )
+        output = make_folder(settings["output"])
+        check_target(output)
+        recipe = self.datamodule.recipe(settings["model"]["blocks"])
+        model = self.datamodule.fitting_data.solve(recipe)
+        given = self.config_init["fit"]["trainer"]["logger"]
+        loggers = [one for one in given if one] if isinstance(given, list) else [given]
+        loggers = [logger for logger in loggers if isinstance(logger, Logger)]
+        _save_settings(self._parser("fit"), settings, loggers=loggers)
+        self._save(model, output, loggers=loggers)
+        for logger in loggers:
+            logger.finalize("success")
+
     def before_fit(self) -> None:
-        Checkpoint.check_target(make_folder(self.config["fit"]["output"]))
+        check_target(make_folder(self.config["fit"]["output"]))
         self._read_without_pickle()
-        if self.model.solver == "closed_form":
-            self.trainer.fit_loop.max_epochs = 0
 
     def before_validate(self) -> None:
         self._read_without_pickle()
@@ -152,108 +181,78 @@ class _SubspaceCLI(LightningCLI):
 
     def after_fit(self) -> None:
         output = Path(self.config["fit"]["output"])
-        callback = self.trainer.checkpoint_callback
-        best = callback.best_model_path if isinstance(callback, ModelCheckpoint) else ""
-        if not best:  # no step was taken: the closed form itself
-            best = str(output / "last.ckpt")
-            self.trainer.save_checkpoint(best)
-        if self.trainer.is_global_zero:
-            checkpoint = load_checkpoint(best)
-            checkpoint.save(output)
-            data = self.datamodule
-            fit_probes(checkpoint.projection, data.sources, vectors=data.vectors).save(output)
-            _tell_pairs(data.pairs)
-            print(f"checkpoint -> {output}")
-            known = shlex.quote(str(output))
-            print(f"next: subspace index --checkpoint {known} --input F.jsonl --output runs/index")
-            self._log_separation(checkpoint)
-
-    def _log_separation(self, checkpoint: Checkpoint) -> None:
-        if not self.trainer.loggers:
+        if not getattr(self.trainer.checkpoint_callback, "best_model_path", ""):
+            self.trainer.save_checkpoint(output / "last.ckpt")  # it was never validated
+        best = best_of_run(self.trainer, self.model)
+        if not self.trainer.is_global_zero:
             return
-        # Costs a second: only where there is a logger.
-        from subspace.cli.fit_logging import log_separation, measure_on_validation
+        if best.steps == 0:
+            print("no step of training improved on its start, which is kept")
+        model = finish(best, module=self.model, data=self.datamodule)
+        self._save(model, output, loggers=self.trainer.loggers, step=self.trainer.global_step)
 
-        matrix = measure_on_validation(
-            checkpoint.projection,
-            sources=self.datamodule.sources,
-            vectors=self.datamodule.vectors,
-            raw=checkpoint.fingerprint.last_layer,
-        )
-        step = self.trainer.global_step
-        log_separation(matrix, loggers=self.trainer.loggers, step=step)
+    def _save(
+        self, model: Model, output: Path, *, loggers: Sequence[Logger], step: int = 0
+    ) -> None:
+        model.save(output)
+        print(f"checkpoint -> {output}")
+        known = shlex.quote(str(output))
+        print(f"next: subspace index --checkpoint {known} --input F.jsonl --output runs/index")
+        if loggers:
+            # Costs seconds: only where there is a logger.
+            from subspace.cli.fit_logging import log_separation, measure_on_validation
+
+            data = self.datamodule.fitting_data
+            matrix = measure_on_validation(
+                model.projection,
+                sources=data.sources,
+                vectors=data.vectors,
+                raw=model.fingerprint.last_layer,
+            )
+            log_separation(matrix, loggers=loggers, step=step)
 
 
 def run_training(arguments: Sequence[str]) -> None:
     """Runs `fit`, `validate` or `test` with LightningCLI's arguments."""
-    for message in _EXPECTED:
-        warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     # W&B would report errors of its own to its makers, unless it is told not to.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
-        _SubspaceCLI(
-            SeparationModule,
-            FactorData,
-            args=list(arguments),
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            save_config_callback=_SaveSettings,
-            save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults={"logger": False, "devices": 1, "enable_model_summary": False},
-            parser_kwargs={"prog": "subspace", **_HELP},
-        )
+        with quiet_trainer(*_EXPECTED):
+            _SubspaceCLI(
+                ProjectionModule,
+                FactorData,
+                args=list(arguments),
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                save_config_callback=_SaveSettings,
+                save_config_kwargs={"save_to_log_dir": False},
+                trainer_defaults={
+                    "logger": False,
+                    "devices": 1,
+                    "enable_model_summary": False,
+                    "num_sanity_val_steps": 0,  # the start is judged on all batches anyway
+                },
+                parser_kwargs={
+                    "prog": "subspace",
+                    "exit_on_error": False,
+                    **{verb: {**said, "exit_on_error": False} for verb, said in _HELP.items()},
+                },
+            )
     except SystemExit as stop:
         if stop.code == 1:  # how Lightning ends after Ctrl-C, once its files are written
             raise KeyboardInterrupt from None
         raise
-    except MisconfigurationException as error:
+    except (ArgumentError, MisconfigurationException) as error:
         raise ConfigError(str(error)) from error
 
 
-def _find_checkpoint(path: str | None, *, output: Path, required: bool) -> str | None:
-    """The file to go on from or to score, after a look into it; None to start anew.
-
-    Raises:
-        ConfigError: There is no such file, or one is required and none is named.
-        CheckpointError: It cannot be read, or was not written by this package.
-    """
-    if path is None and required:
-        raise ConfigError(
-            "--ckpt_path is missing: say which checkpoint to score, a run's best.ckpt or last.ckpt "
-            f"(such as {output / 'best.ckpt'})"
-        )
-    if path in ("best", "last"):  # Lightning knows only those of a fit in the same process
-        file = output / f"{path}.ckpt"
-        if path == "last" and not required and not file.exists():
-            return None  # what may be interrupted can be started with it from the first time on
-    elif path is None:
-        return None
-    else:
-        file = Path(path)
-    if not file.is_file():
-        raise ConfigError(f"--ckpt_path: there is no file {file}")
-    load_checkpoint(file)
-    return str(file)
-
-
-def _tell_pairs(sets: Mapping[str, StoredPairs]) -> None:
-    """Says what the blocks for pairs have learned from."""
-    total = 0
-    for name, stored in sets.items():
-        pairs = stored.pairs_of("train")
-        queries = len(np.unique(pairs[:, 0]))
-        total += queries
-        print(f"learned from {queries} queries and {len(pairs)} pairs of '{name}'")
-    if sets and total < _FEW_QUERIES:
-        print(
-            f"warning: {total} queries are few: blocks from pairs need some hundred to do well on "
-            "others"
-        )
-
-
-def _block_names(blocks: dict[str, int] | None) -> list[str] | None:
-    return None if blocks is None else list(blocks)
+def _save_settings(parser: Any, config: Any, *, loggers: Sequence[Logger]) -> None:
+    """Writes training.yaml, and hands the same to loggers."""
+    path = make_folder(config["output"]) / "training.yaml"
+    parser.save(config, path, overwrite=True)
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for logger in loggers:
+        logger.log_hyperparams(settings)
 
 
 def _sampling_seed(seed: Any) -> int:

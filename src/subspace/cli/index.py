@@ -2,30 +2,27 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subspace.arrays import Vectors
+from tqdm import tqdm
+
 from subspace.cli.arguments import (
     Commands,
     add_checkpoint,
     add_encoder_dtype,
     add_store,
     corpus_file,
-    open_encoder,
     read_pairs,
     read_values,
 )
-from subspace.model.score_spread import LOW
 
 if TYPE_CHECKING:
-    from subspace.data.retrieval_sets import Document
-    from subspace.model import Checkpoint
-    from subspace.model.projection import Projection
-    from subspace.retrieval import BlockIndex, UsageLog
+    from subspace.arrays import Vectors
+    from subspace.data import Record
+    from subspace.model import Model
+    from subspace.retrieval import Index
 
-# Documents that are projected and added at once.
+# Texts that are projected and added at once.
 _BATCH = 10_000
 
 
@@ -35,8 +32,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "index",
         help="build an index of texts to search in",
         description="Encodes texts, projects them to blocks and writes an index. Weights are given "
-        "with each search, so an index never has to be built again for other weights. Says which "
-        "blocks hardly vary among these texts, as a weight on such a block steers nothing.",
+        "with each search, so an index never has to be built again for other weights.",
         epilog="example: subspace index --checkpoint checkpoints/demo "
         "--input data/factorial/records.jsonl --output runs/index",
     )
@@ -90,85 +86,56 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from subspace.retrieval import UsageLog
+    from subspace.model import load
+    from subspace.retrieval import Index
+    from subspace.retrieval.engines import check_target, show_target
 
-    if arguments.usage is None:
-        _build(arguments, usage=None)
-        return
-    with UsageLog.open(arguments.usage, create=False) as log:  # said before the work
-        _build(arguments, usage=log)
-
-
-def _build(arguments: argparse.Namespace, *, usage: "UsageLog | None") -> None:
-    from tqdm import tqdm
-
-    from subspace.model import load_checkpoint
-    from subspace.retrieval import BlockIndex
-    from subspace.retrieval.engines import check_target, create_engine, show_target
-    from subspace.retrieval.index import digest_projection
-
+    if arguments.usage is not None:
+        _check_usage(arguments.usage)
     settings = _read_settings(arguments)
     check_target(arguments.output, engine=arguments.engine, settings=settings)
-    checkpoint = load_checkpoint(arguments.checkpoint)
-    projection = checkpoint.projection
-    batches = _embedded(arguments, checkpoint=checkpoint)
+    model = load(arguments.checkpoint, encoder=arguments.encoder)
+    batches = _embedded(arguments, model=model)
     # An index that is there already is replaced only now, that the vectors are there.
-    engine = create_engine(
+    with Index.create(
         arguments.output,
-        layout=projection.layout,
-        projection_digest=digest_projection(projection),
+        model,
         engine=arguments.engine,
         settings=settings,
-    )
-    with BlockIndex(engine, usage=usage) as index:
-        for documents, blocks in tqdm(batches, desc="indexing", unit="batch", leave=False):
-            engine.upsert(documents, blocks)
+        usage=arguments.usage,
+    ) as index:
+        for records, blocks in tqdm(batches, desc="indexing", unit="batch", leave=False):
+            index.blocks.add(records, blocks)
         index.save()
         print(f"{len(index)} texts -> {show_target(arguments.output)}")
-        _say(index)
-        if usage is not None:
-            _say_history(index)
+        _say_spread(index)
+
+
+def _check_usage(path: str) -> None:
+    """Raises unless there is a usage log: said before the work."""
+    from subspace.retrieval import UsageLog
+
+    UsageLog.open(path, create=False).close()
 
 
 def _embedded(
-    arguments: argparse.Namespace, *, checkpoint: "Checkpoint"
-) -> "Iterator[tuple[Sequence[Document], Vectors]]":
-    """Documents and their blocks, batch by batch; what can be wrong is said before the first."""
-    from subspace.data.retrieval_sets import read_documents
+    arguments: argparse.Namespace, *, model: "Model"
+) -> "Iterator[tuple[Sequence[Record], Vectors]]":
+    """Records and their blocks, batch by batch; what can be wrong is said before the first."""
+    from subspace.data import read_documents
+    from subspace.model.embed_texts import open_stored_encoder
+    from subspace.model.embedding_shards import read_shards
 
     path = corpus_file(arguments.input)
     if arguments.shards is not None:
-        return _of_shards(arguments.shards, path=path, projection=checkpoint.projection)
-    documents = read_documents(path)
-    encoder = open_encoder(
-        checkpoint,
-        encoder=arguments.encoder,
-        store=arguments.store,
-        dtype=arguments.encoder_dtype,
-    )
-    rows = encoder.rows([document.text for document in documents], progress=True)
-    parts = [slice(start, start + _BATCH) for start in range(0, len(documents), _BATCH)]
-    return (
-        (documents[part], checkpoint.projection(encoder.store.read(rows[part]))) for part in parts
-    )
-
-
-def _of_shards(
-    folder: str, *, path: Path, projection: "Projection"
-) -> "Iterator[tuple[Sequence[Document], Vectors]]":
-    from subspace.errors import StoreError
-    from subspace.model.embedding_shards import EmbeddingShards
-    from subspace.retrieval.index import digest_projection
-
-    shards = EmbeddingShards.open(folder)
-    if shards.projection_digest != digest_projection(projection):
-        raise StoreError(f"the shards of {folder} were made with another checkpoint")
-    if shards.kind != "document":
-        raise StoreError(f"the shards of {folder} are of queries, not of documents")
-    source = replace(shards.source, path=path)
-    vectors = shards.vectors()  # refuses what is not done, before anything is written
-    source.read(0)
-    return ((source.read(number), part) for number, part in enumerate(vectors))
+        return read_shards(arguments.shards, texts=path, projection=model.projection)
+    records = read_documents(path)
+    encoder = open_stored_encoder(model, store=arguments.store, dtype=arguments.encoder_dtype)
+    if arguments.encoder_dtype == "auto":
+        print(f"the encoder computes in {encoder.encoder.fingerprint.dtype}")
+    rows = encoder.rows([record.text for record in records], progress=True)
+    parts = [slice(start, start + _BATCH) for start in range(0, len(records), _BATCH)]
+    return ((records[part], model.project(encoder.store.read(rows[part])).array) for part in parts)
 
 
 def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -179,23 +146,11 @@ def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
-def _say_history(index: "BlockIndex") -> None:
-    for part, spreads in index.history_spread().items():
-        said = ", ".join(f"{name} {spread:.3f}" for name, spread in spreads.items())
-        print(f"spread of {part} among the texts: {said}")
-        low = [name for name, spread in spreads.items() if spread < LOW]
-        if low:
-            print(f"warning: {part} hardly varies (below {LOW}) in: {', '.join(low)}")
-
-
-def _say(index: "BlockIndex") -> None:
-    steering = index.steering
-    spreads = ", ".join(f"{name} {spread:.3f}" for name, spread in steering.blocks.items())
-    print(f"spread of scores among {steering.items} texts: {spreads}")
-    if steering.warning():
-        print(f"warning: {steering.warning()}")
-    idle = {name: n for name, n in steering.idle_dimensions(index.layout).items() if n}
-    if idle:
-        widths = index.layout.to_widths()
-        said = ", ".join(f"{name} {count} of {widths[name]}" for name, count in idle.items())
-        print(f"dimensions that hardly vary (below {LOW} of their block's average): {said}")
+def _say_spread(index: "Index") -> None:
+    spread = index.blocks.score_spread
+    spreads = ", ".join(f"{name} {value:.3f}" for name, value in spread.blocks.items())
+    print(f"standard deviation of scores among {spread.items} texts: {spreads}")
+    if index.blocks.history is not None:
+        for part, values in index.blocks.history_spread().items():
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+            print(f"standard deviation of {part} among the texts: {shown}")

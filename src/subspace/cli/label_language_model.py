@@ -1,4 +1,4 @@
-"""The arguments of `--by language-model`, what it asks before the start, and what it says after."""
+"""Arguments of `subspace label --by language-model`, the question before it, the report after."""
 
 import argparse
 import sys
@@ -9,37 +9,42 @@ from typing import TYPE_CHECKING
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from subspace.labelling.language_model import LanguageModelAnnotator, RunReport
+    from subspace.labelling import LanguageModelAnnotator
+    from subspace.labelling.language_model import RunReport
     from subspace.labelling.language_model_cost import CostEstimate
 
 
 def add_language_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments, in a group of their own."""
+    """Adds the arguments in a group."""
     group = parser.add_argument_group(
         "language model",
-        "An OpenAI-compatible endpoint, for --by language-model; nothing is sent without that. "
-        "The key comes from the environment variable OPENAI_API_KEY.",
+        "An OpenAI-compatible endpoint for --by language-model; without that nothing is sent. The "
+        "key is read from the environment variable OPENAI_API_KEY.",
     )
-    group.add_argument("--base-url", metavar="URL", help="where it is: http://localhost:8000/v1")
-    group.add_argument("--model", metavar="NAME", help="the model, as the endpoint calls it")
-    group.add_argument("--rubric", metavar="F", help="YAML file of what factors are judged by")
+    group.add_argument("--base-url", metavar="URL", help="its address: http://localhost:8000/v1")
+    group.add_argument("--model", metavar="NAME", help="name of the model at the endpoint")
+    group.add_argument(
+        "--rubric",
+        metavar="F",
+        help="YAML file that describes the labels (default: the shipped one)",
+    )
     group.add_argument(
         "--answers",
         default="runs/answers.jsonl",
         metavar="F",
-        help="file of its answers; what is there is not asked again (default: %(default)s)",
+        help="file of its answers; texts answered there are not asked again (default: %(default)s)",
     )
     for name, kind, default, metavar, what in (
-        ("batch", int, 10, "N", "texts a request"),
-        ("parallel", int, 4, "N", "requests at once"),
+        ("batch", int, 10, "N", "texts per request"),
+        ("parallel", int, 4, "N", "requests at the same time"),
         ("timeout", float, 120.0, "S", "seconds that a request may take"),
-        ("retries", int, 6, "N", "how often a request is sent again after an error"),
+        ("retries", int, 6, "N", "how often to send a request again after an error"),
         (
             "repeat",
             float,
             0.0,
             "SHARE",
-            "share of the texts to ask twice, to see whether the answers agree",
+            "share of the texts to ask twice, to measure whether the answers agree",
         ),
     ):
         group.add_argument(
@@ -52,20 +57,20 @@ def add_language_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--prices",
         metavar="IN,OUT",
-        help="prices of a million tokens sent and answered, for the estimate before the start",
+        help="price of a million tokens sent and of a million answered, for the estimate",
     )
     group.add_argument("--yes", action="store_true", help="start without asking")
 
 
-def make_language_model_annotator(
-    arguments: argparse.Namespace, factors: Sequence[str]
+def make_language_model(
+    arguments: argparse.Namespace, *, factors: Sequence[str]
 ) -> "LanguageModelAnnotator":
-    """The annotator that the arguments describe; it asks for consent before it sends anything.
+    """Makes the annotator. It asks for consent before it sends anything.
 
     Raises:
-        ConfigError: An argument is missing or wrong, or the rubric says nothing of a factor.
+        ConfigError: An argument is missing or wrong, or the rubric lacks a factor.
     """
-    from subspace.labelling.language_model import LanguageModelAnnotator
+    from subspace.labelling import LanguageModelAnnotator
     from subspace.labelling.rubric import DEFAULT_RUBRIC, read_rubric
 
     for name in ("base_url", "model"):
@@ -82,41 +87,41 @@ def make_language_model_annotator(
         retries=arguments.retries,
         repeat=arguments.repeat,
         prices=_read_prices(arguments.prices),
-        confirm=_go_on if arguments.yes else _ask,
-        report=_report,
+        confirm=_print_estimate if arguments.yes else _ask_consent,
+        report=_print_report,
     )
 
 
-def _read_prices(given: str | None) -> tuple[float, float] | None:
-    if given is None:
+def _read_prices(text: str | None) -> tuple[float, float] | None:
+    if text is None:
         return None
     try:
-        sent, answered = map(float, given.split(","))
+        sent, answered = map(float, text.split(","))
     except ValueError:
-        raise ConfigError(f"--prices must read like 0.15,0.60, got {given!r}") from None
+        raise ConfigError(f"--prices must read like 0.15,0.60, got {text!r}") from None
     return sent, answered
 
 
-def _go_on(estimate: "CostEstimate") -> None:
+def _print_estimate(estimate: "CostEstimate") -> None:
     print(f"asking for {estimate}", file=sys.stderr)
 
 
-def _ask(estimate: "CostEstimate") -> None:
-    _go_on(estimate)
+def _ask_consent(estimate: "CostEstimate") -> None:
+    _print_estimate(estimate)
     if not sys.stdin.isatty():
-        raise ConfigError("nothing was sent; say --yes to start without being asked")
+        raise ConfigError("nothing was sent; give --yes to start without being asked")
     print("Send them? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise ConfigError("nothing was sent")
 
 
-def _report(report: "RunReport") -> None:
-    from subspace.labelling.annotator_agreement import agreement_table
+def _print_report(report: "RunReport") -> None:
+    from subspace.labelling import agreement_table
 
     labelled = report.texts - len(report.unlabelled)
     print(
         f"language model: {labelled} of {report.texts} texts have all labels; "
-        f"{report.input_tokens:,} tokens sent and {report.output_tokens:,} answered now"
+        f"{report.input_tokens:,} tokens sent and {report.output_tokens:,} answered in this run"
     )
     if report.agreement:
         print(agreement_table(report.agreement))

@@ -22,7 +22,7 @@ from subspace.cli import (
     rewrite,
     search,
 )
-from subspace.errors import SubspaceError
+from subspace.errors import DISTRIBUTION, SubspaceError
 
 _TRAINING = ("fit", "validate", "test")
 _DESCRIPTION = """\
@@ -79,7 +79,7 @@ def _make_parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"subspace {version('subspace')}")
+    parser.add_argument("--version", action="version", version=f"subspace {version(DISTRIBUTION)}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (
         embed,

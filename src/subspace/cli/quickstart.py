@@ -12,32 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from subspace.cli import index, label, probe, search
 from subspace.cli.arguments import Commands, add_store, make_folder
 from subspace.errors import ConfigError
+from subspace.fitting.block_spec import DEFAULT_LAYERS
 
 if TYPE_CHECKING:
-    from subspace.labelling.texts import Text
+    from subspace.data import Record
+    from subspace.files import Line
 
 # With fewer, class statistics say next to nothing.
 _MIN_TEXTS = 50
 # A probe needs so many test texts; no more than a fifth of all is kept from the fit for it.
 _MIN_TEST, _MOST_TEST = 30, 5
-_LAYERS = [0, 1, 3, 6]
-# As configs/real.yaml; fewer rewrites, as encoding them would take most of the time.
-_MODEL: dict[str, Any] = {
-    "solver": "closed_form",
-    "blocks": {"topic": 32, "style": 16, "complexity": 4, "specificity": 4, "residual": 256},
-    "closed_form": {
-        "shrinkage": 0.85,
-        "block_shrinkage": {"topic": 0.5},
-        "guard": 0.0,
-        "caution": {"topic": 100, "style": 1, "complexity": 1, "specificity": 1},
-        "ranks": {"topic": 20, "style": 8, "complexity": 2, "specificity": 2},
-        "reads": {"complexity": [0, 1, 2], "specificity": [0, 1, 2]},
-        "spread": 0.004,
-        "content": "",
-        "residual_keeps": ["topic"],
-    },
-}
-_WEAK = {"measures": True, "rewrites": 40}
 _TEXTS, _LABELLED, _CONFIG = "texts.jsonl", "labelled.jsonl", "fit.yaml"
 # What the labels are that texts without one get: theirs must be of the same kind.
 _KINDS = {"topic": str, "style": str, "complexity": float, "specificity": float}
@@ -56,7 +40,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "quickstart",
         help="from raw texts to a checkpoint, a report and a search",
-        description="Labels texts by clusters and measures, fits blocks, reports how well they "
+        description="Labels texts by clusters and features, fits blocks, reports how well they "
         "separate, builds an index and searches it. Says at every step what it does, and which "
         "command does that step alone.",
         epilog="example: subspace quickstart my/texts --output runs/quickstart",
@@ -99,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> None:
         print(f"({time.monotonic() - begun:.0f} s)")
     print(
         f"\ndone in {time.monotonic() - started:.0f} s. {output / 'report' / 'separation.html'} "
-        "says how well the blocks separate. The labels are from clusters and measures, not from "
+        "says how well the blocks separate. The labels are from clusters and features, not from "
         f"people: where you have better ones, put them into {output / _LABELLED} (without "
         "an origin) and go on from the fit."
     )
@@ -112,13 +96,13 @@ def _read_lines(source: Path, *, output: Path) -> list[dict[str, Any]]:
         ConfigError: There are too few, or no texts at all.
         RecordError: Lines of a JSONL file are wrong.
     """
+    from subspace.labelling.label_file import read_texts
     from subspace.labelling.raw_texts import read_raw_texts
-    from subspace.labelling.texts import read_texts
 
     if source.is_file() and source.name.endswith((".jsonl", ".jsonl.gz")):
         texts = read_texts(source)
         _check_kinds(texts)
-        lines = [dict(text.line) for text in texts]
+        lines = [dict(line.value) for line, _ in texts]
     else:
         inside = output if source.resolve() in output.resolve().parents else None
         found = read_raw_texts(source, leave_out=inside)
@@ -126,35 +110,36 @@ def _read_lines(source: Path, *, output: Path) -> list[dict[str, Any]]:
             print(f"passed over: {name} {reason}")
         for name in found.cut:
             print(f"only the beginning of {name} is read; cut it up to have the rest found")
-        lines = [{"id": document.id, "text": document.text} for document in found.documents]
+        lines = [{"id": document.id, "text": document.text} for document in found.records]
     if len(lines) < _MIN_TEXTS:
         raise ConfigError(
             f"{source} holds {len(lines)} usable texts, and {_MIN_TEXTS} are needed to fit blocks; "
             "cut long texts into passages, or search with a checkpoint that is there "
-            "(checkpoints/minilm)"
+            "(--checkpoint minilm)"
         )
     if not any("split" in line or line.get("group") for line in lines):
         _assign_splits(lines)
     return lines
 
 
-def _check_kinds(texts: "Sequence[Text]") -> None:
+def _check_kinds(texts: "Sequence[tuple[Line, Record]]") -> None:
     from subspace.files import Problems
 
     problems = Problems()
-    for text in texts:
-        for factor, value in text.labels.items():
+    for line, record in texts:
+        for factor, value in record.factors.items():
             if not isinstance(value, _KINDS.get(factor, object)):
                 kind = "a text" if _KINDS[factor] is str else "a number"
                 problems.add(
-                    text.where, f"'{factor}' must be {kind} for quickstart, got {value!r:.60}"
+                    line.where, f"'{factor}' must be {kind} for quickstart, got {value!r:.60}"
                 )
     problems.raise_if_any()
 
 
 def _check_labelled(output: Path, *, lines: Sequence[dict[str, Any]]) -> None:
     """Refuses to lose labels that people have put into the results of an earlier run."""
-    from subspace.labelling.texts import read_texts
+    from subspace.labelling.label_file import read_texts
+    from subspace.labelling.label_texts import human_labels
 
     labelled = output / _LABELLED
     if not labelled.exists():
@@ -165,12 +150,12 @@ def _check_labelled(output: Path, *, lines: Sequence[dict[str, Any]]) -> None:
         for factor, value in (line.get("factors") or {}).items()
         if factor not in (line.get("origins") or {})
     }
-    for text in read_texts(labelled):
-        for factor, value in text.human.items():
-            if (text.id, factor, value) not in known:
+    for line, record in read_texts(labelled):
+        for factor, value in human_labels(record).items():
+            if (record.id, factor, value) not in known:
                 go_on = shlex.join(_command("fit", config=output / _CONFIG))
                 raise ConfigError(
-                    f"{text.where} holds a label of '{factor}' from people, which would be lost. "
+                    f"{line.where} holds a label of '{factor}' from people, which would be lost. "
                     f"Go on from there with `subspace {go_on}`, or give another --output"
                 )
 
@@ -195,8 +180,8 @@ def _steps(output: Path, *, store: str) -> Iterator[_Step]:
             input=output / _TEXTS,
             output=labelled,
             factors="topic,complexity,specificity,style",
-            by="clusters,measures",
-            layers=",".join(map(str, _LAYERS)),
+            by="clusters,features",
+            layers=",".join(map(str, DEFAULT_LAYERS)),
             store=store,
         ),
     )
@@ -204,13 +189,12 @@ def _steps(output: Path, *, store: str) -> Iterator[_Step]:
     _write_config(config, source=labelled, checkpoint=checkpoint, store=store)
     yield _Step(
         "fitting",
-        "one matrix splits the embedding into blocks, from the labels, from measures, and from "
-        "rewrites of some texts that change one factor alone",
+        "one matrix splits the embedding into blocks: what a text is about, and one per label",
         _command("fit", config=config),
     )
     yield _Step(
         "measuring",
-        "what each block holds of each factor, on texts that the fit has not seen",
+        "whether a weight moves the hits, and what each block holds of each factor",
         _command(
             "probe",
             checkpoint=checkpoint,
@@ -227,8 +211,8 @@ def _steps(output: Path, *, store: str) -> Iterator[_Step]:
         ),
     )
     like, asked = _example(labelled), {"checkpoint": checkpoint, "index": output / "index"}
-    ask = _command("search", **asked, like=like, weights="residual=1")
-    yield _Step("searching", "as the raw embedding would", ask)
+    ask = _command("search", **asked, like=like)
+    yield _Step("searching", "by what the texts are about", ask)
     for what, toward in (("simpler", "complexity=-1"), ("more specific", "specificity=1")):
         yield _Step(
             f"searching, {what}",
@@ -247,12 +231,10 @@ def _write_config(path: Path, *, source: Path, checkpoint: Path, store: str) -> 
     config = {
         "output": str(checkpoint),
         "seed_everything": 0,
-        "model": _MODEL,
         "data": {
             "sources": [str(source)],
-            "encoder": {"model": "minilm", "layers": _LAYERS},
+            "encoder": {"model": "minilm", "layers": list(DEFAULT_LAYERS)},
             "store": store,
-            "weak": _WEAK,
         },
     }
     try:

@@ -20,7 +20,7 @@ from subspace.cli.arguments import (
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from subspace.retrieval import Hit, Results, Searcher
+    from subspace.retrieval import Hit, Index, Results
     from subspace.retrieval.queries import Query
 
 
@@ -30,9 +30,9 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "search",
         help="search an index with weights per block",
         description="Prints the best texts for a query, each with its score and what every block "
-        "adds to it. A block that --weights does not name counts 0; without --weights every "
-        "block counts the same. Recency and importance count with --riv or --preset, and come "
-        "from a usage log (`subspace feedback` writes it).",
+        "adds to it. A block that --weights does not name counts 0; without --weights the "
+        "model's default weights count. Recency and importance count with --riv or --preset, and "
+        "come from a usage log (`subspace feedback` writes it).",
         epilog="example: subspace search --checkpoint checkpoints/demo --index runs/index "
         '--query "how do I prune roses" --weights topic=0.7,complexity=0.3 --preset balanced '
         "--usage runs/usage.db",
@@ -99,11 +99,6 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
         "item by itself, or both side by side (default: %(default)s)",
     )
     parser.add_argument(
-        "--standardize",
-        action="store_true",
-        help="let weights count in standard deviations of each block's scores",
-    )
-    parser.add_argument(
         "--toward",
         metavar="F=C,...",
         help="more or less of a factor, such as complexity=-1,specificity=0.5: a standard "
@@ -126,29 +121,26 @@ def _run(arguments: argparse.Namespace) -> None:
 def _search(arguments: argparse.Namespace) -> None:
     queries = _read_queries(arguments)
     with contextlib.ExitStack() as stack:
-        _answer(arguments, queries, searcher=_open(arguments, stack=stack))
+        _answer(arguments, queries, index=_open(arguments, stack=stack))
 
 
-def _answer(
-    arguments: argparse.Namespace, queries: "dict[str, Query]", *, searcher: "Searcher"
-) -> None:
-    weights, preset = _read_weights(arguments, searcher)
+def _answer(arguments: argparse.Namespace, queries: "dict[str, Query]", *, index: "Index") -> None:
+    weights, preset = _read_weights(arguments, index)
     options: dict[str, Any] = {
         "k": arguments.k,
         "candidates": arguments.candidates,
         "where": _read_where(arguments.where),
-        "standardize": arguments.standardize,
         "weights": weights,
         "preset": preset,
     }
     if arguments.scope == "both":
         if arguments.toward is not None:
             raise ConfigError("--toward goes with one scope: block or item")
-        pairs = [searcher.compare(query, **options) for query in queries.values()]
+        pairs = [index.compare(query, **options) for query in queries.values()]
         results = [found for pair in pairs for found in pair.values()]
         names = [name for name in queries for _ in range(2)]
     else:
-        results = searcher.search_batch(
+        results = index.search_batch(
             list(queries.values()), scope=arguments.scope, toward=arguments.toward, **options
         )
         names = list(queries)
@@ -158,27 +150,25 @@ def _answer(
         print(json.dumps(rows if several else rows[0], ensure_ascii=False, indent=1))
         return
     for name, found in zip(names, results, strict=True):
-        asked = (arguments.weights or "all equal") if arguments.standardize else None
-        _show(str(queries[name]) if isinstance(queries[name], str) else name, found, asked=asked)
+        _show(str(queries[name]) if isinstance(queries[name], str) else name, found)
 
 
-def _open(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> "Searcher":
-    from subspace.retrieval import Searcher
+def _open(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> "Index":
+    from subspace.model import load
+    from subspace.retrieval import Index
 
     bandit = None
     if arguments.preset == "auto":
         bandit = open_bandit(arguments)
         stack.callback(bandit.close)
-    options = history_options(arguments, create=bandit is not None)
-    searcher = Searcher.open(
-        arguments.checkpoint,
+    index = Index.open(
         arguments.index,
+        load(arguments.checkpoint, encoder=arguments.encoder),
         usage=arguments.usage,
         bandit=bandit,
-        encoder_model=arguments.encoder,
-        **options,
+        **history_options(arguments, create=bandit is not None),
     )
-    return stack.enter_context(searcher)
+    return stack.enter_context(index)
 
 
 def _read_queries(arguments: argparse.Namespace) -> "dict[str, Query]":
@@ -215,13 +205,13 @@ def _read_where(given: list[str] | None) -> dict[str, list[Any]]:
     }
 
 
-def _read_weights(arguments: argparse.Namespace, searcher: "Searcher") -> "tuple[Any, str | None]":
-    """Weights and preset, as `Searcher.search` takes them."""
+def _read_weights(arguments: argparse.Namespace, index: "Index") -> "tuple[Any, str | None]":
+    """Weights and preset, as `Index.search` takes them."""
     from subspace.retrieval import Weights
 
     text = arguments.weights
     if text is not None and text.endswith((".yaml", ".yml")):
-        text = Weights.read(text, layout=searcher.layout)
+        text = Weights.read(text, layout=index.layout)
     if arguments.riv is None:
         return text, arguments.preset
     if arguments.preset is not None or isinstance(text, Weights):
@@ -244,8 +234,7 @@ def _as_json(names: list[str], results: "list[Results]") -> list[dict[str, Any]]
     ]
 
 
-def _show(query: str, found: "Results", *, asked: str | None) -> None:
-    """Prints hits; `asked` are the weights in standard deviations, which scores do not show."""
+def _show(query: str, found: "Results") -> None:
     table = found.weights
     named = " ".join(
         f"{name}={sum(values):.2f}"
@@ -253,8 +242,7 @@ def _show(query: str, found: "Results", *, asked: str | None) -> None:
             table.layout, table.recency, table.importance, table.relevance, strict=True
         )
     )
-    of_scores = f" (in standard deviations: {asked}; a part that all hits share does not rank them)"
-    print(f"query: {query}\nweights: {named}{of_scores if asked else ''}")
+    print(f"query: {query}\nweights: {named}")
     if table.uses_history or found.arm:
         shares = {part: sum(getattr(table, part)) for part in ("recency", "importance")}
         said = " ".join(f"{part}={value:.2f}" for part, value in shares.items())

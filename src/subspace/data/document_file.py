@@ -11,7 +11,8 @@ from typing import Any, Self
 import numpy as np
 from tqdm import tqdm
 
-from subspace.data.retrieval_sets import Document, iterate_documents
+from subspace.data.records import Record
+from subspace.data.retrieval_sets import iterate_documents
 from subspace.errors import RecordError
 from subspace.files import Problems
 
@@ -81,7 +82,7 @@ class DocumentFile:
         """How many in all."""
         return sum(part.texts for part in self.parts)
 
-    def read(self, number: int) -> list[Document]:
+    def read(self, number: int) -> list[Record]:
         """The texts of one part.
 
         Raises:
@@ -110,7 +111,7 @@ def _short(document_id: str) -> int:
     return int.from_bytes(sha256(document_id.encode()).digest()[:8])
 
 
-def _digest(documents: list[Document]) -> str:
+def _digest(documents: list[Record]) -> str:
     digest = sha256()
     for document in documents:
         for text in (document.id, document.text):

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from subspace.arrays import Floats, Ints
+from subspace.arrays import AnyFloats, Floats, Ints
 from subspace.data.records import SPLITS, Record, Split
 
 # An ordered factor is cut at its quantiles into so many levels wherever classes are needed
 # (between-class scatter, indicators of the guard); more levels would be noisier, fewer blind to
 # what is not monotone.
 LEVELS = 8
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,22 @@ def label_source(
         groups=_encode([record.group for record in records]),
         splits=splits,
     )
+
+
+def control_labels(labels: AnyFloats, controls: Sequence[AnyFloats]) -> Floats:
+    """Numbers (N,) without what the controls (N,) explain linearly; mean 0 and deviation 1.
+
+    Numbers that the controls explain altogether become zeros.
+    """
+    given = np.asarray(labels, dtype=np.float64)
+    design = np.stack([np.ones(len(given)), *controls], axis=1)
+    fitted, *_ = np.linalg.lstsq(design, given, rcond=None)
+    rest = given - design @ fitted
+    deviation = rest.std()
+    # Below this share of the numbers' own deviation there is nothing but rounding.
+    if deviation <= _ROUNDING * max(float(given.std()), float(np.abs(given).max(initial=0.0))):
+        return np.zeros(len(given))
+    return np.asarray(rest / deviation)
 
 
 def _label_weights(

@@ -13,6 +13,7 @@ from subspace.files import Line, Problems, read_lines, read_text
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+Scalar = str | float | bool
 
 _log = logging.getLogger(__name__)
 
@@ -22,32 +23,60 @@ _RETRIEVAL_FILES = ("corpus.jsonl", "queries.jsonl", "corpus.jsonl.gz", "queries
 
 @dataclass(frozen=True)
 class Record:
-    """One labelled text.
+    """One text and what is known of it: to learn from, to index, or both.
 
     Attributes:
         id: Unique within its source.
-        text: The text itself; not empty.
-        source: Name of the labelled corpus it comes from.
+        text: What is encoded; not empty. Where a document has a title, title and text.
+        source: Name of the corpus it comes from.
         factors: What it is labelled with: a string is a category, a number is ordered.
         split: Which part of the source it belongs to.
         group: Shared by the texts of one source that say the same thing, or None.
-        origins: Who gave a label, by factor, where it was no human: `measures`, `clusters`,
+        origins: Who gave a label, by factor, where it was no human: `features`, `clusters`,
             `checkpoint:NAME`, `language-model:NAME`.
+        metadata: What a search can filter by, besides `factors`.
+        title: The title by itself, empty if there is none; an index does not keep it.
     """
 
     id: str
     text: str
-    source: str
-    factors: Mapping[str, str | float]
-    split: Split
+    source: str = ""
+    factors: Mapping[str, str | float] = field(default_factory=dict)
+    split: Split = "train"
     group: str | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    title: str = field(default="", compare=False)
 
 
-def read_records(
-    paths: Iterable[Path | str], *, exclude: Sequence[str] = ()
+def read_records(*paths: Path | str, exclude: Sequence[str] = ()) -> tuple[Record, ...]:
+    """Reads texts with or without labels from JSONL, in the order of the files.
+
+    A line holds `id`, `text` and perhaps `factors`, `group`, `split`, `origins` and `metadata`.
+
+    Args:
+        paths: Files, folders with JSONL files, or folders of such folders; see `read_sources`.
+        exclude: Names of sources to leave out.
+
+    Raises:
+        RecordError: With every wrong line as `file:line: what is wrong`.
+    """
+    sources = read_sources(paths, exclude=exclude, labelled=False)
+    return tuple(record for records in sources.values() for record in records)
+
+
+def by_source(records: Iterable[Record]) -> dict[str, tuple[Record, ...]]:
+    """Groups records by the name of their source, in the order of first occurrence."""
+    sources: dict[str, list[Record]] = {}
+    for record in records:
+        sources.setdefault(record.source, []).append(record)
+    return {name: tuple(of_source) for name, of_source in sources.items()}
+
+
+def read_sources(
+    paths: Iterable[Path | str], *, exclude: Sequence[str] = (), labelled: bool = True
 ) -> dict[str, tuple[Record, ...]]:
-    """Reads labelled sources.
+    """Reads labelled sources by name.
 
     A path is a file (one source, named after it), a folder with JSONL files (one source, named
     after the folder), or a folder of such folders. `corpus.jsonl` and `queries.jsonl` belong to
@@ -56,6 +85,7 @@ def read_records(
     Args:
         paths: Files or folders.
         exclude: Names of sources to leave out.
+        labelled: Whether every text must have a label.
 
     Returns:
         The records by source name, in reading order.
@@ -83,7 +113,7 @@ def read_records(
             known = ", ".join(sorted({*files, *left_out}))
             _log.warning("there is no source '%s' to leave out; there are %s", name, known)
     sources = {
-        name: _read_source(name, source_files, problems=problems)
+        name: _read_source(name, source_files, labelled=labelled, problems=problems)
         for name, source_files in files.items()
     }
     if not any(sources.values()) and not len(problems):
@@ -130,7 +160,9 @@ def _find_sources(path: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _read_source(name: str, files: Sequence[Path], *, problems: Problems) -> tuple[Record, ...]:
+def _read_source(
+    name: str, files: Sequence[Path], *, labelled: bool, problems: Problems
+) -> tuple[Record, ...]:
     lines: list[Line] = []
     for path in files:
         before = len(lines), len(problems)
@@ -142,7 +174,13 @@ def _read_source(name: str, files: Sequence[Path], *, problems: Problems) -> tup
     first_seen: dict[str, str] = {}
     split_of_group: dict[str, tuple[Split, str]] = {}
     for line in lines:
-        record = _read_record(line, source=name, needs_split=file_has_splits, problems=problems)
+        record = _read_record(
+            line,
+            source=name,
+            labelled=labelled,
+            needs_split=file_has_splits,
+            problems=problems,
+        )
         if record is None:
             continue
         if record.id in first_seen:
@@ -162,7 +200,7 @@ def _read_source(name: str, files: Sequence[Path], *, problems: Problems) -> tup
 
 
 def _read_record(
-    line: Line, *, source: str, needs_split: bool, problems: Problems
+    line: Line, *, source: str, labelled: bool, needs_split: bool, problems: Problems
 ) -> Record | None:
     value, where = line.value, line.where
     record_id = read_text(value, "id", where=where, problems=problems)
@@ -170,7 +208,10 @@ def _read_record(
     group = value.get("group")
     if group is not None and read_text(value, "group", where=where, problems=problems) is None:
         return None
-    factors = read_factors(value.get("factors"), where=where, problems=problems)
+    unlabelled = not labelled and value.get("factors") in (None, {})
+    factors = (
+        {} if unlabelled else read_factors(value.get("factors"), where=where, problems=problems)
+    )
     if record_id is None or text is None or factors is None:
         return None
     origins = read_origins(value.get("origins"), factors=factors, where=where, problems=problems)
@@ -188,6 +229,7 @@ def _read_record(
         split=cast(Split, split),
         group=group,
         origins=origins,
+        metadata=read_metadata(value.get("metadata")),
     )
 
 
@@ -230,6 +272,21 @@ def read_origins(
             problems.add(where, f"the origin of '{name}' must be a text, got {origin!r:.60}")
             return None
     return value
+
+
+def read_metadata(value: object) -> dict[str, Scalar]:
+    """Scalars by name; what is nested cannot be filtered by and is left out."""
+    if not isinstance(value, dict):
+        return {}
+    return {k: v for k, v in value.items() if k.isprintable() and _is_scalar(v)}
+
+
+def _is_scalar(value: object) -> bool:
+    if isinstance(value, str):
+        return value.isprintable()
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _is_encodable(text: str) -> bool:

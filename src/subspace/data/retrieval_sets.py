@@ -7,31 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from subspace.data.records import Record, Scalar, read_metadata
 from subspace.files import Line, Problems, read_lines, read_text
-
-Scalar = str | float | bool
 
 _TEXTS = ("corpus.jsonl", "queries.jsonl")
 # What files of judgements are also called.
 _SPLITS = {"dev": "validation", "valid": "validation", "val": "validation"}
-
-
-@dataclass(frozen=True)
-class Document:
-    """One text that can be found.
-
-    Attributes:
-        id: Unique in its set.
-        text: What is encoded: the title, if there is one, and the text.
-        metadata: What it can be filtered by: the texts, numbers and truth values among its
-            `metadata` and its `factors`.
-        title: The title by itself, empty if there is none; an index does not keep it.
-    """
-
-    id: str
-    text: str
-    metadata: Mapping[str, Scalar] = field(default_factory=dict)
-    title: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -46,7 +27,7 @@ class RetrievalSet:
             `metadata.split`, or the name of its file of judgements.
     """
 
-    documents: tuple[Document, ...]
+    documents: tuple[Record, ...]
     queries: Mapping[str, str]
     relevance: Mapping[str, Mapping[str, float]]
     splits: Mapping[str, str] = field(default_factory=dict)
@@ -77,7 +58,7 @@ def find_retrieval_sets(paths: Iterable[Path | str]) -> dict[str, Path]:
     return found
 
 
-def read_documents(path: Path | str) -> tuple[Document, ...]:
+def read_documents(path: Path | str) -> tuple[Record, ...]:
     """Reads texts to be found: JSONL with `id` or `_id`, `text` and perhaps `title`.
 
     Labelled records and the `corpus.jsonl` of a BEIR set both fit.
@@ -95,7 +76,7 @@ def read_documents(path: Path | str) -> tuple[Document, ...]:
 
 def iterate_documents(
     path: Path, *, problems: Problems, start: tuple[int, int] = (0, 1)
-) -> Iterator[tuple[Line, Document]]:
+) -> Iterator[tuple[Line, Record]]:
     """Yields the documents of a JSONL file one by one, each with its line; notes wrong lines.
 
     Args:
@@ -110,7 +91,7 @@ def iterate_documents(
         if document_id is not None and text is not None:
             yield (
                 line,
-                Document(
+                Record(
                     id=document_id,
                     text=text,
                     metadata=_read_metadata(line),
@@ -178,9 +159,9 @@ def _read_judgements(path: Path, *, problems: Problems) -> Iterator[tuple[str, s
 
 def _read_documents(
     path: Path, *, problems: Problems, splits: dict[str, str] | None = None
-) -> dict[str, Document]:
+) -> dict[str, Record]:
     """Documents or queries by id; notes the split of those that name one in `splits`."""
-    documents: dict[str, Document] = {}
+    documents: dict[str, Record] = {}
     first_seen: dict[str, str] = {}
     for line, document in iterate_documents(path, problems=problems):
         if document.id in first_seen:
@@ -198,21 +179,8 @@ def _read_documents(
 
 
 def _read_metadata(line: Line) -> dict[str, Scalar]:
-    """Scalars of `factors` and `metadata`; what is nested cannot be filtered by and is left out."""
-    found: dict[str, Scalar] = {}
-    for key in ("factors", "metadata"):
-        values = line.value.get(key)
-        if isinstance(values, dict):
-            found.update({k: v for k, v in values.items() if k.isprintable() and _is_scalar(v)})
-    return found
-
-
-def _is_scalar(value: object) -> bool:
-    if isinstance(value, str):
-        return value.isprintable()
-    if isinstance(value, int):
-        return -(2**63) <= value < 2**63
-    return isinstance(value, float) and math.isfinite(value)
+    """What a search can filter by: the scalars of `factors` and `metadata`."""
+    return read_metadata(line.value.get("factors")) | read_metadata(line.value.get("metadata"))
 
 
 def _read_content(line: Line, *, problems: Problems) -> str | None:

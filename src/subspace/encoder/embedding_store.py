@@ -29,7 +29,7 @@ from filelock import FileLock
 
 from subspace.arrays import Ints, Vectors
 from subspace.encoder.key_index import KeyIndex, hash_texts
-from subspace.encoder.store_entries import ENTRY, are_whole, make_entries
+from subspace.encoder.store_entries import ENTRY, are_valid, make_entries
 from subspace.errors import StoreError
 
 FORMAT_VERSION = 1
@@ -140,7 +140,7 @@ class EmbeddingStore:
             return None
         copied = np.empty((len(rows), self.dim), dtype=np.float32)
         for part, block in self._blocks(rows, into=copied):
-            if not are_whole(block, self._entries[rows[part]]).all():
+            if not are_valid(block, self._entries[rows[part]]).all():
                 return None
         return copied
 
@@ -319,7 +319,7 @@ class EmbeddingStore:
         unchecked = ordered[np.diff(ordered, prepend=-1) != 0]
         whole = np.zeros(len(unchecked), dtype=bool)
         for part, block in self._blocks(unchecked):
-            whole[part] = are_whole(block, self._entries[unchecked[part]])
+            whole[part] = are_valid(block, self._entries[unchecked[part]])
         self._checked[unchecked] = whole
         damaged = unchecked[~whole]
         if not len(damaged):

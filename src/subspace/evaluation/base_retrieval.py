@@ -1,4 +1,4 @@
-"""Base retrieval: do all blocks together still search like the raw embedding?"""
+"""Base retrieval: does a model still search like the raw embedding?"""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from subspace.arrays import AnyFloats, Vectors
 from subspace.blocks import unit
 from subspace.data.retrieval_sets import RetrievalSet
 from subspace.evaluation.ranking import rank_score
-from subspace.model.projection import Projection
+from subspace.model.model import Model
 
 _PAIRS = 20_000
 CUT_OFF = 10
@@ -17,13 +17,13 @@ CUT_OFF = 10
 
 @dataclass(frozen=True)
 class BaseRetrieval:
-    """One retrieval set, searched with every block at the same weight and with the raw embedding.
+    """One retrieval set, searched with the model's default weights and with the raw embedding.
 
     Attributes:
         name: Of the set.
         queries: How many have a relevant document.
         raw_ndcg: nDCG@10 of the raw embedding's cosine.
-        ndcg: nDCG@10 of the sum of all blocks' cosines.
+        ndcg: nDCG@10 at the model's default weights.
         by_block: nDCG@10 of each block alone.
         correlation: Spearman correlation between the two cosines over pairs of documents.
     """
@@ -42,24 +42,24 @@ class BaseRetrieval:
 
 
 def measure_base_retrieval(
-    projection: Projection,
+    model: Model,
     *,
     name: str,
     data: RetrievalSet,
     documents: Vectors,
     queries: Vectors,
-    raw: slice,
 ) -> BaseRetrieval:
     """Ranks every document for every query.
 
     Args:
-        projection: Gives the blocks.
+        model: Gives the blocks and their default weights.
         name: Of the set.
         data: Documents, queries and judgements.
         documents: Embeddings of the documents (N, D), in their order.
         queries: Embeddings of the queries (Q, D), in their order.
-        raw: Which dimensions of an embedding are the raw one.
     """
+    projection, raw = model.projection, model.fingerprint.last_layer
+    weights = {name: w * model.score_scales[name] for name, w in model.default_weights.items()}
     ids = list(data.queries)
 
     def ndcg(scores: AnyFloats) -> float:
@@ -73,13 +73,15 @@ def measure_base_retrieval(
     judged = rank_score(raw_scores, query_ids=ids, data=data, k=CUT_OFF)
     first, second = np.random.default_rng(0).integers(0, len(documents), (2, _PAIRS))
     first, second = first[first != second], second[first != second]
-    ours = sum((z[first] * z[second]).sum(axis=1) for z in by_document.values())
+    ours = sum(
+        weights[block] * (z[first] * z[second]).sum(axis=1) for block, z in by_document.items()
+    )
     theirs = (raw_documents[first] * raw_documents[second]).sum(axis=1)
     return BaseRetrieval(
         name=name,
         queries=judged.queries,
         raw_ndcg=judged.ndcg,
-        ndcg=ndcg(np.sum(list(by_block.values()), axis=0)),
+        ndcg=ndcg(np.sum([weights[b] * scores for b, scores in by_block.items()], axis=0)),
         by_block={block: ndcg(scores) for block, scores in by_block.items()},
         correlation=float(spearmanr(ours, theirs).statistic) if len(first) > 1 else float("nan"),
     )

@@ -11,7 +11,7 @@ from sklearn.model_selection import GroupKFold
 from subspace.arrays import AnyFloats, Floats, Ints
 from subspace.data.labels import Column
 from subspace.evaluation.rank_agreement import (
-    Agreement,
+    RankAgreement,
     Stability,
     independent_groups,
     measure_stability,
@@ -39,7 +39,7 @@ class DimensionStatistics:
     information: Floats
     p: Floats
     stability: Stability
-    information_halves: Agreement
+    information_halves: RankAgreement
 
 
 def measure_dimensions(

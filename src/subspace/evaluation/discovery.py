@@ -18,8 +18,8 @@ from subspace.evaluation.dimensions import (
     measure_dimensions,
     predict_each,
 )
-from subspace.evaluation.rank_agreement import Agreement, compare_rankings, rank_dimensions
-from subspace.evaluation.retained_share import BLOCK, Held, Measure, measure_held
+from subspace.evaluation.rank_agreement import RankAgreement, compare_rankings, rank_dimensions
+from subspace.evaluation.retained_share import BLOCK, Measure, RetainedShare, measure_retained_share
 from subspace.evaluation.samples import Sample
 from subspace.evaluation.scores import score_predictions
 from subspace.model.projection import Projection
@@ -59,7 +59,7 @@ class Finding:
     p: Floats
     scores: Floats
     length: float
-    held: tuple[Held, ...]
+    held: tuple[RetainedShare, ...]
     highest: tuple[Record, ...]
     lowest: tuple[Record, ...]
 
@@ -78,12 +78,12 @@ class Finding:
         """Dimensions whose association is beyond chance, in the order of `order`."""
         return self.order[self.p[self.order] < SIGNIFICANT]
 
-    def find(self, space: str, count: int) -> Held:
+    def find(self, space: str, count: int) -> RetainedShare:
         """What the first `count` of a space hold."""
         return next(h for h in self.held if (h.space, h.count) == (space, count))
 
     @property
-    def block(self) -> Held | None:
+    def block(self) -> RetainedShare | None:
         """What the factor's block holds; None without a checkpoint that has one."""
         return next((h for h in self.held if h.space == BLOCK), None)
 
@@ -94,7 +94,7 @@ class Pair:
 
     factor: str
     sources: tuple[str, str]
-    agreement: Agreement
+    agreement: RankAgreement
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ class Discovery:
             if one.factor == two.factor
         ]
 
-    def unlike(self) -> list[Agreement]:
+    def unlike(self) -> list[RankAgreement]:
         """Between different factors of different sources: what pairs of one factor must beat."""
         return [
             _agreement(one, two)
@@ -180,7 +180,7 @@ def _study(
     )
     order = rank_dimensions(statistics.score)
     measure = Measure(x, task, rng=rng)
-    held = [*measure_held(x, task, order=order, measure=measure, rng=rng)]
+    held = [*measure_retained_share(x, task, order=order, measure=measure, rng=rng)]
     if projection is not None and task.factor in projection.layout:
         z = projection.layout.split(projection(embeddings))[task.factor]
         held.append(measure([z], space=BLOCK, count=z.shape[1]))
@@ -209,7 +209,7 @@ def _length_correlation(sample: Sample, values: AnyFloats) -> float:
     return float(spearmanr(words, values).statistic)
 
 
-def _agreement(one: Finding, two: Finding) -> Agreement:
+def _agreement(one: Finding, two: Finding) -> RankAgreement:
     return compare_rankings(one.training.score, two.training.score)
 
 

@@ -13,9 +13,16 @@ from subspace.data.records import Record
 from subspace.evaluation.dimensions import SPLITS
 from subspace.evaluation.discovery import SIGNIFICANT, Discovery, Finding
 from subspace.evaluation.discovery_plot import draw_shares
-from subspace.evaluation.rank_agreement import Agreement, mean_agreement, tops
+from subspace.evaluation.rank_agreement import RankAgreement, mean_agreement, tops
 from subspace.evaluation.result_files import result_files
-from subspace.evaluation.retained_share import BEST, LEARNED, PRINCIPAL, RANDOM, Held, counts
+from subspace.evaluation.retained_share import (
+    BEST,
+    LEARNED,
+    PRINCIPAL,
+    RANDOM,
+    RetainedShare,
+    counts,
+)
 from subspace.model.markdown import table
 
 _SHOWN = (1, 8, 64)
@@ -162,7 +169,7 @@ def _halves_table(found: Discovery) -> list[str]:
 
 
 def _pairs_table(found: Discovery) -> list[str]:
-    by_factor: dict[str, list[Agreement]] = {}
+    by_factor: dict[str, list[RankAgreement]] = {}
     for pair in found.pairs():
         by_factor.setdefault(pair.factor, []).append(pair.agreement)
     unlike = found.unlike()
@@ -190,7 +197,7 @@ def _shared_heads(found: Discovery) -> list[str]:
     return [f"of the first {k} shared (chance {k * k / dim:.1f})" for k in tops(dim)]
 
 
-def _shared_cells(agreement: Agreement) -> list[str]:
+def _shared_cells(agreement: RankAgreement) -> list[str]:
     return [f"{count:.1f}" for count in agreement.shared.values()]
 
 
@@ -198,7 +205,7 @@ def _p(p: float) -> str:
     return f"{p:.0e}" if p > 0 else "< 1e-300"
 
 
-def _share(held: Held) -> str:
+def _share(held: RetainedShare) -> str:
     return "-" if math.isnan(held.share) else f"{held.share:.2f}"
 
 
@@ -254,13 +261,13 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _held_json(held: Held) -> dict[str, Any]:
+def _held_json(held: RetainedShare) -> dict[str, Any]:
     shares = {"share": held.share, "low": held.low, "high": held.high}
     known = {name: None if math.isnan(value) else value for name, value in shares.items()}
     return {"space": held.space, "count": held.count, "score": held.score, **known}
 
 
-def _agreement_json(agreement: Agreement) -> dict[str, Any]:
+def _agreement_json(agreement: RankAgreement) -> dict[str, Any]:
     return {"correlation": agreement.correlation, "shared": dict(agreement.shared)}
 
 

@@ -13,7 +13,7 @@ TOPS = (8, 64)
 
 
 @dataclass(frozen=True)
-class Agreement:
+class RankAgreement:
     """How alike two rankings of the same dimensions are.
 
     Attributes:
@@ -35,7 +35,7 @@ class Stability:
         among_first: By k, the share of all halves in which a dimension is among the first k (D,).
     """
 
-    halves: Agreement
+    halves: RankAgreement
     among_first: Mapping[int, Floats]
 
 
@@ -44,11 +44,11 @@ def rank_dimensions(values: Floats) -> Ints:
     return np.argsort(-values, kind="stable")
 
 
-def compare_rankings(first: Floats, second: Floats) -> Agreement:
+def compare_rankings(first: Floats, second: Floats) -> RankAgreement:
     """Compares the rankings by two values of every dimension (D,)."""
     varies = np.ptp(first) > 0 and np.ptp(second) > 0
     one, two = rank_dimensions(first), rank_dimensions(second)
-    return Agreement(
+    return RankAgreement(
         correlation=float(spearmanr(first, second).statistic) if varies else 0.0,
         shared={k: len(np.intersect1d(one[:k], two[:k])) for k in tops(len(first))},
     )
@@ -87,9 +87,9 @@ def measure_stability(
     )
 
 
-def mean_agreement(agreements: list[Agreement]) -> Agreement:
+def mean_agreement(agreements: list[RankAgreement]) -> RankAgreement:
     """The mean of one or more."""
-    return Agreement(
+    return RankAgreement(
         correlation=float(np.mean([a.correlation for a in agreements])),
         shared={k: float(np.mean([a.shared[k] for a in agreements])) for k in agreements[0].shared},
     )

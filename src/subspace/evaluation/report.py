@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,10 @@ from subspace.evaluation.separation import (
     read_factors,
 )
 from subspace.evaluation.source_probe import probe_sources
+from subspace.evaluation.steering_run import SteeringRow
 from subspace.evaluation.swap import draw_triples, swap_accuracy
 from subspace.evaluation.tasks import Tie, association, find_ties, word_counts
 from subspace.model.projection import Projection
-from subspace.model.score_spread import LOW
 
 # The two models that every report is about; others are baselines.
 IN_CORPUS = "in-corpus"
@@ -71,6 +72,7 @@ class Report:
         swaps: Swap accuracy, where there are groups.
         precisions: Retrieval by block.
         base: Base retrieval, one per retrieval set.
+        steering: How far weights move hits, beside what costs nothing.
         disentanglement: DCI, MIG and SAP, if anything could be read.
         geometry: By block.
         source_probe: By block, and for `raw`.
@@ -87,6 +89,7 @@ class Report:
     swaps: tuple[SwapReading, ...] = ()
     precisions: tuple[PrecisionReading, ...] = ()
     base: tuple[BaseRetrieval, ...] = ()
+    steering: tuple[SteeringRow, ...] = ()
     disentanglement: Disentanglement | None = None
     geometry: Mapping[str, BlockGeometry] = field(default_factory=dict)
     source_probe: Mapping[str, float] = field(default_factory=dict)
@@ -98,6 +101,32 @@ class Report:
     def matrix(self, model: str, *, probe: str = "linear", controlled: bool = True) -> Matrix:
         """The block x factor matrix of one model, probe and condition."""
         return make_matrix(self.readings, model=model, probe=probe, controlled=controlled)
+
+    def __str__(self) -> str:
+        """A few lines for a terminal."""
+        from subspace.evaluation.report_tables import summary
+
+        return summary(self)
+
+    def save(self, folder: Path | str) -> None:
+        """Writes report.json, .md, .png and .html: whole, or not at all.
+
+        Raises:
+            ConfigError: The folder cannot be written to.
+        """
+        from subspace.evaluation.report_tables import write_report
+
+        write_report(self, folder=Path(folder))
+
+    def to_html(self, path: Path | str) -> None:
+        """Writes the report as one HTML page that needs no other file.
+
+        Raises:
+            ConfigError: The file cannot be written.
+        """
+        from subspace.evaluation.report_tables import write_html
+
+        write_html(self, Path(path))
 
     def to_json(self) -> dict[str, Any]:
         """Everything, JSON-ready; what could not be measured is null."""
@@ -116,6 +145,7 @@ class Report:
             "swaps": [asdict(swap) for swap in self.swaps],
             "precisions": [asdict(precision) for precision in self.precisions],
             "base_retrieval": [{**asdict(base), "relative": base.relative} for base in self.base],
+            "steering": [row.to_json() for row in self.steering],
             "disentanglement": self.disentanglement.to_json() if self.disentanglement else None,
             "geometry": {block: asdict(part) for block, part in self.geometry.items()},
             "source_probe": dict(self.source_probe),
@@ -136,6 +166,7 @@ def measure_report(
     cross_corpus: Mapping[str, Projection] | None = None,
     baselines: Mapping[str, Projection] | None = None,
     base: Sequence[BaseRetrieval] = (),
+    steering: Sequence[SteeringRow] = (),
     about: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
     seeds: int = 5,
@@ -152,6 +183,7 @@ def measure_report(
         cross_corpus: For sources that it was fitted on, projections fitted without them.
         baselines: Projections to compare with, by name.
         base: Base retrieval, already measured.
+        steering: How far weights move hits, already measured.
         about: Goes into the report.
         warnings: To be shown with those found here.
         seeds: How many samples of training texts, and initialisations.
@@ -188,12 +220,13 @@ def measure_report(
         swaps=tuple(swaps),
         precisions=tuple(precisions),
         base=tuple(base),
+        steering=tuple(steering),
         disentanglement=measure_disentanglement(projection, sources, readings=own),
         geometry=geometry,
         source_probe=probe_sources(projection, sources, raw=raw),
         ties=tuple(tie for source in sources.values() for tie in find_ties(source.labels)),
         lengths=_length_associations(sources),
-        warnings=(*warnings, *_warn(geometry)),
+        warnings=tuple(warnings),
         left_out=tuple(left_out),
     )
 
@@ -240,13 +273,3 @@ def _length_associations(sources: Mapping[str, EmbeddedSource]) -> dict[str, flo
         for factor, column in source.labels.columns.items():
             lengths[f"{name}/{factor}"] = association(column.take(train), length.take(train))
     return lengths
-
-
-def _warn(geometry: Mapping[str, BlockGeometry]) -> list[str]:
-    return [
-        f"block '{block}': the scores of random texts vary by {part.score_spread:.4f} only (below "
-        f"{LOW}), so that a weight on it hardly steers next to blocks that vary more; let weights "
-        "count in standard deviations (`standardize`)"
-        for block, part in geometry.items()
-        if part.score_spread < LOW
-    ]

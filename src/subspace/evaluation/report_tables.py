@@ -14,6 +14,8 @@ from subspace.evaluation.probes import PROBES
 from subspace.evaluation.report import CROSS_CORPUS, IN_CORPUS, Report
 from subspace.evaluation.result_files import result_files
 from subspace.evaluation.separation import ALL_LAYERS, RAW, Matrix
+from subspace.evaluation.steering_tables import steering_by_source, steering_means
+from subspace.model.markdown import table
 
 FILES = ("separation.json", "separation.md", "separation.png", "separation.html")
 
@@ -40,6 +42,20 @@ def write_report(report: Report, *, folder: Path) -> None:
         (place / "separation.html").write_text(to_html(report, picture=picture), encoding="utf-8")
 
 
+def write_html(report: Report, path: Path) -> None:
+    """Writes the report as one page that needs no other file: whole, or not at all.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    with result_files(path.parent) as place:
+        picture = place / f"{path.stem}.heat-maps.png"
+        draw_heat_maps(report, path=picture)
+        encoded = base64.b64encode(picture.read_bytes()).decode()
+        picture.unlink()
+        (place / path.name).write_text(to_html(report, picture=encoded), encoding="utf-8")
+
+
 def to_markdown(report: Report) -> str:
     """The whole report as one Markdown page."""
     return _environment().get_template("report.md.jinja").render(_context(report))
@@ -57,19 +73,29 @@ def to_html(report: Report, *, picture: str) -> str:
 
 
 def summary(report: Report) -> str:
-    """A few lines for a terminal: the linear matrix that counts most, and every selectivity."""
+    """A few lines for a terminal: steering first, then the matrix that counts most."""
+    steering = steering_means(report.steering)
+    lines = table(steering["head"], steering["rows"]) if report.steering else []
+    for base in report.base:
+        lines.append(
+            f"search in {base.name}: nDCG@10 {base.ndcg:.3f}, raw encoder {base.raw_ndcg:.3f}"
+        )
+    return "\n".join([*lines, *([""] if lines else []), _separation_summary(report)])
+
+
+def _separation_summary(report: Report) -> str:
     model = next((m for m in (CROSS_CORPUS, IN_CORPUS) if report.matrix(m).blocks), None)
     if model is None:
-        return "nothing could be read; the reasons:"
-    table = matrix_table(report.matrix(model), title="")
-    width = len(table["head"])
+        return "no probe could be read:"
+    shown = matrix_table(report.matrix(model), title="")
+    width = len(shown["head"])
     lines = [
         f"{model}, linear probe, confounds controlled:",
         "",
-        "| " + " | ".join(table["head"]) + " |",
+        "| " + " | ".join(shown["head"]) + " |",
         "|" + "---|" * width,
         "| raw embedding | " + "1.00 | " * (width - 3) + "- | - |",
-        *("| " + " | ".join(cell.strip("*") for cell in row) + " |" for row in table["rows"]),
+        *("| " + " | ".join(cell.strip("*") for cell in row) + " |" for row in shown["rows"]),
         "",
     ]
     for row in headline(report)["rows"]:
@@ -140,6 +166,7 @@ def _context(report: Report) -> dict[str, Any]:
     return {
         "report": report,
         "headline": headline(report),
+        "steering": [steering_means(report.steering), steering_by_source(report.steering)],
         "matrices": _matrices(report),
         "baselines": _baselines(report),
         "tables": [
@@ -265,7 +292,7 @@ def _base(report: Report) -> Table:
         for base in report.base
     ]
     return _table(
-        "Base retrieval: all blocks at equal weights",
+        "Base retrieval at the default weights",
         [
             "set",
             "queries",

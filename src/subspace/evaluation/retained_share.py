@@ -1,4 +1,4 @@
-"""Held: how much of a factor the first 1, 2, 4, ... dimensions of a vector hold."""
+"""RetainedShare: how much of a factor the first 1, 2, 4, ... dimensions of a vector hold."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ _LEAST_VARIANCE = 1e-6
 
 
 @dataclass(frozen=True)
-class Held:
+class RetainedShare:
     """What a linear probe reads from some numbers, relative to all dimensions.
 
     Attributes:
@@ -72,23 +72,25 @@ class Measure:
         self._full = self._scores(x)
         self.full = float(self._full[0])
 
-    def __call__(self, choices: list[AnyFloats], *, space: str, count: int) -> Held:
+    def __call__(self, choices: list[AnyFloats], *, space: str, count: int) -> RetainedShare:
         """What vectors (N, count) hold; the mean over several choices of them."""
         scores = np.mean([self._scores(x) for x in choices], axis=0)
         if self.full - self.chance < MIN_ABOVE_CHANCE:
-            return Held(space, count, float(scores[0]), *(float("nan"),) * 3)
+            return RetainedShare(space, count, float(scores[0]), *(float("nan"),) * 3)
         known = self._full - self.chance > MIN_ABOVE_CHANCE / 2  # a replicate can fall to chance
         shares = (scores - self.chance)[known] / (self._full - self.chance)[known]
-        return Held(space, count, float(scores[0]), float(shares[0]), *interval(shares[1:]))
+        return RetainedShare(
+            space, count, float(scores[0]), float(shares[0]), *interval(shares[1:])
+        )
 
     def _scores(self, x: AnyFloats) -> Floats:
         predicted, truth = linear_probe(x, self._task), self._task.truth
         return np.asarray(score_predictions(predicted, truth=truth, weights=self._weights)[0])
 
 
-def measure_held(
+def measure_retained_share(
     x: AnyFloats, task: ProbeTask, *, order: Ints, measure: Measure, rng: np.random.Generator
-) -> Iterator[Held]:
+) -> Iterator[RetainedShare]:
     """Measures the first 1, 2, 4, ... of every space up to D; of fewer, all that there are.
 
     Args:

@@ -1,1 +1,1 @@
-"""A local page: the same query under other weights, side by side, and what the blocks hold."""
+"""Serves a local page: a query ranked under two weightings side by side, and maps of the blocks."""

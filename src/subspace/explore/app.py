@@ -1,5 +1,6 @@
-"""The page's server side: what answers the sliders, and what may be asked."""
+"""Answers the page's requests; limits what the browser loads and who is answered."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,10 +12,10 @@ from flask import Response
 from subspace.errors import SubspaceError
 from subspace.explore.figures import heat_map, scatter
 from subspace.explore.maps import BlockMaps
-from subspace.explore.page import lay_out
+from subspace.explore.page import ALL_EQUAL, DEFAULT, default_mix, lay_out
 from subspace.explore.rankings import show_ranking
 from subspace.explore.separation_heat_maps import ProbeMatrix
-from subspace.explore.session import Question, Session
+from subspace.explore.session import ExplorerQuery, Session
 from subspace.retrieval import Weights
 
 # What the browser may load: this server's files, the styles of its components, drawn images.
@@ -28,18 +29,17 @@ _CONTROLS = [
     Input({"type": "block", "of": ALL}, "value"),
     Input({"type": "part", "of": ALL}, "value"),
     Input("scope", "value"),
-    Input("standardize", "value"),
 ]
 
 
 @dataclass(frozen=True, eq=False)
-class Explored:
-    """All that the page shows.
+class AppState:
+    """Everything that the page shows.
 
     Attributes:
-        session: What is searched.
-        maps: The blocks of a sample.
-        matrices: The separation report; None if none was given.
+        session: Searches the index.
+        maps: The blocks of a sample of the index.
+        matrices: Of a separation report; None if none was given.
         name: Of the checkpoint.
     """
 
@@ -49,8 +49,8 @@ class Explored:
     name: str
 
 
-def make_app(explored: Explored) -> Dash:
-    """The page and what answers it; every file it needs comes from this package's own server."""
+def make_app(state: AppState) -> Dash:
+    """Makes the page and its callbacks; every file it needs comes from its own server."""
     app = Dash(
         __name__,
         title="subspace explore",
@@ -60,20 +60,20 @@ def make_app(explored: Explored) -> Dash:
         enable_mcp=False,
     )
     app.layout = lay_out(
-        session=explored.session,
-        maps=explored.maps,
-        matrices=explored.matrices,
-        name=explored.name,
+        session=state.session,
+        maps=state.maps,
+        matrices=state.matrices,
+        name=state.name,
     )
-    _answer_searches(app, explored)
-    _set_weights(app, explored.session)
-    _answer_figures(app, explored)
+    _answer_searches(app, state)
+    _set_weights(app, state.session)
+    _answer_figures(app, state)
     _guard(app)
     return app
 
 
 def _guard(app: Dash) -> None:
-    """Nothing from elsewhere, and nothing for pages that got here by another name."""
+    """Refuses requests by other host names, and forbids the browser to load anything else."""
     app.server.config["TRUSTED_HOSTS"] = ["127.0.0.1", "localhost"]
     app.server.after_request(_set_policy)
 
@@ -83,50 +83,58 @@ def _set_policy(response: Response) -> Response:
     return response
 
 
-def _answer_searches(app: Dash, explored: Explored) -> None:
-    """Two answers, as a slider leaves the left one as it is."""
-    session = explored.session
+def _answer_searches(app: Dash, state: AppState) -> None:
+    """Answers searches in two callbacks, as moving a slider changes the right ranking only."""
+    session = state.session
     show = partial(
-        show_ranking,
-        factors=[name for name in session.layout if name in explored.maps.labels],
+        show_ranking, factors=[name for name in session.layout if name in state.maps.labels]
     )
+    mix = _format_mix(dict(zip(session.layout, session.default_weights.relevance, strict=True)))
 
-    @app.callback(Output("equal", "children"), *_TYPED)
-    def _rank_equal(*question: str | None) -> Component:
+    @app.callback(Output("default", "children"), *_TYPED)
+    def _rank_default(*typed: str | None) -> Component:
         try:
-            ranking = session.rank(_read(*question))
+            ranking = session.rank(_read(*typed))
         except SubspaceError as error:
             return html.P(str(error), className="error")
-        return _NOTHING if ranking is None else html.Div([html.Code("no --weights"), show(ranking)])
+        if ranking is None:
+            return _NOTHING
+        return html.Div(
+            [html.Code(mix, title="what a search without --weights uses"), show(ranking)]
+        )
 
     @app.callback(Output("weighted", "children"), *_TYPED, *_CONTROLS)
     def _rank_weighted(
-        text: str, other: str, block: str, blocks: Any, riv: Any, scope: Any, standardize: Any
+        text: str, other: str, block: str, blocks: Any, riv: Any, scope: Any
     ) -> Component:
-        question = _read(text, other, block)
+        query = _read(text, other, block)
         by_name = dict(zip(session.layout, blocks, strict=True))
         try:
             weights = Weights.make(layout=session.layout, blocks=by_name, riv=riv)
-            equal = session.rank(question)
-            ranking = session.rank(
-                question, weights=weights, scope=scope, standardize=bool(standardize)
-            )
+            default = session.rank(query)
+            ranking = session.rank(query, weights=weights, scope=scope)
         except SubspaceError as error:
             return html.P(str(error), className="error")
-        if equal is None or ranking is None:
+        if default is None or ranking is None:
             return _NOTHING
-        said = ",".join(f"{name}={weight:g}" for name, weight in by_name.items() if weight)
-        if weights.uses_history:
-            said += f",riv={','.join(f'{weight:g}' for weight in riv)}"
-        code = html.Code(said, title="as --weights takes them")
-        return html.Div([code, show(ranking, before=equal.ranks())])
+        mix = _format_mix(by_name, riv=riv if weights.uses_history else ())
+        code = html.Code(mix, title="as --weights takes them")
+        return html.Div([code, show(ranking, before=default.ranks())])
 
 
-def _read(text: str | None, other: str | None, block: str | None) -> Question:
-    return Question(text or "", other or "", block or "")
+def _read(text: str | None, other: str | None, block: str | None) -> ExplorerQuery:
+    return ExplorerQuery(text or "", other or "", block or "")
+
+
+def _format_mix(blocks: Mapping[str, float], *, riv: Sequence[float] = ()) -> str:
+    """Writes weights as `Weights.parse` reads them."""
+    parts = [f"{name}={weight:g}" for name, weight in blocks.items() if weight]
+    return ",".join([*parts, f"riv={','.join(f'{weight:g}' for weight in riv)}"] if riv else parts)
 
 
 def _set_weights(app: Dash, session: Session) -> None:
+    mixes = {ALL_EQUAL: [1.0] * len(session.layout), DEFAULT: default_mix(session)}
+
     @app.callback(
         Output({"type": "block", "of": ALL}, "value"),
         Input({"type": "only", "of": ALL}, "n_clicks"),
@@ -136,7 +144,7 @@ def _set_weights(app: Dash, session: Session) -> None:
         if not any(clicks):
             return no_update
         of = ctx.triggered_id["of"]
-        return [float(of in (-1, position)) for position in range(len(session.layout))]
+        return mixes.get(of) or [float(of == position) for position in range(len(session.layout))]
 
     app.clientside_callback(  # type: ignore[no-untyped-call]
         ClientsideFunction("explore", "mix"),
@@ -149,13 +157,13 @@ def _set_weights(app: Dash, session: Session) -> None:
     )
 
 
-def _answer_figures(app: Dash, explored: Explored) -> None:
+def _answer_figures(app: Dash, state: AppState) -> None:
     @app.callback(Output("map", "figure"), Input("label", "value"))
     def _draw_map(label: str | None) -> Any:
-        return scatter(explored.maps, label=label)
+        return scatter(state.maps, label=label)
 
-    if explored.matrices:
-        matrices = explored.matrices
+    if state.matrices:
+        matrices = state.matrices
 
         @app.callback(Output("separation", "figure"), Input("probe", "value"))
         def _draw_heat_map(probe: str) -> Any:

@@ -1,4 +1,4 @@
-"""Colours that stay apart for most eyes, dark enough on white."""
+"""Colours that people with colour blindness can tell apart, on white."""
 
 # Okabe and Ito (2008), without black and yellow, and four of matplotlib's beside them.
 _PALETTE = (
@@ -14,12 +14,12 @@ _PALETTE = (
     "#17becf",
 )
 GREY = "#9aa0a6"
-# How many categories get a colour of their own.
+# Number of different colours.
 COLOURS = len(_PALETTE)
 # Recency, importance and relevance.
 PART_COLOURS = ("#5f6b7a", "#a3acb8", "#20262e")
 
 
 def colour(position: int) -> str:
-    """The colour of the block or category at `position`; they come again after the last."""
+    """Gives the colour of the block or category at `position`; after the last, the first again."""
     return _PALETTE[position % COLOURS]

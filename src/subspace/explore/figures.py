@@ -1,4 +1,4 @@
-"""Figures of the page: the separation heat map, and the maps of the blocks."""
+"""Draws the figures of the page: separation heat maps, and maps of the blocks."""
 
 import html
 from collections import Counter
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from subspace.data.retrieval_sets import Document, Scalar
+from subspace.data.records import Record, Scalar
 from subspace.evaluation.heat_maps import PROBE_TITLES
 from subspace.explore.colours import COLOURS, GREY, colour
 from subspace.explore.maps import BlockMap, BlockMaps
 from subspace.explore.separation_heat_maps import ProbeMatrix
 
-# What is drawn alike: its name, its members and how they are marked.
+# Points with the same colour: name, positions and marker.
 Group = tuple[str, list[int], dict[str, object]]
 
 _OTHERS, _UNKNOWN = "others", "no label"
@@ -22,7 +22,7 @@ _FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#20262e"}
 
 
 def heat_map(matrices: Sequence[ProbeMatrix], *, probe: str) -> go.Figure:
-    """What each block tells of each factor: in-corpus beside cross-corpus, where there are both."""
+    """Draws the matrices of one probe side by side: in-corpus and cross-corpus."""
     shown = [matrix for matrix in matrices if matrix.probe == probe]
     figure = make_subplots(
         rows=1,
@@ -40,7 +40,7 @@ def heat_map(matrices: Sequence[ProbeMatrix], *, probe: str) -> go.Figure:
                 zmax=1,
                 colorscale=["#ffffff", colour(0)],
                 texttemplate="%{z:.2f}",
-                hovertemplate="block %{y} tells %{z:.2f} of %{x}<extra></extra>",
+                hovertemplate="%{x} from block %{y}: %{z:.2f}<extra></extra>",
                 xgap=2,
                 ygap=2,
                 colorbar={"title": "share of the raw embedding's score", "title_side": "right"},
@@ -56,7 +56,7 @@ def heat_map(matrices: Sequence[ProbeMatrix], *, probe: str) -> go.Figure:
 
 
 def scatter(maps: BlockMaps, *, label: str | None) -> go.Figure:
-    """Every block in two dimensions, its points coloured by a label."""
+    """Draws the map of each block, coloured by a label; in one colour if None."""
     columns = min(3, len(maps.blocks))
     explained = {name: block.explained for name, block in maps.blocks.items()}
     rows = -(-len(maps.blocks) // columns)
@@ -91,9 +91,9 @@ def scatter(maps: BlockMaps, *, label: str | None) -> go.Figure:
 
 
 def _points(
-    block: BlockMap, documents: Sequence[Document], groups: Sequence[Group], *, in_legend: bool
+    block: BlockMap, documents: Sequence[Record], groups: Sequence[Group], *, in_legend: bool
 ) -> list[go.Scatter]:
-    """The points of one block, group by group."""
+    """Draws the points of one block, group by group."""
     return [
         go.Scatter(
             x=block.points[members, 0].round(4).tolist(),
@@ -114,7 +114,7 @@ def _points(
 
 
 def _groups(values: Sequence[Scalar | None]) -> list[Group]:
-    """What is drawn alike, the unknown at the back."""
+    """Groups points by value; points without a value come first, behind all others."""
     unknown = [n for n, value in enumerate(values) if value is None]
     known = [n for n, value in enumerate(values) if value is not None]
     groups: list[Group] = []
@@ -135,13 +135,13 @@ def _groups(values: Sequence[Scalar | None]) -> list[Group]:
 
 
 def _title(matrix: ProbeMatrix) -> str:
-    said = f"{matrix.model}, {PROBE_TITLES[matrix.probe]}"
+    title = f"{matrix.model}, {PROBE_TITLES[matrix.probe]}"
     if matrix.selectivity is None:
-        return said
-    return f"{said}: selectivity {matrix.selectivity:.2f}"
+        return title
+    return f"{title}: selectivity {matrix.selectivity:.2f}"
 
 
 def _shown(text: str) -> str:
-    """The beginning of a text, as plotly shows it: it would read tags and %{...} as its own."""
+    """Cuts a text to `_LONGEST` characters and escapes it: plotly reads tags in it as its own."""
     short = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
     return html.escape(short, quote=False)

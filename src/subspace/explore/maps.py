@@ -1,4 +1,4 @@
-"""BlockMaps: every block of a sample of the index in two dimensions, with labels to colour by."""
+"""BlockMaps: each block of a sample of the index in two dimensions, with labels to colour by."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ import numpy as np
 
 from subspace.arrays import AnyFloats, Floats
 from subspace.blocks import BlockLayout
-from subspace.data.retrieval_sets import Document, Scalar
+from subspace.data.records import Record, Scalar
 from subspace.errors import ConfigError, IndexFolderError
 from subspace.retrieval.engines import Engine
 
-# Of more items, this many are drawn: a page holds a point for each in every block.
+# Largest number of items that are drawn; each is a point in every block.
 SAMPLE = 2000
-# More categories cannot be told apart by what they are for: those of ids, say.
+# Labels with more categories are left out: they are ids or file names.
 _MOST_CATEGORIES = 200
 
 
@@ -23,7 +23,7 @@ class BlockMap:
 
     Attributes:
         points: Coordinates on the first two principal components (N, 2).
-        explained: Share of the block's variance that each of them holds.
+        explained: Share of the block's variance on each of them.
     """
 
     points: Floats
@@ -36,26 +36,26 @@ class BlockMaps:
 
     Attributes:
         count: Number of items in the index.
-        documents: Those that are drawn.
-        blocks: Their maps by block name.
-        labels: What they can be coloured by: a value per document by name, None where unknown.
+        documents: The N that are drawn.
+        blocks: Map of each block by name.
+        labels: By name, a value for each of the N to colour it by; None where unknown.
     """
 
     count: int
-    documents: tuple[Document, ...]
+    documents: tuple[Record, ...]
     blocks: Mapping[str, BlockMap]
     labels: Mapping[str, tuple[Scalar | None, ...]]
 
 
-def make_maps(engine: Engine, *, labelled: Sequence[Document] | None = None) -> BlockMaps:
-    """Maps of what an engine keeps.
+def make_maps(engine: Engine, *, labelled: Sequence[Record] | None = None) -> BlockMaps:
+    """Draws a sample of at most `SAMPLE` items of an engine.
 
     Args:
-        engine: What is drawn.
-        labelled: What labels come from, by id, instead of what the index keeps.
+        engine: Keeps the items.
+        labelled: Labels by id, in `factors` and `metadata`; the items' own metadata if None.
 
     Raises:
-        ConfigError: Nothing of what is drawn is labelled by them.
+        ConfigError: None of the drawn items is labelled.
         IndexFolderError: A vector is not finite.
     """
     sample = engine.sample(SAMPLE)
@@ -65,10 +65,10 @@ def make_maps(engine: Engine, *, labelled: Sequence[Document] | None = None) -> 
         )
     known = {document.id: document.metadata for document in sample.documents}
     if labelled is not None:
-        given = {d.id: d.metadata for d in labelled if d.id in known and d.metadata}
-        if not given:
+        given = {one.id: {**one.factors, **one.metadata} for one in labelled if one.id in known}
+        known = {name: labels for name, labels in given.items() if labels}
+        if not known:
             raise ConfigError("--data: there are labels for none of the texts in the index")
-        known = given
     return BlockMaps(
         count=engine.count(),
         documents=sample.documents,
@@ -81,7 +81,7 @@ def make_maps(engine: Engine, *, labelled: Sequence[Document] | None = None) -> 
 
 
 def map_block(vectors: AnyFloats) -> BlockMap:
-    """Principal components of one block (N, width); 0 where there is nothing to tell apart."""
+    """Projects one block (N, width) to its first two principal components; 0 if it is constant."""
     centred = vectors - vectors.mean(axis=0) if len(vectors) else vectors
     variances, axes = np.linalg.eigh(centred.T @ centred)  # ascending
     first = axes[:, ::-1][:, :2]
@@ -94,12 +94,12 @@ def map_block(vectors: AnyFloats) -> BlockMap:
 
 
 def _label(
-    documents: tuple[Document, ...],
+    documents: tuple[Record, ...],
     *,
     known: Mapping[str, Mapping[str, Scalar]],
     layout: BlockLayout,
 ) -> dict[str, tuple[Scalar | None, ...]]:
-    """Labels by name: those named like a block first, and none that cannot be told apart."""
+    """Collects labels by name, those of blocks first; leaves out those with many categories."""
     names = dict.fromkeys(name for labels in known.values() for name in labels)
     found = {}
     for name in sorted(names, key=lambda name: name not in layout.names):

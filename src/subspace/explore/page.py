@@ -1,4 +1,4 @@
-"""The page: a query, sliders for the weights, and what they do to the ranking."""
+"""The page: a query, sliders for the weights, two rankings, maps and heat maps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,18 +14,22 @@ from subspace.explore.session import Session
 from subspace.retrieval import PRESETS
 from subspace.retrieval.weights import PARTS
 
+# Buttons that set the sliders of all blocks.
+ALL_EQUAL, DEFAULT = "equal", "default"
+
 _STEP = 0.05
 _LEGEND = (
-    "Left: what a search gives without weights; the index keeps no raw embeddings to compare with. "
-    "Arrows: ranks gained and lost against it. Bars: what each block adds above an average text of "
-    "the index, left of the dark line what it lacks. Point at a bar for its numbers."
+    "Left: the ranking of a search without weights. Arrows: ranks gained and lost against it. "
+    "Bars: what each block adds to the score, above what it adds to an average text of the index; "
+    "left of the dark line, how far it is below. Point at a bar for its numbers. A weight counts "
+    "as much in every block: scores are brought to the standard deviation of the first block's."
 )
 
 
 def lay_out(
     *, session: Session, maps: BlockMaps, matrices: Sequence[ProbeMatrix] | None, name: str
 ) -> Component:
-    """Everything but what the answers put in."""
+    """Lays out the page; callbacks fill in rankings and figures."""
     about = f"{name}: {maps.count:,} texts, {len(session.layout)} blocks"
     tabs = {
         "Search": _search_tab(session),
@@ -57,11 +61,11 @@ def lay_out(
 def _search_tab(session: Session) -> Component:
     columns = [
         html.Section([html.H2(title), html.Div(id=name)])
-        for name, title in (("equal", "Equal weights of all blocks"), ("weighted", "Your weights"))
+        for name, title in (("default", "Default weights"), ("weighted", "Your weights"))
     ]
     controls = [
         *_block_controls(session),
-        *_history_controls(has_log=session.searcher.index.history is not None),
+        *_history_controls(has_log=session.index.blocks.history is not None),
         html.P(_LEGEND, className="note legend"),
     ]
     return html.Div(
@@ -89,28 +93,30 @@ def _query_line(names: list[str]) -> Component:
     )
 
 
+def default_mix(session: Session) -> list[float]:
+    """Gives the model's default weights by block, divided by the largest: values of sliders."""
+    weights = session.default_weights.relevance
+    return [weight / max(weights) for weight in weights]
+
+
 def _block_controls(session: Session) -> list[Component]:
-    """A slider each; in standard deviations from the start where weights would hardly steer."""
-    low = session.run(lambda: session.searcher.index.steering).low()
-    said = f"Scores hardly vary here in: {', '.join(low)}." if low else ""
+    buttons = [
+        html.Button("default", id={"type": "only", "of": DEFAULT}),
+        html.Button("all equal", id={"type": "only", "of": ALL_EQUAL}),
+    ]
+    sliders = zip(session.layout, default_mix(session), strict=True)
     return [
-        html.H3(["Blocks", html.Button("all equal", id={"type": "only", "of": -1})]),
-        *(_block_slider(position, name) for position, name in enumerate(session.layout)),
-        dcc.Checklist(
-            [{"label": "in standard deviations of each block's scores", "value": "yes"}],
-            ["yes"] if low else [],
-            id="standardize",
-        ),
-        html.P(said, className="note"),
+        html.H3(["Blocks", html.Span(buttons)]),
+        *(_block_slider(n, name, value=value) for n, (name, value) in enumerate(sliders)),
     ]
 
 
-def _block_slider(position: int, name: str) -> Component:
+def _block_slider(position: int, name: str, *, value: float) -> Component:
     return html.Div(
         [
             html.I(className="dot", style={"background": colour(position)}),
             html.Span(name, className="name", title=name),
-            _slider({"type": "block", "of": position}, value=1.0),
+            _slider({"type": "block", "of": position}, value=value),
             html.Button("only", id={"type": "only", "of": position}),
         ],
         className="slider",
@@ -118,7 +124,7 @@ def _block_slider(position: int, name: str) -> Component:
 
 
 def _history_controls(*, has_log: bool) -> list[Component]:
-    """Recency, importance, relevance; without a usage log they stand still and say why."""
+    """Lays out sliders of recency, importance and relevance, disabled without a usage log."""
     sliders: list[Component] = [
         html.Div(
             [
@@ -131,10 +137,9 @@ def _history_controls(*, has_log: bool) -> list[Component]:
         for part, shade in zip(PARTS, PART_COLOURS, strict=True)
     ]
     if not has_log:
-        said = "Recency and importance come from a usage log: start with --usage F."
-        sliders.append(html.P(said, className="note"))
-    mixes = [name.replace("_", " ") for name in PRESETS]
-    options = [{"label": m, "value": n} for m, n in zip(mixes, PRESETS, strict=True)]
+        why = "Recency and importance come from a usage log: start with --usage F."
+        sliders.append(html.P(why, className="note"))
+    options = [{"label": name.replace("_", " "), "value": name} for name in PRESETS]
     return [
         html.H3(["Recency, importance, relevance"]),
         dcc.Dropdown(options, id="preset", placeholder="mixes by name", disabled=not has_log),
@@ -168,7 +173,7 @@ def _slider(name: dict[str, Any], *, value: float, on: bool = True) -> Component
 
 def _map_tab(maps: BlockMaps) -> Component:
     drawn = len(maps.documents)
-    said = "" if drawn == maps.count else f"A random {drawn:,} of the {maps.count:,} texts. "
+    sample = "" if drawn == maps.count else f"A sample of {drawn:,} of the {maps.count:,} texts. "
     labels = list(maps.labels)
     return html.Div(
         [
@@ -184,8 +189,8 @@ def _map_tab(maps: BlockMaps) -> Component:
                         disabled=not labels,
                     ),
                     html.Span(
-                        f"{said}Axes: the first two principal components of each block, with the "
-                        "share of its variance that they hold.",
+                        f"{sample}Axes: the first two principal components of each block, with "
+                        "their share of its variance.",
                         className="note",
                     ),
                 ],
@@ -199,14 +204,12 @@ def _map_tab(maps: BlockMaps) -> Component:
 
 def _separation_tab(matrices: Sequence[ProbeMatrix] | None) -> Component:
     if matrices is None:
-        how = (
-            "No separation report was given. Make one, then start again with --report DIR:",
-            "subspace probe --checkpoint K --data FOLDER... --output DIR",
-        )
-        return html.Div([html.P(how[0]), html.Pre(how[1])], className="figures", id="no-report")
+        how = html.P("No separation report was given. Make one, then start with --report DIR:")
+        command = html.Pre("subspace probe --checkpoint K --data FOLDER... --output DIR")
+        return html.Div([how, command], className="figures", id="no-report")
     probes = list(dict.fromkeys(matrix.probe for matrix in matrices))
     if not probes:
-        return html.Div(html.P("The report holds no figures: nothing could be read."))
+        return html.Div(html.P("The report holds no matrices: no factor could be read."))
     return html.Div(
         [
             dcc.RadioItems(
@@ -217,8 +220,9 @@ def _separation_tab(matrices: Sequence[ProbeMatrix] | None) -> Component:
             ),
             dcc.Graph(id="separation", config={"displayModeBar": False}),
             html.P(
-                "What probes read of each factor (column) from each block (row), confounds "
-                "controlled: 1 is what they read from the raw embedding, 0 is chance.",
+                "Score of probes that read a factor (column) from a block (row), confounds "
+                "controlled, divided by their score on the raw embedding: 1 is the same, 0 is "
+                "chance.",
                 className="note",
             ),
         ],

@@ -1,6 +1,6 @@
-"""A ranking, as the page shows it.
+"""A ranking as components of the page.
 
-Texts go in as children of components, which the page sets as text: markup in them stays text.
+Texts are children of components, which the browser sets as text: markup in them stays text.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from subspace.explore.session import DEPTH, Ranking
 from subspace.retrieval import Hit
 from subspace.retrieval.weights import Part
 
-# Hits that are shown of each ranking.
+# Number of hits that are shown.
 SHOWN = 8
 _LONGEST = 200
 
@@ -22,12 +22,12 @@ _LONGEST = 200
 def show_ranking(
     ranking: Ranking, *, factors: Sequence[str], before: Mapping[str, int] | None = None
 ) -> Component:
-    """The best hits.
+    """Shows the best hits.
 
     Args:
-        ranking: What was found.
-        factors: Names of the metadata that are said of each hit.
-        before: Ranks to compare with, by id; None for none.
+        ranking: The hits.
+        factors: Names of the metadata that are shown of each hit.
+        before: Rank under the default weights by id; None shows no moves.
     """
     if not ranking.found:
         return html.P("no hits: the index is empty", className="note")
@@ -42,7 +42,7 @@ def show_ranking(
 
 
 class _Rows:
-    """The best hits of one ranking; bars are what they have above an average text."""
+    """The best hits of one ranking, whose bars share one scale."""
 
     def __init__(self, ranking: Ranking, *, factors: Sequence[str]) -> None:
         self.hits = ranking.found[:SHOWN]
@@ -54,7 +54,7 @@ class _Rows:
         self._high = max(sum(max(value, 0) for value in parts) for parts in surpluses)
 
     def show(self, hit: Hit) -> list[Component]:
-        """What is in a row."""
+        """Gives the components of a row."""
         blocks, parts = self._surplus(hit)
         row = [
             html.B(hit.id, title=hit.id),
@@ -70,12 +70,12 @@ class _Rows:
     def _labels(self, hit: Hit) -> list[Component]:
         labels = {name: hit.metadata[name] for name in self._factors if name in hit.metadata}
         values = [f"{v:g}" if isinstance(v, float) else str(v) for v in labels.values()]
-        said = ", ".join(f"{name} {value}" for name, value in zip(labels, values, strict=True))
+        named = ", ".join(f"{name} {value}" for name, value in zip(labels, values, strict=True))
         shown = " · ".join(values)
-        return [html.Span(shown, className="labels", title=said)] if values else []
+        return [html.Span(shown, className="labels", title=named)] if values else []
 
     def _surplus(self, hit: Hit) -> tuple[dict[str, float], dict[Part, float]]:
-        """What a hit has above the average text, by block and by part."""
+        """Subtracts the average text's scores from a hit's, by block and by part."""
         blocks, parts = self._average.by_block(), self._average.by_part()
         return (
             {name: value - blocks[name] for name, value in hit.by_block().items()},
@@ -89,18 +89,18 @@ class _Rows:
         of: Mapping[Any, float],
         colours: Iterable[str],
     ) -> Component:
-        """Surpluses end to end, to the right of zero; what is missing to the left of it.
+        """Draws positive values end to end to the right of zero, and negative ones to the left.
 
-        One gradient: a component for each part would double the time that the browser takes.
+        Draws one gradient, as a component for each value doubles the time of the browser.
         """
         scale = 100 / (self._high - self._low or 1)
         zero = -self._low * scale
         right, left = zero, zero
         after: list[str] = []
         before: list[str] = []
-        said: list[str] = []
+        numbers: list[str] = []
         for (name, value), shade in zip(surplus, colours, strict=False):
-            said.append(f"{name} {of[name]:+.3f}, {value:+.3f} above average")
+            numbers.append(f"{name} {of[name]:+.3f}, {value:+.3f} above average")
             if value >= 0:
                 after.append(f"{shade} {right:.2f}% {right + value * scale:.2f}%")
                 right += value * scale
@@ -110,15 +110,15 @@ class _Rows:
         stops = [f"transparent {left:.2f}%", *before, *after, f"transparent {right:.2f}%"]
         line = f"linear-gradient(#20262e 0 0) {zero:.2f}% 0 / 1px 100% no-repeat"
         style = {"background": f"{line}, linear-gradient(to right, {', '.join(stops)}) #f1f3f5"}
-        return html.Div(className="bar", style=style, title="\n".join(said))
+        return html.Div(className="bar", style=style, title="\n".join(numbers))
 
 
 def _move(rank: int, before: int | None) -> Component:
     if before is None:
         return html.Span("new", className="move up", title=f"not among the first {DEPTH} before")
-    said = f"rank {before} with equal weights"
+    title = f"rank {before} with the default weights"
     if before == rank:
-        return html.Span("=", className="move", title=said)
+        return html.Span("=", className="move", title=title)
     if before > rank:
-        return html.Span(f"▲{before - rank}", className="move up", title=said)
-    return html.Span(f"▼{rank - before}", className="move down", title=said)
+        return html.Span(f"▲{before - rank}", className="move up", title=title)
+    return html.Span(f"▼{rank - before}", className="move down", title=title)

@@ -1,4 +1,4 @@
-"""What a separation report says, for its heat map: read from the JSON of `subspace probe`."""
+"""Reads the matrices of a separation report, which `subspace probe` wrote."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,21 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from subspace.evaluation.report import CROSS_CORPUS, IN_CORPUS
-from subspace.model import Checkpoint
-from subspace.model.projection import digest_projection
+from subspace.model import Model
 from subspace.model.separation_report import read_report
 
 
 @dataclass(frozen=True)
 class ProbeMatrix:
-    """Block x factor, of one kind of probe, confounds controlled.
+    """Scores of one kind of probe by block and factor, with confounds controlled.
 
     Attributes:
         model: `in-corpus` or `cross-corpus`.
         probe: `linear`, `neighbours` or `network`.
         blocks: Names of the rows.
         factors: Names of the columns.
-        values: Share of the raw embedding's score; None where nothing was read.
+        values: Score of the block divided by that of the raw embedding; None if nothing was read.
         selectivity: Mean retention minus mean leakage; None if unknown.
     """
 
@@ -32,19 +31,17 @@ class ProbeMatrix:
     selectivity: float | None
 
 
-def read_matrices(folder: Path | str, *, checkpoint: Checkpoint) -> tuple[ProbeMatrix, ...]:
-    """Reads `separation.json` of a folder that `subspace probe` wrote.
+def read_matrices(folder: Path | str, *, model: Model) -> tuple[ProbeMatrix, ...]:
+    """Reads `separation.json` of a folder.
 
     Args:
-        folder: The folder.
-        checkpoint: What is explored.
+        folder: What `subspace probe --output` wrote.
+        model: The model that the report must be of.
 
     Raises:
-        ConfigError: There is none, it is damaged, or it is of another checkpoint.
+        ConfigError: There is no report, or it is damaged or of another checkpoint.
     """
-    report = read_report(
-        folder, manifest=checkpoint.manifest(), digest=digest_projection(checkpoint.projection)
-    )
+    report = read_report(folder, model=model)
     return tuple(
         _read(matrix)
         for matrix in report["matrices"]

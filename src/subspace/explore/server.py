@@ -1,4 +1,4 @@
-"""The page's server: for this machine alone, at a port that is free."""
+"""The page's server: answers this machine only, at a free port."""
 
 import errno
 import logging
@@ -13,15 +13,18 @@ if TYPE_CHECKING:
     from dash import Dash
 
 HOST = "127.0.0.1"
-# Ports that are tried, from the one asked for.
+# Number of ports that are tried.
 _TRIED = 20
 
 
 def bind(port: int) -> socket.socket:
-    """A socket at `port` of the loopback interface, or at the next one that is free.
+    """Listens at a port of the loopback interface, or at the next one that is free.
+
+    Args:
+        port: From 1 to 65535; this one and the next 19 are tried.
 
     Raises:
-        ConfigError: The port is none, may not be used, or it and those after it are taken.
+        ConfigError: The port is out of range or may not be used, or all that are tried are in use.
     """
     if not 1 <= port <= 65535:
         raise ConfigError(f"--port must be between 1 and 65535, got {port}")
@@ -42,7 +45,7 @@ def bind(port: int) -> socket.socket:
 
 
 def serve(app: "Dash", bound: socket.socket) -> None:
-    """Answers until it is interrupted."""
+    """Answers requests until it is interrupted."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs every request otherwise
     port = bound.getsockname()[1]
     make_server(HOST, port, app.server, threaded=True, fd=bound.fileno()).serve_forever()

@@ -1,1 +1,7 @@
 """From labelled vectors to a model, in closed form: moments, scatter matrices, the solver."""
+
+from subspace.fitting.block_spec import DEFAULT_BLOCKS, DEFAULT_LAYERS, BlockSpec
+from subspace.fitting.recipe import Recipe
+from subspace.fitting.weak.weak_supervision import WeakSupervision
+
+__all__ = ["DEFAULT_BLOCKS", "DEFAULT_LAYERS", "BlockSpec", "Recipe", "WeakSupervision"]

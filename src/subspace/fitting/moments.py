@@ -1,4 +1,4 @@
-"""Class statistics of embeddings, streamed once per source; everything closed-form needs.
+"""Moments of embeddings, streamed once per source: all that the closed form needs.
 
 Shapes: D is the embedding dimension, K a factor's number of classes, N a source's texts.
 
@@ -8,8 +8,8 @@ deviations' product (docs/performance.md).
 """
 
 import mmap
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -23,91 +23,53 @@ _CHUNK = 4096
 
 
 @dataclass(frozen=True)
-class FactorStatistics:
+class FactorMoments:
     """How one factor's classes lie in one source.
 
     Attributes:
         counts: Texts per class (K,); a text counts its label's weight, here and below.
-        means: Class means minus the mean of all labelled texts (K, D); a class without texts
-            has zeros.
-        paired_counts: Texts per class (K,) among the groups that hold more than one class.
-        paired_means: Class means (K, D) of those texts after their group's mean has been taken
-            away: what the factor changes while the content stays. Zeros if there are none.
+        means: Class means minus the mean of all labelled texts (K, D); zeros for a class without
+            texts.
+        within_groups: Scatter (D, D) of what the factor changes while the content stays: the
+            means of the classes inside a group about the group's mean, over the groups that hold
+            more than one class. None if there are none.
         weight: Mean weight of the labels: what the source counts against others.
     """
 
     counts: Floats
     means: Floats
-    paired_counts: Floats
-    paired_means: Floats
+    within_groups: Vectors | None
     weight: float = 1.0
 
     @property
     def between(self) -> Floats:
         """Between-class covariance (D, D): zero exactly if no linear probe beats a constant."""
-        return _weighted_scatter(self.means, self.counts)
-
-    @property
-    def paired_between(self) -> Floats | None:
-        """The same with content held constant, or None without groups that cross classes."""
-        if not self.paired_counts.any():
-            return None
-        return _weighted_scatter(self.paired_means, self.paired_counts)
+        weights = self.counts / _where_positive(self.counts.sum())
+        return np.asarray((self.means * weights[:, None]).T @ self.means)
 
 
 @dataclass(frozen=True)
-class MeasureStatistics:
-    """How the measures of a source's texts go with their embeddings.
-
-    Attributes:
-        columns: Which of the K measures speak of which factor.
-        cross: Covariance of embeddings and measures (D, K).
-        covariance: Covariance of the measures (K, K).
-    """
-
-    columns: Mapping[str, slice]
-    cross: Floats
-    covariance: Floats
-
-
-@dataclass(frozen=True)
-class RewriteStatistics:
-    """How rewriting one factor moves the embeddings of a source.
-
-    Attributes:
-        means: Mean change of each rule (R, D), by the name of the rule.
-        second_moment: Mean outer product of the changes (D, D), every rule counting the same.
-    """
-
-    means: Mapping[str, Floats]
-    second_moment: Floats
-
-
-@dataclass(frozen=True)
-class SourceStatistics:
+class SourceMoments:
     """First and second moments of one source, and its factors' class means.
 
     Attributes:
         count: Number of texts N.
         mean: Mean embedding (D,).
-        covariance: Total covariance (D, D).
-        factors: Class statistics by factor.
-        measures: What the measures of its texts say, if they were taken.
-        rewrites: What rewriting its texts does, by factor, if they were rewritten.
+        covariance: Total covariance (D, D), float32.
+        factors: Moments by factor.
     """
 
     count: int
     mean: Floats
-    covariance: Floats
-    factors: Mapping[str, FactorStatistics]
-    measures: MeasureStatistics | None = None
-    rewrites: Mapping[str, RewriteStatistics] = field(default_factory=dict)
+    covariance: Vectors
+    factors: Mapping[str, FactorMoments]
 
 
-def collect_statistics(vectors: Vectors, *, rows: Ints, labels: Labels) -> SourceStatistics:
-    """Streams over one source's embeddings once, in the order of their rows.
+def collect_moments(vectors: Vectors, *, rows: Ints, labels: Labels) -> SourceMoments:
+    """Streams over one source's embeddings, in the order of their rows.
 
-    Memory does not depend on N beyond the labels: (D, D) once, (K, D) per factor.
+    Memory does not depend on N beyond the labels: (D, D) once and per factor with groups, (K, D)
+    per factor.
 
     Args:
         vectors: All stored embeddings (rows, D), for instance memory-mapped.
@@ -118,12 +80,11 @@ def collect_statistics(vectors: Vectors, *, rows: Ints, labels: Labels) -> Sourc
         ValueError: The source has no texts.
     """
     if not len(rows):
-        raise ValueError(f"source '{labels.source}' has no texts to take statistics of")
+        raise ValueError(f"source '{labels.source}' has no texts to take moments of")
     count, dim = len(rows), vectors.shape[1]
-    own = {f: _class_weights(column) for f, column in labels.columns.items()}
-    paired = {f: _paired_weights(c, groups=labels.groups) for f, c in labels.columns.items()}
+    own = {factor: _class_weights(column) for factor, column in labels.columns.items()}
     # Every sum is a weighted sum of the vectors: one product gives them all.
-    tables = [sparse.csr_array(np.ones((count, 1))), *own.values(), *paired.values()]
+    tables = [sparse.csr_array(np.ones((count, 1))), *own.values()]
     weights = sparse.hstack(tables, format="csr")
     sums, squares = np.zeros((weights.shape[1], dim)), np.zeros((dim, dim))
     # Moments about a point near the mean: squares of large means would cost digits.
@@ -135,78 +96,58 @@ def collect_statistics(vectors: Vectors, *, rows: Ints, labels: Labels) -> Sourc
     total, *parts = np.split(sums, np.cumsum([table.shape[1] for table in tables])[:-1])
     mean = total[0] / count
     offset = mean - origin
-    return SourceStatistics(
+    covariance = squares / count - np.outer(offset, offset)
+    return SourceMoments(
         count=count,
         mean=mean,
-        covariance=squares / count - np.outer(offset, offset),
+        covariance=covariance.astype(np.float32),
         factors={
             factor: _finish_factor(
                 labels.columns[factor],
-                sums=parts[place],
-                paired=paired[factor],
-                paired_sums=parts[len(own) + place],
+                sums=part,
+                within_groups=within_groups(
+                    vectors, rows=rows, column=labels.columns[factor], groups=labels.groups
+                ),
             )
-            for place, factor in enumerate(own)
+            for factor, part in zip(own, parts, strict=True)
         },
     )
 
 
-def collect_measures(
-    vectors: Vectors,
-    *,
-    rows: Ints,
-    measures: Mapping[str, Vectors],
-) -> MeasureStatistics:
-    """Streams over one source's embeddings and the measures of its texts.
+def within_groups(vectors: Vectors, *, rows: Ints, column: Column, groups: Ints) -> Vectors | None:
+    """Scatter (D, D) of the classes' means inside a group about the mean of these means.
 
     Args:
         vectors: All stored embeddings (rows, D).
-        rows: Row in `vectors` of each of the source's N texts.
-        measures: Measures (N, K_f) by factor, same order of texts.
+        rows: Row of each of the source's N texts.
+        column: One factor's labels of these texts.
+        groups: Group of each text (N,), -1 where it has none.
+
+    Returns:
+        The mean over the classes of all groups that hold more than one; None if there are none.
     """
-    ends = np.cumsum([part.shape[1] for part in measures.values()])
-    columns = {
-        factor: slice(int(end) - part.shape[1], int(end))
-        for (factor, part), end in zip(measures.items(), ends, strict=True)
-    }
-    joined = np.concatenate(list(measures.values()), axis=1).astype(np.float64)
-    joined -= joined.mean(axis=0)
-    cross = np.zeros((vectors.shape[1], joined.shape[1]))
-    for positions, x in _stream(vectors, rows):
-        # The measures are centred, so the embeddings need not be.
-        cross += x.T.astype(np.float64) @ joined[positions]
-    return MeasureStatistics(
-        columns=columns, cross=cross / len(rows), covariance=joined.T @ joined / len(rows)
-    )
-
-
-def collect_rewrites(
-    vectors: Vectors, *, originals: Ints, rewritten: Ints, rules: Sequence[str]
-) -> RewriteStatistics:
-    """Streams over the rewrites of one factor in one source.
-
-    Args:
-        vectors: All stored embeddings (rows, D).
-        originals: Row of the original of each of the M rewrites.
-        rewritten: Row of each rewrite.
-        rules: Name of the rule of each.
-    """
-    names = np.array(rules)
-    means: dict[str, Floats] = {}
-    moment = np.zeros((vectors.shape[1], vectors.shape[1]))
-    for rule in sorted(set(rules)):
-        positions = np.flatnonzero(names == rule)
-        total = np.zeros(vectors.shape[1])
-        part = np.zeros_like(moment)
-        for start in range(0, len(positions), _CHUNK):
-            chunk = positions[start : start + _CHUNK]
-            before = vectors[originals[chunk]].astype(np.float64)
-            change = vectors[rewritten[chunk]].astype(np.float64) - before
-            total += change.sum(axis=0)
-            part += change.T @ change
-        means[rule] = total / len(positions)
-        moment += part / len(positions)
-    return RewriteStatistics(means=means, second_moment=moment / max(len(means), 1))
+    known = np.flatnonzero((groups >= 0) & (column.codes >= 0))
+    keys = np.stack([groups[known], column.codes[known]], axis=1)
+    cells, cell = np.unique(keys, axis=0, return_inverse=True)
+    cell = cell.reshape(-1)
+    _, group = np.unique(cells[:, 0], return_inverse=True)
+    classes = np.bincount(group)  # by group
+    kept = np.flatnonzero(classes[group] > 1)
+    if not len(kept):
+        return None
+    # One row of weights (N,) per cell: the mean of its texts, less that of its group's cells.
+    count = len(cells)
+    means = sparse.csr_array((1 / np.bincount(cell)[cell], (cell, known)), shape=(count, len(rows)))
+    of_group = sparse.csr_array((np.ones(count), (group, np.arange(count))))
+    averages = sparse.csr_array(sparse.diags_array(1 / classes) @ of_group @ means)
+    weights = sparse.csr_array((means - averages[group])[kept])
+    scatter = np.zeros((vectors.shape[1], vectors.shape[1]))
+    for start in range(0, len(kept), _CHUNK):
+        part = weights[start : start + _CHUNK]
+        texts = np.unique(part.indices)
+        x = part[:, texts] @ vectors[rows[texts]].astype(np.float64)
+        scatter += x.T @ x
+    return (scatter / len(kept)).astype(np.float32)
 
 
 def _stream(vectors: Vectors, rows: Ints) -> Iterator[tuple[Ints, Vectors]]:
@@ -226,9 +167,7 @@ def _stream(vectors: Vectors, rows: Ints) -> Iterator[tuple[Ints, Vectors]]:
             release(mmap.MADV_DONTNEED)
 
 
-def _finish_factor(
-    column: Column, *, sums: Floats, paired: sparse.csr_array, paired_sums: Floats
-) -> FactorStatistics:
+def _finish_factor(column: Column, *, sums: Floats, within_groups: Vectors | None) -> FactorMoments:
     weights = _weights_of(column)
     labelled = column.labelled
     counts = np.bincount(
@@ -236,16 +175,10 @@ def _finish_factor(
     )
     means = sums / _where_positive(counts)[:, None]
     centre = sums.sum(axis=0) / _where_positive(counts.sum())
-    # Texts have weights in their row if their group holds several classes.
-    counted = np.diff(paired.indptr) > 0
-    paired_counts = np.bincount(
-        column.codes[counted], weights=weights[counted], minlength=column.class_count
-    )
-    return FactorStatistics(
+    return FactorMoments(
         counts=counts.astype(np.float64),
         means=np.where(counts[:, None] > 0, means - centre, 0.0),
-        paired_counts=paired_counts.astype(np.float64),
-        paired_means=paired_sums / _where_positive(paired_counts)[:, None],
+        within_groups=within_groups,
         weight=float(weights[labelled].mean()) if len(labelled) else 0.0,
     )
 
@@ -255,14 +188,9 @@ def _weights_of(column: Column) -> Floats:
 
 
 def _where_positive(counts: npt.ArrayLike) -> Floats:
-    """What sums can be divided by: those of nothing stay zero."""
+    """Counts to divide by: sums of nothing stay zero."""
     counts = np.asarray(counts, dtype=np.float64)
     return np.where(counts > 0, counts, 1.0)
-
-
-def _weighted_scatter(means: Floats, counts: Floats) -> Floats:
-    weights = counts / _where_positive(counts.sum())
-    return np.asarray((means * weights[:, None]).T @ means)
 
 
 def _class_weights(column: Column) -> sparse.csr_array:
@@ -272,36 +200,3 @@ def _class_weights(column: Column) -> sparse.csr_array:
         (_weights_of(column)[labelled], (labelled, column.codes[labelled])),
         shape=(len(column.codes), column.class_count),
     )
-
-
-def _paired_weights(column: Column, *, groups: Ints) -> sparse.csr_array:
-    """Weights (N, K) by which texts add up to the sums of classes less the mean of their group.
-
-    Only groups that hold several classes count. The mean is taken over classes, not texts, so
-    that a class with two versions in a group does not pull it: a text of group g that has c
-    classes, n versions of its own and m of class k adds 1 / (c n) to the mean, which class k
-    loses m times. A text of weight w is w texts.
-    """
-    shape = (len(groups), column.class_count)
-    known = np.flatnonzero((groups >= 0) & (column.codes >= 0))
-    codes = column.codes[known]
-    _, group = np.unique(groups[known], return_inverse=True)
-    weights = _weights_of(column)[known]
-    cells, cell = np.unique(group * column.class_count + codes, return_inverse=True)
-    versions: Floats = np.bincount(cell, weights=weights).astype(np.float64)
-    group_of_cell, class_of_cell = np.divmod(cells, column.class_count)
-    classes = np.bincount(group_of_cell)
-    kept = classes[group] > 1
-    known, codes, group, cell = known[kept], codes[kept], group[kept], cell[kept]
-    weights = weights[kept]
-    own: sparse.csr_array = sparse.csr_array((weights, (known, codes)), shape=shape)
-    means = sparse.csr_array(
-        (weights / (classes[group] * versions[cell]), (known, group)),
-        shape=(len(groups), len(classes)),
-    )
-    members = sparse.csr_array(
-        (versions, (group_of_cell, class_of_cell)),
-        shape=(len(classes), column.class_count),
-    )
-    rest: sparse.csr_array = own - means @ members
-    return rest

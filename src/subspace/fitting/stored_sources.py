@@ -5,15 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from subspace.arrays import Ints
+from subspace.arrays import Ints, Vectors
 from subspace.data.labels import Labels, label_source
 from subspace.data.records import Record, hash_records
 from subspace.encoder.cached_encoder import CachedEncoder
-from subspace.fitting.moments import SourceStatistics, collect_statistics
-from subspace.fitting.weak.weak_moments import WeakSupervision, add_weak_statistics
+from subspace.fitting.moments import SourceMoments, collect_moments
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
 class StoredSource:
     """One source, encoded.
 
@@ -59,30 +58,19 @@ def store_sources(
     }
 
 
-def training_statistics(
-    source: StoredSource,
-    *,
-    encoder: CachedEncoder,
-    weak: WeakSupervision,
-    progress: bool = False,
-) -> SourceStatistics | None:
-    """Statistics of the training texts alone; None if there are none.
+def training_moments(
+    sources: Mapping[str, StoredSource], *, vectors: Vectors
+) -> dict[str, SourceMoments]:
+    """Moments of the training texts of each source; sources without any are left out.
 
     Args:
-        source: Which texts.
-        encoder: Where their embeddings are; encodes rewrites that are not stored yet.
-        weak: What to learn from beside the labels.
-        progress: Shows bars.
+        sources: Which texts.
+        vectors: All stored embeddings (rows, D).
     """
-    train = source.labels.positions("train")
-    if not len(train):
-        return None
-    rows = source.rows[train]
-    return add_weak_statistics(
-        collect_statistics(encoder.store.vectors, rows=rows, labels=source.labels.take(train)),
-        records=[source.records[position] for position in train],
-        rows=rows,
-        encoder=encoder,
-        settings=weak,
-        progress=progress,
-    )
+    moments = {}
+    for name, source in sources.items():
+        train = source.labels.positions("train")
+        if len(train):
+            labels = source.labels.take(train)
+            moments[name] = collect_moments(vectors, rows=source.rows[train], labels=labels)
+    return moments

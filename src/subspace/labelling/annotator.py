@@ -1,49 +1,40 @@
-"""Annotator: what gives texts labels that nobody gave them, and says so."""
+"""Annotator: gives labels to texts that have none."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
-from subspace.data.retrieval_sets import Document
+from subspace.data.records import Record
 
-
-@dataclass(frozen=True)
-class Annotation:
-    """The labels of one text.
-
-    Attributes:
-        id: The text's id.
-        factors: Labels by factor: a string is a category, a number is ordered. A factor may be
-            missing, where the annotator could not tell.
-    """
-
-    id: str
-    factors: Mapping[str, str | float]
+# The labels of one text by factor: a string is a category, a number is ordered.
+Factors = Mapping[str, str | float]
 
 
 class Annotator(Protocol):
-    """Labels texts, one after the other."""
+    """Labels texts one by one."""
 
     @property
     def origin(self) -> str:
-        """What its labels are marked with: `measures`, `checkpoint:NAME`, `language-model:NAME`."""
+        """Marks its labels in `Record.origins`: `features`, `checkpoint:NAME`, ..."""
 
     @property
     def identity(self) -> str:
-        """What its labels depend on beside the text: with another, they are other labels."""
+        """Changes whenever the annotator would give the same texts other labels."""
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """What it labels."""
+        """The factors that it labels."""
 
-    def annotate(
-        self, documents: Sequence[Document], *, progress: bool = False
-    ) -> Iterator[Annotation]:
-        """Yields one annotation per document, in order, each as soon as it is there.
+    @property
+    def cache(self) -> Path | None:
+        """File in which it keeps its answers between runs; None if it keeps none."""
 
-        What was yielded is kept, so that an interrupted run goes on after it.
+    def annotate(self, records: Sequence[Record], *, progress: bool = False) -> Iterator[Factors]:
+        """Yields the labels of each text, in order, as soon as they are known.
+
+        A factor is missing where the annotator has no label for the text.
 
         Args:
-            documents: What to label.
-            progress: Shows a bar.
+            records: The texts to label.
+            progress: Whether to show a progress bar.
         """

@@ -1,33 +1,31 @@
-"""Agreement between annotators, and between each and human labels where there are any."""
+"""Agreement between annotators, and between each of them and human labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import spearmanr
-from scipy.stats.contingency import association, crosstab
-from sklearn.metrics import cohen_kappa_score
 
-from subspace.labelling.texts import Label
+from subspace.labelling.annotator import Factors
 from subspace.model.markdown import table
 
-# Whole numbers on a common scale of no more levels than this are compared by level as well.
+# Whole numbers that span at most this many levels are also compared by quadratic kappa.
 _LEVELS = 10
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How far two annotators agree on one factor.
+class AnnotatorAgreement:
+    """How well two annotators agree on one factor.
 
     Attributes:
         factor: The factor.
-        first: Origin of the labels of one.
+        first: Origin of the labels of one annotator.
         second: Origin of the labels of the other.
-        texts: How many texts both labelled.
-        statistic: What `value` is: `Spearman` or `quadratic kappa` for numbers, `kappa` (Cohen's)
-            for categories, `Cramér's V` where they use other classes.
-        value: 1 is agreement, 0 chance; NaN where one of them gave a single label to all.
+        texts: Number of texts that both labelled.
+        statistic: Name of the statistic: `Spearman` or `quadratic kappa` for numbers, Cohen's
+            `kappa` for categories, `Cramér's V` for categories with different names.
+        value: 1 is full agreement, 0 is chance. NaN if one annotator gave every text the same
+            label.
     """
 
     factor: str
@@ -39,13 +37,13 @@ class Agreement:
 
 
 def compare_annotators(
-    labels: Mapping[str, Sequence[Mapping[str, Label]]], *, factors: Sequence[str]
-) -> list[Agreement]:
+    labels: Mapping[str, Sequence[Factors]], *, factors: Sequence[str]
+) -> list[AnnotatorAgreement]:
     """Compares every two annotators on every factor that both labelled.
 
     Args:
-        labels: Labels of each text by factor, by origin; the same texts in the same order.
-        factors: What to compare.
+        labels: By origin, the labels of each text; all of the same texts in the same order.
+        factors: The factors to compare.
     """
     found = []
     for factor in factors:
@@ -56,25 +54,34 @@ def compare_annotators(
                 if factor in one and factor in two
             ]
             found += [
-                Agreement(factor, first, second, len(pairs), statistic, value)
+                AnnotatorAgreement(factor, first, second, len(pairs), statistic, value)
                 for statistic, value in _compare(pairs)
             ]
     return found
 
 
-def agreement_table(agreements: Sequence[Agreement]) -> str:
-    """The table in Markdown."""
+def agreement_table(agreements: Sequence[AnnotatorAgreement]) -> str:
+    """Writes agreements as a Markdown table."""
     header = ("factor", "labels of", "labels of", "texts", "statistic", "agreement")
-    rows = [(a.factor, a.first, a.second, a.texts, a.statistic, _say(a.value)) for a in agreements]
+    rows = [
+        (a.factor, a.first, a.second, a.texts, a.statistic, _format(a.value)) for a in agreements
+    ]
     return "\n".join(table(header, rows))
 
 
-def _say(value: float) -> str:
+def _format(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.2f}"
 
 
-def _compare(pairs: Sequence[tuple[Label, Label]]) -> list[tuple[str, float]]:
-    """Statistics that fit the labels: none for fewer than two texts, or for a mix of kinds."""
+def _compare(
+    pairs: Sequence[tuple[str | float, str | float]],
+) -> list[tuple[str, float]]:
+    """Computes the statistics that fit the labels; none for fewer than two texts or mixed kinds."""
+    # These imports take seconds.
+    from scipy.stats import spearmanr
+    from scipy.stats.contingency import association, crosstab
+    from sklearn.metrics import cohen_kappa_score
+
     kinds = {isinstance(label, str) for pair in pairs for label in pair}
     if len(pairs) < 2 or len(kinds) > 1:
         return []
@@ -88,7 +95,8 @@ def _compare(pairs: Sequence[tuple[Label, Label]]) -> list[tuple[str, float]]:
     found = [("Spearman", float(spearmanr(first, second).statistic) if varies else np.nan)]
     used = {float(level) for level in first + second}
     if varies and all(map(float.is_integer, used)) and max(used) - min(used) < _LEVELS:
-        scale = np.arange(min(used), max(used) + 1)  # with levels that nobody gave: 1 to 5 is far
+        # Levels that nobody used count as steps too: 1 to 5 is four steps.
+        scale = np.arange(min(used), max(used) + 1)
         kappa = cohen_kappa_score(first, second, weights="quadratic", labels=scale)
         found.append(("quadratic kappa", float(kappa)))
     return found

@@ -1,91 +1,73 @@
-"""Labels from a checkpoint's own probes."""
+"""CheckpointAnnotator: labels texts with the heads of a model."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
 
-from subspace.data.retrieval_sets import Document
+from subspace.data.records import Record
 from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.errors import ConfigError
-from subspace.labelling.annotator import Annotation
-from subspace.model import Checkpoint
-from subspace.model.linear_heads import BlockProbes
-from subspace.model.projection import digest_projection
+from subspace.labelling.annotator import Factors
+from subspace.model import Model
 
 _CHUNK = 1000
 
 
 class CheckpointAnnotator:
-    """Labels texts by what linear heads read from the checkpoint's blocks.
+    """Labels texts with the heads of a model.
 
     Attributes:
-        origin: `checkpoint:NAME`, the name of the checkpoint's folder.
-        identity: Digest of the encoder's fingerprint, the projection and the probes.
-        factors: What to label, some of those with a probe.
+        origin: `checkpoint:NAME`.
+        identity: Digest of the encoder's fingerprint, the projection and the heads.
+        factors: Those that the model has a head for.
     """
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        probes: BlockProbes,
-        *,
-        encoder: CachedEncoder,
-        name: str,
-        factors: Sequence[str] | None = None,
-    ) -> None:
-        """Checks the factors.
+    cache = None  # the encoder's store keeps the vectors, the rest takes no time
+
+    def __init__(self, model: Model, *, encoder: CachedEncoder, name: str) -> None:
+        """Checks that the model has heads.
 
         Args:
-            checkpoint: Whose blocks are read.
-            probes: What reads them.
-            encoder: The checkpoint's, with its store.
-            name: What the checkpoint is called.
-            factors: What to label; all that there are probes of if None.
+            model: Gives the blocks and the heads that read them.
+            encoder: The model's encoder with its store.
+            name: What labels say that the model is called.
 
         Raises:
-            ConfigError: There is no probe of a factor.
+            ConfigError: The model has no heads.
         """
-        self.factors = tuple(probes.heads if factors is None else factors)
-        unknown = [factor for factor in self.factors if factor not in probes.heads]
-        if unknown:
+        if not model.heads:
             raise ConfigError(
-                f"the checkpoint has no probe of {', '.join(unknown)}; it has probes of "
-                f"{', '.join(probes.heads)}"
+                f"the checkpoint {name} has no heads, so it cannot label texts; fit it again on "
+                "labelled texts"
             )
         self.origin = f"checkpoint:{name}"
-        self.identity = _digest(checkpoint, probes)
-        self._projection = checkpoint.projection
-        self._probes = probes
+        self.identity = _digest(model)
+        self.factors = tuple(model.heads)
+        self._model = model
         self._encoder = encoder
 
-    def annotate(
-        self, documents: Sequence[Document], *, progress: bool = False
-    ) -> Iterator[Annotation]:
-        """Yields one annotation per document, in order; encodes what is not stored.
+    def annotate(self, records: Sequence[Record], *, progress: bool = False) -> Iterator[Factors]:
+        """Yields the labels of each text, in order; encodes texts that are not stored yet.
 
         Args:
-            documents: What to label.
-            progress: Shows a bar.
+            records: The texts to label.
+            progress: Whether to show a progress bar.
         """
-        rows = self._encoder.rows([document.text for document in documents], progress=progress)
-        for start in range(0, len(documents), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            labels = self._probes.predict(self._projection(self._encoder.store.read(rows[part])))
-            for place, document in enumerate(documents[part]):
-                found = {factor: labels[factor][place] for factor in self.factors}
-                yield Annotation(
-                    id=document.id,
-                    factors={
-                        name: round(label, 3) if isinstance(label, float) else label
-                        for name, label in found.items()
-                    },
-                )
+        rows = self._encoder.rows([record.text for record in records], progress=progress)
+        for start in range(0, len(rows), _CHUNK):
+            vectors = self._encoder.store.read(rows[start : start + _CHUNK])
+            labels = self._model.predict(self._model.project(vectors))
+            for values in zip(*labels.values(), strict=True):
+                yield {
+                    factor: round(value, 3) if isinstance(value, float) else value
+                    for factor, value in zip(labels, values, strict=True)
+                }
 
 
-def _digest(checkpoint: Checkpoint, probes: BlockProbes) -> str:
-    classes = {factor: head.classes for factor, head in probes.heads.items()}
-    about = [checkpoint.fingerprint.digest, digest_projection(checkpoint.projection), classes]
-    digest = hashlib.sha256(json.dumps(about).encode())
-    for head in probes.heads.values():
+def _digest(model: Model) -> str:
+    classes = {factor: head.classes for factor, head in model.heads.items()}
+    content = [model.fingerprint.digest, model.projection.digest, classes]
+    digest = hashlib.sha256(json.dumps(content).encode())
+    for head in model.heads.values():
         digest.update(head.weight.tobytes() + head.bias.tobytes())
     return digest.hexdigest()

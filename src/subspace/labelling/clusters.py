@@ -1,89 +1,96 @@
-"""Topics of texts that have none: clusters of the raw embedding, named by their own words.
+"""ClustersAnnotator: labels texts with topics that are clusters of the raw embedding.
 
-k-means on the encoder's last layer, which knows most of topics, with the number of clusters between
-5 and 20 that the mean silhouette (Rousseeuw 1987) finds best. docs/labels.md compares such topics
-with human ones.
+k-means runs on the encoder's last layer, which holds most of the topic. The number of clusters is
+the one between 5 and 20 with the highest mean silhouette (Rousseeuw 1987). docs/labels.md compares
+the topics with human ones.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
 import numpy as np
 
 from subspace.arrays import Ints, Vectors
-from subspace.data.retrieval_sets import Document
+from subspace.data.records import Record
 from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.errors import ConfigError
-from subspace.labelling.annotator import Annotation
+from subspace.labelling.annotator import Factors
 
 _FEWEST, _MOST = 5, 20
-# Texts that a cluster must have on average: with fewer, there are fewer clusters.
+# Average number of texts per cluster; fewer texts give fewer clusters.
 _TEXTS = 10
-# Texts that clusters are found on, and that a silhouette is taken of; the others are assigned.
+# Clusters are fitted on a sample, and the silhouette is the mean over a smaller one.
 _SAMPLE, _JUDGED = 5000, 2000
 _NAME_WORDS = 3
 MIN_TEXTS = 2 * _TEXTS
 
 
-@dataclass(frozen=True)
 class ClustersAnnotator:
-    """Labels texts by the cluster that they lie in; clusters are found before the first label.
+    """Labels texts with the topic of their cluster; see `fit`.
 
     Attributes:
         topics: Topic of each text by its id.
-        identity: Digest of the encoder's fingerprint, which says its layers.
+        identity: Digest of the encoder's fingerprint, which includes its layers.
     """
 
-    topics: dict[str, str]
-    identity: str
-    factors: tuple[str, ...] = ("topic",)
-    origin: str = "clusters"
+    origin = "clusters"
+    factors = ("topic",)
+    cache = None  # the encoder's store keeps the vectors, from which clusters follow
+
+    def __init__(self, topics: Mapping[str, str], *, identity: str) -> None:
+        """Keeps topics that are known; see `fit`."""
+        self.topics = topics
+        self.identity = identity
 
     @classmethod
     def fit(
-        cls, documents: Sequence[Document], *, encoder: CachedEncoder, progress: bool = False
+        cls, records: Sequence[Record], *, encoder: CachedEncoder, progress: bool = False
     ) -> Self:
-        """Finds the clusters of some texts; encodes what is not stored.
+        """Finds the clusters of texts; encodes texts that are not stored yet.
 
         Args:
-            documents: All texts that are to be labelled.
-            encoder: The encoder and its store.
-            progress: Shows a bar.
+            records: All texts to label.
+            encoder: The encoder with its store.
+            progress: Whether to show a progress bar.
 
         Raises:
-            ConfigError: There are too few texts.
+            ConfigError: There are fewer than `MIN_TEXTS` texts.
         """
-        if len(documents) < MIN_TEXTS:
-            raise ConfigError(
-                f"clusters need {MIN_TEXTS} texts or more, there are {len(documents)}"
-            )
-        texts = [document.text for document in documents]
+        if len(records) < MIN_TEXTS:
+            raise ConfigError(f"clusters need {MIN_TEXTS} texts or more, got {len(records)}")
+        texts = [record.text for record in records]
         rows = encoder.rows(texts, progress=progress)
         fingerprint = encoder.encoder.fingerprint
         codes = find_clusters(encoder.store.read(rows)[:, fingerprint.last_layer])
         names = name_clusters(texts, codes)
-        topics = {d.id: names[code] for d, code in zip(documents, codes.tolist(), strict=True)}
+        topics = {r.id: names[code] for r, code in zip(records, codes.tolist(), strict=True)}
         return cls(topics, identity=fingerprint.digest)
 
     def annotate(
         self,
-        documents: Sequence[Document],
+        records: Sequence[Record],
         *,
-        progress: bool = False,  # noqa: ARG002 (done already)
-    ) -> Iterator[Annotation]:
-        """Yields one annotation per document, in order.
+        progress: bool = False,  # noqa: ARG002  # `fit` did the work
+    ) -> Iterator[Factors]:
+        """Yields the topic of each text, in order.
 
         Args:
-            documents: Some of the texts that the clusters are of.
-            progress: Nothing to show.
+            records: Some of the texts given to `fit`.
+            progress: Ignored.
         """
-        for document in documents:
-            yield Annotation(id=document.id, factors={"topic": self.topics[document.id]})
+        for record in records:
+            yield {"topic": self.topics[record.id]}
 
 
 def find_clusters(x: Vectors) -> Ints:
-    """Cluster of each vector (N,), from 0; the same for the same vectors."""
+    """Clusters vectors; the same vectors always give the same clusters.
+
+    Args:
+        x: Float32 (N, D).
+
+    Returns:
+        The cluster of each vector (N,), counted from 0.
+    """
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
 
@@ -103,18 +110,23 @@ def find_clusters(x: Vectors) -> Ints:
 
 
 def name_clusters(texts: Sequence[str], codes: Ints) -> list[str]:
-    """A name for each cluster: the words that its texts have more of than the others."""
+    """Names each cluster by the words that its texts use more than all texts do (by tf-idf).
+
+    Args:
+        texts: N texts.
+        codes: The cluster of each text (N,), counted from 0.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(stop_words="english", token_pattern=r"(?u)\b[^\W\d_]{3,}\b")
     try:
         table = vectorizer.fit_transform(texts)
-    except ValueError:  # no words at all
+    except ValueError:  # no text holds a word
         return [f"cluster {code}" for code in range(codes.max() + 1)]
     words, everywhere = vectorizer.get_feature_names_out(), np.asarray(table.mean(axis=0))[0]
     names: list[str] = []
     for code in range(codes.max() + 1):
-        own = np.asarray(table[codes == code].mean(axis=0))[0] - everywhere
-        name = "-".join(words[place] for place in np.argsort(-own, kind="stable")[:_NAME_WORDS])
+        excess = np.asarray(table[codes == code].mean(axis=0))[0] - everywhere
+        name = "-".join(words[place] for place in np.argsort(-excess, kind="stable")[:_NAME_WORDS])
         names.append(name if name not in names else f"{name}-{code}")
     return names

@@ -1,4 +1,4 @@
-"""LanguageModelAnnotator: labels by a language model behind an OpenAI-compatible endpoint."""
+"""LanguageModelAnnotator: labels texts by a language model behind an OpenAI-compatible endpoint."""
 
 import hashlib
 import logging
@@ -11,10 +11,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from subspace.data.retrieval_sets import Document
+from subspace.data.records import Record
 from subspace.errors import ConfigError
-from subspace.labelling.annotator import Annotation
-from subspace.labelling.annotator_agreement import Agreement, compare_annotators
+from subspace.labelling.annotator import Factors
+from subspace.labelling.annotator_agreement import AnnotatorAgreement, compare_annotators
 from subspace.labelling.language_model_answers import AnswerFile, answer_key
 from subspace.labelling.language_model_cost import CostEstimate, Prices, estimate_cost
 from subspace.labelling.language_model_endpoint import Endpoint, check_endpoint
@@ -27,41 +27,41 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run did.
+    """Reports a finished run.
 
     Attributes:
-        texts: Number of documents.
-        unlabelled: Ids of those that lack a label.
-        input_tokens: Sent in this run, as the endpoint counted; 0 if it does not say.
-        output_tokens: Answered, the same.
-        agreement: Of the first answers and the second, over the texts that were asked twice.
+        texts: Number of texts.
+        unlabelled: Ids of the texts that lack a label.
+        input_tokens: Tokens sent in this run, as counted by the endpoint; 0 if it does not count.
+        output_tokens: Tokens answered in this run, likewise.
+        agreement: Agreement of the first and the second answers, over the texts asked twice.
     """
 
     texts: int
     unlabelled: tuple[str, ...]
     input_tokens: int
     output_tokens: int
-    agreement: tuple[Agreement, ...]
+    agreement: tuple[AnnotatorAgreement, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelAnnotator:
-    """Asks a language model for the labels of texts; what it answered is never asked again.
+    """Asks a language model for the labels of texts; never asks again for an answer that it has.
 
     Attributes:
-        model: As the endpoint calls it.
-        base_url: Where the endpoint is, such as `http://localhost:8000/v1`. The key comes from
+        model: Name of the model at the endpoint.
+        base_url: Address of the endpoint, such as `http://localhost:8000/v1`. The key is read from
             the environment variable `OPENAI_API_KEY`.
-        cache: JSONL file of the answers, made where there is none.
-        rubric: What is labelled, and by what.
-        batch_size: Texts a request.
-        parallel: Requests at once.
+        cache: JSONL file of the answers; made if it does not exist.
+        rubric: The factors to label, and their labels.
+        batch_size: Texts per request.
+        parallel: Requests at the same time.
         timeout: Seconds that a request may take.
-        retries: How often a request is sent again after an error that may pass.
-        repeat: Share of the texts that are asked twice, in [0, 1].
-        prices: Of a million tokens sent and of a million answered, for the estimate.
-        confirm: Told what will be asked before anything is sent; stops the run by raising.
-        report: Told at the end what was done.
+        retries: How often to send a request again after an error that may pass.
+        repeat: Share of the texts to ask twice, in [0, 1].
+        prices: Price of a million tokens sent and of a million answered, for the estimate.
+        confirm: Called with the estimate before anything is sent; stops the run by raising.
+        report: Called with the report at the end of the run.
     """
 
     model: str
@@ -78,10 +78,10 @@ class LanguageModelAnnotator:
     report: Callable[[RunReport], None] | None = None
 
     def __post_init__(self) -> None:
-        """Refuses what cannot work.
+        """Checks the settings.
 
         Raises:
-            ConfigError: With the first wrong setting; or the package openai is not installed.
+            ConfigError: With the first wrong setting, or the package openai is not installed.
         """
         wholes = {"batch": (self.batch_size, 1), "parallel": (self.parallel, 1)}
         for name, (value, least) in {**wholes, "retries": (self.retries, 0)}.items():
@@ -99,61 +99,55 @@ class LanguageModelAnnotator:
 
     @property
     def origin(self) -> str:
-        """What its labels are marked with."""
+        """Marks its labels: `language-model:NAME`."""
         return f"language-model:{self.model}"
 
     @property
     def identity(self) -> str:
-        """Digest of the model's name and of what it is told."""
+        """Digest of the model's name and of its instructions."""
         return hashlib.sha256(f"{self.model}\n{self._instructions}".encode()).hexdigest()
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """What it labels."""
+        """The factors of the rubric."""
         return tuple(self.rubric)
 
-    def annotate(
-        self, documents: Sequence[Document], *, progress: bool = False
-    ) -> Iterator[Annotation]:
-        """Yields one annotation per document, in order; those that failed lack factors.
+    def annotate(self, records: Sequence[Record], *, progress: bool = False) -> Iterator[Factors]:
+        """Yields the labels of each text, in order. Texts that failed lack factors.
 
         Args:
-            documents: What to label.
-            progress: Shows a bar.
+            records: The texts to label.
+            progress: Whether to show a progress bar.
 
         Raises:
-            ConfigError: The endpoint cannot be used, `confirm` says no, or five batches in a row
-                got no label. What was answered is kept.
+            ConfigError: The endpoint cannot be used, `confirm` refuses, or five batches in a row
+                got no label. Answers are kept.
             RecordError: The file of answers holds something else.
         """
-        keys = {document.id: self._key(document.text) for document in documents}
-        texts = {keys[document.id]: document.text for document in documents}
-        again = self._draw_again(texts)
+        keys = {record.id: self._key(record.text) for record in records}
+        texts = {keys[record.id]: record.text for record in records}
+        repeated = self._draw_repeated(texts)
         with AnswerFile.open(self.cache) as answers, closing(self._open_endpoint()) as endpoint:
             run = LanguageModelRun(endpoint, answers, rubric=self.rubric)
-            batches = self._plan(run, texts, {key: texts[first] for key, first in again.items()})
+            batches = self._plan(run, texts, {key: texts[first] for key, first in repeated.items()})
             with asking(run, batches, parallel=self.parallel) as wait_for:
-                for document in tqdm(documents, desc="asking", unit="text", disable=not progress):
-                    key = keys[document.id]
+                for record in tqdm(records, desc="asking", unit="text", disable=not progress):
+                    key = keys[record.id]
                     wait_for([key])
                     if missing := run.missing_factors(key):
-                        what = " or ".join(missing)
-                        _log.warning(
-                            "text '%s' has no %s: %s", document.id, what, run.problems[key]
-                        )
-                    yield Annotation(id=document.id, factors=answers.get(key))
-                wait_for(again)
+                        named = " or ".join(missing)
+                        _log.warning("text '%s' has no %s: %s", record.id, named, run.problems[key])
+                    yield answers.get(key)
+                wait_for(repeated)
             if self.report is not None:
                 twice = {
-                    "first answer": [answers.get(key) for key in again.values()],
-                    "second answer": [answers.get(key) for key in again],
+                    "first answer": [answers.get(key) for key in repeated.values()],
+                    "second answer": [answers.get(key) for key in repeated],
                 }
                 self.report(
                     RunReport(
-                        texts=len(documents),
-                        unlabelled=tuple(
-                            d.id for d in documents if run.missing_factors(keys[d.id])
-                        ),
+                        texts=len(records),
+                        unlabelled=tuple(r.id for r in records if run.missing_factors(keys[r.id])),
                         input_tokens=run.input_tokens,
                         output_tokens=run.output_tokens,
                         agreement=tuple(compare_annotators(twice, factors=self.factors)),
@@ -170,17 +164,17 @@ class LanguageModelAnnotator:
     def _key(self, text: str, *, turn: int = 1) -> str:
         return answer_key(text, model=self.model, instructions=self._instructions, turn=turn)
 
-    def _draw_again(self, texts: Mapping[str, str]) -> dict[str, str]:
-        """Keys of what is asked a second time, and those of the first.
+    def _draw_repeated(self, texts: Mapping[str, str]) -> dict[str, str]:
+        """Draws texts to ask twice; maps the key of the second answer to that of the first.
 
-        Both are in the order of hashes: the choice is the same in every run, and texts that were
-        asked together meet others.
+        Both are ordered by hash. So every run draws the same texts, and a text shares its second
+        request with other texts than its first.
         """
         chosen = sorted(texts)[: math.ceil(self.repeat * len(texts))]
         return dict(sorted((self._key(texts[key], turn=2), key) for key in chosen))
 
     def _plan(self, run: LanguageModelRun, *asked: Mapping[str, str]) -> list[dict[str, str]]:
-        """The batches to ask for, once `confirm` has agreed."""
+        """Makes the batches to ask for, and lets `confirm` agree."""
         batches = [
             batch for texts in asked for batch in make_batches(run.missing(texts), self.batch_size)
         ]

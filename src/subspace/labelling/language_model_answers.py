@@ -1,4 +1,4 @@
-"""AnswerFile: what a language model answered, on disk before the next is asked."""
+"""AnswerFile: keeps the answers of a language model on disk."""
 
 import hashlib
 import json
@@ -14,26 +14,26 @@ from filelock import FileLock, Timeout
 
 from subspace.errors import ConfigError, RecordError
 from subspace.files import Problems, read_lines
-from subspace.labelling.language_model_prompt import Factors
+from subspace.labelling.annotator import Factors
 
 _START = b'{"key": "t'
 
 
 def answer_key(text: str, *, model: str, instructions: str, turn: int = 1) -> str:
-    """What an answer is kept under: the same question need not be paid for twice.
+    """Returns the key of an answer: a hash of everything that the answer depends on.
 
     Args:
         text: The text that is asked about.
-        model: Who is asked.
-        instructions: With the rubric: after a change of it, everything is asked anew.
-        turn: 2 where the same is asked again, to see whether the answer is the same.
+        model: Name of the model.
+        instructions: The system message, which holds the rubric.
+        turn: 1, or 2 for the second answer to the same question.
     """
     question = json.dumps([model, instructions, text, turn]).encode()
     return "t" + hashlib.sha256(question).hexdigest()[:32]
 
 
 class AnswerFile:
-    """Labels by key, in a JSONL file that is only ever appended to."""
+    """Labels by key in a JSONL file; only appends to it."""
 
     def __init__(self, stream: FileIO, answers: dict[str, Factors]) -> None:
         """Use `open`."""
@@ -44,11 +44,11 @@ class AnswerFile:
     @classmethod
     @contextmanager
     def open(cls, path: Path | str) -> Iterator[Self]:
-        """Reads what is there and holds the file, so that no other run pays for the same.
+        """Reads the file and locks it, so that two runs do not pay for the same answers.
 
         Raises:
-            ConfigError: It cannot be written to, or another run holds it.
-            RecordError: With every line that is no answer.
+            ConfigError: It cannot be written, or another run has locked it.
+            RecordError: With every line that is not an answer.
         """
         path = Path(path)
         with ExitStack() as stack:
@@ -64,11 +64,11 @@ class AnswerFile:
             yield cls(stream, _read(path))
 
     def get(self, key: str) -> Factors:
-        """The labels under a key; empty if there are none."""
+        """Returns the labels of a key; empty if there are none."""
         return self._answers.get(key, {})
 
     def add(self, labels: Mapping[str, Factors]) -> None:
-        """Keeps labels by key, beside what was there; on disk when it returns.
+        """Adds labels by key and writes them to the disk; labels that are there already stay.
 
         Raises:
             ConfigError: They cannot be written.
@@ -84,7 +84,7 @@ class AnswerFile:
 
 
 def _append(stream: FileIO, data: bytes) -> None:
-    """Writes all of it to the disk, or nothing."""
+    """Writes all of `data` to the disk, or nothing."""
     end = stream.seek(0, os.SEEK_END)
     try:
         while data:
@@ -96,11 +96,11 @@ def _append(stream: FileIO, data: bytes) -> None:
 
 
 def _cut_torn_line(stream: FileIO, *, path: Path) -> None:
-    """Drops a last line that a crash left half written; refuses one that was never an answer."""
+    """Drops a last line that a crash left half written; refuses one that is not an answer."""
     stream.seek(0)
     whole, newline, torn = stream.read().rpartition(b"\n")
     if not torn.startswith(_START[: len(torn)]):
-        raise RecordError([f"{path}: its last line is no answer of a language model"])
+        raise RecordError([f"{path}: the last line is not an answer of a language model"])
     stream.truncate(len(whole) + len(newline))
 
 
@@ -110,7 +110,9 @@ def _read(path: Path) -> dict[str, Factors]:
     for line in read_lines(path, problems=problems):
         key, factors = line.value.get("key"), line.value.get("factors")
         if not isinstance(key, str) or not _are_labels(factors):
-            problems.add(line.where, "is no answer of a language model: key and factors")
+            problems.add(
+                line.where, "is not an answer of a language model: it needs key and factors"
+            )
             continue
         answers[key] = {**factors, **answers.get(key, {})}
     problems.raise_if_any()

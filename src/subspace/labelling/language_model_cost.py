@@ -1,4 +1,4 @@
-"""What asking a language model will cost, before anything is sent."""
+"""CostEstimate: estimates the cost of a run before anything is sent."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from subspace.labelling.language_model_prompt import make_instructions, make_texts
 from subspace.labelling.rubric import Rubric
 
-# UTF-8 bytes per token: English has about four letters a token, and scripts with more bytes a
-# letter have fewer letters a token.
+# UTF-8 bytes per token. English has about four letters per token; scripts with more bytes per
+# letter have fewer letters per token.
 _BYTES_PER_TOKEN = 4
-# Every message is wrapped in a few tokens of its own.
+# Tokens that wrap a message.
 _OVERHEAD = 10
 
 Prices = tuple[float, float]
@@ -18,14 +18,14 @@ Prices = tuple[float, float]
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What a run will ask.
+    """Estimates what a run will send.
 
     Attributes:
-        texts: Texts to ask about, those that are asked twice counted twice.
-        requests: Requests, if none fails.
-        input_tokens: Tokens sent, about.
-        output_tokens: Tokens answered, about; without what a model thinks aloud.
-        prices: Of a million tokens sent and of a million answered, if known.
+        texts: Number of texts; a text that is asked twice counts twice.
+        requests: Number of requests if none fails.
+        input_tokens: Estimated tokens sent.
+        output_tokens: Estimated tokens answered, without a model's reasoning.
+        prices: Price of a million tokens sent and of a million answered, if known.
     """
 
     texts: int
@@ -35,10 +35,10 @@ class CostEstimate:
     prices: Prices | None = None
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Formats it in one line."""
         return (
             f"{self.texts} texts in {self.requests} requests, about "
-            f"{say_tokens(self.input_tokens, self.output_tokens, prices=self.prices)}"
+            f"{_format_tokens(self.input_tokens, self.output_tokens, prices=self.prices)}"
         )
 
 
@@ -49,8 +49,8 @@ def estimate_cost(
 
     Args:
         batches: Texts by id, one request each.
-        rubric: What they are labelled by.
-        prices: Of a million tokens sent and of a million answered.
+        rubric: The factors and their labels.
+        prices: Price of a million tokens sent and of a million answered.
     """
     instructions = _count(make_instructions(rubric)) + _OVERHEAD
     entry = {"id": "t" + 8 * "0"} | {
@@ -67,12 +67,11 @@ def estimate_cost(
     )
 
 
-def say_tokens(sent: int, answered: int, *, prices: Prices | None) -> str:
-    """Tokens, and what they cost where prices are known."""
-    said = f"{sent:,} tokens sent and {answered:,} answered"
+def _format_tokens(sent: int, answered: int, *, prices: Prices | None) -> str:
+    tokens = f"{sent:,} tokens sent and {answered:,} answered"
     if prices is None:
-        return f"{said} (give --prices to see what that costs)"
-    return f"{said}: {(sent * prices[0] + answered * prices[1]) / 1e6:.4f} at the prices given"
+        return f"{tokens} (give --prices to see the cost)"
+    return f"{tokens}: {(sent * prices[0] + answered * prices[1]) / 1e6:.4f} at the prices given"
 
 
 def _count(text: str) -> int:

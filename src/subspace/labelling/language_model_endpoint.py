@@ -1,4 +1,4 @@
-"""Endpoint: one OpenAI-compatible server, its client, and what its errors mean."""
+"""Endpoint: asks an OpenAI-compatible server, and explains its errors."""
 
 import json
 import os
@@ -9,14 +9,14 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from subspace.errors import ConfigError
+from subspace.errors import ConfigError, install_command
 
 if TYPE_CHECKING:
     from openai import APIStatusError
 
 KEY = "OPENAI_API_KEY"
-# The same answer to the same question, in the shape of a schema; endpoints that do not know one
-# or the other answer 400 or 422 and are asked with less.
+# Options of a request: a JSON schema for the answer, and temperature 0 for reproducible answers.
+# An endpoint that does not know an option answers 400 or 422; the next form is tried then.
 _FORMS = (("schema", "temperature"), ("schema",), ("temperature",), ())
 _REFUSALS = (400, 403, 413, 422)
 _PERMANENT: Mapping[int, str] = {
@@ -27,12 +27,12 @@ _PERMANENT: Mapping[int, str] = {
 
 @dataclass(frozen=True)
 class Reply:
-    """What an endpoint answered.
+    """The answer of an endpoint.
 
     Attributes:
-        content: The model's text; empty where it gave none.
-        input_tokens: As the endpoint counted them; 0 if it does not say.
-        output_tokens: The same of the answer.
+        content: The model's text; empty if there is none.
+        input_tokens: Tokens sent, as counted by the endpoint; 0 if it does not count.
+        output_tokens: Tokens answered, likewise.
     """
 
     content: str = ""
@@ -41,7 +41,7 @@ class Reply:
 
 
 class RefusedError(Exception):
-    """The endpoint does not take these texts; it may take fewer, or others."""
+    """The endpoint refuses these texts; it may accept fewer, or others."""
 
 
 class UnreachableError(Exception):
@@ -49,24 +49,24 @@ class UnreachableError(Exception):
 
 
 class Endpoint:
-    """Asks one model, from several threads at once.
+    """Asks one model; several threads may use it at once.
 
-    Retries after 408, 409, 429, 5xx, a lost connection and a timeout are the client's own: it
-    waits as long as `Retry-After` says (up to two minutes), else 0.5 s, doubled every time up
-    to 8 s, less up to a quarter by chance.
+    The client of `openai` retries after 408, 409, 429, 5xx, a lost connection and a timeout. It
+    waits as long as `Retry-After` says (up to two minutes); otherwise 0.5 s, doubled each time up
+    to 8 s, minus a random part of up to a quarter.
     """
 
     def __init__(self, base_url: str, *, model: str, timeout: float, retries: int) -> None:
         """Opens a client; sends nothing.
 
         Args:
-            base_url: Where the server is, such as `http://localhost:8000/v1`.
-            model: As the server calls it.
-            timeout: Seconds that one request may take.
-            retries: How often a request is sent again.
+            base_url: Address of the server, such as `http://localhost:8000/v1`.
+            model: Name of the model at the server.
+            timeout: Seconds that a request may take.
+            retries: How often to send a request again.
 
         Raises:
-            ConfigError: The package is not installed, or `base_url` cannot be one.
+            ConfigError: As `check_endpoint`.
         """
         check_endpoint(base_url)
         from openai import DefaultHttpxClient, OpenAI
@@ -76,23 +76,28 @@ class Endpoint:
         self._key = _read_key()
         self._form: int | None = None
         self._client = OpenAI(
-            api_key=self._key or "none",  # local servers take anything, the client wants something
+            api_key=self._key or "none",  # the client needs a text, local servers accept any
             base_url=base_url,
             timeout=timeout,
             max_retries=retries,
-            # Texts go where the user said and nowhere else: what is for this machine, past proxies.
+            # Texts are sent to the given address only: no redirects, no proxy for this machine.
             http_client=DefaultHttpxClient(
                 follow_redirects=False, trust_env=not _is_loopback(base_url)
             ),
         )
 
     def ask(self, *, instructions: str, texts: str, schema: Mapping[str, Any]) -> Reply:
-        """Asks once.
+        """Sends one request.
+
+        Args:
+            instructions: The system message.
+            texts: The user message.
+            schema: JSON schema of the answer.
 
         Raises:
-            RefusedError: These texts are not taken.
-            UnreachableError: No answer came.
-            ConfigError: No request can ever succeed: a wrong key, model or address.
+            RefusedError: The endpoint refuses these texts.
+            UnreachableError: No answer came after all retries.
+            ConfigError: No request can succeed: the key, the model or the address is wrong.
         """
         import openai
 
@@ -103,8 +108,8 @@ class Endpoint:
             except openai.APIStatusError as error:
                 if error.status_code in (400, 422) and form != forms[-1]:
                     continue
-                raise self._explain(error) from None  # its request holds the key
-            except openai.APIConnectionError as error:  # a timeout is one, too
+                raise self._explain(error) from None  # the original holds the key
+            except openai.APIConnectionError as error:  # timeouts too
                 raise UnreachableError(f"{self._base_url}: {str(error).rstrip('.')}") from None
             self._form = form if self._form is None else self._form
             return reply
@@ -136,21 +141,23 @@ class Endpoint:
         return _read(answer)
 
     def _explain(self, error: "APIStatusError") -> Exception:
-        """What an error means to the user; never with the key, which some servers repeat."""
-        said = " ".join(error.message.split()).removeprefix(f"Error code: {error.status_code} - ")
+        """Turns an error into one for people, without the key, which some servers repeat."""
+        message = " ".join(error.message.split()).removeprefix(
+            f"Error code: {error.status_code} - "
+        )
         if self._key:
-            said = said.replace(self._key, "***")
-        said = f"{self._base_url} answered {error.status_code}: {said:.300}"
+            message = message.replace(self._key, "***")
+        message = f"{self._base_url} answered {error.status_code}: {message:.300}"
         status = error.status_code
         if status in _PERMANENT:
-            return ConfigError(f"{said}; {_PERMANENT[status]}")
+            return ConfigError(f"{message}; {_PERMANENT[status]}")
         if status < 400:
-            return ConfigError(f"{said}; redirects are not followed: give the address it names")
-        return RefusedError(said) if status in _REFUSALS else UnreachableError(said)
+            return ConfigError(f"{message}; redirects are not followed: give the address it names")
+        return RefusedError(message) if status in _REFUSALS else UnreachableError(message)
 
 
 def _read(answer: Any) -> Reply:
-    """Content and tokens; the client checks no types, and a proxy may have sent its own page."""
+    """Reads content and tokens; the client does not check types, and a proxy may answer instead."""
     try:
         content, usage = answer.choices[0].message.content, answer.usage
     except (AttributeError, IndexError, TypeError):
@@ -161,32 +168,32 @@ def _read(answer: Any) -> Reply:
 
 
 def check_endpoint(base_url: str) -> None:
-    """Whether a client can be made: to be asked before the work that comes before.
+    """Raises unless a client can be made. Call before long work.
 
     Raises:
-        ConfigError: The package is not installed; the key cannot be one; or `base_url` is no
-            http(s) address, or holds a password, which would be printed.
+        ConfigError: The package openai is not installed, the key has wrong characters, or
+            `base_url` is not an http(s) address or holds a password, which would be printed.
     """
     try:
         parts = urlsplit(base_url)
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number
+    except ValueError:  # the port is not a number
         sound = False
     if not sound or "@" in parts.netloc:
         raise ConfigError(
             "--base-url must be an address like http://localhost:8000/v1, without name or "
-            f"password (the key comes from the environment variable {KEY})"
+            f"password (the key is read from the environment variable {KEY})"
         )
     _read_key()
     if find_spec("openai") is None:
         raise ConfigError(
-            "labels by a language model need the package openai; install it with: "
-            "pip install 'subspace[labels]'"
+            "--by language-model needs the package openai; install it with: "
+            f"{install_command('labels')}"
         )
 
 
 def _is_loopback(base_url: str) -> bool:
-    """Whether it is an address of this very machine."""
+    """Says whether the address is of this machine."""
     host = urlsplit(base_url).hostname or ""
     try:
         return ip_address(host).is_loopback
@@ -197,5 +204,5 @@ def _is_loopback(base_url: str) -> bool:
 def _read_key() -> str:
     key = os.environ.get(KEY, "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise ConfigError(f"{KEY} in the environment holds characters that no key has")
+        raise ConfigError(f"the environment variable {KEY} holds characters that no key has")
     return key

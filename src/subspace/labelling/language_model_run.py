@@ -1,4 +1,4 @@
-"""LanguageModelRun: asks for batches of texts until each has its labels or no hope."""
+"""LanguageModelRun: asks for batches of texts, again for labels that are missing."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,24 +17,30 @@ from subspace.labelling.language_model_prompt import (
 )
 from subspace.labelling.rubric import Rubric
 
-# So many batches in a row without a single label, and the next will not do better.
+# The run ends after this number of batches in a row without a label.
 MOST_FAILED = 5
-# What is shown to the model of a key: enough that no text can name another's.
+# Letters of a key that are sent as the id of a text; enough that a text cannot guess another's.
 ID_LENGTH = 9
 
 
 class LanguageModelRun:
-    """What one run asks, from several threads at once; every answer is on disk before the next.
+    """Asks for labels; several threads may use it at once. Writes every answer to the disk.
 
     Attributes:
-        problems: By key, what was wrong with the last answer that was not complete.
-        input_tokens: As the endpoint counted what was sent.
-        output_tokens: The same of what was answered.
-        reached: Whether the endpoint answered anything, if only that it does not take a text.
+        problems: By key, the reason why the last answer was not complete.
+        input_tokens: Tokens sent, as counted by the endpoint.
+        output_tokens: Tokens answered, likewise.
+        reached: Whether the endpoint has answered anything, including refusals.
     """
 
     def __init__(self, endpoint: Endpoint, answers: AnswerFile, *, rubric: Rubric) -> None:
-        """Asks nothing yet."""
+        """Sends nothing yet.
+
+        Args:
+            endpoint: Asks the model.
+            answers: Keeps the answers.
+            rubric: The factors and their labels.
+        """
         self.problems: dict[str, str] = {}
         self.input_tokens = 0
         self.output_tokens = 0
@@ -49,14 +55,17 @@ class LanguageModelRun:
         self._stopped: ConfigError | None = None
 
     def ask(self, batch: Mapping[str, str]) -> bool:
-        """Asks for the labels of texts by key: together, what is missing again, then one by one.
+        """Asks for the labels of texts: all at once, then those missing again, then one by one.
+
+        Args:
+            batch: Texts by key.
 
         Returns:
             Whether any label came.
 
         Raises:
-            ConfigError: The endpoint can never answer, `MOST_FAILED` batches in a row got no
-                label, or an answer cannot be written; also of every later batch.
+            ConfigError: No request can succeed, `MOST_FAILED` batches in a row got no label, or an
+                answer cannot be written. Every later call raises it too.
         """
         try:
             any_label = self._ask_in_rounds(batch)
@@ -67,20 +76,20 @@ class LanguageModelRun:
             raise
 
     def stop(self, reason: ConfigError) -> None:
-        """Asks no more; what is under way is still kept."""
+        """Sends no more requests; answers to those already sent are kept."""
         self._stopped = self._stopped or reason
 
     def missing(self, texts: Mapping[str, str]) -> dict[str, str]:
-        """Those texts by key that lack a label."""
+        """Returns the texts by key that lack a label."""
         return {key: text for key, text in texts.items() if self.missing_factors(key)}
 
     def missing_factors(self, key: str) -> list[str]:
-        """The factors that a text lacks."""
+        """Returns the factors that a text lacks."""
         labels = self._answers.get(key)
         return [name for name in self._rubric if name not in labels]
 
     def _ask_in_rounds(self, batch: Mapping[str, str]) -> bool:
-        """Whether any label came."""
+        """Returns whether any label came."""
         missing, any_label = dict(batch), False
         for size in (len(batch), len(batch), 1):
             for part in make_batches(missing, size):
@@ -96,7 +105,7 @@ class LanguageModelRun:
         return any_label
 
     def _ask_once(self, part: Mapping[str, str]) -> bool:
-        """Whether any label came."""
+        """Returns whether any label came."""
         keys = {key[:ID_LENGTH]: key for key in part}
         try:
             reply = self._endpoint.ask(
@@ -126,8 +135,8 @@ class LanguageModelRun:
             if self._failed >= MOST_FAILED:
                 raise ConfigError(
                     f"{MOST_FAILED} batches in a row got no label from the language model; the "
-                    f"last: {self.problems[next(iter(batch))]}. What was answered is kept: run "
-                    "again to go on"
+                    f"last: {self.problems[next(iter(batch))]}. Answers are kept; run the same "
+                    "command again to continue"
                 )
 
 
@@ -135,14 +144,15 @@ class LanguageModelRun:
 def asking(
     run: LanguageModelRun, batches: Sequence[Mapping[str, str]], *, parallel: int
 ) -> Iterator[Callable[[Iterable[str]], None]]:
-    """Asks for batches in the background; gives a function that waits for the answers to keys.
-
-    On leaving, what has not been asked is not asked any more.
+    """Asks for batches in the background, and stops asking when the context ends.
 
     Args:
-        run: Asks.
+        run: Sends the requests.
         batches: Texts by key.
-        parallel: Requests at once.
+        parallel: Requests at the same time.
+
+    Yields:
+        A function that waits for the answers to keys.
     """
     with ThreadPoolExecutor(parallel) as pool:
         futures = [pool.submit(run.ask, batch) for batch in batches]
@@ -153,7 +163,8 @@ def asking(
                 if key in place:
                     futures[place[key]].result()
                     if run.missing_factors(key):
-                        # An outage may have begun, which ends the run; a later label says no.
+                        # The endpoint may be down, which ends the run, unless a later batch gets
+                        # a label.
                         later = any(future.result() for future in futures[place[key] :])
                         if not (later or run.reached):
                             raise ConfigError(f"no answer came: {run.problems[key]}")

@@ -1,48 +1,48 @@
-"""Raw texts: a folder of files becomes documents; what cannot be one is named and passed over."""
+"""Raw texts: reads a folder of text files as records, and names the files that it cannot read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from subspace.data.retrieval_sets import Document
+from subspace.data.records import Record
 from subspace.errors import ConfigError
 
 SUFFIXES = (".txt", ".md")
-# What is beyond is not read: about the 8,192 tokens of the longest encoders.
+# About the 8,192 tokens that the longest encoders read; the rest of a file is left out.
 _MOST_CHARACTERS = 30_000
 _MOST_BYTES = 4 * _MOST_CHARACTERS
 
 
 @dataclass(frozen=True)
 class RawTexts:
-    """What a folder holds.
+    """The texts of a folder.
 
     Attributes:
-        documents: Its texts, by path; the id is the path below the folder.
-        skipped: Files that were passed over, with the reason.
-        cut: Paths of the texts of which only the beginning was taken.
+        records: The texts, sorted by path; the id is the path below the folder.
+        skipped: Files that were left out, with the reason.
+        cut: Ids of the texts that were cut at 30,000 characters.
     """
 
-    documents: tuple[Document, ...]
+    records: tuple[Record, ...]
     skipped: dict[str, str]
     cut: tuple[str, ...]
 
 
 def read_raw_texts(folder: Path, *, leave_out: Path | None = None) -> RawTexts:
-    """Reads all `.txt` and `.md` files below a folder, hidden ones left out.
+    """Reads all `.txt` and `.md` files below a folder, except hidden ones.
 
-    A text that is there twice comes once.
+    Files with the same text are read once.
 
     Args:
-        folder: Where they are.
-        leave_out: A folder that is not read, if it lies there as well.
+        folder: The folder.
+        leave_out: A folder below it that is not read.
 
     Raises:
-        ConfigError: The folder is not there, or holds no such file.
+        ConfigError: The folder does not exist, or holds no such file.
     """
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}; give a folder of texts, or one .jsonl")
-    documents: list[Document] = []
+    records: list[Record] = []
     first: dict[str, str] = {}
     skipped: dict[str, str] = {}
     cut = []
@@ -50,9 +50,9 @@ def read_raw_texts(folder: Path, *, leave_out: Path | None = None) -> RawTexts:
         if leave_out is not None and leave_out.resolve() in path.resolve().parents:
             continue
         name = path.relative_to(folder).as_posix()
-        sayable = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-        if sayable != name:
-            skipped[sayable] = "has a name that is not UTF-8"
+        printable = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        if printable != name:
+            skipped[printable] = "has a name that is not UTF-8"
             continue
         try:
             text = _read(path)
@@ -65,10 +65,10 @@ def read_raw_texts(folder: Path, *, leave_out: Path | None = None) -> RawTexts:
         first[text] = name
         if len(text) > _MOST_CHARACTERS:
             cut.append(name)
-        documents.append(Document(id=name, text=text[:_MOST_CHARACTERS]))
-    if not documents and not skipped:
+        records.append(Record(id=name, text=text[:_MOST_CHARACTERS]))
+    if not records and not skipped:
         raise ConfigError(f"{folder} holds no texts: no file ends in {' or '.join(SUFFIXES)}")
-    return RawTexts(documents=tuple(documents), skipped=skipped, cut=tuple(cut))
+    return RawTexts(records=tuple(records), skipped=skipped, cut=tuple(cut))
 
 
 def _find(folder: Path) -> Iterator[Path]:
@@ -80,11 +80,11 @@ def _find(folder: Path) -> Iterator[Path]:
 
 
 def _read(path: Path) -> str:
-    """The beginning of a file, of which a little more is read than is kept.
+    """Reads the beginning of a file, a little more than is kept.
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is no text; says why.
+        ValueError: It is not a text; the message says why.
     """
     with path.open("rb") as stream:
         raw = stream.read(_MOST_BYTES)
@@ -94,7 +94,7 @@ def _read(path: Path) -> str:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if not more or error.start < len(raw) - 3:  # else a character was cut in two
+        if not more or error.start < len(raw) - 3:  # otherwise the cut split a character
             raise ValueError(f"is not UTF-8 ({error.reason} at byte {error.start})") from None
         text = raw[: error.start].decode("utf-8-sig")
     if not text.strip():

@@ -1,7 +1,7 @@
-"""Annotating so that nothing done is lost: line by line into a file, from where it stopped.
+"""Resumable labelling: keeps every label in a file, and continues an interrupted run from it.
 
-The first line of the file says whose labels of which texts it holds; a file of other texts or of
-another annotator (another `identity` is one) is started anew.
+The first line of the file identifies the annotator and the texts. A file of another annotator, of
+one with another `identity`, or of other texts is started anew.
 """
 
 import hashlib
@@ -10,21 +10,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from subspace.data.retrieval_sets import Document
+from subspace.data.records import Record
 from subspace.errors import ConfigError
-from subspace.labelling.annotator import Annotation, Annotator
+from subspace.labelling.annotator import Annotator, Factors
 
 
 def annotate(
-    annotator: Annotator, documents: Sequence[Document], *, partial: Path, progress: bool = False
-) -> list[Annotation]:
-    """One annotation per document, in order; those that `partial` holds are not made again.
+    annotator: Annotator, records: Sequence[Record], *, partial: Path, progress: bool = False
+) -> list[Factors]:
+    """Labels texts, except those that `partial` holds the labels of.
 
     Args:
-        annotator: What labels.
-        documents: What to label.
-        partial: The file; the caller removes it once the labels are elsewhere.
-        progress: Shows a bar.
+        annotator: Labels the texts.
+        records: The texts to label.
+        partial: File that keeps the labels. The caller removes it once they are elsewhere.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The labels of each text, in order.
 
     Raises:
         ConfigError: The file cannot be read or written.
@@ -33,48 +36,48 @@ def annotate(
         "origin": annotator.origin,
         "identity": annotator.identity,
         "factors": list(annotator.factors),
-        "sha256": _digest(documents),
+        "sha256": _digest(records),
     }
     try:
-        done, length = _read(partial, header=header, documents=documents)
+        done, length = _read(partial, header=header, records=records)
         partial.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("r+b" if length else "wb") as stream:
-            stream.truncate(length)  # half a line may have been written last
+            stream.truncate(length)  # the last line may be half written
             stream.seek(length)
             if not length:
                 stream.write(_line(header))
-            for annotation in annotator.annotate(documents[len(done) :], progress=progress):
-                stream.write(_line({"id": annotation.id, "factors": dict(annotation.factors)}))
+            rest = records[len(done) :]
+            found = annotator.annotate(rest, progress=progress)
+            for record, factors in zip(rest, found, strict=True):
+                stream.write(_line({"id": record.id, "factors": dict(factors)}))
                 stream.flush()
-                done.append(annotation)
+                done.append(factors)
     except OSError as error:
         raise ConfigError(f"cannot keep labels in {partial}: {error}") from error
     return done
 
 
 def _read(
-    partial: Path, *, header: Mapping[str, Any], documents: Sequence[Document]
-) -> tuple[list[Annotation], int]:
-    """What the file holds of these documents, and how many bytes of it are sound."""
-    if not partial.exists():
+    partial: Path, *, header: Mapping[str, Any], records: Sequence[Record]
+) -> tuple[list[Factors], int]:
+    """Reads the labels of the first texts, and the length in bytes of the sound lines."""
+    content = partial.read_bytes() if partial.exists() else b""
+    first, *lines = content.splitlines(keepends=True) or [b""]
+    if _parse(first) != header:
         return [], 0
-    done: list[Annotation] = []
-    length = 0
-    with partial.open("rb") as stream:
-        for number, line in enumerate(stream):
-            value = _parse(line)
-            if number == 0 and value != header:
-                return [], 0
-            if number > 0:
-                if number > len(documents) or value.get("id") != documents[number - 1].id:
-                    break
-                done.append(Annotation(id=value["id"], factors=value["factors"]))
-            length += len(line)
+    done: list[Factors] = []
+    length = len(first)
+    for record, line in zip(records, lines, strict=False):
+        value = _parse(line)
+        if value.get("id") != record.id:
+            break
+        done.append(value["factors"])
+        length += len(line)
     return done, length
 
 
 def _parse(line: bytes) -> dict[str, Any]:
-    """The object of a whole line; nothing if it was cut off."""
+    """Reads the object of a line; empty if the line was cut off."""
     if not line.endswith(b"\n"):
         return {}
     try:
@@ -88,8 +91,8 @@ def _line(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode() + b"\n"
 
 
-def _digest(documents: Sequence[Document]) -> str:
+def _digest(records: Sequence[Record]) -> str:
     digest = hashlib.sha256()
-    for document in documents:
-        digest.update(json.dumps([document.id, document.text]).encode())
+    for record in records:
+        digest.update(json.dumps([record.id, record.text]).encode())
     return digest.hexdigest()

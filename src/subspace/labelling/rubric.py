@@ -1,4 +1,4 @@
-"""Rubric: what a language model labels by, one entry per factor, in a YAML file."""
+"""Rubric: describes the labels of each factor to a language model, in a YAML file."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ DEFAULT_RUBRIC = Path(__file__).with_name("rubric.yaml")
 
 
 @dataclass(frozen=True)
-class Level:
-    """One label and what it stands for.
+class RubricLevel:
+    """One label with its meaning.
 
     Attributes:
         label: A category, or a number of the scale.
-        meaning: When a text gets it.
-        example: A text that does.
+        meaning: Says which texts get the label.
+        example: A text that gets it.
     """
 
     label: str | int
@@ -29,27 +29,27 @@ class Level:
 
 @dataclass(frozen=True)
 class FactorRubric:
-    """How one factor is judged.
+    """Describes one factor and its labels.
 
     Attributes:
-        description: What the factor is.
-        levels: The categories; or the anchored numbers, in order.
-        scale: Lowest and highest number; none for categories.
+        description: Defines the factor.
+        levels: The categories, or the described numbers in rising order.
+        scale: Lowest and highest number; None for categories.
     """
 
     description: str
-    levels: tuple[Level, ...]
+    levels: tuple[RubricLevel, ...]
     scale: tuple[int, int] | None = None
 
     @property
     def labels(self) -> tuple[str | int, ...]:
-        """All labels that there are: categories, or whole numbers."""
+        """All labels: categories, or the whole numbers of the scale."""
         if self.scale is None:
             return tuple(level.label for level in self.levels)
         return tuple(range(self.scale[0], self.scale[1] + 1))
 
     def read(self, answer: object) -> str | float | None:
-        """The label that an answer is; none, if it is no label of this factor."""
+        """Returns an answer as a label; None if it is not a label of this factor."""
         if isinstance(answer, bool) or answer not in self.labels:
             return None
         return answer if isinstance(answer, str) else float(str(answer))
@@ -64,12 +64,12 @@ def read_rubric(
     """Reads a rubric.
 
     Args:
-        path: A YAML file like `rubric.yaml` beside this module.
-        factors: Those that are wanted, in order; all by default.
+        path: A YAML file such as `rubric.yaml` beside this module.
+        factors: The factors to read, in order; None for all.
 
     Raises:
-        ConfigError: The file cannot be read, with everything that is wrong in it; or it says
-            nothing of a factor.
+        ConfigError: The file cannot be read, has mistakes (the message lists all), or lacks a
+            factor.
     """
     try:
         value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -83,8 +83,8 @@ def read_rubric(
     missing = [name for name in factors or () if name not in value]
     if missing:
         raise ConfigError(
-            f"--rubric: {path} says nothing of {', '.join(missing)}; it has {', '.join(value)}. "
-            "Add the factor to a copy of the file and give that"
+            f"--rubric: {path} lacks {', '.join(missing)}; it describes {', '.join(value)}. Copy "
+            "the file, add the factor, and give the copy"
         )
     return {name: _read_factor(value[name]) for name in factors or value}
 
@@ -92,7 +92,7 @@ def read_rubric(
 def _read_factor(entry: Mapping[str, Any]) -> FactorRubric:
     scale = entry.get("scale")
     levels = [
-        Level(label=label, meaning=level["meaning"].strip(), example=level["example"].strip())
+        RubricLevel(label=label, meaning=level["meaning"].strip(), example=level["example"].strip())
         for label, level in entry["levels"].items()
     ]
     return FactorRubric(
@@ -103,9 +103,9 @@ def _read_factor(entry: Mapping[str, Any]) -> FactorRubric:
 
 
 def _problems(name: object, entry: object) -> Iterator[str]:
-    """What is wrong with one factor."""
+    """Yields the mistakes of one factor."""
     if not _is_text(name) or name == "id":
-        yield f"{name!r}: a factor's name must be a text other than 'id'"
+        yield f"{name!r}: the name of a factor must be a text other than 'id'"
         return
     if not isinstance(entry, dict) or not {"description", "levels"} <= set(entry):
         yield f"{name}: must have a description and levels"
@@ -116,11 +116,11 @@ def _problems(name: object, entry: object) -> Iterator[str]:
         yield f"{name}: the description must be a text"
     levels = entry["levels"]
     if not isinstance(levels, dict) or len(levels) < 2:
-        yield f"{name}: levels must be two or more, by label"
+        yield f"{name}: levels must hold two or more labels"
         return
     for label, level in levels.items():
         if not (isinstance(level, dict) and set(level) == {"meaning", "example"}):
-            yield f"{name}: level {label!r} must have a meaning and an example, nothing else"
+            yield f"{name}: level {label!r} must have a meaning and an example and nothing else"
         elif not all(map(_is_text, level.values())):
             yield f"{name}: meaning and example of level {label!r} must be texts"
     yield from _wrong_labels(name, list(levels), entry.get("scale"))
@@ -131,7 +131,7 @@ def _wrong_labels(name: object, labels: list[object], scale: object) -> Iterator
         for label in labels:
             if not _is_text(label):
                 yield (
-                    f"{name}: category {label!r} must be a text (in quotes, if YAML reads it as "
+                    f"{name}: category {label!r} must be a text (quote it if YAML reads it as "
                     "something else); numbers need a scale"
                 )
         return
@@ -140,13 +140,13 @@ def _wrong_labels(name: object, labels: list[object], scale: object) -> Iterator
         return
     low, high = scale
     if not 0 < high - low <= 100:
-        yield f"{name}: scale must rise, by 100 at most, got {scale!r}"
+        yield f"{name}: the second number of scale must be 1 to 100 above the first, got {scale!r}"
         return
     outside = [label for label in labels if not (_is_whole(label) and low <= label <= high)]
     if outside:
-        yield f"{name}: levels {outside} are no whole numbers from {low} to {high}"
+        yield f"{name}: levels {outside} are not whole numbers from {low} to {high}"
     elif not {low, high} <= set(labels):
-        yield f"{name}: levels must anchor both ends of the scale, {low} and {high}"
+        yield f"{name}: levels must include both ends of the scale, {low} and {high}"
 
 
 def _is_text(value: object) -> bool:

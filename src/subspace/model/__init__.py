@@ -1,10 +1,8 @@
-"""What a trained projection promises: written, read, refused, shared on the hub."""
+"""The model that a fit gives, and its checkpoint: loaded, saved, shared."""
 
-from subspace.model.checkpoint import (
-    MANIFEST_KEY,
-    Checkpoint,
-    load_checkpoint,
-    read_state,
-)
+from subspace.model.checkpoint import load
+from subspace.model.linear_heads import LinearHead
+from subspace.model.model import Model
+from subspace.model.projection import Projection, QuerySide
 
-__all__ = ["MANIFEST_KEY", "Checkpoint", "load_checkpoint", "read_state"]
+__all__ = ["LinearHead", "Model", "Projection", "QuerySide", "load"]

@@ -1,259 +1,149 @@
-"""Checkpoint: what a trained projection promises, written and read without pickle.
+"""Checkpoint: a model on disk, written and read without pickle.
 
 Two forms hold the same things and are read alike:
 
 - a folder to use and to hand on: `model.safetensors` (weight and mean; offset, query_weight and
-  query_offset where queries are projected apart) and `config.json` (the manifest); the hub holds
-  the same two files;
-- a Lightning file to resume from, `*.ckpt`: the same manifest and tensors among the trainer's
-  state, read with `torch.load(weights_only=True)`.
+  query_offset where queries are projected apart; weight and bias of every head) and `config.json`
+  (the manifest); the hub holds the same two files;
+- a Lightning file to resume from, `*.ckpt`: the same manifest and the projection's tensors among
+  the trainer's state, read with `torch.load(weights_only=True)`.
 
-The manifest (format 2; format 1 is the same without the tensors of queries)::
+The manifest (format 3)::
 
-    format_version   2
-    package_version  of subspace
+    format_version   3
+    package_version  of this package
     blocks           {"topic": 96, ...}: the layout, in order
-    input_dim        dimension of the embeddings
+    default_weights  {"topic": 0.25, ...}: of a search that names none
+    score_spreads    {"topic": 0.12, ...}: standard deviation of the cosine of two texts
+    input_dim        dimension of the raw vectors
     encoder          {"model": what to load it by, "fingerprint": {...}}
+    heads            {"topic": ["arts", "sport"], "complexity": null}: classes, null for numbers
     data             {"source": "sha256 of its records", ...}
-    training         {"solver": ..., "step": ...}: how it was made, for people
+    recipe           {"solver": ..., "blocks": ...}: how it was fitted
     tensors_sha256   of `model.safetensors` (folder only)
 """
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from huggingface_hub import ModelCard, ModelHubMixin
 
 from subspace.blocks import BlockLayout
 from subspace.encoder import EncoderSpec, Fingerprint
-from subspace.errors import CheckpointError, EncoderError, LayoutError
-from subspace.model.checkpoint_folder import (
-    COMPANIONS,
-    CONFIG,
-    TENSORS,
-    check_target,
-    copy_companions,
-    read_folder,
-    write_folder,
+from subspace.errors import DISTRIBUTION, CheckpointError, EncoderError, LayoutError
+from subspace.model.checkpoint_folder import CONFIG, TENSORS, read_folder, write_folder
+from subspace.model.linear_heads import head_tensors, heads_from_tensors
+from subspace.model.model import Model
+from subspace.model.tensors import (
+    PROJECTION_TENSORS,
+    check_names,
+    projection_from_tensors,
+    projection_tensors,
 )
-from subspace.model.encoder_check import encoder_differences
-from subspace.model.hub import HubId, fetch, kept_files
-from subspace.model.projection import Projection, digest_projection
-from subspace.model.tensors import NAMES, check_names, from_tensors, to_tensors
 
-FORMAT_VERSION = 2
-_READABLE = (1, FORMAT_VERSION)
+FORMAT_VERSION = 3
 # Key of the manifest in a Lightning file.
 MANIFEST_KEY = "subspace"
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
-class Checkpoint(ModelHubMixin, library_name="subspace"):
-    """A trained projection and everything that is needed to use it.
-
-    Attributes:
-        projection: W, mu and the layout.
-        encoder_model: What the encoder is loaded by: `minilm`, a folder or a hub id.
-        fingerprint: What its embeddings depend on.
-        data_sha256: Hash of the records of each source it was trained on.
-        training: How it was made, for people to read.
-        folder: Where it was read from, if from a folder: what lies beside its tensors (probes) is
-            handed on with it.
-    """
-
-    projection: Projection
-    encoder_model: str
-    fingerprint: Fingerprint
-    data_sha256: Mapping[str, str] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    folder: Path | None = None
-
-    def __new__(cls, *_: Any, **__: Any) -> Self:
-        """Not the mixin's, which would set a configuration on the frozen value."""
-        return object.__new__(cls)
-
-    def encoder_spec(self, *, model: str | None = None) -> EncoderSpec:
-        """The spec of the encoder that this projection was trained on.
-
-        Args:
-            model: Where the encoder lies on this machine, if not where it was trained.
-        """
-        return EncoderSpec.from_fingerprint(self.fingerprint, model=model or self.encoder_model)
-
-    def check_encoder(self, fingerprint: Fingerprint) -> None:
-        """Refuses another encoder than the one trained on.
-
-        Raises:
-            CheckpointError: With every field that differs.
-        """
-        differences = self.encoder_differences(fingerprint)
-        if differences:
-            raise CheckpointError(
-                "the checkpoint was made for another encoder: it wants " + "; ".join(differences)
-            )
-
-    def encoder_differences(self, fingerprint: Fingerprint) -> list[str]:
-        """One `field: mine, not theirs` per field in which another encoder differs."""
-        return encoder_differences(self.fingerprint, fingerprint)
-
-    def manifest(self) -> dict[str, Any]:
-        """The manifest, JSON-ready."""
-        return {
-            "format_version": FORMAT_VERSION,
-            "package_version": version("subspace"),
-            "blocks": self.projection.layout.to_widths(),
-            "input_dim": self.projection.input_dim,
-            "encoder": {"model": self.encoder_model, "fingerprint": self.fingerprint.to_json()},
-            "data": dict(self.data_sha256),
-            "training": dict(self.training),
-        }
-
-    @staticmethod
-    def check_target(folder: Path | str) -> None:
-        """Whether `save` can write there: to be asked before training. Makes the folder.
-
-        Raises:
-            CheckpointError: The folder holds something else, or cannot be written.
-        """
-        check_target(folder)
-
-    def save(self, folder: Path | str) -> None:
-        """Writes the folder to use: whole, or not at all; other files there stay.
-
-        Raises:
-            CheckpointError: The folder holds something else, or the disk refuses.
-        """
-        write_folder(folder, manifest=self.manifest(), tensors=to_tensors(self.projection))
-
-    def save_pretrained(
-        self,
-        save_directory: str | Path,
-        *,
-        config: Any = None,  # noqa: ARG002
-        repo_id: str | None = None,
-        push_to_hub: bool = False,
-        model_card_kwargs: dict[str, Any] | None = None,
-        **push_to_hub_kwargs: Any,
-    ) -> str | None:
-        """Writes the folder as `save` does, with its model card and what lay beside the tensors.
-
-        Args:
-            save_directory: The folder; a `README.md` that was written by hand stays.
-            config: Of the mixin, unused: the manifest is the configuration.
-            repo_id: Where to push to; the folder's name if None.
-            push_to_hub: Pushes it as well.
-            model_card_kwargs: Of `generate_model_card`.
-            push_to_hub_kwargs: Of `push_to_hub`.
-
-        Returns:
-            The address of the commit, if it was pushed.
-
-        Raises:
-            CheckpointError: The folder holds something else, or the disk refuses.
-            ConfigError: The card's report or licences cannot be used.
-        """
-        from subspace.model.model_card import write_card
-
-        folder = Path(save_directory)
-        own_name = folder.resolve().name  # also of "."
-        card = self.generate_model_card(**{"name": own_name, **(model_card_kwargs or {})})
-        self.save(folder)
-        copy_companions(self.folder, folder)
-        write_card(card, folder)
-        if not push_to_hub:
-            return None
-        name = repo_id or own_name
-        return self.push_to_hub(name, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs)
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Pushes what `save_pretrained` writes, as `huggingface_hub` does; see its options.
-
-        A card there that was written by hand stays, and probes of an earlier push go.
-
-        Raises:
-            CheckpointError: The repository holds another model.
-        """
-        card = {"name": repo_id, **(options.pop("model_card_kwargs", None) or {})}
-        kept = kept_files(repo_id, token=options.get("token"))
-        options["ignore_patterns"] = [*(options.get("ignore_patterns") or ()), *kept]
-        options.setdefault("delete_patterns", list(COMPANIONS))
-        return super().push_to_hub(repo_id, model_card_kwargs=card, **options)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | Path,
-        *,
-        revision: str | None = None,
-        **options: Any,
-    ) -> "Checkpoint":
-        """Reads a folder, or what the hub has under `owner/name`; see `load_checkpoint`.
-
-        Args:
-            pretrained_model_name_or_path: Folder, `owner/name` or `owner/name@revision`.
-            revision: Branch, tag or, better, commit.
-            options: `token`, `cache_dir`, `force_download` and `local_files_only`, as
-                `huggingface_hub` has them.
-
-        Raises:
-            CheckpointError: It cannot be had, is damaged, holds NaN, or is a folder here, which
-                has no revisions.
-        """
-        name = str(pretrained_model_name_or_path)
-        asked = f"{name}@{revision}" if revision else name
-        if revision and Path(name).exists():
-            raise CheckpointError(
-                f"{name} is on this machine and has no revisions: leave `revision` out to read it, "
-                f"or give '{asked}' alone to read that of the hub"
-            )
-        hub_id = None if Path(name).exists() else HubId.parse(asked)
-        return _read_folder(fetch(hub_id, **options)) if hub_id else load_checkpoint(name)
-
-    def generate_model_card(self, **options: Any) -> ModelCard:
-        """The card of what is known; see `model_card.make_card` for the options."""
-        from subspace.model.model_card import make_card
-
-        return make_card(
-            self.manifest(),
-            digest=digest_projection(self.projection),
-            queries=self.projection.query is not None,
-            **options,
-        )
-
-
-def load_checkpoint(path: Path | str) -> Checkpoint:
-    """Reads a checkpoint folder, a Lightning file, or a repository of the hub.
+def load(
+    path: Path | str,
+    *,
+    encoder: str | None = None,
+    device: str | None = None,
+    revision: str | None = None,
+) -> Model:
+    """Loads a model.
 
     Args:
-        path: The folder or file; else `owner/name` or `owner/name@revision`. Where the revision is
-            a commit that was downloaded before, the network is not touched.
+        path: A checkpoint folder, a Lightning file, the name of a reference model that comes with
+            this package (`minilm`), or a repository of the hub (`owner/name` or
+            `owner/name@revision`). A file or folder of that name comes first. Where the revision
+            is a commit that was downloaded before, the network is not touched.
+        encoder: Where the encoder lies on this machine (folder or hub id), if not where the
+            checkpoint says.
+        device: Where the encoder computes: `cpu`, `cuda`, or None for the best there is.
+        revision: Branch, tag or, better, commit of a repository of the hub.
 
     Raises:
         CheckpointError: It is missing, damaged, of another format version, or holds NaN.
     """
-    folder = Path(path)
+    model = _load(str(path), revision=revision)
+    spec = EncoderSpec.from_fingerprint(model.fingerprint, model=encoder or model.encoder.model)
+    return replace(model, encoder=replace(spec, device=device))
+
+
+def _load(name: str, *, revision: str | None) -> Model:
+    from subspace.model.hub import HubId, fetch
+    from subspace.model.reference import find_reference
+
+    folder = Path(name)
+    if folder.exists() and revision:
+        raise CheckpointError(
+            f"{name} is on this machine and has no revisions: leave `revision` out to read it, or "
+            f"give '{name}@{revision}' alone to read that of the hub"
+        )
     if folder.is_dir():
         return _read_folder(folder)
     if folder.is_file():
-        return read_state(_read_lightning(folder), name=folder)
-    hub_id = HubId.parse(str(path))
+        return model_from_state(_read_lightning(folder), name=folder)
+    reference = find_reference(name)
+    if reference is not None:
+        return _read_folder(reference)
+    hub_id = HubId.parse(f"{name}@{revision}" if revision else name)
     if hub_id is None:
         raise CheckpointError(
-            f"there is no checkpoint {path}; give a folder with {CONFIG} and {TENSORS}, a .ckpt "
-            "file, or a hub id (owner/name or owner/name@revision)"
+            f"there is no checkpoint {name}; give a folder with {CONFIG} and {TENSORS}, a .ckpt "
+            "file, a reference model (minilm), or a hub id (owner/name or owner/name@revision)"
         )
     return _read_folder(fetch(hub_id))
 
 
-def read_state(state: Any, *, name: Path | str) -> Checkpoint:
-    """The checkpoint in the trainer's state, which is what a Lightning file holds.
+def save(model: Model, folder: Path | str, *, card: Mapping[str, Any] | None = None) -> None:
+    """Writes a checkpoint folder: whole, or not at all; other files there stay.
+
+    Args:
+        model: What to write.
+        folder: Where to.
+        card: Of `model_card.make_card`; if given, a card is written too, but not over one that
+            was written by hand.
+
+    Raises:
+        CheckpointError: The folder holds something else, or the disk refuses.
+        ConfigError: The card's report or licences cannot be used.
+    """
+    from subspace.model.model_card import make_card, write_card
+
+    made = None if card is None else make_card(model, **card)  # wrong input is refused first
+    tensors = projection_tensors(model.projection) | dict(head_tensors(model.heads))
+    write_folder(folder, manifest=manifest(model), tensors=tensors)
+    if made is not None:
+        write_card(made, Path(folder))
+
+
+def manifest(model: Model) -> dict[str, Any]:
+    """The manifest of a model, JSON-ready."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "package_version": version(DISTRIBUTION),
+        "blocks": model.layout.to_widths(),
+        "default_weights": dict(model.default_weights),
+        "score_spreads": dict(model.score_spreads),
+        "input_dim": model.projection.input_dim,
+        "encoder": {"model": model.encoder.model, "fingerprint": model.fingerprint.to_json()},
+        "heads": {factor: head.classes for factor, head in model.heads.items()},
+        "data": dict(model.data),
+        "recipe": dict(model.recipe),
+    }
+
+
+def model_from_state(state: Any, *, name: Path | str) -> Model:
+    """The model in the trainer's state, which is what a Lightning file holds; without heads.
 
     Args:
         state: What `torch.load` gives.
@@ -268,22 +158,22 @@ def read_state(state: Any, *, name: Path | str) -> Checkpoint:
     if not isinstance(state, dict) or MANIFEST_KEY not in state:
         raise CheckpointError(f"{name} was not written by subspace: it has no manifest")
     weights = state.get("state_dict", {})
-    tensors = {key: weights[key] for key in NAMES if key in weights}
+    tensors = {key: weights[key] for key in PROJECTION_TENSORS if key in weights}
     if not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise CheckpointError(f"{name} is damaged: {', '.join(tensors)} must be tensors")
     arrays = {key: value.cpu().float().numpy() for key, value in tensors.items()}
     return _build(state[MANIFEST_KEY], arrays, name=name)
 
 
-def _read_folder(folder: Path) -> Checkpoint:
-    manifest, tensors, sha256 = read_folder(folder)
-    checkpoint = _build(manifest, tensors, name=folder)
-    if manifest.get("tensors_sha256") != sha256:
+def _read_folder(folder: Path) -> Model:
+    found, tensors, sha256 = read_folder(folder)
+    model = _build(found, tensors, name=folder)
+    if found.get("tensors_sha256") != sha256:
         raise CheckpointError(
             f"the checkpoint {folder} is damaged: {TENSORS} is not the file that {CONFIG} "
             "was written for"
         )
-    return replace(checkpoint, folder=folder)
+    return replace(model, folder=folder)
 
 
 def _read_lightning(path: Path) -> Any:
@@ -301,37 +191,37 @@ def _read_lightning(path: Path) -> Any:
         ) from error
 
 
-def _build(
-    manifest: Any, tensors: Mapping[str, npt.NDArray[Any]], *, name: Path | str
-) -> Checkpoint:
-    found = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if type(found) is not int or found not in _READABLE:
+def _build(found: Any, tensors: Mapping[str, npt.NDArray[Any]], *, name: Path | str) -> Model:
+    written = found.get("format_version") if isinstance(found, dict) else None
+    if type(written) is not int or written != FORMAT_VERSION:
         raise CheckpointError(
-            f"{name} has format version {found!r}, this version of subspace reads "
-            f"{' and '.join(map(str, _READABLE))}; use the version that wrote it "
-            f"({manifest.get('package_version', 'unknown') if found is not None else 'unknown'})"
+            f"{name} has format version {written!r}, this version of subspace reads "
+            f"{FORMAT_VERSION}: fit it again, or use the version that wrote it "
+            f"({found.get('package_version', 'unknown') if written is not None else 'unknown'})"
         )
-    check_names(tensors, name=name)
+    arrays = {key: np.asarray(tensor, dtype=np.float32) for key, tensor in tensors.items()}
+    own = {key: array for key, array in arrays.items() if not key.startswith("heads.")}
+    check_names(own, name=name)
     try:
-        fingerprint = Fingerprint.from_json(manifest["encoder"]["fingerprint"])
-        projection = from_tensors(
-            {key: np.asarray(tensor, dtype=np.float32) for key, tensor in tensors.items()},
-            layout=BlockLayout.from_widths(manifest["blocks"]),
-        )
-        if projection.input_dim != fingerprint.dim or projection.input_dim != manifest["input_dim"]:
+        fingerprint = Fingerprint.from_json(found["encoder"]["fingerprint"])
+        projection = projection_from_tensors(own, layout=BlockLayout.from_widths(found["blocks"]))
+        if projection.input_dim != found["input_dim"]:
             raise LayoutError(
                 f"the projection takes {projection.input_dim} dimensions, its manifest says "
-                f"{manifest['input_dim']} and its encoder gives {fingerprint.dim}"
+                f"{found['input_dim']}"
             )
-        model = manifest["encoder"]["model"]
+        model = found["encoder"]["model"]
         if not isinstance(model, str):
             raise TypeError(f"'encoder.model', which is {model!r}")
-        return Checkpoint(
+        return Model(
             projection=projection,
-            encoder_model=model,
+            encoder=EncoderSpec.from_fingerprint(fingerprint, model=model),
             fingerprint=fingerprint,
-            data_sha256=dict(manifest["data"]),
-            training=dict(manifest["training"]),
+            heads=heads_from_tensors(arrays, classes=found["heads"]),
+            default_weights={n: float(w) for n, w in found["default_weights"].items()},
+            score_spreads={n: float(s) for n, s in found["score_spreads"].items()},
+            data=dict(found["data"]),
+            recipe=dict(found["recipe"]),
         )
     except (LayoutError, EncoderError) as error:
         raise CheckpointError(f"the checkpoint {name} cannot be used: {error}") from error

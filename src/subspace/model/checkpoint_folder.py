@@ -20,24 +20,21 @@ import numpy.typing as npt
 
 from subspace.arrays import Vectors
 from subspace.errors import CheckpointError
-from subspace.model.linear_heads import PROBES_CONFIG, PROBES_TENSORS
 
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
 _NEW_TENSORS = "model.safetensors.new"
-# What may lie beside them and is handed on with them: probes fitted on the blocks.
-COMPANIONS = (PROBES_TENSORS, PROBES_CONFIG)
 
 
 def check_target(folder: Path | str) -> None:
-    """Whether a checkpoint can be written there: to be asked before any work. Makes the folder.
+    """Raises unless a checkpoint can be written to `folder`; makes it. Call before long work.
 
     Raises:
         CheckpointError: The folder holds something else, or cannot be written.
     """
     folder = Path(folder)
     try:
-        taken = [folder / name for name in (CONFIG, TENSORS, *COMPANIONS)]
+        taken = [folder / name for name in (CONFIG, TENSORS)]
         there = [path for path in taken if path.exists()]
         if there and not is_ours(folder / CONFIG):
             raise CheckpointError(
@@ -106,24 +103,6 @@ def read_folder(folder: Path) -> tuple[Any, dict[str, npt.NDArray[Any]], str]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"the checkpoint {folder} is damaged: {error}") from error
     return manifest, tensors, hashlib.sha256(content).hexdigest()
-
-
-def copy_companions(source: Path | None, target: Path) -> None:
-    """Copies what lies beside the tensors; takes away what an earlier checkpoint left there.
-
-    Raises:
-        CheckpointError: The disk refuses.
-    """
-    if source is not None and source.resolve() == target.resolve():
-        return
-    try:
-        for name in COMPANIONS:
-            if source is not None and (source / name).is_file():
-                shutil.copyfile(source / name, target / name)
-            else:
-                (target / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"cannot write the checkpoint {target}: {error}") from error
 
 
 def is_ours(config: Path) -> bool:

@@ -8,15 +8,14 @@
 
 Shards are written independently, by any number of processes: the ids first, then the embeddings
 under another name, whose renaming is what makes the shard done. Put together they are the whole:
-nothing is copied, the files are mapped where they lie.
+nothing is copied, the files are mapped where they lie. What is done is read from one listing of the
+folder: to ask for every file by its name takes minutes where it lies on another machine.
 """
 
-import contextlib
 import json
-import os
-import uuid
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,9 +24,15 @@ import numpy as np
 from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.document_file import DocumentFile
+from subspace.data.records import Record
 from subspace.errors import StoreError
+from subspace.files import whole_file, write_whole
+from subspace.model.projection import Projection
 
 FORMAT, FORMAT_VERSION = "subspace shards", 1
+MANIFEST = "manifest.json"
+# Seconds: how long other processes may take for a shard, and between two looks at the folder.
+_PATIENCE, _LONGEST_PAUSE = 86_400.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -81,16 +86,17 @@ class EmbeddingShards:
             "encoder_dtype": encoder_dtype,
             "source": source.to_json(),
         }
-        path = folder / "manifest.json"
+        path = folder / MANIFEST
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if path.exists():
+            there = _list(folder)
+            if MANIFEST in there:
                 found = json.loads(path.read_text(encoding="utf-8"))
                 _check_same(found, manifest, path=path)
-            elif any(not one.name.startswith(".manifest.json.") for one in folder.iterdir()):
+            elif any(not name.startswith(f".{MANIFEST}.") for name in there):
                 raise StoreError(f"{folder} holds something else; give an empty or a new folder")
             else:
-                _replace(path, json.dumps(manifest, indent=1).encode())
+                write_whole(path, json.dumps(manifest, indent=1).encode())
         except (OSError, ValueError) as error:
             raise StoreError(f"cannot use {path}: {error}") from error
         return cls(folder, layout, source, projection_digest, kind)
@@ -102,7 +108,7 @@ class EmbeddingShards:
         Raises:
             StoreError: It is not one of shards.
         """
-        path = Path(folder) / "manifest.json"
+        path = Path(folder) / MANIFEST
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             if found["format"] != FORMAT:
@@ -124,8 +130,20 @@ class EmbeddingShards:
         return len(self.source.parts)
 
     def missing(self) -> list[int]:
-        """Numbers of the shards that are not done."""
-        return [number for number in range(len(self)) if not self._vectors(number).exists()]
+        """Numbers of the shards that are not done, from one listing of the folder.
+
+        Raises:
+            StoreError: The folder cannot be read.
+        """
+        try:
+            there = _list(self.folder)
+        except OSError as error:
+            raise StoreError(f"cannot read {self.folder}: {error}") from error
+        return [n for n in range(len(self)) if self._vectors(n).name not in there]
+
+    def is_done(self, number: int) -> bool:
+        """Whether one shard is done; for all of them ask `missing`."""
+        return self._vectors(number).exists()
 
     def write(
         self, number: int, *, ids: Sequence[str], embeddings: Vectors, truncated: int = 0
@@ -146,10 +164,27 @@ class EmbeddingShards:
             raise StoreError(f"shard {number} needs {wanted}, got {embeddings.shape}")
         try:
             about = {"ids": list(ids), "truncated": truncated}
-            _replace(self._about(number), json.dumps(about, ensure_ascii=False).encode())
-            _replace(self._vectors(number), np.ascontiguousarray(embeddings, dtype="<f4"))
+            write_whole(self._about(number), json.dumps(about, ensure_ascii=False).encode())
+            with whole_file(self._vectors(number)) as stream:
+                np.save(stream, np.ascontiguousarray(embeddings, dtype="<f4"), allow_pickle=False)
         except OSError as error:
             raise StoreError(f"cannot write shard {number} to {self.folder}: {error}") from error
+
+    def wait(self, *, patience: float = _PATIENCE) -> None:
+        """Waits until all shards are done, which other processes write.
+
+        Returns also, with some of them missing, if none was done for `patience` seconds.
+
+        Raises:
+            StoreError: The folder cannot be read.
+        """
+        missing, last, pause = self.missing(), time.monotonic(), 0.1
+        while missing and time.monotonic() - last < patience:
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            before, missing = missing, self.missing()
+            if len(missing) < len(before):
+                last = time.monotonic()
 
     def check_done(self) -> None:
         """Refuses a folder in which something is missing.
@@ -180,28 +215,84 @@ class EmbeddingShards:
         """
         self.check_done()
         for number, part in enumerate(self.source.parts):
+            ids = self._read_about(number)["ids"]
             try:
-                ids = self._read_about(number)["ids"]
                 vectors = np.load(self._vectors(number), mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise StoreError(f"shard {number} of {self.folder} is damaged: {error}") from error
-            if vectors.shape != (part.texts, self.layout.dim) or len(ids) != part.texts:
-                raise StoreError(f"shard {number} of {self.folder} is damaged: {vectors.shape}")
+            except (OSError, ValueError) as error:
+                raise self._damaged(number, str(error)) from error
+            if vectors.shape != (part.texts, self.layout.dim):
+                raise self._damaged(number, f"its shape is {vectors.shape}")
             yield ids, vectors
 
     def truncated(self) -> int:
-        """How many texts of the shards that are done were longer than the encoder reads."""
+        """How many texts of the shards that are done were longer than the encoder reads.
+
+        Raises:
+            StoreError: A shard is damaged.
+        """
         done = set(range(len(self))) - set(self.missing())
         return sum(self._read_about(number)["truncated"] for number in done)
 
-    def _read_about(self, number: int) -> Any:
-        return json.loads(self._about(number).read_text(encoding="utf-8"))
+    def _read_about(self, number: int) -> dict[str, Any]:
+        """Ids of a shard's texts, and how many were cut."""
+        try:
+            about = json.loads(self._about(number).read_text(encoding="utf-8"))
+            sound = len(about["ids"]) == self.source.parts[number].texts
+            if not sound or type(about["truncated"]) is not int:
+                raise ValueError(f"{self._about(number).name} is of other texts")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._damaged(number, str(error)) from error
+        return dict(about)
+
+    def _damaged(self, number: int, reason: str) -> StoreError:
+        return StoreError(
+            f"shard {number} of {self.folder} is damaged ({reason}): delete its files "
+            f"{number:05}.* and run `subspace embed` again as it was run"
+        )
 
     def _vectors(self, number: int) -> Path:
         return self.folder / f"{number:05}.npy"
 
     def _about(self, number: int) -> Path:
         return self.folder / f"{number:05}.json"
+
+
+def read_shards(
+    folder: Path | str, *, texts: Path, projection: Projection
+) -> Iterator[tuple[Sequence[Record], Vectors]]:
+    """Yields the texts and the blocks of documents shard by shard, both as they are needed.
+
+    What can be wrong with the folder is said before the first is read.
+
+    Args:
+        folder: Of shards, all of them done.
+        texts: The file of texts, which may have moved since.
+        projection: That they must have been made with.
+
+    Raises:
+        StoreError: They were made with another projection or are of queries, some are not done, or
+            one is damaged.
+        RecordError: The texts are not what they were.
+    """
+    shards = EmbeddingShards.open(folder)
+    if shards.projection_digest != projection.digest:
+        raise StoreError(
+            f"the shards of {folder} were made with another checkpoint; give that one, or embed "
+            "the texts again with this one"
+        )
+    if shards.kind != "document":
+        raise StoreError(
+            f"the shards of {folder} are of queries, not of documents; embed the texts without "
+            "--queries"
+        )
+    source = replace(shards.source, path=texts)
+    vectors = shards.vectors()
+    source.read(0)  # another file is refused here
+    return ((source.read(number), part) for number, part in enumerate(vectors))
+
+
+def _list(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 # What a run was given otherwise, by key of the manifest.
@@ -225,21 +316,3 @@ def _check_same(found: Any, wanted: dict[str, Any], *, path: Path) -> None:
             f"{path} is of another run, with another {' and another '.join(differ)}; give a new "
             "folder, or what that run was given"
         )
-
-
-def _replace(path: Path, content: bytes | Vectors) -> None:
-    """Writes a file under another name, on disk, and renames it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
-    try:
-        with partial.open("wb") as stream:
-            if isinstance(content, bytes):
-                stream.write(content)
-            else:
-                np.save(stream, content, allow_pickle=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise

@@ -2,14 +2,18 @@
 
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from huggingface_hub import ModelHubMixin
+from typing import TYPE_CHECKING, Any
 
 from subspace.errors import CheckpointError
-from subspace.model.checkpoint_folder import COMPANIONS, CONFIG, TENSORS, is_ours
+from subspace.model.checkpoint_folder import CONFIG, TENSORS, is_ours
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+    from subspace.model.model import Model
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -54,14 +58,12 @@ class HubId:
         return self.revision is not None and _COMMIT.fullmatch(self.revision) is not None
 
 
-def fetch(hub_id: HubId, **options: Any) -> Path:
+def fetch(hub_id: HubId) -> Path:
     """The folder of a checkpoint on the hub; a pinned one in the cache needs no network.
 
     Args:
         hub_id: What to fetch; without a commit the hub is asked for the newest, and the cache
             stands in where it cannot be reached.
-        options: `token`, `cache_dir`, `force_download` and `local_files_only` of
-            `huggingface_hub.snapshot_download`.
 
     Raises:
         CheckpointError: It is neither on this machine nor to be had from the hub, or has no
@@ -71,13 +73,13 @@ def fetch(hub_id: HubId, **options: Any) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     def download(**more: Any) -> Path:
-        wanted = [CONFIG, TENSORS, *COMPANIONS]
+        wanted = [CONFIG, TENSORS]
         found = snapshot_download(
-            hub_id.name, revision=hub_id.revision, allow_patterns=wanted, **{**options, **more}
+            hub_id.name, revision=hub_id.revision, allow_patterns=wanted, **more
         )
         return Path(found)
 
-    if hub_id.pinned and not options.get("force_download"):
+    if hub_id.pinned:
         try:
             found = download(local_files_only=True)
             if not _missing(found):  # else a download that was interrupted
@@ -101,14 +103,26 @@ def fetch(hub_id: HubId, **options: Any) -> Path:
     return found
 
 
-def push(checkpoint: ModelHubMixin, hub_id: str, *, private: bool | None, **card: Any) -> str:
+def push(
+    model: "Model",
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    commit_message: str = "Checkpoint of subspace",
+    card: Mapping[str, Any] | None = None,
+) -> str:
     """Pushes a checkpoint with its card; makes the repository if there is none.
 
+    A card there that was written by hand stays.
+
     Args:
-        checkpoint: What to push.
-        hub_id: `owner/name`.
+        model: What to push.
+        repo_id: `owner/name`.
         private: Of a new repository; None for the owner's default.
-        card: Of `Checkpoint.generate_model_card`.
+        token: Of the hub; None for the one that is logged in.
+        commit_message: Of the commit.
+        card: Of `model_card.make_card`.
 
     Returns:
         The address of the commit.
@@ -118,37 +132,42 @@ def push(checkpoint: ModelHubMixin, hub_id: str, *, private: bool | None, **card
             the hub refuses or cannot be reached.
         ConfigError: The report or the licences of the card cannot be used.
     """
-    named = HubId.parse(f"{hub_id}@main") if "@" not in hub_id else None
-    if named is None:
+    from huggingface_hub import HfApi
+
+    if "@" in repo_id or HubId.parse(f"{repo_id}@main") is None:
         raise CheckpointError(
-            f"'{hub_id}' cannot be the name of a repository: give OWNER/NAME, of letters, digits, "
+            f"'{repo_id}' cannot be the name of a repository: give OWNER/NAME, of letters, digits, "
             "'-', '_' and '.'"
         )
-    checkpoint.generate_model_card(**card)  # what is wrong with it is said before anything is made
-    try:
-        return checkpoint.push_to_hub(
-            hub_id,
-            private=private,
-            commit_message="Checkpoint of subspace",
-            model_card_kwargs=card,
-        )
-    except (OSError, _transport_error()) as error:
-        raise CheckpointError(f"cannot push to '{hub_id}': {_reason(error)}") from error
+    api = HfApi(token=token)
+    with tempfile.TemporaryDirectory() as folder:
+        # What is wrong with the card is said before anything is made on the hub.
+        model.save(folder, **{"name": repo_id, **(card or {})})
+        try:
+            kept = _kept_files(repo_id, api=api)
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                commit_message=commit_message,
+                ignore_patterns=kept,
+            )
+        except (OSError, _transport_error()) as error:
+            raise CheckpointError(f"cannot push to '{repo_id}': {_reason(error)}") from error
+    return str(commit.commit_url)
 
 
-def kept_files(name: str, *, token: str | bool | None = None) -> list[str]:
+def _kept_files(name: str, *, api: "HfApi") -> list[str]:
     """What of a repository is not written over: a card that was written by hand.
 
     Raises:
         CheckpointError: It holds another model.
         OSError: The hub refuses or cannot be reached.
     """
-    from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     from subspace.model.model_card import CARD, is_by_hand
 
-    api = HfApi(token=token)
     try:
         found = api.model_info(name)
     except GatedRepoError:
@@ -159,7 +178,7 @@ def kept_files(name: str, *, token: str | bool | None = None) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         for file in there & {CONFIG, CARD}:
             api.hf_hub_download(name, file, revision=found.sha, local_dir=folder)
-        taken = [file for file in (CONFIG, TENSORS, *COMPANIONS) if file in there]
+        taken = [file for file in (CONFIG, TENSORS) if file in there]
         if taken and not is_ours(Path(folder) / CONFIG):
             raise CheckpointError(
                 f"{taken[0]} of '{name}' was not written by subspace, or is damaged: choose "

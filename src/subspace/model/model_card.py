@@ -15,6 +15,7 @@ from jinja2 import Template
 from subspace.errors import CheckpointError
 from subspace.model.licences import NOT_STATED, Licences, read_licences
 from subspace.model.markdown import table
+from subspace.model.model import Model
 from subspace.model.separation_report import Report, read_report
 
 CARD = "README.md"
@@ -31,37 +32,36 @@ Matrix = Mapping[str, Any]
 
 
 def make_card(
-    manifest: Manifest,
+    model: Model,
     *,
-    digest: str,
     name: str = "checkpoint",
     report: Path | str | None = None,
     cut: Mapping[str, int] | None = None,
     licences: Path | str | None = None,
     use: str | None = None,
-    queries: bool = False,
     **metadata: Any,
 ) -> ModelCard:
     """Writes the card.
 
     Args:
-        manifest: Of the checkpoint.
-        digest: `digest_projection` of it, for the report to be compared with.
+        model: Whose card.
         name: What to call it and, as a hub id, load it by.
         report: Folder that `subspace probe --output` wrote; None if nothing was measured.
         cut: Widths of what is left where blocks were cut or weighted; the report's figures, which
             are of the whole, are then left out.
         licences: YAML file of what is known of licences (see `read_licences`).
         use: How to use it, in Markdown; None for the commands of this package.
-        queries: Whether queries are projected apart.
         metadata: Of `huggingface_hub.ModelCardData`, over what is found here.
 
     Raises:
         ConfigError: The report is missing or of another checkpoint, or the licences are unusable.
     """
+    from subspace.model.checkpoint import manifest as manifest_of
+
+    manifest: Manifest = manifest_of(model)
     found = None
     if report is not None:
-        found = read_report(report, manifest=manifest, digest=digest)
+        found = read_report(report, model=model)
     limits = list(_limits(manifest, report=found, cut=cut is not None))
     if cut is not None:
         manifest, found = {**manifest, "blocks": dict(cut)}, None
@@ -75,7 +75,7 @@ def make_card(
         use=use or _use(manifest, name=name),
         blocks=_table(("block", "dimensions"), manifest["blocks"].items()),
         encoder=_encoder(manifest),
-        queries=queries,
+        queries=model.projection.query is not None,
         data=_data(manifest, licences=stated),
         licence=f"Licence of the tensors: {stated.checkpoint or NOT_STATED}.",
         report=found,
@@ -159,9 +159,10 @@ def _use(manifest: Manifest, *, name: str) -> str:
     subspace search --checkpoint {name} --index runs/index --query TEXT --weights {first}=1
 
 ```python
-from subspace import load_checkpoint
+import subspace
 
-checkpoint = load_checkpoint("{name}")
+model = subspace.load("{name}")
+blocks = model.encode_document(["a text"])
 ```
 
 `{name}@COMMIT` pins what is loaded, and needs no network once it was downloaded."""

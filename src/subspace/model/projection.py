@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -78,6 +79,18 @@ class Projection:
         """Dimension D of the embeddings it takes."""
         return int(self.weight.shape[1])
 
+    @cached_property
+    def digest(self) -> str:
+        """Sha256 over the layout and every array; computed once."""
+        digest = hashlib.sha256(json.dumps(self.layout.to_widths()).encode())
+        arrays = [self.weight, self.mean, self.offset]
+        if self.query is not None:
+            arrays += [self.query.weight, self.query.offset]
+        for array in arrays:
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
     def __call__(self, x: Vectors) -> Vectors:
         """Projects embeddings (..., D) to blocks (..., layout.dim), each block of unit length.
 
@@ -113,13 +126,3 @@ class Projection:
                 f"first at position {broken[0]}"
             )
         return unit_blocks(z, layout=self.layout).astype(np.float32, copy=False)
-
-
-def digest_projection(projection: Projection) -> str:
-    """sha256 over the layout and over what documents are projected with."""
-    digest = hashlib.sha256(json.dumps(projection.layout.to_widths()).encode())
-    digest.update(np.ascontiguousarray(projection.weight).tobytes())
-    digest.update(np.ascontiguousarray(projection.mean).tobytes())
-    if projection.offset is not None:
-        digest.update(np.ascontiguousarray(projection.offset).tobytes())
-    return digest.hexdigest()

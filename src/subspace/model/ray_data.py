@@ -15,8 +15,8 @@
     )
     blocks.write_parquet("s3://bucket/blocks")
 
-(`pip install 'subspace[ray]'`.) Ray does the rest: which machine reads what, how often a batch is
-tried again, what is written.
+(`pip install 'subspace-embeddings[ray]'`.) Ray does the rest: which machine reads what, how often a
+batch is tried again, what is written.
 """
 
 import logging
@@ -27,7 +27,7 @@ import numpy as np
 
 from subspace.encoder import Encoder, Kind, find_fault
 from subspace.errors import ConfigError
-from subspace.model import load_checkpoint
+from subspace.model.checkpoint import load
 
 _log = logging.getLogger(__name__)
 
@@ -64,13 +64,11 @@ class EmbedTexts:
             CheckpointError: The checkpoint cannot be used.
             EncoderError: The encoder cannot be had.
         """
-        self._checkpoint = load_checkpoint(checkpoint)
-        spec = self._checkpoint.encoder_spec(model=encoder)
-        self._encoder = Encoder(replace(spec, device=device, dtype=dtype or spec.dtype))
-        self._checkpoint.check_encoder(replace(self._encoder.fingerprint, dtype=spec.dtype))
-        projection = self._checkpoint.projection
+        self._model = load(checkpoint, encoder=encoder, device=device)
+        spec = self._model.encoder
+        self._encoder = Encoder(replace(spec, dtype=dtype or spec.dtype))
+        self._model.check_encoder(replace(self._encoder.fingerprint, dtype=spec.dtype))
         self._kind: Kind = "query" if queries else "document"
-        self._project = projection.queries if queries else projection
         self._truncated = 0
         self._text, self._embedding, self._error = text, embedding, error
 
@@ -85,9 +83,9 @@ class EmbedTexts:
         texts = list(batch[self._text])
         faults = [find_fault(text) for text in texts]
         good = [place for place, fault in enumerate(faults) if fault is None]
-        blocks = np.zeros((len(texts), self._checkpoint.projection.layout.dim), dtype=np.float32)
-        raw = self._encoder.encode([texts[place] for place in good], kind=self._kind)
-        blocks[good] = self._project(raw)
+        blocks = np.zeros((len(texts), self._model.layout.dim), dtype=np.float32)
+        vectors = self._encoder.encode([texts[place] for place in good], kind=self._kind)
+        blocks[good] = self._model.project(vectors, kind=self._kind).array
         self._warn_of_truncation()
         errors = np.array([f"text {fault}" if fault else "" for fault in faults], dtype=object)
         return {**batch, self._embedding: blocks, self._error: errors}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from subspace.errors import ConfigError
+from subspace.model.model import Model
 
 REPORT = "separation.json"
 
@@ -33,7 +34,7 @@ _BASE = {
     "relative": _NUMBER | None,
 }
 _REPORT = {
-    "about": {"checkpoint": {"encoder": {"fingerprint": dict}}},
+    "about": {"projection": str, "checkpoint": {"encoder": {"fingerprint": dict}}},
     "matrices": [_MATRIX],
     "base_retrieval": [_BASE],
     "warnings": [str],
@@ -41,14 +42,12 @@ _REPORT = {
 }
 
 
-def read_report(folder: Path | str, *, manifest: Mapping[str, Any], digest: str) -> Report:
+def read_report(folder: Path | str, *, model: Model) -> Report:
     """Reads `separation.json` of a folder.
 
     Args:
         folder: What `subspace probe --output` wrote.
-        manifest: Of the checkpoint that it must be of.
-        digest: `digest_projection` of that; reports of versions that did not record it are told
-            apart by the manifest alone.
+        model: That it must be of.
 
     Raises:
         ConfigError: There is none, or it is damaged or of another checkpoint.
@@ -67,23 +66,18 @@ def read_report(folder: Path | str, *, manifest: Mapping[str, Any], digest: str)
             f"probe --output {folder}`"
         )
     about = report["about"]
-    theirs, mine = (_identity(one) for one in (about["checkpoint"], manifest))
+    mine = {"projection": model.projection.digest, "encoder": model.fingerprint.to_json()}
+    theirs = {
+        "projection": about["projection"],
+        "encoder": about["checkpoint"]["encoder"]["fingerprint"],
+    }
     differing = [key for key in mine if theirs[key] != mine[key]]
-    if about.get("projection", digest) != digest:
-        differing.append("tensors")
     if differing:
         raise ConfigError(
-            f"--report: {path} is of another checkpoint ({', '.join(differing)} differ); measure "
-            "this one with `subspace probe`"
+            f"--report: {path} is of another checkpoint ({' and '.join(differing)} differ); "
+            "measure this one with `subspace probe`"
         )
     return dict(report)
-
-
-def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint keeps wherever its encoder lies, as JSON has it."""
-    kept = {key: manifest.get(key) for key in ("blocks", "input_dim", "data", "training")}
-    kept["encoder"] = manifest["encoder"]["fingerprint"]
-    return dict(json.loads(json.dumps(kept)))
 
 
 def _fits(value: Any, shape: Any) -> bool:

@@ -9,29 +9,24 @@ from subspace.blocks import BlockLayout
 from subspace.errors import CheckpointError
 from subspace.model.projection import Projection, QuerySide
 
-WEIGHT_KEY = "weight"
-MEAN_KEY = "mean"
-OFFSET_KEY = "offset"
-QUERY_WEIGHT_KEY = "query_weight"
-QUERY_OFFSET_KEY = "query_offset"
-_REQUIRED = (WEIGHT_KEY, MEAN_KEY)
-_OF_QUERIES = (OFFSET_KEY, QUERY_WEIGHT_KEY, QUERY_OFFSET_KEY)
-NAMES = (*_REQUIRED, *_OF_QUERIES)
+_REQUIRED = ("weight", "mean")
+_OF_QUERIES = ("offset", "query_weight", "query_offset")
+PROJECTION_TENSORS = (*_REQUIRED, *_OF_QUERIES)
 
 
-def to_tensors(projection: Projection) -> dict[str, Vectors]:
-    """What a projection consists of, by its name in a file."""
-    tensors = {WEIGHT_KEY: projection.weight, MEAN_KEY: projection.mean}
+def projection_tensors(projection: Projection) -> dict[str, Vectors]:
+    """The arrays of a projection by their name in a file."""
+    tensors = {"weight": projection.weight, "mean": projection.mean}
     if projection.offset is not None:
-        tensors[OFFSET_KEY] = projection.offset
+        tensors["offset"] = projection.offset
     if projection.query is not None:
-        tensors[QUERY_WEIGHT_KEY] = projection.query.weight
-        tensors[QUERY_OFFSET_KEY] = projection.query.offset
+        tensors["query_weight"] = projection.query.weight
+        tensors["query_offset"] = projection.query.offset
     return tensors
 
 
 def check_names(tensors: Mapping[str, Any], *, name: Path | str) -> None:
-    """Refuses other tensors than those of a projection.
+    """Raises unless the tensors are those of a projection, with or without a side for queries.
 
     Raises:
         CheckpointError: With their names.
@@ -43,15 +38,15 @@ def check_names(tensors: Mapping[str, Any], *, name: Path | str) -> None:
         )
 
 
-def from_tensors(tensors: Mapping[str, Vectors], *, layout: BlockLayout) -> Projection:
-    """The inverse of `to_tensors`."""
+def projection_from_tensors(tensors: Mapping[str, Vectors], *, layout: BlockLayout) -> Projection:
+    """The inverse of `projection_tensors`."""
     query = None
-    if QUERY_WEIGHT_KEY in tensors:
-        query = QuerySide(weight=tensors[QUERY_WEIGHT_KEY], offset=tensors[QUERY_OFFSET_KEY])
+    if "query_weight" in tensors:
+        query = QuerySide(weight=tensors["query_weight"], offset=tensors["query_offset"])
     return Projection(
-        weight=tensors[WEIGHT_KEY],
-        mean=tensors[MEAN_KEY],
+        weight=tensors["weight"],
+        mean=tensors["mean"],
         layout=layout,
-        offset=tensors.get(OFFSET_KEY),
+        offset=tensors.get("offset"),
         query=query,
     )

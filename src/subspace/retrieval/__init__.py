@@ -1,11 +1,12 @@
 """Search with a weight for recency, importance and relevance in every block."""
 
+from subspace.retrieval.block_index import BlockIndex
 from subspace.retrieval.engines import create_engine, open_engine
 from subspace.retrieval.hits import Hit, Results
-from subspace.retrieval.index import BlockIndex
+from subspace.retrieval.index import Index
 from subspace.retrieval.presets import PRESETS
 from subspace.retrieval.queries import Like
-from subspace.retrieval.searcher import Searcher
+from subspace.retrieval.search_options import SearchOptions
 from subspace.retrieval.usage.bandit import WeightBandit
 from subspace.retrieval.usage.decay import Decay
 from subspace.retrieval.usage.factored_bandit import FactoredBandit
@@ -18,9 +19,10 @@ __all__ = [
     "Decay",
     "FactoredBandit",
     "Hit",
+    "Index",
     "Like",
     "Results",
-    "Searcher",
+    "SearchOptions",
     "UsageLog",
     "Use",
     "WeightBandit",

@@ -1,7 +1,7 @@
-"""Toward: more or less of a factor (simpler, more specific), beside being like the query.
+"""Directions: more or less of a factor (simpler, more specific), beside being like the query.
 
-A checkpoint's probe of a factor of numbers is a direction u_b in that factor's block. The score of
-a document becomes
+A model's head for a factor of numbers is a direction u_b in that factor's block. The score of a
+document becomes
 
     score(q, d) + sum_b  c_b * s * (<u_b, d_b> - m_b) / sd_b
 
@@ -11,19 +11,17 @@ relevance. But for a constant it is an inner product with d, so it folds into th
 everything else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from subspace.arrays import Vectors
-from subspace.errors import ConfigError, QueryError
-from subspace.model.linear_heads import BlockProbes
-from subspace.model.score_spread import STEERING_SAMPLE
-from subspace.retrieval.engines.engine import check_k
+from subspace.errors import QueryError
+from subspace.model.score_spread import SPREAD_SAMPLE
+from subspace.retrieval.block_index import BlockIndex
 from subspace.retrieval.hits import Hit, Results
-from subspace.retrieval.index import BlockIndex
+from subspace.retrieval.search_options import SearchOptions
 from subspace.retrieval.weights import Weights
 
 Toward = Mapping[str, float]
@@ -73,66 +71,51 @@ def search_toward(
     queries: Vectors,
     *,
     weights: Weights,
-    toward: Toward,
-    probes: BlockProbes,
-    k: int,
-    candidates: int | None = None,
-    standardize: bool = False,
-    **options: Any,
+    direction: Direction,
+    options: SearchOptions,
+    own: Sequence[Collection[str]],
 ) -> list[Results]:
-    """`BlockIndex.search_batch` with a direction added to the score.
+    """`BlockIndex.search_each` with a direction added to the score.
 
     Args:
         index: What is searched.
         queries: Unit blocks (Q, dim).
         weights: What the queries are searched with.
-        toward: How much each factor counts against relevance; below 0 for less of it.
-        probes: Where the directions come from.
-        k: How many hits.
-        candidates: If given, only this many best by relevance alone are scored in full.
-        standardize: As `BlockIndex.search_batch` takes it.
-        options: The other ones of `BlockIndex.search_batch`.
-
-    Raises:
-        QueryError: There is no direction for a factor.
-        ConfigError: `k` is no number of hits, or `standardize` does not go with the weights.
+        direction: Of `make_direction`.
+        options: With `candidates`, only that many best by relevance alone are scored in full.
+        own: For each query, ids that are not to be among its hits.
     """
-    k = check_k(k)
-    if standardize:
-        if options.get("scope") == "item" and weights.uses_history:
-            raise ConfigError("standardize is of cosines: in item scope some parts are none")
-        weights = weights.standardized(index.steering.blocks)
-    direction = make_direction(toward, probes=probes, index=index, weights=weights)
-    if candidates is not None:
-        options |= {"weights": weights, "k": candidates, "candidates": candidates}
-        found = index.search_batch(queries, **options)
-        return [add_direction(one, direction=direction, index=index, k=k) for one in found]
+    if options.candidates is not None:
+        wider = replace(options, k=options.candidates)
+        found = index.search_each(queries, weights=weights, options=wider, own=own)
+        return [add_direction(one, direction=direction, index=index, k=options.k) for one in found]
     folded, table = fold_direction(queries, direction=direction, weights=weights)
-    found = index.search_batch(folded, weights=table, k=k, **options)
-    return [replace(_less_offsets(one, direction), weights=weights) for one in found]
+    found = index.search_each(folded, weights=table, options=options, own=own)
+    return [_less_offsets(one, direction) for one in found]
 
 
 def make_direction(
-    toward: Toward, *, probes: BlockProbes, index: BlockIndex, weights: Weights
+    toward: Toward,
+    *,
+    directions: Mapping[str, Vectors],
+    index: BlockIndex,
+    weights: Weights,
 ) -> Direction:
     """What is added to the scores of documents.
 
     Args:
         toward: How much each factor counts against relevance; below 0 for less of it.
-        probes: Where the directions come from.
+        directions: By factor, where texts with more of it lie (layout.dim,).
         index: Among whose documents deviations are measured, on a sample.
         weights: What relevance is made of.
-
-    Raises:
-        QueryError: There is no direction for a factor.
     """
-    documents = index.engine.sample(STEERING_SAMPLE).vectors
-    spread = index.steering.blocks
+    documents = index.engine.sample(SPREAD_SAMPLE).vectors
+    spread = index.score_spread.blocks
     parts = [w * spread[name] for name, w in zip(index.layout, weights.relevance, strict=True)]
     unit = float(np.linalg.norm(parts)) or 1.0
     direction, offsets = np.zeros(index.layout.dim), {}
     for factor, count in toward.items():
-        one = probes.direction(factor).astype(np.float64)
+        one = directions[factor].astype(np.float64)
         values = documents @ one
         deviation = float(values.std()) if len(values) else 0.0
         if deviation > 0:  # where all are alike there is no direction to go
@@ -153,7 +136,7 @@ def fold_direction(
     """
     vector = direction.vector
     leaning = [bool(part.any()) for part in weights.layout.split(vector).values()]
-    own = weights.spread("relevance")
+    own = weights.per_dimension("relevance")
     # A block that did not count gets a weight for the direction to count with.
     weights = replace(
         weights,
@@ -162,7 +145,7 @@ def fold_direction(
             for leans, weight in zip(leaning, weights.relevance, strict=True)
         ),
     )
-    scale = weights.spread("relevance")
+    scale = weights.per_dimension("relevance")
     scaled = np.divide(vector, scale, out=np.zeros_like(vector), where=scale > 0)
     return np.where(own > 0, queries, 0) + scaled, weights
 

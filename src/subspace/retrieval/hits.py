@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, overload
 
-from subspace.data.retrieval_sets import Scalar
+from subspace.data.records import Scalar
 from subspace.retrieval.weights import PARTS, Part, Weights
 
 # What recency and importance are of: the blocks of what was used, or each item by itself.

@@ -1,415 +1,444 @@
-"""BlockIndex: an engine's vectors searched with weights, recency and importance per block.
+"""Index: texts in, weighted hits out, and what became of them back in."""
 
-    score(q, d) = sum_b  w[V,b] <q_b, d_b>  +  w[R,b] R_b(d)  +  w[I,b] I_b(d)
-
-In `block` scope R_b and I_b are inner products with traces of what was used, so that all of it is
-one inner product with a folded query; in `item` scope they are the item's own recency and success
-rate, added to the score of each item. Scores and their parts are computed in double precision from
-the vectors of what the engine found, so that every engine gives the same scores.
-"""
-
-import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 
 from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
-from subspace.data.retrieval_sets import Document
-from subspace.errors import ConfigError, IndexFolderError, LayoutError, WeightsError
-from subspace.model.projection import Projection
-from subspace.model.projection import digest_projection as digest_projection  # for others, too
-from subspace.model.score_spread import STEERING_SAMPLE, Steering, measure_steering
-from subspace.retrieval.engines import Engine, Found, NumpyEngine, Where, open_engine
-from subspace.retrieval.engines.engine import check_k, check_queries
-from subspace.retrieval.hits import SCOPES, Results, Scope
-from subspace.retrieval.scoring import BlockScorer, ItemScorer, Scorer
+from subspace.data.records import Record
+from subspace.errors import ConfigError, LayoutError, QueryError, WeightsError
+from subspace.model import Model, load
+from subspace.retrieval.block_index import BlockIndex
+from subspace.retrieval.directions import Toward, make_direction, read_toward, search_toward
+from subspace.retrieval.engines import create_engine
+from subspace.retrieval.hits import Results, Scope
+from subspace.retrieval.queries import Like, Query, items_of, texts_of
+from subspace.retrieval.search_options import SearchKeywords, SearchOptions
+from subspace.retrieval.usage.bandit import Bandit, learn
 from subspace.retrieval.usage.decay import Decay
-from subspace.retrieval.usage.history import History, require
+from subspace.retrieval.usage.traces import Traces
 from subspace.retrieval.usage.usage_log import UsageLog
-from subspace.retrieval.weights import PARTS, Part, Weights
+from subspace.retrieval.weights import Weights
+
+AUTO = "auto"
+WeightsLike = Weights | Mapping[str, Any] | str
 
 
-class BlockIndex:
-    """Documents that can be found by their blocks.
+class Index:
+    """Texts that can be searched with a weight per block; see `create` and `open`.
+
+    Use one in each thread: connections to the usage log and to the bandit's file are of the thread
+    that opened them.
 
     Attributes:
-        engine: Where the vectors are.
-        history: What was used; None without a usage log.
+        model: What texts are encoded with.
+        blocks: The vectors, and what was used.
+        bandit: What chooses the weights of `preset="auto"`; None if nothing does.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
+    def __init__(self, model: Model, blocks: BlockIndex, *, bandit: Bandit | None = None) -> None:
+        """Checks that they belong together.
+
+        Raises:
+            IndexFolderError: The index was built with another model.
+            WeightsError: The bandit has weights of blocks that are not there.
+        """
+        blocks.check_projection(model.projection)
+        if bandit is not None:
+            bandit.check(blocks.layout)
+        self.model = model
+        self.blocks = blocks
+        self.bandit = bandit
+        self._unsaved = False
+
+    @classmethod
+    def create(
+        cls,
+        target: Path | str,
+        model: Model | Path | str,
         *,
-        usage: UsageLog | None = None,
+        engine: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        usage: Path | str | None = None,
         recency: Decay | None = None,
         half_life: float | None = None,
-    ) -> None:
-        """Searches an engine.
+        bandit: Bandit | None = None,
+    ) -> Self:
+        """Starts an empty index; one that is there is replaced.
+
+        An index in a folder is written by `save`, or when it is closed; the one it replaces stays
+        until then.
 
         Args:
-            engine: Where the vectors are.
-            usage: Which item was used when; needed where recency or importance count.
+            target: The folder; or `postgresql://USER@HOST/DB#TABLE`, `http://HOST:PORT#COLLECTION`
+                (Milvus) or `FILE.db#COLLECTION` (Milvus, embedded).
+            model: What texts are encoded with, or what `subspace.load` loads it by.
+            engine: `numpy` (exact) or `faiss` (compressed) for a folder; None for numpy, or for
+                what goes with the address.
+            settings: Of the engine, such as `{"dtype": "float16"}`.
+            usage: File of the usage log; recency and importance come from it.
             recency: How the recency of an item falls with age; see `History`.
             half_life: Age at which a use counts half in a block; see `History`.
-        """
-        self.engine = engine
-        self._steering: tuple[int, Steering] | None = None
-        self.history = (
-            None
-            if usage is None
-            else History(usage, engine=engine, recency=recency, half_life=half_life)
-        )
-
-    @classmethod
-    def build(
-        cls,
-        documents: Sequence[Document],
-        embeddings: Vectors,
-        *,
-        projection: Projection,
-        engine: Engine | None = None,
-        **options: Any,
-    ) -> Self:
-        """Projects raw embeddings (N, D) of `documents`.
-
-        Args:
-            documents: What can be found.
-            embeddings: Their raw embeddings, same order.
-            projection: To blocks.
-            engine: Where to add them; a new `NumpyEngine` if None.
-            options: Of the index, as the class takes them.
+            bandit: What chooses the weights of `preset="auto"`.
 
         Raises:
-            EngineError: An id is empty or used twice.
-            LayoutError: There are more or fewer embeddings than documents, or one is not finite.
-            IndexFolderError: The engine is of another projection.
+            CheckpointError: There is no such model.
+            ConfigError: Engine and target do not go together, or a setting or the half-life is
+                wrong.
+            IndexFolderError: The folder holds something else.
+            EngineError: A server cannot be reached, or the engine's package is not installed.
+            UsageLogError: The usage log cannot be used.
+            WeightsError: The bandit has weights of blocks that are not there.
         """
-        if engine is None:
-            engine = NumpyEngine(
-                layout=projection.layout, projection_digest=digest_projection(projection)
+        loaded = _loaded(model)
+        # Before what is there is replaced.
+        if bandit is not None:
+            bandit.check(loaded.layout)
+        if half_life is not None:
+            Traces(layout=loaded.layout, half_life=half_life)
+        with ExitStack() as stack:
+            log = None if usage is None else stack.enter_context(UsageLog.open(usage))
+            made = create_engine(
+                target,
+                layout=loaded.layout,
+                projection_digest=loaded.projection.digest,
+                engine=engine,
+                settings=settings,
             )
-        index = cls(engine, **options)
-        index.add(documents, embeddings, projection=projection)
+            stack.callback(made.close)
+            blocks = BlockIndex(made, usage=log, recency=recency, half_life=half_life)
+            index = cls(loaded, blocks, bandit=bandit)
+            stack.pop_all()  # open until the index is closed
+        index._unsaved = True
         return index
 
-    def add(
-        self, documents: Sequence[Document], embeddings: Vectors, *, projection: Projection
-    ) -> None:
-        """Adds documents, in the place of those with the same ids; all or none of them.
+    @classmethod
+    def open(
+        cls,
+        target: Path | str,
+        model: Model | Path | str,
+        *,
+        usage: Path | str | None = None,
+        recency: Decay | None = None,
+        half_life: float | None = None,
+        bandit: Bandit | None = None,
+    ) -> Self:
+        """Opens an index that is there.
 
         Args:
-            documents: What can be found.
-            embeddings: Their raw embeddings (N, D), same order.
-            projection: To blocks; the one that the index was built with.
+            target: As `create` takes it.
+            model: What the index was built with, or what `subspace.load` loads it by.
+            usage: As `create` takes it.
+            recency: As `create` takes it.
+            half_life: As `create` takes it.
+            bandit: As `create` takes it.
 
         Raises:
-            EngineError: An id is empty or used twice, or the engine cannot write.
-            LayoutError: There are more or fewer embeddings than documents, or one is not finite.
-            IndexFolderError: The projection is another.
+            CheckpointError: There is no such model.
+            IndexFolderError: There is no index, it is damaged, or was built with another model.
+            EngineError: A server cannot be reached, or has no such index.
+            UsageLogError: The usage log cannot be used.
         """
-        if len(documents) != len(embeddings):
-            raise LayoutError(f"{len(documents)} documents, {len(embeddings)} embeddings")
-        self.check_projection(projection)
-        self.engine.upsert(documents, _project(documents, embeddings, projection=projection))
+        loaded = _loaded(model)
+        with ExitStack() as stack:
+            log = None if usage is None else stack.enter_context(UsageLog.open(usage))
+            blocks = BlockIndex.open(target, usage=log, recency=recency, half_life=half_life)
+            stack.callback(blocks.close)
+            index = cls(loaded, blocks, bandit=bandit)
+            stack.pop_all()  # open until the index is closed
+        return index
+
+    def add(self, records: Iterable[Record], *, vectors: Vectors | None = None) -> None:
+        """Encodes records and adds them, in the place of those with the same ids; all or none.
+
+        Args:
+            records: What can be found; a search can filter by their `metadata` and `factors`.
+            vectors: Their raw vectors of the model's encoder (N, D), where they are stored
+                already; nothing is encoded then.
+
+        Raises:
+            QueryError: Something is no record.
+            EncoderError: A text is empty.
+            EngineError: An id is empty or used twice, or the engine cannot write.
+            LayoutError: There are more or fewer vectors than records, or one is not finite.
+        """
+        records = list(records)
+        if not all(isinstance(record, Record) for record in records):
+            raise QueryError("records are given as Record(id=..., text=..., metadata={...})")
+        kept = [replace(one, metadata={**one.factors, **one.metadata}) for one in records]
+        if vectors is None:
+            found = self.model.encode_document([record.text for record in kept])
+        elif len(vectors) != len(kept):
+            raise LayoutError(f"{len(kept)} records, {len(vectors)} vectors")
+        else:
+            found = self.model.project(vectors)
+        self.blocks.add(kept, found.array)
+        self._unsaved = True
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Removes documents and gives their number; ids that are not there are passed over."""
-        return self.engine.delete(ids)
+        """Removes records and gives their number; ids that are not there are passed over."""
+        removed = self.blocks.delete(ids)
+        self._unsaved = self._unsaved or removed > 0
+        return removed
 
     def save(self) -> None:
-        """Writes a folder's index to where it was opened from; a server has everything already.
+        """Writes an index in a folder; a server has everything already.
 
         Raises:
-            ConfigError: There is no folder.
             IndexFolderError: The disk refuses.
         """
-        self.engine.save()
-
-    @classmethod
-    def open(cls, target: Path | str, **options: Any) -> Self:
-        """Opens an index: a folder, or the address of a server (see `engines.choose`).
-
-        Raises:
-            IndexFolderError: There is none in that folder, or it is damaged.
-            EngineError: A server cannot be reached, or has no such index.
-        """
-        return cls(open_engine(target), **options)
+        self.blocks.save()
+        self._unsaved = False
 
     def __enter__(self) -> Self:
         """The index itself."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Closes it."""
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Saves what was changed, unless an error passes through, and closes the index."""
+        if error is not None:
+            self._unsaved = False  # half a change must not take the place of what is there
         self.close()
 
     def close(self) -> None:
-        """Closes the engine, and the usage log if there is one."""
-        self.engine.close()
-        if self.history is not None:
-            self.history.log.close()
+        """Saves what was changed; closes the index and its usage log, not the caller's bandit."""
+        try:
+            if self._unsaved:
+                self.save()
+        finally:
+            self.blocks.close()
 
     def __len__(self) -> int:
-        """Number of documents."""
-        return self.engine.count()
+        """Number of records."""
+        return len(self.blocks)
 
     @property
     def layout(self) -> BlockLayout:
         """The blocks."""
-        return self.engine.layout
-
-    def check_projection(self, projection: Projection) -> None:
-        """Refuses queries of another projection than the documents'.
-
-        Raises:
-            IndexFolderError: They differ.
-        """
-        if digest_projection(projection) != self.engine.projection_digest:
-            raise IndexFolderError(
-                "the index was built with another checkpoint; build it again with this one"
-            )
+        return self.blocks.layout
 
     def search(
         self,
-        query: Vectors,
+        query: Query,
         *,
-        weights: Weights | Mapping[str, Any] | str | None = None,
-        scope: Scope = "block",
-        k: int = 10,
-        candidates: int | None = None,
-        where: Where | None = None,
-        standardize: bool = False,
-        exclude: Collection[str] = (),
+        weights: WeightsLike | None = None,
+        preset: str | None = None,
+        toward: Toward | str | None = None,
+        **options: Unpack[SearchKeywords],
     ) -> Results:
-        """The best `k` documents by weighted score; exactly, if the engine is; ties in its order.
+        """The best records for a query.
 
         Args:
-            query: Unit blocks (layout.dim,).
-            weights: A table, or what `Weights.from_mapping` or `Weights.parse` takes; equal
-                weights of relevance alone if None.
-            scope: What recency and importance are of: `block` or `item`.
-            k: How many; more than there are gives all.
-            candidates: If given, only this many best by relevance alone are scored in full.
-            where: Metadata that hits must have: a value, or one of several, by name.
-            standardize: Let weights count in standard deviations of each block's scores among
-                the items of this index, so that blocks whose scores vary little steer as well.
-            exclude: Ids that are not to be among the hits.
+            query: A text; `Like(id)` for more like an item; or a mapping of either by block:
+                `{"topic": "about this", "style": Like("written like that")}`.
+            weights: Weights by block name, a text such as `topic=0.7,riv=0.1,0.2,0.7`, or a table
+                of recency, importance and relevance by block; the model's default weights if None.
+                A weight counts as much in every block: scores are brought to the standard
+                deviation of the first block's.
+            preset: A mix of recency, importance and relevance by name, for all blocks that
+                `weights` names; or `auto`, for what the bandit chooses.
+            toward: More or less of a factor: `complexity=-1,specificity=0.5`, or such a mapping.
+                A standard deviation of the factor weighs so many times one of relevance. With
+                `candidates` it orders those alone.
+            options: `k` (how many hits; 10), `scope` (what recency and importance are of: `block`
+                or `item`), `candidates` (only this many best by relevance alone are scored in
+                full), `where` (metadata that hits must have: a value, or one of several, by name)
+                and `exclude` (ids that are not to be among the hits, beside items in the query).
 
         Raises:
-            ConfigError: `k` is no whole number from 1, or there is no usage log to take recency
-                and importance from.
-            LayoutError: The query has another dimension, or is not finite.
+            EncoderError: A text is empty.
+            QueryError: An item, a block or a direction is not there.
+            ConfigError: An option is wrong, or there is no usage log or no bandit.
             WeightsError: A weight is wrong, or they are for another layout.
-            IndexFolderError: The vectors are not finite.
         """
-        query = _to_array(query)
-        if query.ndim != 1:
-            raise LayoutError(
-                f"the query has shape {query.shape}, the index needs ({self.layout.dim},)"
-            )
-        return self.search_batch(
-            query[None],
-            weights=weights,
-            scope=scope,
-            k=k,
-            candidates=candidates,
-            where=where,
-            standardize=standardize,
-            exclude=[exclude],
-        )[0]
+        return self.search_batch([query], weights=weights, preset=preset, toward=toward, **options)[
+            0
+        ]
 
     def search_batch(
         self,
-        queries: Vectors,
+        queries: Sequence[Query],
         *,
-        weights: Weights | Mapping[str, Any] | str | None = None,
-        scope: Scope = "block",
-        k: int = 10,
-        candidates: int | None = None,
-        where: Where | None = None,
-        standardize: bool = False,
-        exclude: Sequence[Collection[str]] | None = None,
+        weights: WeightsLike | None = None,
+        preset: str | None = None,
+        toward: Toward | str | None = None,
+        **options: Unpack[SearchKeywords],
     ) -> list[Results]:
-        """`search` of several queries (Q, layout.dim) in one pass over the vectors.
-
-        Args:
-            queries: Unit blocks.
-            weights: As in `search`, the same for all queries.
-            scope: As in `search`.
-            k: As in `search`.
-            candidates: As in `search`.
-            where: As in `search`.
-            standardize: As in `search`.
-            exclude: For each query, ids that are not to be among its hits.
-        """
-        k = check_k(k)
-        if scope not in SCOPES:
-            raise ConfigError(f"scope is one of {', '.join(SCOPES)}, not {scope!r}")
-        if isinstance(exclude, str) or any(isinstance(ids, str) for ids in exclude or ()):
-            raise ConfigError(f"exclude holds lists of ids, got {exclude!r:.60}")
-        table = self.weights(weights)
-        if standardize:
-            if scope == "item" and table.uses_history:
-                raise ConfigError(
-                    "standardize is of cosines: in item scope recency and importance are none"
-                )
-            table = table.standardized(self.steering.blocks)
-        queries = _to_array(queries)
-        check_queries(queries, layout=self.layout)
-        without = [frozenset(ids) for ids in exclude or [()] * len(queries)]
-        if len(without) != len(queries):
-            raise ConfigError(
-                f"exclude needs the ids of each query: {len(queries)} queries, {len(without)} lists"
+        """`search` of several queries, encoded and scored together; `auto` chooses for each."""
+        read = SearchOptions.read(options)
+        if preset == AUTO and weights is not None:
+            raise WeightsError(f"preset '{AUTO}' chooses the weights: give none beside it")
+        if preset == AUTO and toward is not None:
+            raise ConfigError(f"toward goes with weights or a preset, not with '{AUTO}'")
+        leaning = None if toward is None else read_toward(toward)
+        vectors = self.embed(queries)
+        own = [items_of(query) for query in queries]
+        if preset == AUTO:
+            pairs = zip(vectors, own, strict=True)
+            return [self._search_auto(vector, own=ids, options=read) for vector, ids in pairs]
+        given = self._mix(weights, preset)
+        if leaning is None:
+            found = self.blocks.search_each(
+                vectors, weights=self._scaled(given), options=read, own=own
             )
-        scorer = self._scorer(table, scope=scope)
-        found = self._find(
-            queries, scorer, k=k, candidates=candidates, where=where, exclude=without
-        )
-        return [
-            Results(
-                hits=scorer.hits(query, items, k=k),
-                query_id=uuid.uuid4().hex,
-                weights=table,
-                scope=scope,
+        else:
+            directions = {factor: self.model.direction(factor) for factor in leaning}
+            found = search_toward(
+                self.blocks,
+                vectors,
+                weights=self._scaled(given),
+                direction=make_direction(
+                    leaning, directions=directions, index=self.blocks, weights=self._scaled(given)
+                ),
+                options=read,
+                own=own,
             )
-            for query, items in zip(queries, found, strict=True)
-        ]
+        return [replace(results, weights=given) for results in found]
 
-    def compare(self, query: Vectors, **options: Any) -> dict[Scope, Results]:
-        """The same search in both scopes, side by side.
+    def compare(
+        self,
+        query: Query,
+        *,
+        weights: WeightsLike | None = None,
+        preset: str | None = None,
+        **options: Unpack[SearchKeywords],
+    ) -> dict[Scope, Results]:
+        """The same search in block and in item scope, side by side; arguments as in `search`."""
+        if preset == AUTO:
+            raise WeightsError(f"preset '{AUTO}' learns from one scope: search in that one alone")
+        scopes: tuple[Scope, Scope] = ("block", "item")
+        found = {}
+        for scope in scopes:
+            options["scope"] = scope
+            found[scope] = self.search(query, weights=weights, preset=preset, **options)
+        return found
 
-        Args:
-            query: Unit blocks (layout.dim,).
-            options: Of `search`, without `scope`.
-        """
-        return {scope: self.search(query, scope=scope, **options) for scope in SCOPES}
-
-    def weights(self, weights: Weights | Mapping[str, Any] | str | None) -> Weights:
-        """Weights for this index, in whatever form they are given.
+    def embed(self, queries: Sequence[Query]) -> Vectors:
+        """Unit blocks (Q, layout.dim) of queries; 0 in blocks that a query leaves out.
 
         Raises:
-            WeightsError: A name or a value is wrong, or they are for another layout.
+            EncoderError: A text is empty.
+            QueryError: An item or a block is not there.
         """
-        if weights is None:
-            return Weights.equal(self.layout)
-        if isinstance(weights, str):
-            return Weights.parse(weights, layout=self.layout)
-        if not isinstance(weights, Weights | Mapping):
-            raise WeightsError(f"weights are given by block name or as a text, got {weights!r:.60}")
-        if not isinstance(weights, Weights):
-            return Weights.from_mapping(weights, layout=self.layout)
-        if weights.layout != self.layout:
-            raise WeightsError(
-                f"the weights are for the blocks {weights.layout.to_widths()}, the index has "
-                f"{self.layout.to_widths()}"
+        if isinstance(queries, str):
+            raise QueryError("several queries are a list; give one text to `search`")
+        texts = list(dict.fromkeys(text for query in queries for text in texts_of(query)))
+        ids = list(dict.fromkeys(name for query in queries for name in items_of(query)))
+        known: dict[str | Like, Vectors] = {}
+        if texts:
+            known.update(zip(texts, self.model.encode_query(texts).array, strict=True))
+        if ids:
+            found = self.blocks.engine.fetch(ids)
+            known.update(
+                (Like(record.id), vector)
+                for record, vector in zip(found.documents, found.vectors, strict=True)
             )
-        return weights
+        missing = [name for name in ids if Like(name) not in known]
+        if missing:
+            raise QueryError(f"not in the index: {', '.join(missing[:5])}")
+        vectors = [self._compose(query, known) for query in queries]
+        return np.array(vectors, dtype=np.float32).reshape(len(queries), self.layout.dim)
 
-    @property
-    def steering(self) -> Steering:
-        """How much scores vary among the items; measured anew when their number changes."""
-        count = self.engine.count()
-        if self._steering is None or self._steering[0] != count:
-            sample = self.engine.sample(STEERING_SAMPLE)
-            self._steering = count, measure_steering(sample.vectors, layout=self.layout)
-        return self._steering[1]
+    def use(
+        self, items: Mapping[str, float | None] | Iterable[str], *, query_id: str | None = None
+    ) -> None:
+        """Logs that items were used now.
 
-    def history_spread(self) -> dict[Part, dict[str, float]]:
-        """How much recency and importance vary among the items, by block, on a sample.
-
-        The standard deviation of R_b and I_b; under the name of no block, "item", that of the
-        items' own. Where it is near 0 a weight moves nothing, as with `steering`.
+        Args:
+            items: Ids, or ids with the success of each in [0, 1] (None where nobody can say).
+            query_id: `Results.query_id` of the search that found them.
 
         Raises:
+            QueryError: An item is not in the index.
+            UsageLogError: A success is outside [0, 1], or the log cannot be written.
             ConfigError: There is no usage log.
         """
-        history = require(self.history)
-        history.refresh()
-        sample = self.engine.sample(STEERING_SAMPLE)
-        own = history.item_values([document.id for document in sample.documents])
-        traces = {"recency": history.recency, "importance": history.importance}
-        spread: dict[Part, dict[str, float]] = {}
-        for part, values in zip(PARTS[:2], own, strict=True):
-            scores = self.layout.split(sample.vectors * traces[part])
-            spread[part] = {
-                name: float(block.sum(axis=1).std()) if len(block) else 0.0
-                for name, block in scores.items()
-            }
-            spread[part]["item"] = float(values.std()) if len(values) else 0.0
-        return spread
+        if isinstance(items, str):
+            raise QueryError("items are a list of ids, or success by id")
+        log = self._log()
+        successes = dict(items) if isinstance(items, Mapping) else dict.fromkeys(items)
+        there = {record.id for record in self.blocks.engine.fetch(list(successes)).documents}
+        unknown = [name for name in successes if name not in there]
+        if unknown:
+            raise QueryError(f"not in the index: {', '.join(map(str, unknown[:5]))}")
+        log.add(successes.items(), query=query_id)
 
-    def _scorer(self, weights: Weights, *, scope: Scope) -> Scorer:
-        if not weights.uses_history:
-            return Scorer(weights)
-        history = require(self.history)
-        history.refresh()
-        return ItemScorer(weights, history) if scope == "item" else BlockScorer(weights, history)
-
-    def _find(
+    def feedback(
         self,
-        queries: Vectors,
-        scorer: Scorer,
+        query_id: str,
+        ratings: Mapping[str, float] | float,
         *,
-        k: int,
-        candidates: int | None,
-        where: Where | None,
-        exclude: Sequence[Collection[str]],
-    ) -> list[Found]:
-        """What the engine finds, without what is excluded; the gate's best, if there is one."""
-        more = max(map(len, exclude), default=0)
-        if candidates is None:
-            folded, count, priors = scorer.fold(queries), k, scorer.priors()
-        else:
-            if not any(scorer.weights.relevance):
-                raise WeightsError(
-                    "candidates are the best by relevance, which has no weight in any block"
-                )
-            folded = scorer.weights.relevance_alone().fold(queries)
-            count, priors = check_k(candidates, name="candidates"), None
-        found = self.engine.search(folded, k=count + more, priors=priors, where=where)
-        kept = [_without(items, ids) for items, ids in zip(found, exclude, strict=True)]
-        if candidates is None:
-            return kept
-        return [_keep_best(items, one, k=count) for items, one in zip(kept, folded, strict=True)]
+        scale: tuple[float, float] = (1, 5),
+    ) -> None:
+        """Tells the bandit how good the hits of a search with `preset="auto"` were; once.
+
+        Args:
+            query_id: `Results.query_id` of the search.
+            ratings: Ratings of recency, importance and relevance (one of them or more) on
+                `scale`, or one success in [0, 1].
+            scale: The worst and the best rating: (1, 5), or (0, 1).
+
+        Raises:
+            BanditError: A rating is wrong, or the search was not the bandit's.
+            UsageLogError: There was no such search, or it was rated before.
+            ConfigError: There is no usage log or no bandit.
+        """
+        if self.bandit is None:
+            raise ConfigError("there is no bandit to learn from feedback: give one")
+        learn(self.bandit, log=self._log(), query_id=query_id, ratings=ratings, scale=scale)
+
+    def _mix(self, weights: WeightsLike | None, preset: str | None) -> Weights:
+        """The table of weights as it was asked for."""
+        if weights is None:
+            weights = self.model.default_weights
+        table = self.blocks.weights(weights)
+        if preset is None:
+            return table
+        if table.uses_history:
+            raise WeightsError("give a preset, or weights of recency and importance, not both")
+        blocks = dict(zip(self.layout, table.relevance, strict=True))
+        return Weights.make(layout=self.layout, blocks=blocks, preset=preset)
+
+    def _scaled(self, weights: Weights) -> Weights:
+        return weights.scaled(self.model.score_scales)
+
+    def _search_auto(
+        self, vector: Vectors, *, own: Sequence[str], options: SearchOptions
+    ) -> Results:
+        if self.bandit is None:
+            raise ConfigError(f"there is no bandit to choose for preset '{AUTO}': give one")
+        log = self._log()
+        arm = self.bandit.choose()
+        weights = self.bandit.weights(arm, layout=self.layout)
+        (found,) = self.blocks.search_each(
+            vector[None], weights=self._scaled(weights), options=options, own=[own]
+        )
+        log.add_query(found.query_id, arm=arm)
+        return replace(found, weights=weights, arm=arm)
+
+    def _log(self) -> UsageLog:
+        if self.blocks.history is None:
+            raise ConfigError("there is no usage log to write to: give one")
+        return self.blocks.history.log
+
+    def _compose(self, query: Query, known: Mapping[str | Like, Vectors]) -> Vectors:
+        if not isinstance(query, Mapping):
+            return known[query]
+        if not query:
+            raise QueryError("a composed query needs a text or an item for one block at least")
+        composed = np.zeros(self.layout.dim, dtype=np.float32)
+        for block, part in query.items():
+            if block not in self.layout.names:
+                raise QueryError(f"no block '{block}'; the blocks are {', '.join(self.layout)}")
+            place = self.layout.slice(block)
+            composed[place] = known[part][place]
+        return composed
 
 
-def _to_array(queries: Any) -> Vectors:
-    try:
-        return np.asarray(queries, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise LayoutError(f"queries are arrays of numbers: {error}") from error
-
-
-def _without(found: Found, ids: Collection[str]) -> Found:
-    if not ids:
-        return found
-    rows = [row for row, document in enumerate(found.documents) if document.id not in ids]
-    return Found(tuple(found.documents[row] for row in rows), found.vectors[rows])
-
-
-def _keep_best(found: Found, folded: Vectors, *, k: int) -> Found:
-    """The best `k` by inner product, in the order in which they were found."""
-    if len(found.documents) <= k:
-        return found
-    scores = found.vectors.astype(np.float64) @ folded
-    rows = np.sort(np.argsort(-scores, kind="stable")[:k])
-    return Found(tuple(found.documents[row] for row in rows), found.vectors[rows])
-
-
-def _project(
-    documents: Sequence[Document], embeddings: Vectors, *, projection: Projection
-) -> Vectors:
-    try:
-        return projection(embeddings)
-    except LayoutError:
-        for document, embedding in zip(documents, embeddings, strict=True):
-            try:
-                projection(embedding)
-            except LayoutError as error:
-                message = f"the embedding of document '{document.id}' cannot be used: {error}"
-                raise LayoutError(message) from error
-        raise
+def _loaded(model: Model | Path | str) -> Model:
+    return model if isinstance(model, Model) else load(model)

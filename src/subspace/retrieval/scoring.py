@@ -4,8 +4,8 @@ import numpy as np
 
 from subspace.arrays import Floats, Vectors
 from subspace.blocks import BlockLayout
-from subspace.data.retrieval_sets import Document
-from subspace.retrieval.engines import Found, Priors
+from subspace.data.records import Record
+from subspace.retrieval.engines import Candidates, Priors
 from subspace.retrieval.hits import Hit
 from subspace.retrieval.usage.history import History
 from subspace.retrieval.weights import PARTS, Weights
@@ -30,14 +30,16 @@ class Scorer:
         """What the engine adds to the scores of items."""
         return None
 
-    def history_parts(self, found: Found) -> tuple[Floats, Floats]:
+    def history_parts(self, found: Candidates) -> tuple[Floats, Floats]:
         """What recency and importance add, (items, blocks) each."""
         nothing = np.zeros((len(found.documents), len(self.weights.layout)))
         return nothing, nothing
 
-    def hits(self, query: Vectors, found: Found, *, k: int) -> tuple[Hit, ...]:
+    def hits(self, query: Vectors, found: Candidates, *, k: int) -> tuple[Hit, ...]:
         """The best `k`, by the sum of the parts that they show; ties as found."""
-        relevance = _per_block(found.vectors, query * self.weights.spread("relevance"), self.layout)
+        relevance = _per_block(
+            found.vectors, query * self.weights.per_dimension("relevance"), self.layout
+        )
         table = np.stack([*self.history_parts(found), relevance])
         order = np.argsort(-_add_up(table), kind="stable")[:k].tolist()
         return tuple(self._hit(found.documents[row], table[:, row]) for row in order)
@@ -47,7 +49,7 @@ class Scorer:
         """The blocks."""
         return self.weights.layout
 
-    def _hit(self, document: Document, table: Floats) -> Hit:
+    def _hit(self, document: Record, table: Floats) -> Hit:
         parts = {
             block: dict(zip(PARTS, values, strict=True))
             for block, values in zip(self.layout, table.T.tolist(), strict=True)
@@ -73,12 +75,12 @@ class BlockScorer(Scorer):
         """Relevance, recency and importance in one vector per query."""
         return self.weights.fold(queries, recency=self._recency, importance=self._importance)
 
-    def history_parts(self, found: Found) -> tuple[Floats, Floats]:
+    def history_parts(self, found: Candidates) -> tuple[Floats, Floats]:
         """Inner products with the traces."""
-        spread = self.weights.spread
+        per_dimension = self.weights.per_dimension
         return (
-            _per_block(found.vectors, self._recency * spread("recency"), self.layout),
-            _per_block(found.vectors, self._importance * spread("importance"), self.layout),
+            _per_block(found.vectors, self._recency * per_dimension("recency"), self.layout),
+            _per_block(found.vectors, self._importance * per_dimension("importance"), self.layout),
         )
 
 
@@ -94,7 +96,7 @@ class ItemScorer(Scorer):
         """The items' own values, over all blocks."""
         return self._history.priors(self.weights)
 
-    def history_parts(self, found: Found) -> tuple[Floats, Floats]:
+    def history_parts(self, found: Candidates) -> tuple[Floats, Floats]:
         """The items' own values, in every block."""
         recency, importance = self._history.item_values([d.id for d in found.documents])
         return (

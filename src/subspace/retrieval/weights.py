@@ -191,20 +191,13 @@ class Weights:
         nothing = (0.0,) * len(self.layout)
         return replace(self, recency=nothing, importance=nothing)
 
-    def standardized(self, spread: Mapping[str, float]) -> "Weights":
-        """Weights that count in standard deviations of each block's scores.
-
-        A block whose cosines lie between 0.98 and 1 then steers as much, at the same weight, as
-        one whose cosines fill -1 to 1. Scores stay sums of their parts; only ratios of weights
-        change: they are scaled so that the largest factor is 1.
+    def scaled(self, scales: Mapping[str, float]) -> "Weights":
+        """Every block's weights times its scale.
 
         Args:
-            spread: Standard deviation of the scores of each block, by its name; a block without
-                any keeps its weight, as it changes no ranking.
+            scales: By block, above 0; see `Model.score_scales`.
         """
-        known = [spread[name] for name in self.layout if spread[name] > 0]
-        smallest = min(known, default=1.0)
-        factors = [smallest / spread[n] if spread[n] > 0 else 1.0 for n in self.layout]
+        factors = [scales[name] for name in self.layout]
         recency, importance, relevance = (
             tuple(w * f for w, f in zip(getattr(self, part), factors, strict=True))
             for part in PARTS
@@ -215,7 +208,7 @@ class Weights:
         """The table: weight by part and block name. `from_mapping` reads it."""
         return {part: dict(zip(self.layout, getattr(self, part), strict=True)) for part in PARTS}
 
-    def spread(self, part: Part) -> Vectors:
+    def per_dimension(self, part: Part) -> Vectors:
         """The weight of each dimension (layout.dim,)."""
         return np.repeat(np.array(getattr(self, part), np.float32), self.layout.widths)
 
@@ -236,11 +229,11 @@ class Weights:
             recency: Trace of what was used lately (dim,), in the same blocks; none if None.
             importance: Trace of what did well (dim,); none if None.
         """
-        folded = query * self.spread("relevance")
+        folded = query * self.per_dimension("relevance")
         if recency is not None:
-            folded = folded + recency * self.spread("recency")
+            folded = folded + recency * self.per_dimension("recency")
         if importance is not None:
-            folded = folded + importance * self.spread("importance")
+            folded = folded + importance * self.per_dimension("importance")
         return folded
 
 

@@ -1,1 +1,5 @@
-"""Training by gradient descent, from the closed-form start; run by Lightning."""
+"""Fitting from records, in closed form and by gradient descent from there."""
+
+from subspace.training.fit import fit
+
+__all__ = ["fit"]

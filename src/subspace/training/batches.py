@@ -1,4 +1,4 @@
-"""Batches of one source each, drawn by a pure function of (seed, step)."""
+"""Batches of one source each, drawn by a pure function of (seed, number)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ class Batch(NamedTuple):
     """Texts of one source.
 
     Attributes:
-        source: Position of the source in the order of the training data.
+        source: Position of the source in the order of the training data; -1 for a source that is
+            held out, which has no training heads.
         x: Raw embeddings (N, D).
         groups: Group of each text (N,), -1 for none.
         codes: Class of each text (N,) by factor, -1 for none; the source's own factors only.
@@ -33,9 +34,9 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Which texts are in the batch of a step: depends on nothing but `seed` and the step.
+    """Which texts are in a batch: depends on nothing but `seed` and the number of the batch.
 
-    A step draws a factor, then a source that labels it, so that a factor with few sources is
+    A batch draws a factor, then a source that labels it, so that a factor with few sources is
     seen as often as one with many. Inside the source it draws whole groups that hold the content
     and change the factor, as often as the source's texts are in such groups; otherwise equal
     numbers per class for categories, and texts at random for numbers. Where labels have weights,
@@ -43,9 +44,9 @@ class BatchPlan:
 
     Attributes:
         sources: Labels of the training texts by source.
-        factors: Factors to learn; each is labelled in one source at least.
+        factors: Factors to learn; each labels two texts of some source at least.
         size: Texts per batch; a smaller source gives what it has.
-        seed: Together with the step, decides everything.
+        seed: Together with the number, decides everything.
     """
 
     sources: tuple[Labels, ...]
@@ -53,9 +54,9 @@ class BatchPlan:
     size: int
     seed: int
 
-    def draw(self, step: int) -> tuple[int, Ints]:
+    def draw(self, number: int) -> tuple[int, Ints]:
         """The source's position and the texts' positions in it."""
-        rng = np.random.default_rng((self.seed, step))
+        rng = np.random.default_rng((self.seed, number))
         factor = self.factors[rng.integers(len(self.factors))]
         candidates = self._sources_by_factor[factor]
         weights = self._source_weights.get(factor)

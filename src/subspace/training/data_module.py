@@ -2,27 +2,30 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from typing import Any, Self, cast
 
 import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from subspace.arrays import Ints, Vectors
-from subspace.data.labels import Labels
-from subspace.data.records import Split, read_records
+from subspace.arrays import Ints
+from subspace.data.records import read_sources
 from subspace.encoder import EncoderSpec
-from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.errors import ConfigError
-from subspace.fitting.pair_blocks import Together, check_pairs
-from subspace.fitting.pair_moments import group_scatter
-from subspace.fitting.stored_pairs import StoredPairs, read_pairs, store_pairs, training_pairs
-from subspace.fitting.stored_sources import StoredSource, store_sources, training_statistics
-from subspace.fitting.weak.weak_moments import WeakSupervision
+from subspace.fitting.block_spec import DEFAULT_LAYERS, read_blocks
+from subspace.fitting.fitting_data import DEFAULT_STORE, FittingData
+from subspace.fitting.recipe import Recipe
+from subspace.fitting.stored_sources import StoredSource
+from subspace.fitting.weak.weak_supervision import WeakSupervision
 from subspace.training.batches import Batch, BatchPlan, make_batch
-from subspace.training.pair_batches import PairBatch, PairPlan
-from subspace.training.step_loader import PlannedBatches, PreparedBatches, StepLoader, StepSampler
-from subspace.training.training_data import HeadSpec, TrainingData
+from subspace.training.step_loader import (
+    EveryBatch,
+    PlannedBatches,
+    PreparedBatches,
+    StepLoader,
+    StepSampler,
+)
+from subspace.training.training_parts import Part, take_parts, training_parts
 
 ENVIRONMENT_VARIABLE = "SUBSPACE_DATA"
 
@@ -34,11 +37,10 @@ class FactorData(pl.LightningDataModule):
         self,
         sources: list[str] | None = None,
         exclude: list[str] | None = None,
-        encoder: EncoderSpec = EncoderSpec(),  # noqa: B008 (frozen; the CLI shows its fields)
-        store: str = "runs/embeddings",
-        factors: list[str] | None = None,
+        held_out: list[str] | None = None,
+        encoder: EncoderSpec = EncoderSpec(layers=DEFAULT_LAYERS),  # noqa: B008 (frozen)
+        store: str = DEFAULT_STORE,
         weak: WeakSupervision = WeakSupervision(),  # noqa: B008
-        pairs: list[str] | None = None,
         origin_weights: dict[str, float] | None = None,
         batch_size: int = 512,
         steps_per_epoch: int = 100,
@@ -50,19 +52,16 @@ class FactorData(pl.LightningDataModule):
             sources: Files or folders of labelled JSONL. Left out, the folder named by the
                 environment variable SUBSPACE_DATA.
             exclude: Names of sources to leave out.
+            held_out: Names of sources that nothing is learned from: training is judged, and
+                stopped, by them. Left out, it is judged by the validation texts of all sources.
             encoder: The frozen text encoder.
             store: Folder of the embedding store.
-            factors: Factors to draw batches for; left out, all that are labelled. The command
-                line sets it to the names of the blocks.
-            weak: Measures and rewrites to learn from beside the labels; none by default.
-            pairs: Folders of queries and documents with judgements (BEIR layout), for the blocks
-                `match` and `answer`; queries of the split `train` are learned from, all where
-                the folder names no splits.
+            weak: What to learn from texts beyond their labels; nothing by default.
             origin_weights: How much labels count that no human gave, by their origin
-                (`measures: 0.3`; `checkpoint` stands for `checkpoint:NAME` too); 1 where none is
+                (`features: 0.3`; `checkpoint` stands for `checkpoint:NAME` too); 1 where none is
                 given, 0 leaves them out.
             batch_size: Texts per batch; a batch holds texts of one source.
-            steps_per_epoch: Steps between two validations.
+            steps_per_epoch: Batches between two validations.
             seed: Decides, together with the step, what is in each batch.
 
         Raises:
@@ -81,28 +80,47 @@ class FactorData(pl.LightningDataModule):
                 )
         self._paths = sources
         self._exclude = exclude or []
+        self._held_out_names = held_out or []
         self._spec = encoder
-        self._store_root = store
-        self._factors = factors
+        self._store = store
         self._weak = weak
-        self._pair_paths = pairs or []
         self._origin_weights = origin_weights or {}
         self._batch_size = batch_size
         self._steps_per_epoch = steps_per_epoch
         self._seed = seed
-        self._sources: dict[str, StoredSource] = {}
-        self._pairs: dict[str, StoredPairs] = {}
-        self._encoder: CachedEncoder | None = None
+        self._data: FittingData | None = None
+        self._held_out: Mapping[str, StoredSource] = {}
+
+    @classmethod
+    def encoded(
+        cls,
+        data: FittingData,
+        *,
+        recipe: Recipe,
+        held_out: Mapping[str, StoredSource] | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Serves texts that are encoded already.
+
+        Args:
+            data: What is learned from.
+            recipe: Says how it was collected.
+            held_out: Sources to judge training by, encoded in the same store.
+            settings: `batch_size`, `steps_per_epoch` and `seed`.
+        """
+        made = cls(weak=recipe.weak, origin_weights=dict(recipe.origin_weights), **settings)
+        made._data, made._held_out = data, held_out or {}
+        return made
 
     def prepare_data(self) -> None:
         """Reads the records and encodes what is not stored; interrupted, it goes on next time.
 
         Raises:
-            ConfigError: No sources are given.
+            ConfigError: No sources are given, or one that is to be held out is not there.
             RecordError: With every wrong line.
             EncoderError: The encoder cannot be had.
         """
-        if self._sources:
+        if self._data is not None:
             return
         paths = self._paths or [os.environ.get(ENVIRONMENT_VARIABLE, "")]
         if paths == [""]:
@@ -110,172 +128,129 @@ class FactorData(pl.LightningDataModule):
                 "no data: give data.sources (files or folders of labelled JSONL), or set the "
                 f"environment variable {ENVIRONMENT_VARIABLE} to a folder of sources"
             )
-        if self._factors is not None:
-            check_pairs(self._factors, given=bool(self._pair_paths))
-        records = read_records(paths, exclude=self._exclude)
-        pairs = read_pairs(self._pair_paths)
-        encoder = CachedEncoder.open(self._spec, root=self._store_root)
-        self._pairs = store_pairs(pairs, encoder=encoder, progress=True)
-        self._sources = store_sources(
-            records, encoder=encoder, origin_weights=self._origin_weights, progress=True
+        records = read_sources(paths, exclude=self._exclude)
+        unknown = sorted(set(self._held_out_names) - set(records))
+        if unknown:
+            raise ConfigError(
+                f"data.held_out: there is no source '{unknown[0]}'; there are {', '.join(records)}"
+            )
+        if set(self._held_out_names) == set(records):
+            raise ConfigError("data.held_out names all sources, so there is none to learn from")
+        everything = FittingData.encode(
+            records,
+            encoder=self._spec,
+            weak=self._weak,
+            origin_weights=self._origin_weights,
+            store=self._store,
+            progress=True,
         )
-        self._encoder = encoder
+        self._held_out = {name: everything.sources[name] for name in self._held_out_names}
+        self._data = everything.without(*self._held_out_names)
 
     @property
-    def training_data(self) -> TrainingData:
-        """What the training module has to know; statistics are of the training texts alone.
+    def fitting_data(self) -> FittingData:
+        """What is learned from; statistics are of the training texts alone."""
+        if self._data is None:
+            self.prepare_data()
+        assert self._data is not None
+        return self._data
+
+    @property
+    def held_out(self) -> Mapping[str, StoredSource]:
+        """The sources that nothing is learned from, once they are read."""
+        return self._held_out
+
+    def recipe(self, blocks: Mapping[str, Any] | None) -> Recipe:
+        """The recipe of some blocks; of the library's own, by what is labelled, if None.
 
         Raises:
-            ConfigError: No source has training texts.
+            ConfigError: A setting of a block is wrong.
+            LayoutError: A name or a width is wrong.
         """
-        encoder = self._require_encoder()
-        train = self._part("train")
-        if not train:
-            raise ConfigError("no source has texts in the split 'train'")
-        statistics = {
-            name: training_statistics(source, encoder=encoder, weak=self._weak, progress=True)
-            for name, source in self._sources.items()
-        }
-        return TrainingData(
-            statistics={n: part for n, part in statistics.items() if part is not None},
-            heads=tuple(
-                HeadSpec.of(source, factor, column)
-                for source, (labels, _) in train.items()
-                for factor, column in labels.columns.items()
-            ),
-            encoder_model=self._spec.model,
-            fingerprint=encoder.encoder.fingerprint,
-            data_sha256={name: self._sources[name].sha256 for name in train},
-            recipe={
-                "weak": asdict(self._weak),
-                **({"origin_weights": self._origin_weights} if self._origin_weights else {}),
-                # Apart from sources, which may have the same names.
-                "pairs_sha256": {name: pairs.sha256 for name, pairs in self._pairs.items()},
-            },
-            together=self._together(train) if self._pairs else None,
+        return Recipe(
+            blocks=read_blocks(blocks) if blocks else self.fitting_data.default_blocks(),
+            weak=self._weak,
+            origin_weights=self._origin_weights,
         )
 
-    def _together(self, train: Mapping[str, tuple[Labels, Ints]]) -> Together:
-        """What pairs, halves of texts and groups of the training texts say."""
-        vectors = self.vectors
-        stored = [training_pairs(pairs, vectors=vectors) for pairs in self._pairs.values()]
-        groups = [
-            group_scatter(vectors, rows=rows, groups=labels.groups)
-            for labels, rows in train.values()
-        ]
-        return Together(
-            sets={name: part for name, (part, _) in zip(self._pairs, stored, strict=True)},
-            halves=[scatter for _, scatter in stored if scatter is not None],
-            groups=[scatter for scatter in groups if scatter is not None],
-        )
+    def train_dataloader(self) -> "DataLoader[Batch]":
+        """Batches by (seed, step), starting where the trainer stands.
 
-    def train_dataloader(self) -> "DataLoader[Batch | PairBatch]":
-        """Batches by (seed, step), starting where the trainer stands."""
-        parts = self._part("train")
-        labelled = dict.fromkeys(f for labels, _ in parts.values() for f in labels.columns)
-        factors = tuple(f for f in labelled if self._factors is None or f in self._factors)
+        Raises:
+            ConfigError: No block's factor is labelled.
+        """
+        parts = training_parts(self.fitting_data)
+        trainer = cast(Any, self.trainer)
+        blocks = set(trainer.lightning_module.layout.names)
+        # A factor with one text has nothing to be near to or far from.
+        labelled = dict.fromkeys(
+            factor
+            for part in parts.values()
+            for factor, column in part.labels.columns.items()
+            if factor in blocks and len(column.labelled) > 1
+        )
+        if not labelled:
+            raise ConfigError(
+                f"no training text is labelled with {' or '.join(sorted(blocks))}, so there is "
+                "nothing to train on; use model.solver: closed_form"
+            )
         plan = BatchPlan(
-            sources=tuple(labels for labels, _ in parts.values()),
-            factors=factors,
+            sources=tuple(part.labels for part in parts.values()),
+            factors=tuple(labelled),
             size=self._batch_size,
             seed=self._seed,
         )
         batches = PlannedBatches(
-            plan,
-            vectors=self.vectors,
-            rows=[rows for _, rows in parts.values()],
-            pairs=self._pair_plans("train"),
+            plan, vectors=self.fitting_data.vectors, rows=[part.rows for part in parts.values()]
         )
         return StepLoader(
-            batches, batch_size=None, sampler=StepSampler(self.trainer, self._steps_per_epoch)
+            batches, batch_size=None, sampler=StepSampler(trainer, self._steps_per_epoch)
         )
 
-    def val_dataloader(self) -> "DataLoader[Batch | PairBatch]":
-        """One batch per source: its validation texts, at most four training batches' worth."""
-        return self._whole_sources("validation")
+    def val_dataloader(self) -> "DataLoader[Batch]":
+        """One batch per source, of at most four training batches' texts.
 
-    def test_dataloader(self) -> "DataLoader[Batch | PairBatch]":
+        They are the sources held out, or the validation texts of the others if there are none.
+        """
+        if self._held_out:
+            return self._whole_sources(take_parts(self._held_out, "train", "validation"))
+        return self._whole_sources(take_parts(self.fitting_data.sources, "validation"))
+
+    def test_dataloader(self) -> "DataLoader[Batch]":
         """One batch per source: its test texts, at most four training batches' worth."""
-        return self._whole_sources("test")
+        return self._whole_sources(
+            take_parts({**self.fitting_data.sources, **self._held_out}, "test")
+        )
 
-    def _whole_sources(self, split: Split) -> "DataLoader[Batch | PairBatch]":
-        order = {name: position for position, name in enumerate(self._part("train"))}
-        batches: list[Batch | PairBatch] = [plan.draw(0) for plan in self._pair_plans(split)]
-        for name, (labels, rows) in self._part(split).items():
-            if name not in order or len(rows) < 2:
+    def _whole_sources(self, parts: Mapping[str, Part]) -> "DataLoader[Batch]":
+        order = {name: position for position, name in enumerate(training_parts(self.fitting_data))}
+        batches = []
+        for name, part in parts.items():
+            if len(part.rows) < 2:
                 continue
-            kept = _first_groups(labels.groups, limit=4 * self._batch_size)
+            kept = _first_groups(part.labels.groups, limit=4 * self._batch_size)
             batches.append(
                 make_batch(
-                    self.vectors,
-                    source=order[name],
-                    labels=labels.take(kept),
-                    rows=rows[kept],
+                    self.fitting_data.vectors,
+                    source=order.get(name, -1),
+                    labels=part.labels.take(kept),
+                    rows=part.rows[kept],
                 )
             )
         if not batches:
             raise ConfigError(
-                f"no source that has training texts has two texts or more in the split '{split}'; "
-                "label some with it, or leave `split` out of the records to have it assigned"
+                "no source has two texts or more to judge training by: label some texts with the "
+                "splits 'validation' and 'test', leave `split` out of the records to have it "
+                "assigned, or name sources in data.held_out"
             )
-        return DataLoader(PreparedBatches(batches), batch_size=None)
-
-    def _pair_plans(self, split: Split) -> list[PairPlan]:
-        """One per set of pairs that has some in the split; validation draws larger batches."""
-        encoder = self._require_encoder()
-        return [
-            PairPlan(
-                queries=encoder.store.read(pairs.queries),
-                documents=encoder.store.read(pairs.documents),
-                pairs=pairs.pairs_of(split),
-                size=self._batch_size if split == "train" else 4 * self._batch_size,
-                seed=self._seed,
-                raw=encoder.encoder.fingerprint.last_layer,
-            )
-            for pairs in self._pairs.values()
-            if len(pairs.pairs_of(split))
-        ]
-
-    def _part(self, split: Split) -> Mapping[str, tuple[Labels, Ints]]:
-        """Labels and rows of one split, by source; sources without texts in it are left out."""
-        parts = {}
-        for name, source in self._sources.items():
-            positions = source.labels.positions(split)
-            if len(positions):
-                parts[name] = (source.labels.take(positions), source.rows[positions])
-        return parts
-
-    @property
-    def sources(self) -> Mapping[str, StoredSource]:
-        """The labelled sources by name, once they are read."""
-        return self._sources
-
-    @property
-    def pairs(self) -> Mapping[str, StoredPairs]:
-        """The sets of queries and documents by name, once they are read."""
-        return self._pairs
-
-    @property
-    def mapped_bytes(self) -> int:
-        """Size of the memory-mapped file of vectors."""
-        return self.vectors.nbytes
-
-    @property
-    def vectors(self) -> Vectors:
-        """All stored embeddings (rows, D)."""
-        return self._require_encoder().store.vectors
-
-    def _require_encoder(self) -> CachedEncoder:
-        if self._encoder is None:
-            self.prepare_data()
-        assert self._encoder is not None
-        return self._encoder
+        prepared = PreparedBatches(batches)
+        return DataLoader(prepared, batch_size=None, sampler=EveryBatch(prepared))
 
 
 def _first_groups(groups: Ints, *, limit: int) -> Ints:
     """Positions of about `limit` texts, no group cut in two, spread over the source.
 
-    The sort is stable and what is drawn hangs on nothing but the numbers: the same in every run.
+    The sort is stable and the draw depends on the numbers alone: the same in every run.
     """
     order = np.argsort(groups, kind="stable")
     if len(order) <= limit:

@@ -1,48 +1,32 @@
 """StepLoader: batches by the trainer's step, so that resuming in mid-epoch is exact."""
 
 from collections.abc import Iterator, Sequence, Sized
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from subspace.arrays import Ints, Vectors
 from subspace.errors import ConfigError
 from subspace.training.batches import Batch, BatchPlan, make_batch
-from subspace.training.pair_batches import PairBatch, PairPlan
 
 
-class PlannedBatches(Dataset[Batch | PairBatch]):
-    """Map from step to batch; pairs are drawn as often as one factor."""
+class PlannedBatches(Dataset[Batch]):
+    """Maps a number to the batch that the plan draws for it."""
 
-    def __init__(
-        self,
-        plan: BatchPlan,
-        *,
-        vectors: Vectors,
-        rows: Sequence[Ints],
-        pairs: Sequence[PairPlan],
-    ) -> None:
+    def __init__(self, plan: BatchPlan, *, vectors: Vectors, rows: Sequence[Ints]) -> None:
         """Draws nothing yet.
 
         Args:
             plan: Of labelled texts.
             vectors: All stored embeddings (rows, D).
             rows: Rows of the training texts, by source.
-            pairs: Of queries and documents, one per set.
         """
         self._plan = plan
         self._vectors = vectors
         self._rows = rows
-        self._pairs = pairs
 
-    def __getitem__(self, step: int) -> Batch | PairBatch:
-        if self._pairs:
-            # Not the draw of the plans: theirs would hang on whether there are pairs.
-            rng = np.random.default_rng((self._plan.seed, step, 1))
-            if rng.integers(len(self._plan.factors) + 1) == 0:
-                return self._pairs[int(rng.integers(len(self._pairs)))].draw(step)
-        source, positions = self._plan.draw(step)
+    def __getitem__(self, number: int) -> Batch:
+        source, positions = self._plan.draw(number)
         return make_batch(
             self._vectors,
             source=source,
@@ -51,21 +35,21 @@ class PlannedBatches(Dataset[Batch | PairBatch]):
         )
 
 
-class PreparedBatches(Dataset[Batch | PairBatch], Sized):
+class PreparedBatches(Dataset[Batch], Sized):
     """Batches made beforehand."""
 
-    def __init__(self, batches: Sequence[Batch | PairBatch]) -> None:
+    def __init__(self, batches: Sequence[Batch]) -> None:
         """Keeps them."""
         self._batches = batches
 
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __getitem__(self, position: int) -> Batch | PairBatch:
+    def __getitem__(self, position: int) -> Batch:
         return self._batches[position]
 
 
-class StepLoader(DataLoader[Batch | PairBatch]):
+class StepLoader(DataLoader[Batch]):
     """A loader whose place in the data is the trainer's step: it has no state of its own.
 
     The two methods tell Lightning that resuming in the middle of an epoch is safe.
@@ -79,8 +63,17 @@ class StepLoader(DataLoader[Batch | PairBatch]):
         """Nothing to take over."""
 
 
-class StepSampler(Sampler[int]):
-    """The steps of one epoch, from the trainer's step on: resuming in mid-epoch is exact."""
+# Both samplers are DistributedSamplers because Lightning leaves those alone: any other it would
+# wrap in one of its own, which knows nothing of steps.
+
+
+class StepSampler(DistributedSampler[int]):
+    """The batches of one epoch, from the trainer's step on: resuming in mid-epoch is exact.
+
+    Of W processes with A accumulated batches per step, process r takes the batches
+    (A step + a) W + r for a = 0 .. A - 1: together they see what one process that accumulates W A
+    batches would see.
+    """
 
     def __init__(self, trainer: Any, steps_per_epoch: int) -> None:
         """Reads the step from the trainer whenever an epoch begins.
@@ -95,6 +88,12 @@ class StepSampler(Sampler[int]):
                 f"trainer.accumulate_grad_batches ({accumulated}), so that a step never spans two "
                 "epochs"
             )
+        super().__init__(
+            cast(Any, range(steps_per_epoch)),
+            num_replicas=trainer.world_size,
+            rank=trainer.global_rank,
+            shuffle=False,
+        )
         self._trainer = trainer
         self._steps_per_epoch = steps_per_epoch
 
@@ -104,4 +103,12 @@ class StepSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         start = self._trainer.global_step * self._trainer.accumulate_grad_batches
         end = (start // self._steps_per_epoch + 1) * self._steps_per_epoch
-        return iter(range(start, end))
+        return (number * self.num_replicas + self.rank for number in range(start, end))
+
+
+class EveryBatch(DistributedSampler[Batch]):
+    """All batches in every process, so that all judge alike and stop together."""
+
+    def __init__(self, batches: PreparedBatches) -> None:
+        """Takes them in their order."""
+        super().__init__(batches, num_replicas=1, rank=0, shuffle=False)

@@ -1,13 +1,11 @@
 """Which engine an index has is told from where it is; what is shown of it holds no password."""
 
 import pytest
+from engine_world import ABOUT
 
-from subspace.blocks import BlockLayout
 from subspace.errors import ConfigError, EngineError, IndexFolderError
 from subspace.retrieval.engines import NumpyEngine, create_engine, open_engine, show_target
 
-LAYOUT = BlockLayout.from_widths({"topic": 2})
-ABOUT = {"layout": LAYOUT, "projection_digest": "0"}
 SECRET = "postgresql://me:secret@host:1/db?password=secret#table"
 
 

@@ -10,27 +10,28 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+from engine_world import DIGEST, make_records
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subspace.blocks import BlockLayout, unit_blocks
-from subspace.data.retrieval_sets import Document
-from subspace.errors import ConfigError, EngineError, IndexFolderError, LayoutError
+from subspace.data.records import Record
+from subspace.errors import ConfigError, EngineError, IndexFolderError
 from subspace.retrieval.engines import (
-    Found,
+    Candidates,
     NumpyEngine,
     Priors,
     create_engine,
+    faiss_candidates,
     faiss_engine,
     open_engine,
 )
-from subspace.retrieval.engines.faiss_candidates import METHODS
+from subspace.retrieval.engines.faiss_candidates import METHODS, CompressedIndex
 from subspace.retrieval.engines.faiss_engine import INDEX, FaissEngine
 from subspace.retrieval.engines.index_folder import Stored, write_folder
-from subspace.retrieval.engines.numpy_engine import widen
 
 LAYOUT = BlockLayout.from_widths({"topic": 40, "style": 21, "tone": 10})
-COUNT = 3000
+COUNT = 2200
 
 
 def clustered(
@@ -50,11 +51,8 @@ def clustered(
     return unit_blocks(z.astype(np.float32), layout=layout)
 
 
-def documents(count: int = COUNT, *, first: int = 0) -> list[Document]:
-    return [
-        Document(id=f"d{n}", text=f"text {n}", metadata={"third": n % 3 == 0})
-        for n in range(first, first + count)
-    ]
+def documents(count: int = COUNT, *, first: int = 0) -> list[Record]:
+    return make_records(count, first=first, metadata=lambda n: {"third": n % 3 == 0})
 
 
 def make_pair(
@@ -72,27 +70,40 @@ def make_pair(
 
 @pytest.fixture(scope="module", autouse=True)
 def searched_as_if_they_were_many() -> Iterator[None]:
-    """Candidates although a scan of so few documents is faster."""
+    """Candidates although a scan of so few documents is faster; recall by few queries."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(faiss_engine, "_COST", 0.4)
+        patch.setattr(faiss_engine, "_MEASURED", 12)
         yield
 
 
-@pytest.fixture(scope="module", params=METHODS)
-def pair(request) -> tuple[FaissEngine, NumpyEngine]:
+@pytest.fixture(scope="module")
+def pairs() -> dict[str, tuple[FaissEngine, NumpyEngine]]:
+    """By method; not to be changed."""
+    return {method: make_pair(clustered(), method=method) for method in METHODS}
+
+
+@pytest.fixture(params=METHODS)
+def pair(request, pairs) -> tuple[FaissEngine, NumpyEngine]:
     """Not to be changed."""
-    return make_pair(clustered(), method=request.param)
+    return pairs[request.param]
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory) -> dict[str, Path]:
+def saved(pairs, tmp_path_factory) -> dict[str, Path]:
     """A folder by method, with as many candidates as can be without a scan of all."""
     folders = {}
-    for method in METHODS:
-        engine, _ = make_pair(clustered(), method=method, rescore=1000)
+    for method, (engine, _) in pairs.items():
         folders[method] = tmp_path_factory.mktemp("saved") / method
         engine.save(folders[method])
+        change_settings(folders[method], rescore=900)
     return folders
+
+
+def change_settings(folder: Path, **changed) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["settings"] |= changed
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def hardest(queries: np.ndarray, *, layout: BlockLayout = LAYOUT) -> np.ndarray:
@@ -102,7 +113,7 @@ def hardest(queries: np.ndarray, *, layout: BlockLayout = LAYOUT) -> np.ndarray:
     return np.concatenate([queries * weights for weights in spread])
 
 
-def best(found: Sequence[Found], queries: np.ndarray, *, k: int = 10) -> list[list[str]]:
+def best(found: Sequence[Candidates], queries: np.ndarray, *, k: int = 10) -> list[list[str]]:
     """The ids of the best k."""
     return [
         [f.documents[row].id for row in np.argsort(-(f.vectors @ query), kind="stable")[:k]]
@@ -115,11 +126,11 @@ def recall(engine: FaissEngine, exact: NumpyEngine, queries: np.ndarray) -> floa
     return float(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(ours, theirs, strict=True)]))
 
 
-def names(found: Sequence[Found]) -> list[set[str]]:
+def names(found: Sequence[Candidates]) -> list[set[str]]:
     return [{document.id for document in f.documents} for f in found]
 
 
-def share(found: Sequence[Found], wanted: Sequence[Found]) -> float:
+def share(found: Sequence[Candidates], wanted: Sequence[Candidates]) -> float:
     pairs = zip(names(found), names(wanted), strict=True)
     return float(np.mean([len(ours & theirs) / len(theirs) for ours, theirs in pairs]))
 
@@ -148,8 +159,8 @@ def test_recall_is_high_under_the_hardest_weights(pair):
     assert engine.recall.worst.worst >= 0.98
 
 
-def test_without_scoring_the_candidates_exactly_it_would_be_low():
-    engine, exact = make_pair(clustered())
+def test_without_scoring_the_candidates_exactly_it_would_be_low(pairs):
+    engine, exact = pairs["pq"]
     queries = hardest(clustered(60, seed=5))
     _, rows = engine._candidates.search(queries, count=10)
     theirs = best(exact.search(queries, k=10), queries)
@@ -157,23 +168,6 @@ def test_without_scoring_the_candidates_exactly_it_would_be_low():
         len({f"d{row}" for row in a} & set(b)) / 10 for a, b in zip(rows, theirs, strict=True)
     ]
     assert np.mean(shares) < 0.9
-
-
-def test_a_batch_finds_what_single_queries_find(pair):
-    engine, _ = pair
-    queries = hardest(clustered(20, seed=6))
-    together = engine.search(queries, k=5)
-    alone = [engine.search(query[None], k=5)[0] for query in queries]
-    assert names(together) == names(alone)
-    assert engine.search(queries[:0], k=5) == []
-
-
-def test_hits_come_in_the_order_of_adding_with_the_vectors_that_are_stored(pair):
-    engine, _ = pair
-    for found in engine.search(hardest(clustered(10, seed=7)), k=10):
-        rows = [int(document.id[1:]) for document in found.documents]
-        assert rows == sorted(rows)
-        np.testing.assert_array_equal(found.vectors, clustered()[rows])
 
 
 def test_few_documents_are_scanned_exactly_without_an_index(tmp_path):
@@ -196,28 +190,10 @@ def test_where_a_scan_costs_less_it_is_what_is_done(monkeypatch):
     assert scanned.exact  # 500 candidates cost as much as 7,500 rows
     engine, exact = make_pair(vectors, rescore=40)
     assert not engine.exact
-    # Of one query 3,000 rows cost more than 40 candidates; of five, less than 5 times as much.
+    # Of one query 2,200 rows cost more than 40 candidates; of five, less than 5 times as much.
     assert engine._costs_more(40, queries=1) is False
     assert engine._costs_more(41, queries=5) is True
     assert_same(engine, exact, hardest(clustered(9, seed=5)), k=11)
-
-
-@pytest.mark.parametrize("k", [1, 400, 2999, 5000])
-def test_any_number_of_hits_can_be_asked_for(pair, k):
-    engine, exact = pair
-    queries = clustered(3, seed=8)
-    assert [len(f.documents) for f in engine.search(queries, k=k)] == [min(k, COUNT)] * 3
-    assert recall(engine, exact, queries) == 1
-    with pytest.raises(ConfigError, match="k must be"):
-        engine.search(queries, k=0)
-    with pytest.raises(LayoutError):
-        engine.search(queries[:, 1:], k=k)
-
-
-def test_an_empty_engine_finds_nothing():
-    engine = FaissEngine(layout=LAYOUT, projection_digest="0" * 64)
-    engine.build()
-    assert engine.search(clustered(2), k=3)[1].documents == ()
 
 
 def test_float16_finds_what_an_exact_scan_of_float16_finds():
@@ -226,22 +202,13 @@ def test_float16_finds_what_an_exact_scan_of_float16_finds():
     assert recall(engine, exact, hardest(clustered(40, seed=5))) >= 0.98
 
 
-def test_float16_is_widened_exactly():
-    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    finite = every[np.isfinite(every)]
-    widened = widen(finite)
-    assert widened.dtype == np.float32
-    np.testing.assert_array_equal(widened, finite.astype(np.float32))
-    np.testing.assert_array_equal(np.signbit(widened), np.signbit(finite))
-
-
 def test_too_few_candidates_cost_time_and_no_recall():
     engine, exact = make_pair(clustered(), rescore=1)
     assert recall(engine, exact, hardest(clustered(40, seed=5))) >= 0.98
 
 
-def test_what_all_documents_have_alike_changes_no_certainty():
-    engine, _ = make_pair(clustered())
+def test_what_all_documents_have_alike_changes_no_certainty(pairs):
+    engine, _ = pairs["pq"]
     query = clustered(1, seed=5)
     (guesses,), (rows,) = engine._candidates.search(query, count=500)
     certainties = []
@@ -265,20 +232,19 @@ def narrow_cone(count: int = 12_000, *, seed: int = 0) -> np.ndarray:
     return unit_blocks(z, layout=NARROW)
 
 
-@pytest.mark.parametrize("default", [None, 5.0])
-def test_where_candidates_cannot_be_told_apart_codes_give_way_to_a_scan(default):
+def test_where_candidates_cannot_be_told_apart_codes_give_way_to_a_scan():
     vectors = narrow_cone()
     engine, exact = make_pair(vectors, layout=NARROW, rescore=100)
     queries = vectors[:30].copy()
     queries[:, :64] = 0
-    priors = None if default is None else Priors(["d0"], np.zeros(1), default)
-    found = engine.search(queries, k=10, priors=priors)
-    wanted = exact.search(queries, k=10, priors=priors)
-    assert share(found, wanted) >= 0.98
     _, rows = engine._candidates.search(queries, count=100)
     candidates = [{f"d{row}" for row in near} for near in rows]
-    held = [len(a & b) / len(b) for a, b in zip(candidates, names(wanted), strict=True)]
-    assert np.mean(held) < 0.8
+    for priors in (None, Priors(["d0"], np.zeros(1), 5.0)):
+        found = engine.search(queries, k=10, priors=priors)
+        wanted = exact.search(queries, k=10, priors=priors)
+        assert share(found, wanted) >= 0.98
+        held = [len(a & b) / len(b) for a, b in zip(candidates, names(wanted), strict=True)]
+        assert np.mean(held) < 0.8
 
 
 def test_a_graph_that_misses_them_says_so_when_it_is_built_and_when_it_is_opened(tmp_path, caplog):
@@ -341,28 +307,20 @@ def test_priors_that_grow_are_seen():
 def test_priors_of_almost_all_are_a_scan(pair):
     engine, exact = pair
     rng = np.random.default_rng(2)
-    priors = Priors([f"d{n}" for n in range(2500)], rng.random(2500), 0.5)
+    priors = Priors([f"d{n}" for n in range(1900)], rng.random(1900), 0.5)
     assert_same(engine, exact, clustered(5, seed=9), k=10, priors=priors)
-
-
-def test_metadata_filters_are_exact(pair):
-    engine, exact = pair
-    queries = hardest(clustered(5, seed=3))
-    assert_same(engine, exact, queries, k=10, where={"third": True})
-    assert engine.count({"third": True}) == 1000
-    assert engine.search(queries[:1], k=3, where={"third": "no"})[0].documents == ()
 
 
 # What changes after the index was built.
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_after_any_changes_it_finds_what_an_exact_scan_finds(saved, method, data):
     engine, exact = (
         FaissEngine.load(saved[method]),
-        NumpyEngine(layout=LAYOUT, projection_digest="0" * 64),
+        NumpyEngine(layout=LAYOUT, projection_digest=DIGEST),
     )
     exact.upsert(documents(), clustered())
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
@@ -378,7 +336,7 @@ def test_after_any_changes_it_finds_what_an_exact_scan_finds(saved, method, data
         chosen = {"add": new, "replace": some, "both": [*some, *new]}[kind]
         vectors = clustered(len(chosen), seed=int(rng.integers(1 << 30)))
         for each in (engine, exact):
-            each.upsert([Document(id=name, text="changed") for name in chosen], vectors)
+            each.upsert([Record(id=name, text="changed") for name in chosen], vectors)
     assert not engine.exact
     queries = hardest(np.concatenate([exact.vectors[-3:], exact.vectors[:3], clustered(3, seed=4)]))
     assert_same(engine, exact, queries, k=10)
@@ -388,7 +346,7 @@ def test_a_document_just_added_is_found(saved):
     engine = FaissEngine.load(saved["pq"])
     vector = -clustered(1, seed=11)  # unlike all others
     assert names(engine.search(vector, k=1)) != [{"fresh"}]
-    engine.upsert([Document(id="fresh", text="a text")], vector)
+    engine.upsert([Record(id="fresh", text="a text")], vector)
     assert names(engine.search(vector, k=1)) == [{"fresh"}]
 
 
@@ -396,7 +354,7 @@ def test_a_vector_that_was_replaced_is_no_longer_found(saved):
     engine = FaissEngine.load(saved["pq"])
     old = clustered()[5:6]
     assert names(engine.search(old, k=1)) == [{"d5"}]
-    engine.upsert([Document(id="d5", text="another")], -old)
+    engine.upsert([Record(id="d5", text="another")], -old)
     assert names(engine.search(old, k=1)) != [{"d5"}]
     assert names(engine.search(-old, k=1)) == [{"d5"}]
     engine.delete(["d5"])
@@ -416,32 +374,32 @@ def test_where_all_that_faiss_knows_near_a_query_is_gone_the_rest_is_found():
 def test_a_refused_change_changes_nothing(saved):
     engine = FaissEngine.load(saved["pq"])
     with pytest.raises(EngineError):
-        engine.upsert([Document(id="d5", text="a"), Document(id="d5", text="b")], clustered(2))
+        engine.upsert([Record(id="d5", text="a"), Record(id="d5", text="b")], clustered(2))
     assert names(engine.search(clustered()[5:6], k=1)) == [{"d5"}]
 
 
 def test_the_index_is_built_anew_once_a_tenth_is_other(tmp_path):
     engine, _ = make_pair(clustered())
     first = engine.recall
-    engine.upsert(documents(300, first=COUNT), clustered(300, seed=1))
+    engine.upsert(documents(200, first=COUNT), clustered(200, seed=1))
     engine.save(tmp_path / "index")
     assert engine.recall is first
-    engine.upsert(documents(100, first=COUNT + 300), clustered(100, seed=2))
+    engine.upsert(documents(100, first=COUNT + 200), clustered(100, seed=2))
     engine.save(tmp_path / "index")
     assert engine.recall is not first
-    assert engine._settings()["indexed"] == COUNT + 400
-    engine.delete([f"d{n}" for n in range(341)])
-    assert engine._settings()["indexed"] == COUNT + 400
+    assert engine._settings()["indexed"] == COUNT + 300
+    engine.delete([f"d{n}" for n in range(251)])
+    assert engine._settings()["indexed"] == COUNT + 300
     engine.save(tmp_path / "index")
-    assert engine._settings()["indexed"] == COUNT + 59
-    engine.delete([f"d{n}" for n in range(341, 2000)])
+    assert engine._settings()["indexed"] == COUNT + 49
+    engine.delete([f"d{n}" for n in range(251, 2000)])
     engine.save(tmp_path / "index")
     assert engine.exact
 
 
 def test_what_was_added_without_an_index_is_indexed_by_save(tmp_path):
     engine = create_engine(
-        tmp_path / "index", layout=LAYOUT, projection_digest="0" * 64, engine="faiss"
+        tmp_path / "index", layout=LAYOUT, projection_digest=DIGEST, engine="faiss"
     )
     engine.upsert(documents(), clustered())
     assert engine.exact
@@ -475,17 +433,18 @@ def test_what_was_saved_is_what_is_opened(tmp_path, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_same_vectors_give_the_same_index(tmp_path, method):
+def test_the_same_vectors_give_the_same_index(tmp_path, method, monkeypatch):
+    """More vectors than it is trained on, by several threads."""
+    monkeypatch.setattr(faiss_candidates, "_TRAINED", 1000)
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(2)
     try:
         for name in ("first", "second"):
-            engine, _ = make_pair(clustered(5000), method=method)  # more than it is trained on
-            engine.save(tmp_path / name)
+            built = CompressedIndex.build(clustered(1100), layout=LAYOUT, method=method)
+            built.write(tmp_path / name)
     finally:
         faiss.omp_set_num_threads(before)
-    first, second = (tmp_path / name / INDEX for name in ("first", "second"))
-    assert first.read_bytes() == second.read_bytes()
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
 
 
 def copy_of(folder: Path, target: Path) -> Path:
@@ -551,9 +510,7 @@ def test_an_index_of_other_vectors_is_refused(saved, tmp_path):
 )
 def test_settings_that_no_engine_wrote_are_refused(saved, tmp_path, changed):
     folder = copy_of(saved["pq"], tmp_path / "index")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["settings"] |= changed
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    change_settings(folder, **changed)
     with pytest.raises(IndexFolderError, match="damaged"):
         FaissEngine.load(folder)
 
@@ -561,12 +518,12 @@ def test_settings_that_no_engine_wrote_are_refused(saved, tmp_path, changed):
 @pytest.mark.parametrize("method", METHODS)
 def test_vectors_that_are_not_finite_are_not_indexed(tmp_path, method):
     vectors = clustered()
-    vectors[2345, 3] = np.nan
+    vectors[1345, 3] = np.nan
     stored = Stored(
         documents=documents(),
         vectors=vectors,
         layout=LAYOUT,
-        projection_digest="0" * 64,
+        projection_digest=DIGEST,
         engine="faiss",
         settings={"method": method, "rescore": 500, "indexed": 0, "recall": None},
     )
@@ -578,7 +535,7 @@ def test_vectors_that_are_not_finite_are_not_indexed(tmp_path, method):
 
 
 def test_another_engines_folder_is_refused(tmp_path):
-    exact = NumpyEngine(layout=LAYOUT, projection_digest="0" * 64)
+    exact = NumpyEngine(layout=LAYOUT, projection_digest=DIGEST)
     exact.save(tmp_path / "index")
     with pytest.raises(IndexFolderError, match="numpy"):
         FaissEngine.load(tmp_path / "index")
@@ -599,13 +556,13 @@ def test_another_engines_folder_is_refused(tmp_path):
 )
 def test_settings_that_cannot_be_are_named(settings, message):
     with pytest.raises(ConfigError, match=message):
-        FaissEngine(layout=LAYOUT, projection_digest="0" * 64, **settings)
+        FaissEngine(layout=LAYOUT, projection_digest=DIGEST, **settings)
 
 
 def test_without_its_package_it_says_what_to_install(monkeypatch, saved):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(EngineError, match=r"pip install 'subspace\[faiss\]'"):
-        FaissEngine(layout=LAYOUT, projection_digest="0" * 64)
+    with pytest.raises(EngineError, match=r"pip install 'subspace-embeddings\[faiss\]'"):
+        FaissEngine(layout=LAYOUT, projection_digest=DIGEST)
     with pytest.raises(EngineError, match="pip install"):
         FaissEngine.load(saved["pq"])
 

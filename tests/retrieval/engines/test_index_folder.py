@@ -13,30 +13,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_world import ABOUT, DIGEST, LAYOUT, unit_vectors
 
-from subspace.blocks import BlockLayout, unit_blocks
-from subspace.data.retrieval_sets import Document
+from subspace.data.records import Record
 from subspace.errors import ConfigError, IndexFolderError
 from subspace.retrieval import BlockIndex
 from subspace.retrieval.engines import NumpyEngine, create_engine, open_engine
 from subspace.retrieval.engines.index_folder import Stored, check_folder, read_folder, write_folder
 
-LAYOUT = BlockLayout.from_widths({"topic": 5, "style": 3, "tone": 2})
 FILES = ["items.jsonl", "manifest.json", "vectors.npy"]
 DOCUMENTS = (
-    Document(id="plain", text="a text", metadata={"lang": "en", "year": 1999, "good": True}),
-    Document(id="lines", text='two\nlines, a "quote", a \\ and a\ttab\r\n'),
-    Document(
+    Record(id="plain", text="a text", metadata={"lang": "en", "year": 1999, "good": True}),
+    Record(id="lines", text='two\nlines, a "quote", a \\ and a\ttab\r\n'),
+    Record(
         id="über/世界 \u2028",
         text="not ASCII: ß 世界 \u2028 \x85 🙂",
         metadata={"'; DROP TABLE items; --": "ß \u2028", "share": 0.1},
     ),
 )
-
-
-def unit_vectors(count: int, *, seed: int = 0) -> np.ndarray:
-    z = np.random.default_rng(seed).normal(size=(count, LAYOUT.dim)).astype(np.float32)
-    return unit_blocks(z, layout=LAYOUT)
 
 
 def build(*, seed: int = 0, count: int = len(DOCUMENTS), dtype: str = "float32") -> NumpyEngine:
@@ -115,7 +109,7 @@ def test_a_folder_is_opened_by_the_engine_that_wrote_it(saved):
 def test_changing_an_opened_index_changes_no_file_until_it_is_saved(saved):
     engine = NumpyEngine.load(saved)
     engine.upsert(DOCUMENTS[:1], unit_vectors(1, seed=8))
-    engine.upsert([DOCUMENTS[0], Document(id="new", text="new")], unit_vectors(2, seed=7))
+    engine.upsert([DOCUMENTS[0], Record(id="new", text="new")], unit_vectors(2, seed=7))
     engine.delete(["lines"])
     assert_equal(NumpyEngine.load(saved), build())
     engine.save()
@@ -127,7 +121,7 @@ def test_changing_an_opened_index_changes_no_file_until_it_is_saved(saved):
 def test_saving_needs_a_folder_from_somewhere(tmp_path):
     with pytest.raises(ConfigError, match="which folder"):
         build().save()
-    engine = create_engine(tmp_path / "index", layout=LAYOUT, projection_digest="0" * 64)
+    engine = create_engine(tmp_path / "index", **ABOUT)
     assert not (tmp_path / "index").exists()
     engine.save()
     assert len(BlockIndex.open(tmp_path / "index")) == 0
@@ -171,7 +165,7 @@ def test_saving_through_a_link_writes_where_it_points_and_keeps_the_link(saved, 
 def save_with_graph(folder: Path, *, content: bytes = b"edges") -> None:
     engine = build()
     stored = Stored(
-        engine.documents, engine.vectors, LAYOUT, "0" * 64, "numpy", settings={"edges": 32}
+        engine.documents, engine.vectors, LAYOUT, DIGEST, "numpy", settings={"edges": 32}
     )
     write_folder(folder, stored, more={"graph.bin": lambda path: path.write_bytes(content)})
 
@@ -327,7 +321,7 @@ def test_whether_an_index_can_be_written_is_said_without_writing(saved, tmp_path
         with pytest.raises(IndexFolderError, match=str(taken)):
             check_folder(taken)
         with pytest.raises(IndexFolderError, match=str(taken)):
-            create_engine(taken, layout=LAYOUT, projection_digest="0" * 64)
+            create_engine(taken, **ABOUT)
     assert_equal(NumpyEngine.load(saved), build())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "file", "index", "notes"]
 
@@ -351,7 +345,7 @@ def test_what_is_no_folder_and_no_server_is_refused():
 @pytest.mark.parametrize("engine", ["milvus", "pgvector", "lucene"])
 def test_an_engine_that_needs_a_server_is_refused_for_a_folder(engine, tmp_path):
     with pytest.raises(ConfigError, match=f"the engine '{engine}' does not go with"):
-        create_engine(tmp_path / "index", layout=LAYOUT, projection_digest="0" * 64, engine=engine)
+        create_engine(tmp_path / "index", **ABOUT, engine=engine)
 
 
 # What is refused when it is opened.
@@ -429,7 +423,7 @@ def test_an_index_of_the_format_before_is_refused_with_what_to_do(tmp_path):
     """As version 0.1.0 wrote it."""
     manifest = {
         "format_version": 1,
-        "projection": "0" * 64,
+        "projection": DIGEST,
         "blocks": LAYOUT.to_widths(),
         "count": 1,
     }
@@ -461,7 +455,7 @@ def test_a_flipped_bit_in_texts_or_vectors_is_refused_wherever_it_is(saved):
 
 @pytest.mark.parametrize("kind", ["float64", "int32", ">f4"])
 def test_vectors_of_another_kind_are_refused(kind, tmp_path):
-    stored = Stored(DOCUMENTS, unit_vectors(3).astype(kind), LAYOUT, "0" * 64, "numpy")
+    stored = Stored(DOCUMENTS, unit_vectors(3).astype(kind), LAYOUT, DIGEST, "numpy")
     write_folder(tmp_path / "index", stored)
     assert f"vectors are {np.dtype(kind)}, not one of float32, float16" in refusal(
         tmp_path / "index"
@@ -475,7 +469,7 @@ def test_vectors_that_would_run_code_are_refused(saved):
 
 def test_ids_that_are_used_twice_are_refused(tmp_path):
     twice = (DOCUMENTS[0], DOCUMENTS[1], DOCUMENTS[0])
-    write_folder(tmp_path / "index", Stored(twice, unit_vectors(3), LAYOUT, "0" * 64, "numpy"))
+    write_folder(tmp_path / "index", Stored(twice, unit_vectors(3), LAYOUT, DIGEST, "numpy"))
     assert "damaged: ids are used more than once" in refusal(tmp_path / "index")
 
 
@@ -484,6 +478,6 @@ def test_ids_that_are_used_twice_are_refused(tmp_path):
     ['{"id": "a"}', '{"text": "a"}', '["a"]', "1", '{"id": "a", "text": "b", "metadata": 1}'],
 )
 def test_items_that_are_none_are_refused_though_their_sum_is_right(line, saved):
-    stored = Stored(DOCUMENTS, unit_vectors(3), LAYOUT, "0" * 64, "numpy")
+    stored = Stored(DOCUMENTS, unit_vectors(3), LAYOUT, DIGEST, "numpy")
     write_folder(saved, stored, more={"items.jsonl": lambda p: p.write_text(f"{line}\n" * 3)})
     assert "damaged" in refusal(saved)

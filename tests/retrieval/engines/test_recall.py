@@ -2,12 +2,14 @@
 
 import json
 import logging
+from functools import partial
 
+import engine_world
 import numpy as np
 import pytest
 
-from subspace.blocks import BlockLayout, unit_blocks
-from subspace.data.retrieval_sets import Document
+from subspace.blocks import BlockLayout
+from subspace.data.records import Record
 from subspace.retrieval.engines import NumpyEngine
 from subspace.retrieval.engines.recall import (
     KindRecall,
@@ -20,15 +22,8 @@ LAYOUT = BlockLayout.from_widths({"topic": 8, "style": 8, "tone": 4})
 COUNT = 400
 
 
-def unit_vectors(count: int = COUNT, *, seed: int = 0) -> np.ndarray:
-    z = np.random.default_rng(seed).normal(size=(count, LAYOUT.dim)).astype(np.float32)
-    return unit_blocks(z, layout=LAYOUT)
-
-
-def make_engine(vectors: np.ndarray) -> NumpyEngine:
-    engine = NumpyEngine(layout=LAYOUT, projection_digest="0" * 64)
-    engine.upsert([Document(id=f"d{n}", text="a text") for n in range(len(vectors))], vectors)
-    return engine
+unit_vectors = partial(engine_world.unit_vectors, layout=LAYOUT)
+make_engine = partial(engine_world.make_engine, layout=LAYOUT)
 
 
 def without_block(vectors: np.ndarray, name: str) -> np.ndarray:
@@ -43,7 +38,7 @@ def warnings(caplog) -> list[str]:
 
 
 def test_the_exact_scan_has_recall_one_and_nobody_is_told(caplog):
-    exact = make_engine(unit_vectors())
+    exact = make_engine(unit_vectors(COUNT))
     report = measure_recall(exact, exact, layout=LAYOUT)
     assert set(report.kinds) == {"one block", "uniform", "dirichlet"}
     assert all(kind.worst == kind.mean == 1 for kind in report.kinds.values())
@@ -53,7 +48,7 @@ def test_the_exact_scan_has_recall_one_and_nobody_is_told(caplog):
 
 
 def test_an_engine_blind_to_one_block_is_worst_under_that_block_alone_and_it_is_said(caplog):
-    vectors = unit_vectors()
+    vectors = unit_vectors(COUNT)
     engine, exact = make_engine(without_block(vectors, "style")), make_engine(vectors)
     report = measure_recall(engine, exact, layout=LAYOUT)
     # All 400 tie in the block that it does not know, so that all are given: a hit all the same.
@@ -74,10 +69,10 @@ def test_an_engine_blind_to_one_block_is_worst_under_that_block_alone_and_it_is_
 
 
 def test_recall_is_the_share_of_the_exact_best_that_is_found():
-    vectors = unit_vectors()
+    vectors = unit_vectors(COUNT)
     kept = np.random.default_rng(2).random(COUNT) < 0.6
     half = NumpyEngine(layout=LAYOUT, projection_digest="0" * 64)
-    half.upsert([Document(id=f"d{n}", text="a text") for n in np.flatnonzero(kept)], vectors[kept])
+    half.upsert([Record(id=f"d{n}", text="a text") for n in np.flatnonzero(kept)], vectors[kept])
     report = measure_recall(half, make_engine(vectors), layout=LAYOUT, queries=COUNT)
     scores = vectors @ vectors.T / 3
     best = np.argsort(-scores, axis=1)[:, :10]
@@ -90,14 +85,14 @@ def test_of_documents_that_score_alike_any_will_do():
     few = NumpyEngine(layout=LAYOUT, projection_digest="0" * 64)
     # Half of the copies of each, where an exact scan finds all.
     some = [n for n in range(COUNT) if n % 20 >= 10]
-    few.upsert([Document(id=f"d{n}", text="a text") for n in some], vectors[some])
+    few.upsert([Record(id=f"d{n}", text="a text") for n in some], vectors[some])
     report = measure_recall(few, exact, layout=LAYOUT)
     assert report.worst.worst == 1
 
 
 def test_the_same_seed_measures_the_same():
-    exact = make_engine(unit_vectors())
-    coarse = make_engine(np.sign(unit_vectors()))
+    exact = make_engine(unit_vectors(COUNT))
+    coarse = make_engine(np.sign(unit_vectors(COUNT)))
     first = measure_recall(coarse, exact, layout=LAYOUT, queries=50, seed=3)
     assert first == measure_recall(coarse, exact, layout=LAYOUT, queries=50, seed=3)
     assert first != measure_recall(coarse, exact, layout=LAYOUT, queries=50, seed=4)
@@ -113,8 +108,8 @@ def test_fewer_documents_than_hits_are_all_found():
 
 
 def test_the_report_survives_json():
-    exact = make_engine(unit_vectors())
-    report = measure_recall(make_engine(np.sign(unit_vectors())), exact, layout=LAYOUT)
+    exact = make_engine(unit_vectors(COUNT))
+    report = measure_recall(make_engine(np.sign(unit_vectors(COUNT))), exact, layout=LAYOUT)
     assert RecallReport.from_json(json.loads(json.dumps(report.to_json()))) == report
 
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from engine_world import ids, make_priors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from subspace.data.retrieval_sets import Document
-from subspace.retrieval.engines import Found, Priors, threshold
+from subspace.data.records import Record
+from subspace.retrieval.engines import Candidates, Priors, threshold
 from subspace.retrieval.engines.threshold import search_by_similarity, search_with_priors
 
 MARGIN = 1e-5
@@ -26,11 +27,11 @@ class World:
     depths: list[int] = field(default_factory=list)
     fetched: list[str] = field(default_factory=list)
 
-    def found(self, rows) -> Found:
-        documents = tuple(Document(id=f"d{row}", text="text") for row in rows)
-        return Found(documents, self.vectors[list(rows)])
+    def found(self, rows) -> Candidates:
+        documents = tuple(Record(id=f"d{row}", text="text") for row in rows)
+        return Candidates(documents, self.vectors[list(rows)])
 
-    def search(self, queries: np.ndarray, *, k: int) -> list[Found]:
+    def search(self, queries: np.ndarray, *, k: int) -> list[Candidates]:
         def nearest(rows, depth, without):
             assert depth <= self.limit
             self.depths.append(depth)
@@ -45,7 +46,7 @@ class World:
             queries, k=k, priors=self.priors, nearest=nearest, fetch=self.fetch, limit=self.limit
         )
 
-    def fetch(self, ids) -> Found:
+    def fetch(self, ids) -> Candidates:
         self.fetched += ids
         rows = [int(name[1:]) for name in ids]
         return self.found([n for n in rows if n < len(self.vectors) and n not in self.hidden])
@@ -60,19 +61,11 @@ class World:
         }
 
 
-def make_priors(values: dict[str, float], *, default: float = 0.0) -> Priors:
-    return Priors(ids=list(values), values=np.array(list(values.values())), default=default)
-
-
 def best(world: World, query: np.ndarray, *, k: int) -> set[str]:
     """The best k and all that ties with the last of them, by sorting everything."""
     totals = world.totals(query)
     kth = sorted(totals.values(), reverse=True)[:k][-1] if totals else 0.0
     return {name for name, total in totals.items() if total >= kth - MARGIN or k >= len(totals)}
-
-
-def ids(found: Found) -> list[str]:
-    return [document.id for document in found.documents]
 
 
 @contextmanager
@@ -109,7 +102,7 @@ def worlds(draw):
 
 
 @given(worlds(), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_it_finds_what_sorting_everything_finds_with_all_ties(case, small):
     world, queries, k = case
     with small_rounds(small):
@@ -122,7 +115,7 @@ def test_it_finds_what_sorting_everything_finds_with_all_ties(case, small):
 
 
 @given(worlds(), st.integers(1, 12), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_an_engine_that_gives_few_items_changes_no_score(case, limit, small):
     """Only ties may be cut off."""
     world, queries, k = case

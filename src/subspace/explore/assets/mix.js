@@ -1,5 +1,5 @@
-// A mix chosen by name sets its three sliders; moving one of them takes the name away. In the
-// browser, so that moving a slider costs one answer of the server, not two.
+// Choosing a preset sets its three sliders; moving one of them clears the preset. Runs in the
+// browser, so that moving a slider needs one answer of the server, not two.
 window.dash_clientside = window.dash_clientside || {};
 window.dash_clientside.explore = {
     mix: function (preset, parts, mixes) {

@@ -1,27 +1,27 @@
-"""Weak supervision: what can be known of a text's style, complexity and specificity unlabelled.
+"""Weak supervision: learns style, complexity and specificity from texts without labels.
 
-Two kinds of evidence, both for any text of any corpus:
+It has two sources, and both work for any text:
 
-- measures: numbers counted on the text itself (function words, punctuation, word frequency);
-- rewrites: the same text with one factor changed by a rule and its content left alone.
+- features: numbers counted in the text (function words, punctuation, word frequency);
+- rewrites: the same text with one factor changed by a rule and the content kept.
 """
 
-from subspace.fitting.weak.features import MEASURES, measure_text, measure_texts
+from subspace.fitting.weak.features import FEATURES, count_features, text_features
 from subspace.fitting.weak.rewrites import (
     RULES,
     Rewrite,
     Rule,
-    rewrite_records,
+    rewrite_record,
     rewrite_text,
 )
 
 __all__ = [
-    "MEASURES",
+    "FEATURES",
     "RULES",
     "Rewrite",
     "Rule",
-    "measure_text",
-    "measure_texts",
-    "rewrite_records",
+    "count_features",
+    "rewrite_record",
     "rewrite_text",
+    "text_features",
 ]

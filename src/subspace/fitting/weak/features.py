@@ -1,9 +1,10 @@
-"""Measures: transparent numbers of a text, by the factor that they speak of.
+"""Stylometric features: numbers counted in a text, by the factor that they describe.
 
-Style is measured by how often function words, punctuation and word forms occur (Mosteller and
-Wallace 1964, Biber 1988), complexity by word frequency and the length of words and sentences (as
-in every readability formula), specificity by names, numbers and articles against generic words
-(Li and Nenkova 2015). Shares of words enter as their square root, which evens out their variance.
+Features of style are the frequencies of function words, punctuation and word forms (Mosteller and
+Wallace 1964, Biber 1988). Features of complexity are word frequency and the length of words and
+sentences, as in readability formulas. Features of specificity are names, numbers, articles and
+generic words (Li and Nenkova 2015). Shares of words enter as square roots, which makes their
+variance even.
 """
 
 import re
@@ -15,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from subspace.arrays import Vectors
-from subspace.errors import ConfigError
+from subspace.errors import ConfigError, install_command
 
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?|\d[\d,.:/]*")
 _SENTENCE_END = re.compile(r"[.!?]+(?:\s|$)")
@@ -67,34 +68,44 @@ _NUMBER_WORDS = (
     "march april june july august september october november december"
 ).split()
 
-# Number of measures by factor.
-MEASURES: Mapping[str, int] = {
+# Number of features by factor.
+FEATURES: Mapping[str, int] = {
     "style": len(_FUNCTION_WORDS) + len(_PUNCTUATION) + len(_STYLE_WORDS) + len(_ENDINGS) + 5,
     "complexity": 13,
     "specificity": 10,
 }
 
 
-def measure_texts(texts: Sequence[str], *, progress: bool = False) -> dict[str, Vectors]:
-    """Measures of every text, (N, MEASURES[factor]) by factor.
+def count_features(texts: Sequence[str], *, progress: bool = False) -> dict[str, Vectors]:
+    """Counts the features of N texts.
+
+    Args:
+        texts: English texts.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        Float32 (N, FEATURES[factor]) by factor.
 
     Raises:
         ConfigError: The word frequencies are not installed.
     """
     rows = [
-        measure_text(text)
-        for text in tqdm(texts, desc="measuring", unit="text", disable=not progress, leave=False)
+        text_features(text)
+        for text in tqdm(texts, desc="counting", unit="text", disable=not progress, leave=False)
     ]
     return {
         factor: np.array([list(row[factor].values()) for row in rows], dtype=np.float32).reshape(
             -1, width
         )
-        for factor, width in MEASURES.items()
+        for factor, width in FEATURES.items()
     }
 
 
-def measure_text(text: str) -> dict[str, dict[str, float]]:
-    """Measures of one text by factor and name.
+def text_features(text: str) -> dict[str, dict[str, float]]:
+    """Counts the features of one text.
+
+    Returns:
+        Features by factor and name.
 
     Raises:
         ConfigError: The word frequencies are not installed.
@@ -186,11 +197,11 @@ def _specificity(
 
 @lru_cache(maxsize=200_000)
 def _zipf(word: str) -> float:
-    """Zipf frequency of a word (0 = unknown, 7 = `the`)."""
+    """Returns the Zipf frequency of a word, from 0 (unknown) to about 7 (`the`)."""
     try:
         from wordfreq import zipf_frequency
     except ImportError as error:
         raise ConfigError(
-            "measures need word frequencies; install them with: pip install 'subspace[weak]'"
+            f"features need word frequencies; install them with: {install_command('weak')}"
         ) from error
     return float(zipf_frequency(word, "en"))

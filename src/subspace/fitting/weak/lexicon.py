@@ -1,7 +1,7 @@
-"""Lexicon: words and what they can be replaced by.
+"""Lexicon: words and their replacements in rewrites.
 
-`lexicon.tsv` holds inflected pairs from WordNet 3.3 (see its first lines for the licence); it is
-made by `data/make_lexicon.py`. The short tables here are by hand.
+`data/make_lexicon.py` makes `lexicon.tsv` from WordNet 3.3; its first lines name the licence. The
+short tables in this module are made by hand.
 """
 
 from collections.abc import Mapping
@@ -83,22 +83,22 @@ FIRST_PERSON: Mapping[str, str] = dict(
 
 @cache
 def simpler_words() -> Mapping[str, str]:
-    """Rare words and a frequent synonym."""
+    """Maps rare words to a frequent synonym."""
     return _read("simple")
 
 
 @cache
 def rarer_words() -> Mapping[str, str]:
-    """Frequent words and a rare synonym: the inverse of `simpler_words`, and formal words."""
+    """Maps frequent words to a rare synonym: the inverse of `simpler_words`, and formal words."""
     inverse = {frequent: rare for rare, frequent in simpler_words().items()}
-    # Of short words the dictionary knows abbreviations ("he": helium).
+    # WordNet lists abbreviations as synonyms of short words ("he": helium).
     long = {word: rare for word, rare in inverse.items() if min(len(word), len(rare)) > 3}
     return long | dict(FORMAL)
 
 
 @cache
 def general_words() -> Mapping[str, str]:
-    """Nouns and a more general, frequent noun."""
+    """Maps nouns to a more general, frequent noun."""
     return _read("general")
 
 

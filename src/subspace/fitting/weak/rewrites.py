@@ -1,14 +1,13 @@
-"""Rewrites: rules that change one factor of a text and leave its content alone.
+"""Rewrites: rules that change one factor of a text and keep its content.
 
-A rule is crude on purpose: it need not read well, it must only move the text along its factor and
-nowhere else, so that the mean change of the embedding is that factor's direction.
+A rewritten text does not have to read well. It must differ in one factor only, so that the mean
+change of the embedding over many texts is the direction of that factor.
 """
 
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from subspace.data.records import Record
 from subspace.fitting.weak.lexicon import (
@@ -34,13 +33,14 @@ _NUMBERS = (
 
 @dataclass(frozen=True)
 class Rule:
-    """One way to rewrite.
+    """One way to rewrite a text.
 
     Attributes:
-        name: What the rule is called in records and reports.
+        name: Name of the rule in records and reports.
         factor: The factor that it changes.
-        level: For ordered factors +1 (more of it) or -1 (less); 0 for style.
-        apply: Text and source of chance to the new text; the same text if the rule finds nothing.
+        level: +1 for more of an ordered factor, -1 for less; 0 for style.
+        apply: Maps a text and a random generator to the new text, which is the same text if the
+            rule does not apply.
     """
 
     name: str
@@ -58,17 +58,22 @@ class Rewrite:
 
 
 def rewrite_text(
-    text: str, *, seed: str, factors: tuple[str, ...] | None = None, per_factor: int | None = None
-) -> Iterator[Rewrite]:
-    """Rewrites one text by rules drawn for it; rules that change nothing give nothing.
+    text: str,
+    *,
+    seed: str,
+    factors: Sequence[str] | None = None,
+    per_factor: int | None = None,
+) -> list[Rewrite]:
+    """Rewrites one text by rules drawn at random; leaves out rules that change nothing.
 
     Args:
         text: The text.
-        seed: Decides draws and wording; the same seed gives the same rewrites.
-        factors: Whose rules to apply; all if left out.
-        per_factor: How many rules to draw for each factor; all if left out.
+        seed: Seeds the random generator; the same seed gives the same rewrites.
+        factors: The factors to change; None for all.
+        per_factor: Number of rules to draw for each factor; None for all.
     """
     chance = random.Random(seed)
+    rewrites = []
     for factor in dict.fromkeys(rule.factor for rule in RULES):
         if factors is not None and factor not in factors:
             continue
@@ -78,37 +83,49 @@ def rewrite_text(
         for rule in rules:
             rewritten = re.sub(r"\s+", " ", rule.apply(text, chance)).strip()
             if rewritten and rewritten != text:
-                yield Rewrite(rule=rule, text=rewritten)
+                rewrites.append(Rewrite(rule=rule, text=rewritten))
+    return rewrites
 
 
-def rewrite_records(
-    record: Record, *, factors: tuple[str, ...], per_factor: int | None = None
-) -> Iterator[dict[str, Any]]:
-    """The record as written and its rewrites, as labelled JSON objects of one group.
+def rewrite_record(
+    record: Record, *, factors: Sequence[str], per_factor: int | None = None
+) -> list[Record]:
+    """Returns a text and its rewrites as labelled records of one group.
 
     Args:
-        record: The original; its own labels are left out, since rewriting may change them.
-        factors: Whose rules to apply.
-        per_factor: How many rules to draw for each factor; all if left out.
+        record: The text. Its labels are dropped, since a rewrite may change them.
+        factors: The factors to change.
+        per_factor: Number of rules to draw for each factor; None for all.
+
+    Returns:
+        First the text, labelled `as written` for style and 0 for ordered factors. Then the
+        rewrites, each labelled with its rule for style and the rule's level for ordered factors.
     """
-    shared = {"group": record.group or record.id, "split": record.split}
-    labels = {factor: "as written" if factor == "style" else 0.0 for factor in factors}
-    yield {"id": record.id, "text": record.text, "factors": labels, **shared}
-    for rewrite in rewrite_text(
-        record.text, seed=record.id, factors=factors, per_factor=per_factor
-    ):
-        rule = rewrite.rule
-        label = {rule.factor: float(rule.level) if rule.level else rule.name}
-        yield {
-            "id": f"{record.id}~{rule.name.replace(' ', '-')}",
-            "text": rewrite.text,
-            "factors": label,
-            **shared,
-        }
+    unchanged = {factor: "as written" if factor == "style" else 0.0 for factor in factors}
+    original = Record(
+        id=record.id,
+        text=record.text,
+        source=record.source,
+        factors=unchanged,
+        split=record.split,
+        group=record.group or record.id,
+    )
+    rewrites = rewrite_text(record.text, seed=record.id, factors=factors, per_factor=per_factor)
+    return [original, *(_label(original, rewrite) for rewrite in rewrites)]
+
+
+def _label(original: Record, rewrite: Rewrite) -> Record:
+    rule = rewrite.rule
+    return replace(
+        original,
+        id=f"{original.id}~{rule.name.replace(' ', '-')}",
+        text=rewrite.text,
+        factors={rule.factor: float(rule.level) if rule.level else rule.name},
+    )
 
 
 def _like(new: str, old: str) -> str:
-    """`new` in the capitals of `old`."""
+    """Gives `new` the capitals of `old`."""
     if len(old) > 1 and old.isupper():
         return new.upper()
     return new[:1].upper() + new[1:] if old[:1].isupper() else new
@@ -138,7 +155,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _uncapitalise(text: str) -> str:
-    """Lower-cases the first letter unless it begins a name or an acronym that shows."""
+    """Lower-cases the first letter, unless the text begins with an acronym."""
     return text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
 
 
@@ -266,7 +283,7 @@ def _without_numbers(text: str) -> str:
 
 
 def _without_names(text: str) -> str:
-    """Capitalised words that do not begin a sentence, as far as letters tell."""
+    """Replaces capitalised words that do not begin a sentence."""
     return re.sub(r"(?<=[a-z,;:]\s)(the )?[A-Z][a-z]+(?:\s(?:of\s)?[A-Z][a-z.]+)*", "someone", text)
 
 

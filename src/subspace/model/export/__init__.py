@@ -1,1 +1,1 @@
-"""Checkpoints for other libraries."""
+"""Models for other libraries."""

@@ -69,7 +69,7 @@ class Selection:
             scale={name: sqrt(weights[name] / total) if weights else 1.0 for name in kept},
         )
 
-    def is_whole(self, projection: Projection) -> bool:
+    def is_complete(self, projection: Projection) -> bool:
         """Whether it keeps all of a projection as it is."""
         return self.projection.layout == projection.layout and {*self.scale.values()} == {1.0}
 

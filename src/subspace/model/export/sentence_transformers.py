@@ -1,4 +1,4 @@
-"""A checkpoint as a folder that `SentenceTransformer(folder)` opens, without this package."""
+"""A model as a folder that `SentenceTransformer(folder)` opens, without this package."""
 
 import json
 import os
@@ -14,10 +14,11 @@ import numpy as np
 
 from subspace.encoder import Encoder
 from subspace.encoder.model_files import locate_model
-from subspace.errors import CheckpointError, ConfigError
-from subspace.model import Checkpoint
+from subspace.errors import CheckpointError, ConfigError, install_command
 from subspace.model.export.library_modules import build_modules, check_exportable
 from subspace.model.export.selection import Selection
+from subspace.model.model import Model
+from subspace.model.model_card import make_card
 
 TOLERANCE = 1e-5
 _LIBRARY = "sentence-transformers>=6.2"
@@ -41,24 +42,22 @@ class Exported:
 
 
 def export_sentence_transformers(
-    checkpoint: Checkpoint,
+    model: Model,
     folder: Path | str,
     *,
     weights: Mapping[str, float] | None = None,
     dims: Mapping[str, int] | None = None,
-    model: str | None = None,
     card: Mapping[str, Any] | None = None,
 ) -> Exported:
     """Writes the folder, whole or not at all, and checks that it gives the same vectors.
 
     Args:
-        checkpoint: Of an encoder's last layer.
+        model: Of an encoder's last layer.
         folder: New or empty.
         weights: Folded into the vectors, by block: their inner product is then the weighted mean
             of the blocks' cosines. None leaves each block at unit length, as `subspace embed`.
         dims: How many leading dimensions of a block to keep.
-        model: Where the encoder lies, if not where the checkpoint says.
-        card: Of `Checkpoint.generate_model_card`: `report` and `licences`.
+        card: Of `model_card.make_card`: `report` and `licences`.
 
     Raises:
         ConfigError: The folder is not empty, the library is missing, or its modules cannot give
@@ -68,16 +67,17 @@ def export_sentence_transformers(
     """
     target = Path(folder)
     _check_folder(target)
-    selection = Selection.make(checkpoint.projection, weights=weights, dims=dims)
+    selection = Selection.make(model.projection, weights=weights, dims=dims)
     widths = selection.projection.layout.to_widths()
     with _quiet_library():
-        check_exportable(selection, pooling=checkpoint.fingerprint.pooling)
-        encoder = _open_encoder(checkpoint, model=model)
+        check_exportable(selection, pooling=model.fingerprint.pooling)
+        encoder = _open_encoder(model)
         name = target.resolve().name
-        readme = checkpoint.generate_model_card(
+        readme = make_card(
+            model,
             name=name,
             use=_how_to_use(selection, name=name),
-            cut=None if selection.is_whole(checkpoint.projection) else widths,
+            cut=None if selection.is_complete(model.projection) else widths,
             library_name="sentence-transformers",
             pipeline_tag="sentence-similarity",
             **(card or {}),
@@ -106,12 +106,10 @@ def _check_folder(folder: Path) -> None:
         raise ConfigError(f"cannot write to {folder}: {error}") from error
 
 
-def _open_encoder(checkpoint: Checkpoint, *, model: str | None) -> Encoder:
+def _open_encoder(model: Model) -> Encoder:
     """Opens the encoder; refuses what the library would run otherwise than this package."""
-    spec, fingerprint = checkpoint.encoder_spec(model=model), checkpoint.fingerprint
-    encoder = Encoder(spec)
-    checkpoint.check_encoder(encoder.fingerprint)
-    last = Encoder(replace(spec, layers=(-1,))).fingerprint.layers
+    encoder, fingerprint = model.open_encoder(), model.fingerprint
+    last = Encoder(replace(model.encoder, layers=(-1,))).fingerprint.layers
     if fingerprint.layers != last:
         raise ConfigError(
             f"the checkpoint reads the encoder's layers {list(fingerprint.layers)}, and modules of "
@@ -140,7 +138,7 @@ def _quiet_library() -> Iterator[None]:
         yield
     except ImportError as error:
         raise ConfigError(
-            f"this export needs {_LIBRARY} ({error}); run: pip install 'subspace[export]'"
+            f"this export needs {_LIBRARY} ({error}); run: {install_command('export')}"
         ) from error
     finally:
         if shows_bars:

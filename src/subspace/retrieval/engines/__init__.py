@@ -6,12 +6,12 @@ from subspace.retrieval.engines.choose import (
     open_engine,
     show_target,
 )
-from subspace.retrieval.engines.engine import Engine, Found, Priors, Where
+from subspace.retrieval.engines.engine import Candidates, Engine, Priors, Where
 from subspace.retrieval.engines.numpy_engine import NumpyEngine
 
 __all__ = [
+    "Candidates",
     "Engine",
-    "Found",
     "NumpyEngine",
     "Priors",
     "Where",

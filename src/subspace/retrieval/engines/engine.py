@@ -16,7 +16,7 @@ import numpy as np
 
 from subspace.arrays import Floats, Vectors
 from subspace.blocks import BlockLayout
-from subspace.data.retrieval_sets import Document, Scalar
+from subspace.data.records import Record, Scalar
 from subspace.errors import ConfigError, EngineError, LayoutError, QueryError
 
 # Error of a float32 inner product, relative to the sum of the query's entries.
@@ -45,7 +45,7 @@ class Priors:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Candidates:
     """Items found by one query.
 
     Attributes:
@@ -53,7 +53,7 @@ class Found:
         vectors: Their vectors (len(documents), dim), float32.
     """
 
-    documents: tuple[Document, ...]
+    documents: tuple[Record, ...]
     vectors: Vectors
 
 
@@ -75,7 +75,7 @@ class Engine(Protocol):
         """Whether a search finds the best for certain."""
         ...
 
-    def upsert(self, documents: Sequence[Document], vectors: Vectors) -> None:
+    def upsert(self, documents: Sequence[Record], vectors: Vectors) -> None:
         """Adds documents with their vectors, in the place of those with the same ids.
 
         All of them or, if any is refused, none.
@@ -92,7 +92,7 @@ class Engine(Protocol):
 
     def search(
         self, queries: Vectors, *, k: int, priors: Priors | None = None, where: Where | None = None
-    ) -> list[Found]:
+    ) -> list[Candidates]:
         """The best `k` of each query (Q, dim), in any order.
 
         More may come: those whose score cannot be told from that of the last. With fewer
@@ -106,11 +106,11 @@ class Engine(Protocol):
         """
         ...
 
-    def fetch(self, ids: Sequence[str]) -> Found:
+    def fetch(self, ids: Sequence[str]) -> Candidates:
         """Documents by id, in the order asked for; ids that are not there are left out."""
         ...
 
-    def sample(self, count: int) -> Found:
+    def sample(self, count: int) -> Candidates:
         """About `count` documents from all over the index; all, if there are no more."""
         ...
 
@@ -132,18 +132,16 @@ class Engine(Protocol):
         ...
 
 
-def check_documents(
-    documents: Sequence[Document], vectors: Vectors, *, layout: BlockLayout
-) -> None:
+def check_documents(documents: Sequence[Record], vectors: Vectors, *, layout: BlockLayout) -> None:
     """Refuses what no engine may take in.
 
     Raises:
         EngineError: An id is given twice, or an id, text or metadata cannot be kept.
         LayoutError: Not one vector per document, of another dimension, or not finite.
     """
-    wrong = [document for document in documents if not isinstance(document, Document)]
+    wrong = [document for document in documents if not isinstance(document, Record)]
     if wrong:
-        raise EngineError(f"an index takes Documents, got {wrong[0]!r:.60}")
+        raise EngineError(f"an index takes Records, got {wrong[0]!r:.60}")
     if vectors.shape != (len(documents), layout.dim):
         raise LayoutError(
             f"{len(documents)} documents need vectors of shape ({len(documents)}, {layout.dim}), "

@@ -1,4 +1,4 @@
-"""Candidates: a faiss index of the vectors of some rows, and which row each of them is.
+"""CompressedIndex: a faiss index of the vectors of some rows, and which row each of them is.
 
 `pq`: 4-bit codes of all vectors that are scanned without inverted lists; `hnsw`: a graph.
 """
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from subspace.arrays import Ints, Vectors
 from subspace.blocks import BlockLayout
-from subspace.errors import EngineError, IndexFolderError
+from subspace.errors import EngineError, IndexFolderError, install_command
 
 Method = Literal["pq", "hnsw"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -30,7 +30,7 @@ _FOR_THREADS = 16  # queries that are worth several threads
 _ADDED = 16_384  # vectors given to faiss at once
 
 
-class Candidates:
+class CompressedIndex:
     """A faiss index, and which row each of its vectors is now.
 
     A vector that is replaced or removed stays in faiss and has no row; rows without a vector in
@@ -51,7 +51,7 @@ class Candidates:
     @classmethod
     def build(
         cls, vectors: npt.NDArray[Any], *, layout: BlockLayout, method: Method
-    ) -> "Candidates":
+    ) -> "CompressedIndex":
         """Indexes vectors (N, dim); the same ones always alike.
 
         Raises:
@@ -72,7 +72,7 @@ class Candidates:
         return cls(index, rows)
 
     @classmethod
-    def read(cls, path: Path, *, dim: int, indexed: int, rows: int) -> "Candidates":
+    def read(cls, path: Path, *, dim: int, indexed: int, rows: int) -> "CompressedIndex":
         """Reads what `write` wrote.
 
         Raises:
@@ -238,6 +238,6 @@ def import_faiss() -> Any:
         import faiss
     except ImportError as error:
         raise EngineError(
-            "the engine 'faiss' needs the package faiss-cpu: pip install 'subspace[faiss]'"
+            f"the engine 'faiss' needs the package faiss-cpu: {install_command('faiss')}"
         ) from error
     return faiss

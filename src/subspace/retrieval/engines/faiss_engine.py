@@ -27,18 +27,23 @@ import numpy.typing as npt
 
 from subspace.arrays import Ints, Vectors
 from subspace.blocks import BlockLayout
-from subspace.data.retrieval_sets import Document
+from subspace.data.records import Record
 from subspace.errors import ConfigError, IndexFolderError
 from subspace.retrieval.engines.engine import (
     ROUNDING,
-    Found,
+    Candidates,
     Priors,
     Where,
     check_k,
     check_queries,
     check_where,
 )
-from subspace.retrieval.engines.faiss_candidates import METHODS, Candidates, Method, import_faiss
+from subspace.retrieval.engines.faiss_candidates import (
+    METHODS,
+    CompressedIndex,
+    Method,
+    import_faiss,
+)
 from subspace.retrieval.engines.index_folder import Stored
 from subspace.retrieval.engines.numpy_engine import NumpyEngine, widen
 from subspace.retrieval.engines.recall import RecallReport, measure_recall, warn_if_low
@@ -130,7 +135,7 @@ class FaissEngine(NumpyEngine):
         self.rescore = check_k(
             _RESCORE[self.method] if rescore is None else rescore, name="rescore"
         )
-        self._candidates: Candidates | None = None
+        self._candidates: CompressedIndex | None = None
         self._recall: RecallReport | None = None
         import_faiss()
 
@@ -153,7 +158,7 @@ class FaissEngine(NumpyEngine):
             raise IndexFolderError(f"the index {folder} is damaged: {error!r}") from error
         engine = super().from_stored(stored, folder=folder, **own, **settings)
         if indexed:
-            engine._candidates = Candidates.read(
+            engine._candidates = CompressedIndex.read(
                 Path(folder) / INDEX,
                 dim=stored.layout.dim,
                 indexed=indexed,
@@ -197,7 +202,9 @@ class FaissEngine(NumpyEngine):
         self._candidates = self._recall = None
         if self._are_few():
             return
-        self._candidates = Candidates.build(self.vectors, layout=self._layout, method=self.method)
+        self._candidates = CompressedIndex.build(
+            self.vectors, layout=self._layout, method=self.method
+        )
         self._recall = measure_recall(
             self, self._exact_scan(), layout=self._layout, queries=_MEASURED
         )
@@ -209,7 +216,7 @@ class FaissEngine(NumpyEngine):
             self.build()
         super().save(folder)
 
-    def upsert(self, documents: Sequence[Document], vectors: Vectors) -> None:
+    def upsert(self, documents: Sequence[Record], vectors: Vectors) -> None:
         """Adds documents with their vectors, in the place of those with the same ids."""
         super().upsert(documents, vectors)
         if self._candidates is not None:
@@ -226,21 +233,21 @@ class FaissEngine(NumpyEngine):
 
     def search(
         self, queries: Vectors, *, k: int, priors: Priors | None = None, where: Where | None = None
-    ) -> list[Found]:
+    ) -> list[Candidates]:
         """The best `k` of each query, and what ties with the last, in the order of adding."""
         k = check_k(k)
         check_queries(queries, layout=self._layout)
         if self._candidates is None or check_where(where):
             return super().search(queries, k=k, priors=priors, where=where)
-        found: list[Found] = []
+        found: list[Candidates] = []
         for start in range(0, len(queries), _QUERIES):
             found.extend(self._search(queries[start : start + _QUERIES], k=k, priors=priors))
         return found
 
-    def _search(self, queries: Vectors, *, k: int, priors: Priors | None) -> list[Found]:
+    def _search(self, queries: Vectors, *, k: int, priors: Priors | None) -> list[Candidates]:
         """The best of some queries: from candidates, from more of them, and where need be all."""
         assert self._candidates is not None
-        found: dict[int, Found] = {}
+        found: dict[int, Candidates] = {}
         left = list(range(len(queries)))
         apart = self._apart(queries, priors)
         wanted = max(self.rescore, _PER_HIT * k)

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subspace.blocks import BlockLayout
-from subspace.data.retrieval_sets import Document
+from subspace.data.records import Record
 from subspace.errors import IndexFolderError
 
 FORMAT_VERSION = 2
@@ -53,7 +53,7 @@ class Stored:
         settings: Of the engine, JSON-ready.
     """
 
-    documents: Sequence[Document]
+    documents: Sequence[Record]
     vectors: npt.NDArray[Any]
     layout: BlockLayout
     projection_digest: str
@@ -160,7 +160,7 @@ def _map(path: Path) -> npt.NDArray[Any]:
     return mapped
 
 
-def _write_items(path: Path, documents: Sequence[Document]) -> None:
+def _write_items(path: Path, documents: Sequence[Record]) -> None:
     with path.open("w", encoding="utf-8") as stream:
         for document in documents:
             item: dict[str, Any] = {"id": document.id, "text": document.text}
@@ -169,11 +169,11 @@ def _write_items(path: Path, documents: Sequence[Document]) -> None:
             stream.write(json.dumps(item, ensure_ascii=False) + "\n")
 
 
-def _read_items(path: Path) -> list[Document]:
+def _read_items(path: Path) -> list[Record]:
     with path.open(encoding="utf-8") as stream:
         items = [json.loads(line) for line in stream]
     return [
-        Document(id=item["id"], text=item["text"], metadata=dict(item.get("metadata", {})))
+        Record(id=item["id"], text=item["text"], metadata=dict(item.get("metadata", {})))
         for item in items
     ]
 

@@ -15,13 +15,16 @@ from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from subspace.blocks import BlockLayout
-from subspace.errors import ConfigError, EngineError, LayoutError
+from subspace.errors import ConfigError, EngineError, LayoutError, install_command
 from subspace.retrieval.engines.milvus_rows import TEXT_BYTES
 
 FORMAT_VERSION = 1
 INDEXES: dict[str, dict[str, int]] = {"FLAT": {}, "HNSW": {"M": 32, "efConstruction": 200}}
 
 _CONNECT_S, _CALL_S = 10.0, 120.0
+# The client asks every ten seconds whether the server is there; milvus-lite, which is in the same
+# process, takes that for an attack after a minute, and breaks off.
+_NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1}
 _ABOUT = "subspace"
 _TOKEN = "MILVUS_TOKEN"
 _FORM = "http://HOST:PORT#COLLECTION or FILE.db#COLLECTION"
@@ -31,7 +34,7 @@ _LOUD = ("pymilvus", "milvus_lite.server_manager", "milvus_lite.adapter.grpc.ser
 
 
 @dataclass(frozen=True)
-class About:
+class IndexMetadata:
     """What a collection is."""
 
     layout: BlockLayout
@@ -75,7 +78,7 @@ class About:
 
 
 @dataclass(frozen=True)
-class Place:
+class Target:
     """Where a collection is."""
 
     address: str
@@ -140,7 +143,7 @@ class Connection:
     _engines: ClassVar[Counter[str]] = Counter()
     _lock: ClassVar = threading.Lock()
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Target) -> None:
         """Connects.
 
         Raises:
@@ -155,9 +158,10 @@ class Connection:
                 self._engines[self._path] += 1
         self._is_open = True
         token = "" if place.file is not None else os.environ.get(_TOKEN, "")
+        options = {} if place.file is None else {"grpc_options": _NO_PINGS}
         try:
             self._client = self._pymilvus.MilvusClient(
-                uri=place.address, token=token, timeout=_CONNECT_S, dedicated=True
+                uri=place.address, token=token, timeout=_CONNECT_S, dedicated=True, **options
             )
         except self._errors as error:
             self.close()
@@ -181,7 +185,7 @@ class Connection:
                 f"({method}): {_reason(error)}"
             ) from error
 
-    def about(self) -> About | None:
+    def about(self) -> IndexMetadata | None:
         """What the collection is; None if there is no such collection.
 
         Raises:
@@ -193,14 +197,14 @@ class Connection:
         described = self.call("describe_collection")
         text = described.get("description") or described.get("properties", {}).get(_ABOUT, "")
         try:
-            about = About.from_json(text)
+            about = IndexMetadata.from_json(text)
         except EngineError as error:
             raise EngineError(f"{named} cannot be used: {error}") from None
         if about is None:
             raise EngineError(f"{named} is no index of subspace; choose another name")
         return about
 
-    def make(self, about: About) -> None:
+    def make(self, about: IndexMetadata) -> None:
         """Makes an empty collection."""
         text, types = about.to_json(), self._pymilvus.DataType
         schema = self._client.create_schema(
@@ -259,7 +263,7 @@ class Connection:
 
 
 @contextmanager
-def connected(place: Place) -> Iterator[Connection]:
+def connected(place: Target) -> Iterator[Connection]:
     """A connection that is closed if what is done with it fails."""
     connection = Connection(place)
     try:
@@ -298,7 +302,7 @@ def _installed() -> Iterator[None]:
         yield
     except ImportError as error:
         raise EngineError(
-            f"an index in Milvus needs the package {error.name}: pip install 'subspace[milvus]'"
+            f"an index in Milvus needs the package {error.name}: {install_command('milvus')}"
         ) from error
 
 

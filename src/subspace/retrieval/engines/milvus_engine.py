@@ -35,10 +35,10 @@ import numpy as np
 
 from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
-from subspace.data.retrieval_sets import Document
+from subspace.data.records import Record
 from subspace.errors import ConfigError, EngineError
 from subspace.retrieval.engines.engine import (
-    Found,
+    Candidates,
     Priors,
     Where,
     check_documents,
@@ -47,9 +47,9 @@ from subspace.retrieval.engines.engine import (
 )
 from subspace.retrieval.engines.milvus_connection import (
     INDEXES,
-    About,
     Connection,
-    Place,
+    IndexMetadata,
+    Target,
     connected,
 )
 from subspace.retrieval.engines.milvus_rows import (
@@ -81,7 +81,7 @@ class MilvusEngine:
 
     name = "milvus"
 
-    def __init__(self, connection: "Connection", about: "About") -> None:
+    def __init__(self, connection: "Connection", about: "IndexMetadata") -> None:
         """Takes over a connection; use `open` or `create`."""
         self._connection = connection
         self._about = about
@@ -101,7 +101,7 @@ class MilvusEngine:
             EngineError: There is no such collection, it is something else's, Milvus cannot be
                 reached, or its client is not installed.
         """
-        place = Place.parse(target)
+        place = Target.parse(target)
         if place.file is not None and not place.file.exists():
             raise EngineError(f"there is no index {place.address}; build one with `subspace index`")
         with connected(place) as connection:
@@ -133,8 +133,8 @@ class MilvusEngine:
         """
         if index not in INDEXES:
             raise ConfigError(f"index is one of {', '.join(INDEXES)}, not {index!r}")
-        place = Place.parse(target)
-        about = About(layout=layout, projection=projection_digest, index=index)
+        place = Target.parse(target)
+        about = IndexMetadata(layout=layout, projection=projection_digest, index=index)
         place.make_folder()
         with connected(place) as connection:
             if connection.about() is not None:
@@ -157,7 +157,7 @@ class MilvusEngine:
         """Whether a search finds the best for certain: with a FLAT index."""
         return self._about.index == "FLAT"
 
-    def upsert(self, documents: Sequence[Document], vectors: Vectors) -> None:
+    def upsert(self, documents: Sequence[Record], vectors: Vectors) -> None:
         """Adds documents with their vectors, in the place of those with the same ids.
 
         All of them are checked before any is written. Many are written in several batches: should
@@ -196,7 +196,7 @@ class MilvusEngine:
 
     def search(
         self, queries: Vectors, *, k: int, priors: Priors | None = None, where: Where | None = None
-    ) -> list[Found]:
+    ) -> list[Candidates]:
         """The best `k` of each query, and what ties with the last, in the order of adding.
 
         Without priors that is one call for all queries, unless more than 2,048 documents are read
@@ -227,12 +227,12 @@ class MilvusEngine:
             )
         return [scan.in_order(items) for items in found]
 
-    def fetch(self, ids: Sequence[str]) -> Found:
+    def fetch(self, ids: Sequence[str]) -> Candidates:
         """Documents by id, in the order asked for; ids that are not there are left out."""
         rows = {row["id"]: row for row in self._rows(ids, *_Scan.FIELDS)}
         return self._found([rows[name] for name in ids if name in rows])
 
-    def sample(self, count: int) -> Found:
+    def sample(self, count: int) -> Candidates:
         """`count` documents drawn by a hash of their ids; all, if there are no more."""
         total = self.count()
         # So many that fewer come only by a chance of one in ten thousand.
@@ -300,11 +300,11 @@ class MilvusEngine:
         known = {row["id"]: row for row in self._rows(names, *_Scan.FIELDS)}
         return [[known[row["id"]] for row in rows if row["id"] in known] for rows in answers]
 
-    def _found(self, rows: Sequence[Row]) -> Found:
+    def _found(self, rows: Sequence[Row]) -> Candidates:
         vectors = np.array([row["vector"] for row in rows], dtype=np.float32)
-        return Found(
+        return Candidates(
             tuple(
-                Document(id=row["id"], text=row["text"], metadata=dict(row["metadata"]))
+                Record(id=row["id"], text=row["text"], metadata=dict(row["metadata"]))
                 for row in rows
             ),
             vectors.reshape(len(rows), self.layout.dim),
@@ -322,7 +322,7 @@ class _Scan:
 
     FIELDS = ("seq", "text", "metadata", "vector")
 
-    def nearest(self, rows: Sequence[int], depth: int, without: Sequence[str]) -> list[Found]:
+    def nearest(self, rows: Sequence[int], depth: int, without: Sequence[str]) -> list[Candidates]:
         """As `threshold` asks for it."""
         others = [name for name in without if can_be_id(name)]
         conditions = [has_tags(self.wanted), id_in(others, negate=True) if others else ""]
@@ -330,19 +330,19 @@ class _Scan:
         read = self.engine._nearest(self.queries[list(rows)], depth=depth, condition=condition)
         return [self._noted(items) for items in read]
 
-    def fetch(self, ids: Sequence[str]) -> Found:
+    def fetch(self, ids: Sequence[str]) -> Candidates:
         """As `threshold` asks for it; filtered here, as Milvus is fast if asked for ids alone."""
         rows = self.engine._rows(ids, *self.FIELDS)
         return self._noted([row for row in rows if self._is_wanted(row["metadata"])])
 
-    def in_order(self, found: Found) -> Found:
+    def in_order(self, found: Candidates) -> Candidates:
         """The same in the order of adding."""
         rows = sorted(
             range(len(found.documents)), key=lambda n: (self.seqs[found.documents[n].id], n)
         )
-        return Found(tuple(found.documents[n] for n in rows), found.vectors[rows])
+        return Candidates(tuple(found.documents[n] for n in rows), found.vectors[rows])
 
-    def _noted(self, rows: Sequence[Row]) -> Found:
+    def _noted(self, rows: Sequence[Row]) -> Candidates:
         self.seqs.update((row["id"], int(row["seq"])) for row in rows)
         return self.engine._found(rows)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from subspace.arrays import Vectors
-from subspace.data.retrieval_sets import Document
+from subspace.data.records import Record
 from subspace.errors import EngineError
 from subspace.retrieval.engines.engine import Where, check_where
 
@@ -23,7 +23,7 @@ DRAWS = 1 << 32
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 
 
-def to_row(document: Document, vector: Vectors) -> Row:
+def to_row(document: Record, vector: Vectors) -> Row:
     """A row without its `seq`.
 
     Raises:
@@ -45,7 +45,7 @@ def to_row(document: Document, vector: Vectors) -> Row:
     }
 
 
-def _check_length(name: str, text: str, *, of: Document) -> None:
+def _check_length(name: str, text: str, *, of: Record) -> None:
     size = len(text.encode())
     if size > TEXT_BYTES:
         raise EngineError(

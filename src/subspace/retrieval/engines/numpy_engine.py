@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from subspace.arrays import Ints, Vectors
 from subspace.blocks import BlockLayout
-from subspace.data.retrieval_sets import Document
+from subspace.data.records import Record
 from subspace.errors import ConfigError, IndexFolderError
 from subspace.retrieval.engines.engine import (
     ROUNDING,
-    Found,
+    Candidates,
     Priors,
     Where,
     check_documents,
@@ -66,7 +66,7 @@ class NumpyEngine:
             raise ConfigError(f"vectors are kept as {' or '.join(KINDS)}, not {dtype!r}")
         self._layout = layout
         self._projection_digest = projection_digest
-        self._documents: list[Document] = []
+        self._documents: list[Record] = []
         self._rows: dict[str, int] = {}
         # Grown by doubling; the first len(_documents) rows are in use.
         self._buffer: npt.NDArray[Any] = np.empty((0, layout.dim), dtype=dtype)
@@ -154,7 +154,7 @@ class NumpyEngine:
         return True
 
     @property
-    def documents(self) -> Sequence[Document]:
+    def documents(self) -> Sequence[Record]:
         """All documents, in the order they were added."""
         return tuple(self._documents)
 
@@ -163,7 +163,7 @@ class NumpyEngine:
         """Their vectors (count, dim), float32 or float16."""
         return self._buffer[: len(self._documents)]
 
-    def upsert(self, documents: Sequence[Document], vectors: Vectors) -> None:
+    def upsert(self, documents: Sequence[Record], vectors: Vectors) -> None:
         """Adds documents with their vectors, in the place of those with the same ids."""
         check_documents(documents, vectors, layout=self._layout)
         if not documents:
@@ -195,13 +195,13 @@ class NumpyEngine:
 
     def search(
         self, queries: Vectors, *, k: int, priors: Priors | None = None, where: Where | None = None
-    ) -> list[Found]:
+    ) -> list[Candidates]:
         """The best `k` of each query, and what ties with the last, in the order of adding."""
         k = check_k(k)
         check_queries(queries, layout=self._layout)
         mask = self._matching(where)
         added = None if priors is None else self._spread(priors)
-        found: list[Found] = []
+        found: list[Candidates] = []
         for start in range(0, len(queries), _QUERIES):
             part = queries[start : start + _QUERIES]
             scores = self._scores(part)
@@ -216,12 +216,12 @@ class NumpyEngine:
                 found.append(self._take(_best(row, k=wanted, margin=float(margin))))
         return found
 
-    def fetch(self, ids: Sequence[str]) -> Found:
+    def fetch(self, ids: Sequence[str]) -> Candidates:
         """Documents by id, in the order asked for; ids that are not there are left out."""
         rows = [self._rows[name] for name in ids if name in self._rows]
         return self._take(np.array(rows, dtype=np.int64))
 
-    def sample(self, count: int) -> Found:
+    def sample(self, count: int) -> Candidates:
         """`count` documents drawn by a fixed seed; all, if there are no more."""
         rows = np.arange(len(self._documents))
         if count < len(rows):
@@ -236,8 +236,8 @@ class NumpyEngine:
     def close(self) -> None:
         """Nothing to give back."""
 
-    def _take(self, rows: Ints) -> Found:
-        return Found(
+    def _take(self, rows: Ints) -> Candidates:
+        return Candidates(
             documents=tuple(self._documents[row] for row in rows),
             vectors=self.vectors[rows].astype(np.float32, copy=False),
         )

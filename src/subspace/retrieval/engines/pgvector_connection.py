@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from subspace.errors import EngineError
+from subspace.errors import EngineError, install_command
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -90,13 +90,13 @@ class Address:
 
 def _missing(error: ImportError) -> EngineError:
     return EngineError(
-        f"PostgreSQL needs packages that are not there ({error}): pip install 'subspace[pgvector]'"
+        f"PostgreSQL needs packages that are not there ({error}): {install_command('pgvector')}"
     )
 
 
 def _connect(address: Address) -> "Connection[Any]":
     try:
-        import pgvector.psycopg  # noqa: F401  # said before there is a connection
+        import pgvector.psycopg  # noqa: F401  # translate_errors before there is a connection
         import psycopg
     except ImportError as error:
         raise _missing(error) from error
@@ -119,7 +119,7 @@ def opening(address: Address) -> Iterator["Connection[Any]"]:
     """A new connection, closed again if what is done with it fails."""
     connection = _connect(address)
     try:
-        with said(address, connection):
+        with translate_errors(address, connection):
             connection.execute(_TIMEOUT)
             yield connection
     except BaseException:
@@ -128,7 +128,7 @@ def opening(address: Address) -> Iterator["Connection[Any]"]:
 
 
 @contextmanager
-def said(address: Address, connection: "Connection[Any]") -> Iterator[None]:
+def translate_errors(address: Address, connection: "Connection[Any]") -> Iterator[None]:
     """What PostgreSQL refuses, as an error that names the index, and says what to do."""
     import psycopg
 

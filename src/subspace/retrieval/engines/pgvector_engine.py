@@ -26,18 +26,23 @@ import numpy as np
 
 from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
-from subspace.data.retrieval_sets import Document
+from subspace.data.records import Record
 from subspace.errors import ConfigError, EngineError
 from subspace.retrieval.engines.engine import (
     ROUNDING,
-    Found,
+    Candidates,
     Priors,
     Where,
     check_documents,
     check_k,
     check_queries,
 )
-from subspace.retrieval.engines.pgvector_connection import Address, opening, register, said
+from subspace.retrieval.engines.pgvector_connection import (
+    Address,
+    opening,
+    register,
+    translate_errors,
+)
 from subspace.retrieval.engines.pgvector_statements import (
     COUNT,
     CREATE_GRAPH,
@@ -53,7 +58,7 @@ from subspace.retrieval.engines.pgvector_statements import (
 )
 from subspace.retrieval.engines.pgvector_table import (
     MAKING,
-    About,
+    IndexMetadata,
     Table,
     look_up,
     make_extension,
@@ -108,7 +113,7 @@ class PgvectorEngine:
         connection: "Connection[Any]",
         *,
         table: Table,
-        about: About,
+        about: IndexMetadata,
     ) -> None:
         """Takes over an open connection; use `open` or `create`."""
         self._address = address
@@ -157,7 +162,7 @@ class PgvectorEngine:
                 there are more than 16,000 dimensions, or a package is not installed.
         """
         _check_settings(hnsw=hnsw, dim=layout.dim)
-        about = About(layout=layout, projection_digest=projection_digest, hnsw=hnsw)
+        about = IndexMetadata(layout=layout, projection_digest=projection_digest, hnsw=hnsw)
         address = Address.parse(target)
         with opening(address) as connection:
             with connection.transaction():
@@ -185,7 +190,7 @@ class PgvectorEngine:
         """Whether a search finds the best for certain: without HNSW."""
         return not self._about.hnsw
 
-    def upsert(self, documents: Sequence[Document], vectors: Vectors) -> None:
+    def upsert(self, documents: Sequence[Record], vectors: Vectors) -> None:
         """Adds documents with their vectors, in the place of those with the same ids.
 
         All of them or, if any is refused or the connection is lost, none. One writer at a time;
@@ -229,7 +234,7 @@ class PgvectorEngine:
 
     def search(
         self, queries: Vectors, *, k: int, priors: Priors | None = None, where: Where | None = None
-    ) -> list[Found]:
+    ) -> list[Candidates]:
         """The best `k` of each query, and what ties with the last, in the order of adding.
 
         With HNSW, candidates are the nearest by inner product, four times `k` and at least 100,
@@ -268,7 +273,7 @@ class PgvectorEngine:
             for rows, query in zip(found, queries, strict=True)
         ]
 
-    def fetch(self, ids: Sequence[str]) -> Found:
+    def fetch(self, ids: Sequence[str]) -> Candidates:
         """Documents by id, in the order asked for; ids that are not there are left out.
 
         Raises:
@@ -277,7 +282,7 @@ class PgvectorEngine:
         with self._session() as connection:
             return self._take(self._select(connection, self._sql(FETCH), (storable(ids),)))
 
-    def sample(self, count: int) -> Found:
+    def sample(self, count: int) -> Candidates:
         """`count` documents, the same every time, from all over; all, if there are no more.
 
         Raises:
@@ -323,7 +328,7 @@ class PgvectorEngine:
                 with opening(self._address) as connection:
                     register(connection)
                 self._connection = connection
-            with said(self._address, self._connection):
+            with translate_errors(self._address, self._connection):
                 yield self._connection
 
     def _make_graph(self, connection: "Connection[Any]") -> None:
@@ -341,13 +346,13 @@ class PgvectorEngine:
             raise self._replaced()
         return rows
 
-    def _take(self, rows: Sequence[_Row]) -> Found:
+    def _take(self, rows: Sequence[_Row]) -> Candidates:
         vectors = np.empty((len(rows), self.layout.dim), dtype=np.float32)
         for place, row in enumerate(rows):
             vectors[place] = to_array(row.embedding)
-        return Found(
+        return Candidates(
             documents=tuple(
-                Document(id=row.id, text=row.text, metadata=row.metadata) for row in rows
+                Record(id=row.id, text=row.text, metadata=row.metadata) for row in rows
             ),
             vectors=vectors,
         )
@@ -371,7 +376,7 @@ def _check_settings(*, hnsw: Any, dim: int) -> None:
         raise EngineError(f"pgvector keeps up to {_DIM} dimensions, the blocks have {dim} together")
 
 
-def _check_ids(documents: Sequence[Document]) -> None:
+def _check_ids(documents: Sequence[Record]) -> None:
     for document in documents:
         size = len(document.id.encode())
         if size > _ID_BYTES:

@@ -43,7 +43,7 @@ CREATE TABLE {table} (
 
 
 @dataclass(frozen=True)
-class About:
+class IndexMetadata:
     """What the comment of a table says."""
 
     layout: BlockLayout
@@ -61,7 +61,7 @@ class About:
         return json.dumps({"subspace": about})
 
     @classmethod
-    def from_comment(cls, comment: str) -> "About":
+    def from_comment(cls, comment: str) -> "IndexMetadata":
         """Reads it; raises what `json`, a mapping or a layout raises if it is damaged."""
         about = json.loads(comment)["subspace"]
         return cls(
@@ -98,7 +98,7 @@ def look_up(connection: "Connection[Any]", address: Address) -> Table | None:
     return None if row is None else Table(*row)
 
 
-def read_about(table: Table, *, address: Address) -> About:
+def read_about(table: Table, *, address: Address) -> IndexMetadata:
     """What the comment says.
 
     Raises:
@@ -116,7 +116,7 @@ def read_about(table: Table, *, address: Address) -> About:
             f"{FORMAT_VERSION}; build it again"
         )
     try:
-        about = About.from_comment(table.comment or "")
+        about = IndexMetadata.from_comment(table.comment or "")
     except (ValueError, KeyError, TypeError, AttributeError, LayoutError) as error:
         raise EngineError(f"{address} has a damaged comment: {error!r}; build it again") from error
     if table.columns["embedding"] != f"vector({about.layout.dim})":
@@ -151,7 +151,7 @@ def make_extension(connection: "Connection[Any]", *, address: Address) -> None:
         ) from error
 
 
-def make_table(connection: "Connection[Any]", about: About, *, address: Address) -> None:
+def make_table(connection: "Connection[Any]", about: IndexMetadata, *, address: Address) -> None:
     """An empty table in the place of what is there, if that is ours."""
     from psycopg import sql
 

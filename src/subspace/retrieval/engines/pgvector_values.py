@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from subspace.arrays import Vectors
-from subspace.data.retrieval_sets import Scalar
+from subspace.data.records import Scalar
 from subspace.retrieval.engines.engine import Priors, Where, check_where
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ def storable(ids: Sequence[str]) -> list[str]:
     together = "".join(ids)
     if together.isascii() and "\0" not in together:
         return list(ids)
-    return [name for name in ids if "\0" not in name and _is_whole(name)]
+    return [name for name in ids if "\0" not in name and _is_valid(name)]
 
 
-def _is_whole(text: str) -> bool:
+def _is_valid(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -13,7 +13,7 @@ import numpy as np
 
 from subspace.arrays import Floats, Vectors
 from subspace.blocks import BlockLayout
-from subspace.retrieval.engines.engine import ROUNDING, Engine, Found
+from subspace.retrieval.engines.engine import ROUNDING, Candidates, Engine
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +165,9 @@ def _measure(
     )
 
 
-def _share(query: Vectors, found: Found, wanted: Found, *, exact: Engine, k: int) -> float:
+def _share(
+    query: Vectors, found: Candidates, wanted: Candidates, *, exact: Engine, k: int
+) -> float:
     """Part of the best `k` that was found."""
     best = np.sort(wanted.vectors @ query)[-k:]
     # Scores are those of the exact scan's vectors: the engine's own may be coarser.

@@ -21,13 +21,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from subspace.arrays import Floats, Vectors
-from subspace.retrieval.engines.engine import ROUNDING, Found, Priors
+from subspace.retrieval.engines.engine import ROUNDING, Candidates, Priors
 
 # The items most similar to some queries (their rows), best first: that many per query, fewer only
 # if there are no more, without those that have such ids.
-Nearest = Callable[[Sequence[int], int, Sequence[str]], list[Found]]
+Nearest = Callable[[Sequence[int], int, Sequence[str]], list[Candidates]]
 # Items by id, in any order; those that are not there, or may not be found, are left out.
-Fetch = Callable[[Sequence[str]], Found]
+Fetch = Callable[[Sequence[str]], Candidates]
 
 
 # Read beyond k at first, so that a tie or two at its end needs no second call.
@@ -36,7 +36,9 @@ _SPARE = 8
 _ROUND = 64
 
 
-def search_by_similarity(queries: Vectors, *, k: int, nearest: Nearest, limit: int) -> list[Found]:
+def search_by_similarity(
+    queries: Vectors, *, k: int, nearest: Nearest, limit: int
+) -> list[Candidates]:
     """The best `k` of each query, and what ties with the last of them.
 
     Args:
@@ -51,7 +53,7 @@ def search_by_similarity(queries: Vectors, *, k: int, nearest: Nearest, limit: i
 
 def search_with_priors(
     queries: Vectors, *, k: int, priors: Priors, nearest: Nearest, fetch: Fetch, limit: int
-) -> list[Found]:
+) -> list[Candidates]:
     """The best `k` of each query by similarity plus prior, and what ties with the last of them.
 
     All queries go through the rounds together: a round is one call of `nearest` for those that
@@ -123,11 +125,11 @@ class _Search:
     def __post_init__(self) -> None:
         """Floats that differ by less than the margin cannot be told apart."""
         self._margins = ROUNDING * (np.abs(self.queries).sum(axis=1) + self.own.largest)
-        self._nothing = Found((), np.empty((0, self.queries.shape[1]), dtype=np.float32))
+        self._nothing = Candidates((), np.empty((0, self.queries.shape[1]), dtype=np.float32))
 
-    def by_similarity(self, rows: Sequence[int], without: Sequence[str] = ()) -> list[Found]:
+    def by_similarity(self, rows: Sequence[int], without: Sequence[str] = ()) -> list[Candidates]:
         """Reads deeper until the last item read is worse than the k-th."""
-        done: dict[int, Found] = {}
+        done: dict[int, Candidates] = {}
         left, depth = list(rows), min(self.k + _SPARE, self.limit)
         while left:
             for row, found in zip(left, self.nearest(left, depth, without), strict=True):
@@ -138,9 +140,9 @@ class _Search:
             left, depth = [row for row in left if row not in done], min(2 * depth, self.limit)
         return [done[row] for row in rows]
 
-    def by_total(self, fetch: Fetch) -> list[Found]:
+    def by_total(self, fetch: Fetch) -> list[Candidates]:
         """Rounds of the threshold algorithm, and the other way for what they leave."""
-        done: dict[int, Found] = {}
+        done: dict[int, Candidates] = {}
         seen = dict.fromkeys(range(len(self.queries)), self._nothing)
         left, start, depth = list(seen), 0, min(max(2 * self.k, _ROUND), self.limit)
         preferred, floor = self._nothing, -np.inf
@@ -167,10 +169,10 @@ class _Search:
             done[row] = self._keep(found, self._totals(found, row), row)
         return [done[row] for row in seen]
 
-    def _similarities(self, found: Found, row: int) -> Floats:
+    def _similarities(self, found: Candidates, row: int) -> Floats:
         return np.asarray(found.vectors.astype(np.float64) @ self.queries[row])
 
-    def _totals(self, found: Found, row: int) -> Floats:
+    def _totals(self, found: Candidates, row: int) -> Floats:
         added = [self.own.by_id.get(d.id, self.own.default) for d in found.documents]
         return self._similarities(found, row) + np.array(added, dtype=np.float64)
 
@@ -180,16 +182,16 @@ class _Search:
             return -np.inf
         return float(np.partition(scores, len(scores) - self.k)[len(scores) - self.k])
 
-    def _keep(self, found: Found, scores: Floats, row: int) -> Found:
+    def _keep(self, found: Candidates, scores: Floats, row: int) -> Candidates:
         kept = np.flatnonzero(scores >= self._kth(scores) - self._margins[row])
-        return Found(tuple(found.documents[n] for n in kept), found.vectors[kept])
+        return Candidates(tuple(found.documents[n] for n in kept), found.vectors[kept])
 
 
-def _join(first: Found, second: Found) -> Found:
+def _join(first: Candidates, second: Candidates) -> Candidates:
     """Items of both, each once."""
     known = {document.id for document in first.documents}
     new = [n for n, document in enumerate(second.documents) if document.id not in known]
-    return Found(
+    return Candidates(
         first.documents + tuple(second.documents[n] for n in new),
         np.concatenate([first.vectors, second.vectors[new]]),
     )

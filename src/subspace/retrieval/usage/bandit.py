@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from subspace.blocks import BlockLayout
-from subspace.errors import BanditError
+from subspace.errors import BanditError, install_command
 from subspace.retrieval.presets import PRESETS, find_preset
 from subspace.retrieval.usage.shared_sqlite import (
     HeldConnection,
@@ -118,7 +118,7 @@ class WeightBandit:
             from thompson_bandits import BanditConfig, SQLiteStore, ThompsonBandit
         except ImportError as error:
             raise BanditError(
-                "preset 'auto' needs the package kusp-dial: pip install 'subspace[bandit]'"
+                f"preset 'auto' needs the package kusp-dial: {install_command('bandit')}"
             ) from error
         try:
             settings = BanditConfig(discount=discount)
@@ -126,10 +126,10 @@ class WeightBandit:
             raise BanditError(
                 f"discount must be a number between 0 and 1, or None, got {discount!r:.60}"
             ) from error
-        with said(path, "used"):
+        with translate_errors(path, "used"):
             connection = connection or open_shared(path)
         try:
-            with said(path, "used"):
+            with translate_errors(path, "used"):
                 if "uses" in table_names(connection):
                     raise BanditError(f"{path} is a usage log; keep the bandit in another file")
                 switch_to_wal(connection)
@@ -153,7 +153,7 @@ class WeightBandit:
         Raises:
             BanditError: The file cannot be read.
         """
-        with said(self.path, "read"):
+        with translate_errors(self.path, "read"):
             return str(self._bandit.select())
 
     def weights(self, arm: str, *, layout: BlockLayout) -> Weights:
@@ -186,7 +186,7 @@ class WeightBandit:
         if arm not in self.arms:
             raise BanditError(f"no arm '{arm}'; the arms are {', '.join(self.arms)}")
         earned = _within(value, (0, 1), of="reward")
-        with said(self.path, "written"):
+        with translate_errors(self.path, "written"):
             try:
                 self._bandit.update(arm, earned)
             except BaseException:
@@ -202,13 +202,13 @@ class WeightBandit:
         Raises:
             BanditError: The file cannot be read.
         """
-        with said(self.path, "read"):
+        with translate_errors(self.path, "read"):
             arms = self._bandit.get_arms()
         return str(max(arms, key=lambda arm: (arm.pulls, arm.mean)).arm_id)
 
     def posteriors(self) -> dict[str, tuple[float, float]]:
         """(alpha, beta) of the Beta posterior of each arm."""
-        with said(self.path, "read"):
+        with translate_errors(self.path, "read"):
             return {arm.arm_id: (arm.alpha, arm.beta) for arm in self._bandit.get_arms()}
 
 
@@ -291,7 +291,7 @@ def _within(value: Any, scale: tuple[float, float], *, of: str) -> float:
 
 
 @contextmanager
-def said(path: Path | str, done: str) -> Iterator[None]:
+def translate_errors(path: Path | str, done: str) -> Iterator[None]:
     """What SQLite or the store refuses, as an error that names the file."""
     try:
         yield

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from subspace.blocks import BlockLayout
 from subspace.errors import BanditError
-from subspace.retrieval.usage.bandit import WeightBandit, said
+from subspace.retrieval.usage.bandit import WeightBandit, translate_errors
 from subspace.retrieval.weights import Weights
 
 EQUAL = "equal"
@@ -109,7 +109,7 @@ class FactoredBandit:
                 cannot be written.
         """
         preset, blocks = self._part(arm)
-        with said(self.presets.path, "written"), self.presets.connection.holding():
+        with translate_errors(self.presets.path, "written"), self.presets.connection.holding():
             self.presets.update(preset, value)
             self.blocks.update(blocks, value)
 

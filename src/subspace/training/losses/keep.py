@@ -1,4 +1,4 @@
-"""Keep: the blocks together must still rank like the raw embedding."""
+"""Keep: a block must still rank like the raw embedding."""
 
 import torch
 from torch import Tensor
@@ -6,11 +6,11 @@ from torch.nn.functional import kl_div
 
 
 def keep_loss(raw: Tensor, similarity: Tensor, *, temperature: float) -> Tensor:
-    """Distils the raw embedding's neighbourhoods into the equal-weight score of the blocks.
+    """Distils the raw embedding's neighbourhoods into a block's.
 
     Args:
         raw: Unit vectors of the raw embedding (N, D).
-        similarity: Score of the blocks together, mean over blocks of their cosines (N, N).
+        similarity: Cosines of the texts in the block (N, N).
         temperature: Above 0, for both sides.
 
     Returns:

@@ -14,16 +14,16 @@ class LossWeights:
     Attributes:
         contrastive: Same label close, others apart, inside the factor's block.
         probe: A linear head on the block predicts its own factor.
-        guard: Nothing linear predicts another factor from the block.
-        keep: The blocks together, and the content block alone, rank like the raw embedding.
-        pairs: Queries close to their relevant documents in the blocks learned from pairs.
+        keep: Blocks without signal power, such as topic, rank like the raw embedding.
+        anchor: Blocks stay near their closed-form start.
+        erasure: Nothing linear predicts another factor from the block.
     """
 
     contrastive: float = 1.0
     probe: float = 0.5
-    guard: float = 10.0
-    keep: float = 5.0
-    pairs: float = 1.0
+    keep: float = 1.0
+    anchor: float = 10.0
+    erasure: float = 0.0
 
     def __post_init__(self) -> None:
         """Checks that every weight is finite and not negative."""

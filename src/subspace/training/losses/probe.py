@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 
-class ProbeHead(nn.Module):
+class TrainingHead(nn.Module):
     """A linear head for one factor of one source (scales and classes differ by source)."""
 
     def __init__(self, *, width: int, class_count: int, mean: float, scale: float) -> None:

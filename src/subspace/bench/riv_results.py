@@ -1,0 +1,146 @@
+"""Results of replays under mixes of recency, importance and relevance, policy by policy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from subspace.arrays import Floats
+from subspace.bench.replay import Run
+from subspace.evaluation.scores import mean_interval
+from subspace.retrieval.hits import Scope
+from subspace.retrieval.presets import PRESETS
+
+Measure = Literal["ndcg", "reciprocal_rank", "hit"]
+
+RELEVANCE = "relevance alone"
+# No preset: the mix that did best on the tasks that the presets were published with.
+EXTRA: Mapping[str, tuple[float, float, float]] = {"0 / .2 / .8": (0.0, 0.2, 0.8)}
+BANDIT = "bandit"
+
+
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+class Row:
+    """One policy in one space and scope, over all orders.
+
+    Attributes:
+        space: Name of what was searched.
+        policy: `relevance alone` or a preset, both with equal weights of all blocks; either with
+            `/BLOCK` behind it, for that block alone; or `bandit`.
+        scope: `block` or `item`: what recency and importance were computed for.
+        runs: One replay per order; of the bandit, several.
+        arms: Of the bandit, the arm that each replay ended with; empty for other policies.
+    """
+
+    space: str
+    policy: str
+    scope: Scope
+    runs: tuple[Run, ...]
+    arms: tuple[str, ...] = ()
+
+    @property
+    def ndcg(self) -> float:
+        """Mean nDCG@5 over tasks and replays."""
+        return float(np.mean([run.ndcg for run in self.runs]))
+
+    @property
+    def mrr(self) -> float:
+        """Mean reciprocal rank over tasks and replays."""
+        return float(np.mean([run.reciprocal_rank for run in self.runs]))
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of tasks with a relevant document among the five."""
+        return float(np.mean([run.hit for run in self.runs]))
+
+    @property
+    def distinct(self) -> float:
+        """Mean number of different documents that a replay used; a small one means lock-in."""
+        return float(np.mean([run.shown[-1] for run in self.runs]))
+
+    @property
+    def late_ndcg(self) -> float:
+        """Mean nDCG@5 over the last third of each replay."""
+        return float(np.mean([run.ndcg[run.order[-(len(run.order) // 3) :]] for run in self.runs]))
+
+    def interval(self, measure: Measure = "ndcg") -> tuple[float, float]:
+        """Gives the 95 % bootstrap interval of a mean over tasks."""
+        by_task = np.mean([getattr(run, measure) for run in self.runs], axis=0)
+        return mean_interval(by_task)
+
+    def over_time(self) -> Floats:
+        """Gives the mean nDCG@5 of each step over the replays (Q,)."""
+        return np.asarray(np.mean([run.ndcg[run.order] for run in self.runs], axis=0))
+
+    def to_json(self) -> dict[str, Any]:
+        """Gives measures and curves, JSON-ready."""
+        shown = [int(run.shown[-1]) for run in self.runs]
+        return {
+            "space": self.space,
+            "policy": self.policy,
+            "scope": self.scope,
+            "ndcg": self.ndcg,
+            "ndcg_interval": self.interval(),
+            "mrr": self.mrr,
+            "mrr_interval": self.interval("reciprocal_rank"),
+            "hit_rate": self.hit_rate,
+            "hit_rate_interval": self.interval("hit"),
+            "distinct_items": self.distinct,
+            "distinct_items_range": [min(shown), max(shown)],
+            "ndcg_last_third": self.late_ndcg,
+            "arms": list(self.arms),
+            "ndcg_over_time": self.over_time().round(5).tolist(),
+            "distinct_over_time": np.mean([run.shown for run in self.runs], axis=0).tolist(),
+        }
+
+
+@dataclass(frozen=True)
+class RivBench:
+    """Everything that was measured.
+
+    Attributes:
+        rows: One per space, policy and scope.
+        tasks: Number of tasks.
+        documents: Number of documents.
+        orders: Number of orders.
+        notes: What a reader must know before the figures.
+    """
+
+    rows: tuple[Row, ...]
+    tasks: int
+    documents: int
+    orders: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def spaces(self) -> list[str]:
+        """Names of what was searched."""
+        return list(dict.fromkeys(row.space for row in self.rows))
+
+    def find(self, space: str, policy: str, *, scope: Scope = "block") -> Row:
+        """Finds one row.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for row in self.rows:
+            if (row.space, row.policy, row.scope) == (space, policy, scope):
+                return row
+        raise KeyError((space, policy, scope))
+
+    def relevance(self, space: str) -> list[Row]:
+        """Lists the rows of relevance alone: equal weights of the blocks, then each block."""
+        return [row for row in self.rows if row.space == space and _mix(row) == RELEVANCE]
+
+    def fixed(self, space: str, *, scope: Scope = "block") -> list[Row]:
+        """Lists the rows of presets with fixed weights: what the bandit chooses among."""
+        return [
+            row
+            for row in self.rows
+            if row.space == space and row.scope == scope and _mix(row) in PRESETS
+        ]
+
+
+def _mix(row: Row) -> str:
+    return row.policy.partition("/")[0]

@@ -1,0 +1,102 @@
+"""Steering over many sources: figures, curves, and hits that a person can read."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from subspace.blocks import unit
+from subspace.data.records import Record
+from subspace.errors import ConfigError
+from subspace.evaluation.steering_run import SteeringRow, measure_steering
+from subspace.evaluation.steering_tables import write_steering
+from subspace.fitting.fitting_data import DEFAULT_STORE, FittingData
+from subspace.fitting.recipe import Recipe
+from subspace.model.checkpoint import manifest
+from subspace.model.model import Model
+
+# Queries whose hits are shown, and hits of each.
+_SHOWN, _HITS = 3, 3
+
+
+def bench_steer(
+    model: Model,
+    sources: Mapping[str, Sequence[Record]],
+    *,
+    output: Path,
+    kin: Iterable[Iterable[str]] = (),
+    solve_again: bool = True,
+    queries: int = 150,
+    store: Path | str = DEFAULT_STORE,
+    progress: bool = False,
+) -> list[SteeringRow]:
+    """Measures steering and writes steering.json, .md and .png.
+
+    Args:
+        model: Whose recipe is solved again without each source.
+        sources: Labelled texts by source.
+        output: Folder of the results.
+        kin: Groups of sources that are left out together, as they are much alike.
+        solve_again: Whether to solve again; else the model is measured as it is.
+        queries: How many per source.
+        store: Folder of computed embeddings.
+        progress: Shows bars.
+
+    Raises:
+        ConfigError: No source has a factor of a block, or the results cannot be written.
+        CheckpointError: The model does not say how it was fitted.
+        EncoderError: The encoder cannot be had.
+    """
+    if queries < 1:
+        raise ConfigError(f"queries must be 1 or more, got {queries}")
+    recipe = Recipe.from_json(model.recipe)
+    labelled = {name: tuple(records) for name, records in sources.items()}
+    data = FittingData.encode(
+        labelled, encoder=model.encoder, weak=recipe.weak, store=store, progress=progress
+    )
+    rows = measure_steering(
+        model, data, kin=[list(g) for g in kin], solve_again=solve_again, queries=queries,
+        progress=progress,
+    )  # fmt: skip
+    write_steering(
+        rows,
+        folder=output,
+        examples=show_hits(model, data),
+        about={
+            "checkpoint": manifest(model),
+            "data": {name: source.sha256 for name, source in data.sources.items()},
+            "solved again": solve_again,
+        },
+    )
+    return rows
+
+
+def show_hits(model: Model, data: FittingData) -> str:
+    """Markdown with the hits of a few queries, plain and moved; blocks as the model has them."""
+    lines = ["## Hits, plain and moved", "", "With the blocks of the checkpoint itself."]
+    numbers = [factor for factor, head in model.heads.items() if head.classes is None]
+    for factor in numbers:
+        source = next((s for s in data.sources.values() if factor in s.labels.columns), None)
+        if source is None:
+            continue
+        taken = np.arange(len(source.rows))[:2000]
+        x = data.encoder.store.read(source.rows[taken])
+        raw = unit(x[:, model.fingerprint.last_layer])
+        toward = model.project(x).array @ model.direction(factor)
+        toward = (toward - toward.mean()) / (toward.std() or 1.0)
+        drawn = np.random.default_rng(0).permutation(len(taken))[:_SHOWN]
+        for query in drawn:
+            rel = raw @ raw[query]
+            rel = (rel - rel.mean()) / rel.std()
+            groups = source.labels.groups[taken]
+            rel[(groups == groups[query]) & (groups >= 0)] = -np.inf
+            rel[query] = -np.inf
+            lines += ["", f"**{_cut(source.records[query].text)}**", ""]
+            for said, sign in (("plain", 0.0), (f"less {factor}", -0.5), (f"more {factor}", 0.5)):
+                hits = np.argsort(-(rel + sign * toward))[:_HITS]
+                lines += [f"- {said}: " + " / ".join(_cut(source.records[h].text) for h in hits)]
+    return "\n".join(lines) + "\n"
+
+
+def _cut(text: str, *, width: int = 120) -> str:
+    return text if len(text) <= width else text[: width - 1].rstrip() + "…"

@@ -1,0 +1,174 @@
+"""evaluate: everything that is measured of a model on labelled texts."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from subspace.data.records import Record, by_source
+from subspace.data.retrieval_sets import RetrievalSet
+from subspace.errors import CheckpointError, ConfigError
+from subspace.evaluation.base_retrieval import BaseRetrieval, measure_base_retrieval
+from subspace.evaluation.baselines import principal_components, random_rotation
+from subspace.evaluation.cross_corpus import leave_one_out
+from subspace.evaluation.report import Report, measure_report
+from subspace.evaluation.separation import EmbeddedSource
+from subspace.evaluation.steering_run import measure_steering
+from subspace.fitting.fitting_data import DEFAULT_STORE, FittingData
+from subspace.fitting.recipe import Recipe
+from subspace.fitting.weak.weak_supervision import WeakSupervision
+from subspace.model.checkpoint import manifest
+from subspace.model.model import Model
+from subspace.model.projection import Projection
+
+
+def evaluate(
+    model: Model,
+    records: Iterable[Record],
+    *,
+    retrieval_sets: Mapping[str, RetrievalSet] | None = None,
+    cross_corpus: bool = True,
+    kin: Iterable[Iterable[str]] = (),
+    seeds: int = 5,
+    store: Path | str = DEFAULT_STORE,
+    progress: bool = False,
+) -> Report:
+    """Measures whether a model's blocks move hits as asked, what they hold, and what search loses.
+
+    Sources that the model was fitted on are measured with the projection solved again without
+    them (cross-corpus), and read in-corpus as they are; all others are cross-corpus as they are.
+
+    Args:
+        model: What is measured.
+        records: Labelled texts.
+        retrieval_sets: Queries with judged documents, by name.
+        cross_corpus: Whether to solve again without each source.
+        kin: Groups of sources that are left out together, as they are much alike.
+        seeds: How many samples of training texts, and initialisations, probes are fitted with.
+        store: Folder of computed embeddings; what is there is not computed again.
+        progress: Shows bars.
+
+    Raises:
+        ConfigError: There are no labelled texts, or `seeds` is below 1.
+        EncoderError: The encoder cannot be had.
+    """
+    if seeds < 1:
+        raise ConfigError(f"seeds must be 1 or more, got {seeds}")
+    sources = by_source(record for record in records if record.factors)
+    if not sources:
+        raise ConfigError("no record has `factors`: there is nothing to measure")
+    recipe, warnings = _recipe(model)
+    data = FittingData.encode(
+        sources,
+        encoder=model.encoder,
+        weak=recipe.weak if recipe else WeakSupervision(),
+        origin_weights=recipe.origin_weights if recipe else None,
+        store=store,
+        progress=progress,
+    )
+    seen, odd = match_sources(model, data)
+    warnings += odd
+    searched = []
+    for name, found in (retrieval_sets or {}).items():
+        searched.append(_search(model, name, found, data=data, progress=progress))
+    fitted = data.only(*seen)
+    others: dict[str, Projection] = {}
+    if recipe and cross_corpus and len(fitted.sources) > 1:
+        others = leave_one_out(
+            fitted.moments,
+            blocks=recipe.blocks,
+            layers=model.fingerprint.layers,
+            progress=progress,
+        )
+    steering = []
+    try:
+        steering = measure_steering(
+            model,
+            data,
+            kin=[list(group) for group in kin],
+            solve_again=bool(recipe) and cross_corpus and len(data.sources) > 1,
+            progress=progress,
+        )
+    except ConfigError as error:
+        warnings.append(f"steering was not measured: {error}")
+    return measure_report(
+        model.projection,
+        sources={
+            name: EmbeddedSource(
+                records=source.records,
+                labels=source.labels,
+                x=data.encoder.store.read(source.rows),
+            )
+            for name, source in data.sources.items()
+        },
+        raw=model.fingerprint.last_layer,
+        seen=seen,
+        cross_corpus=others,
+        baselines=_baselines(model, fitted),
+        base=searched,
+        steering=steering,
+        about={
+            "checkpoint": manifest(model),
+            "projection": model.projection.digest,
+            "data": {name: source.sha256 for name, source in data.sources.items()},
+        },
+        warnings=warnings,
+        seeds=seeds,
+        progress=progress,
+    )
+
+
+def match_sources(model: Model, data: FittingData) -> tuple[list[str], list[str]]:
+    """Names of the sources that a model was fitted on, and what is odd about them."""
+    seen, warnings = [], []
+    for name, source in data.sources.items():
+        if source.sha256 in model.data.values():
+            seen.append(name)
+        elif name in model.data:
+            seen.append(name)
+            warnings.append(
+                f"source '{name}' is not what the model was fitted on under that name: texts it "
+                "was fitted on may be among the test texts"
+            )
+    missing = len(model.data) - len(seen)
+    if seen and missing > 0:
+        warnings.append(
+            f"{missing} of the {len(model.data)} sources that the model was fitted on are not "
+            "given: cross-corpus projections are solved from the others alone"
+        )
+    return seen, warnings
+
+
+def _recipe(model: Model) -> tuple[Recipe | None, list[str]]:
+    try:
+        recipe = Recipe.from_json(model.recipe)
+    except CheckpointError as error:
+        return None, [f"{error}: there are no cross-corpus figures"]
+    if recipe.solver == "sgd":
+        return recipe, [
+            "cross-corpus figures are of the closed form with the model's recipe: training again "
+            "without each source would take hours"
+        ]
+    return recipe, []
+
+
+def _baselines(model: Model, fitted: FittingData) -> dict[str, Projection]:
+    raw, layout = model.fingerprint.last_layer, model.layout
+    models = {
+        "random rotation": random_rotation(layout=layout, raw=raw, dim=model.projection.input_dim)
+    }
+    if fitted.moments:
+        models["PCA"] = principal_components(fitted.moments, layout=layout, raw=raw)
+    return models
+
+
+def _search(
+    model: Model, name: str, found: RetrievalSet, *, data: FittingData, progress: bool
+) -> BaseRetrieval:
+    texts = [document.text for document in found.documents]
+    queries = list(found.queries.values())
+    return measure_base_retrieval(
+        model,
+        name=name,
+        data=found,
+        documents=data.encoder.encode(texts, progress=progress),
+        queries=data.encoder.encode(queries, kind="query", progress=progress),
+    )

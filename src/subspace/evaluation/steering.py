@@ -1,0 +1,175 @@
+"""Steering: how far a weight moves the hits of a query, and what that costs in relevance.
+
+Queries are texts of one labelled source; candidates are all its other texts outside the query's
+group. `rel` is the score that relevance gives, `steer` what is added; both have mean 0 and
+deviation 1 among the candidates of a query, and
+
+    score(c) = (1 - c) rel + c steer
+
+is swept over c. `kept(c)` is the mean raw cosine between query and hits, minus that of random
+texts, relative to the same at c = 0. The *gain* is what the hits have more of at c than at 0:
+
+- toward a number: the mean label of the hits, in standard deviations, in the direction asked for;
+- alike in a class: the share of hits of the query's own class, over one minus chance.
+
+What is compared is the gain where 95 % or 90 % of the relevance is kept.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from subspace.arrays import AnyFloats, Floats, Ints, Vectors
+
+HITS = 10
+# Strengths that are swept; finer where most of the relevance is still kept.
+STRENGTHS: Floats = np.concatenate([np.arange(15) * 0.04, np.arange(6, 11) * 0.1])
+KEPT = (0.95, 0.90)
+_RESAMPLES = 500
+
+
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+class Curve:
+    """What every strength keeps and gains, query by query.
+
+    Attributes:
+        relevance: Mean raw cosine of the hits, minus that of random texts (C, Q).
+        gain: What the hits have of what was asked for, minus the same at strength 0 (C, Q).
+    """
+
+    relevance: Floats
+    gain: Floats
+
+    @property
+    def kept(self) -> Floats:
+        """Share of the relevance that each strength keeps (C,)."""
+        means = self.relevance.mean(axis=1)
+        return np.asarray(means / means[0])
+
+    @property
+    def gained(self) -> Floats:
+        """Mean gain at each strength (C,)."""
+        return np.asarray(self.gain.mean(axis=1))
+
+    def at(self, kept: float) -> float:
+        """The gain where so much of the relevance is kept."""
+        return _interpolate(self.kept, self.gained, kept)
+
+    def interval(self, kept: float) -> tuple[float, float]:
+        """95 % bootstrap interval of `at` over queries."""
+        count = self.gain.shape[1]
+        drawn = np.random.default_rng(0).integers(count, size=(_RESAMPLES, count))
+        relevance = self.relevance[:, drawn].mean(axis=2)
+        gain = self.gain[:, drawn].mean(axis=2)
+        found = [_interpolate(r / r[0], g, kept) for r, g in zip(relevance.T, gain.T, strict=True)]
+        low, high = np.quantile(found, (0.025, 0.975))
+        return float(low), float(high)
+
+    def __add__(self, other: "Curve") -> "Curve":
+        """The mean of two curves of the same queries, such as toward more and toward less."""
+        return Curve(
+            relevance=(self.relevance + other.relevance) / 2, gain=(self.gain + other.gain) / 2
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SteeringTask:
+    """Queries and candidates of one source.
+
+    Attributes:
+        queries: Positions of the queries among the texts (Q,).
+        candidates: Which texts each query may find (Q, N).
+        raw: Raw cosine of queries and texts (Q, N): what judges relevance.
+    """
+
+    queries: Ints
+    candidates: npt.NDArray[np.bool_]
+    raw: Vectors
+
+    @classmethod
+    def draw(
+        cls, raw: Vectors, *, groups: Ints, among: Ints, count: int = 200, seed: int = 0
+    ) -> "SteeringTask":
+        """Draws queries.
+
+        Args:
+            raw: Raw embeddings of unit length (N, D).
+            groups: Group of each text (N,), -1 where it has none.
+            among: Positions that queries are drawn from; candidates are these texts too.
+            count: How many queries, or all there are.
+            seed: Of the draw.
+        """
+        queries = np.sort(np.random.default_rng(seed).permutation(among)[:count])
+        known = np.zeros(len(raw), dtype=bool)
+        known[among] = True
+        candidates = np.repeat(known[None], len(queries), axis=0)
+        candidates[np.arange(len(queries)), queries] = False
+        same = (groups[queries][:, None] == groups[None]) & (groups[queries][:, None] >= 0)
+        candidates &= ~same
+        return cls(queries=queries, candidates=candidates, raw=raw[queries] @ raw.T)
+
+    def standardize(self, scores: AnyFloats) -> Vectors:
+        """Scores (Q, N) with mean 0 and deviation 1 among each query's candidates."""
+        scores = np.broadcast_to(scores, self.candidates.shape).astype(np.float32)
+        mean = scores.mean(axis=1, keepdims=True, where=self.candidates)
+        deviation = scores.std(axis=1, keepdims=True, where=self.candidates)
+        return np.asarray((scores - mean) / np.where(deviation > 0, deviation, 1), np.float32)
+
+    def sweep(self, rel: Vectors, steer: Vectors, *, wanted: AnyFloats) -> Curve:
+        """Sweeps the strength.
+
+        Args:
+            rel: Relevance (Q, N), standardised.
+            steer: What is added (Q, N), standardised.
+            wanted: What a hit counts (Q, N): a label, or whether it has the query's class.
+        """
+        relevance = np.zeros((len(STRENGTHS), len(self.queries)))
+        gain = np.zeros_like(relevance)
+        random = self.raw.mean(axis=1, where=self.candidates)
+        wanted = np.broadcast_to(wanted, self.candidates.shape)
+        rows = np.arange(len(self.queries))[:, None]
+        for place, strength in enumerate(STRENGTHS):
+            scores = np.where(
+                self.candidates,
+                np.float32(1 - strength) * rel + np.float32(strength) * steer,
+                -np.inf,
+            )
+            hits = np.argpartition(-scores, HITS, axis=1)[:, :HITS]
+            relevance[place] = self.raw[rows, hits].mean(axis=1) - random
+            gain[place] = wanted[rows, hits].mean(axis=1)
+        return Curve(relevance=relevance, gain=gain - gain[0])
+
+    def toward(self, rel: Vectors, steer: AnyFloats, *, labels: AnyFloats) -> Curve:
+        """Sweeps toward more and toward less of a number, and takes the mean.
+
+        Args:
+            rel: Relevance (Q, N), standardised.
+            steer: A score by text (N,), higher for more of the factor.
+            labels: Labels (N,) with mean 0 and deviation 1 among the texts.
+        """
+        up = self.standardize(steer[None])
+        return self.sweep(rel, up, wanted=labels[None]) + self.sweep(rel, -up, wanted=-labels[None])
+
+    def alike(self, rel: Vectors, steer: AnyFloats, *, codes: Ints) -> Curve:
+        """Sweeps toward texts of the query's own class.
+
+        Args:
+            rel: Relevance (Q, N), standardised.
+            steer: Nearness of queries and texts (Q, N).
+            codes: Class of each text (N,).
+        """
+        same = codes[self.queries][:, None] == codes[None]
+        curve = self.sweep(rel, self.standardize(steer), wanted=same)
+        chance = same.mean(axis=1, where=self.candidates)
+        return Curve(relevance=curve.relevance, gain=curve.gain / (1 - chance.mean()))
+
+
+def _interpolate(kept: Floats, gained: Floats, wanted: float) -> float:
+    """The gain where the curve first falls to `wanted`; the last one if it never does."""
+    below = np.flatnonzero(kept < wanted)
+    if not len(below):
+        return float(gained[-1])
+    end = int(below[0])
+    share = (kept[end - 1] - wanted) / (kept[end - 1] - kept[end])
+    return float(gained[end - 1] + share * (gained[end] - gained[end - 1]))

@@ -1,0 +1,324 @@
+"""Steering of a model on labelled sources, beside what costs nothing, in one run.
+
+Every source is measured with the projection solved again without it (and without its kin, where
+some are named), so that no text of it was learned from.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from subspace.arrays import AnyFloats, Floats, Ints, Vectors
+from subspace.blocks import unit
+from subspace.data.labels import Column, control_labels
+from subspace.data.records import Record
+from subspace.errors import ConfigError
+from subspace.evaluation.steering import KEPT, STRENGTHS, Curve, SteeringTask
+from subspace.evaluation.taste import TASTE_RATINGS, measure_taste
+from subspace.fitting.closed_form import solve_closed_form
+from subspace.fitting.fitting_data import FittingData
+from subspace.fitting.heads import fit_heads
+from subspace.fitting.recipe import Recipe
+from subspace.fitting.stored_sources import StoredSource
+from subspace.fitting.weak.feature_scores import score_features
+from subspace.model.linear_heads import LinearHead
+from subspace.model.model import Model
+from subspace.model.projection import Projection
+
+Kind = Literal["toward", "alike"]
+BLOCKS, CENTRED, EARLY, COUNTING, RIDGE, CEILING = (
+    "blocks",
+    "blocks, centred",
+    "early layers",
+    "counting",
+    "ridge on layers",
+    "fitted inside",
+)
+# Texts of one source that are searched, in whole groups.
+_TEXTS = 3000
+# A factor with fewer labelled texts in a source is not measured.
+_MIN_TEXTS = 100
+_QUERIES = 150
+_RIDGES = tuple(10.0**power for power in range(-2, 5))
+
+
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+class SteeringRow:
+    """One factor of one source, moved by one contender.
+
+    Attributes:
+        source: The corpus.
+        factor: What was asked for.
+        kind: `toward` more or less of a number, or `alike` in a class.
+        contender: What was added to the score.
+        curve: What every strength keeps and gains.
+        taste: After how many ratings, how often an unseen pair is ordered as the user likes.
+    """
+
+    source: str
+    factor: str
+    kind: Kind
+    contender: str
+    curve: Curve
+    taste: Mapping[int, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Figures and the curve, JSON-ready."""
+        return {
+            "source": self.source,
+            "factor": self.factor,
+            "kind": self.kind,
+            "contender": self.contender,
+            "gain": {str(kept): self.curve.at(kept) for kept in KEPT},
+            "interval": {str(kept): list(self.curve.interval(kept)) for kept in KEPT},
+            "strengths": STRENGTHS.tolist(),
+            "kept": self.curve.kept.tolist(),
+            "gained": self.curve.gained.tolist(),
+            "taste": {str(count): value for count, value in self.taste.items()},
+        }
+
+
+def measure_steering(
+    model: Model,
+    data: FittingData,
+    *,
+    kin: Sequence[Iterable[str]] = (),
+    solve_again: bool = True,
+    queries: int = _QUERIES,
+    progress: bool = False,
+) -> list[SteeringRow]:
+    """Measures every factor of every source that has a block.
+
+    Args:
+        model: Whose recipe is solved again without each source that it was fitted on.
+        data: The labelled sources, encoded by the model's encoder.
+        kin: Groups of sources that are left out together, as they are much alike.
+        solve_again: Whether to do so; else the model is measured as it is.
+        queries: How many per source.
+        progress: Shows a bar.
+
+    Raises:
+        ConfigError: No source has a factor of a block.
+        CheckpointError: The model does not say how it was fitted.
+    """
+    rows: list[SteeringRow] = []
+    for left_out in tqdm(_folds(data, kin), desc="steering", unit="fold", disable=not progress):
+        contender = _solve_without(model, data, left_out) if solve_again else _as_it_is(model)
+        if contender is None:
+            continue
+        for name in left_out:
+            rows += _measure_source(name, data.sources[name], contender, data, queries=queries)
+    if not rows:
+        raise ConfigError(
+            f"no source has {_MIN_TEXTS} texts labelled with a factor of the blocks "
+            f"{', '.join(model.layout)}"
+        )
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Contender:
+    """A projection and what was fitted with it, on other sources than those measured."""
+
+    projection: Projection
+    heads: Mapping[str, LinearHead]
+    layers: tuple[int, ...]
+    ridge: Mapping[str, Floats]
+
+
+def _folds(data: FittingData, kin: Sequence[Iterable[str]]) -> list[list[str]]:
+    """Sources that are left out together: kin, and every other source by itself."""
+    groups = [[name for name in group if name in data.sources] for group in kin]
+    taken = {name for group in groups for name in group}
+    return [group for group in groups if group] + [[n] for n in data.sources if n not in taken]
+
+
+def _as_it_is(model: Model) -> _Contender:
+    return _Contender(model.projection, model.heads, model.fingerprint.layers, {})
+
+
+def _solve_without(model: Model, data: FittingData, left_out: Sequence[str]) -> _Contender | None:
+    recipe = Recipe.from_json(model.recipe)
+    others = data.without(*left_out)
+    labelled = {factor for part in others.moments.values() for factor in part.factors}
+    blocks = {n: s for n, s in recipe.blocks.items() if n in labelled or not s.signal_power}
+    if not others.moments or not blocks:
+        return None
+    layers = model.fingerprint.layers
+    projection = solve_closed_form(others.moments, blocks=blocks, layers=layers)
+    heads = fit_heads(
+        projection,
+        others.sources,
+        vectors=data.vectors,
+        pseudo_labels=others.pseudo_labels() if recipe.weak.features else None,
+        pseudo_weight=recipe.weak.features,
+        numbers_only=True,
+    )
+    return _Contender(projection, heads, layers, _ridge_on_layers(others, blocks))
+
+
+def _ridge_on_layers(data: FittingData, factors: Iterable[str]) -> dict[str, Floats]:
+    """By factor of numbers, the direction (D,) of a ridge on the raw layers of all sources."""
+    directions = {}
+    for factor in factors:
+        x, y = [], []
+        for source in data.sources.values():
+            column = source.labels.columns.get(factor)
+            if column is not None and column.values is not None:
+                train = np.intersect1d(source.labels.positions("train"), column.labelled)
+                train = train[:: max(1, len(train) // 500)]
+                if len(train) > 1:
+                    vectors = data.encoder.store.read(source.rows[train])
+                    x.append(vectors - vectors.mean(axis=0))
+                    y.append(_controlled(source, column, train))
+        if x:
+            directions[factor] = _ridge(np.concatenate(x), np.concatenate(y))
+    return directions
+
+
+def _measure_source(
+    name: str, source: StoredSource, contender: _Contender, data: FittingData, *, queries: int
+) -> list[SteeringRow]:
+    chosen = _choose(source)
+    x = data.encoder.store.read(source.rows[chosen])
+    width = x.shape[1] // len(contender.layers)
+    deepest = int(np.argmax(contender.layers)) * width
+    raw = unit(x[:, deepest : deepest + width])
+    records = [source.records[position] for position in chosen]
+    rows = []
+    for factor, column in source.labels.take(chosen).columns.items():
+        known = column.labelled
+        if factor not in contender.projection.layout.names or len(known) < _MIN_TEXTS:
+            continue
+        place = contender.projection.layout.slice(factor)
+        groups = source.labels.groups[chosen]
+        task = SteeringTask.draw(raw, groups=groups, among=known, count=queries)
+        block = contender.projection(x)[:, place]
+        # As `Model.centred_on` gives them: a projection needs no labels to know these texts' mean.
+        centred = replace(contender.projection, mean=x.mean(axis=0))(x)[:, place]
+        early = _early(x, width=width, deepest=deepest)
+        spaces = {BLOCKS: block, CENTRED: centred, EARLY: early}
+        steers: Mapping[str, AnyFloats]
+        labels = np.zeros(len(chosen))
+        if column.ordered:
+            labels[known] = _controlled(source, column, known, chosen=chosen)
+            steers = _toward_scores(x, records, labels, known, factor, contender, spaces)
+            taste_of = _levels(column)
+        else:
+            steers = {**spaces, CEILING: _inside(x, column, known)}
+            taste_of = column.codes
+        rel = task.standardize(task.raw)
+        for what, steer in steers.items():
+            if column.ordered:
+                curve = task.toward(rel, steer, labels=labels)
+            else:
+                curve = task.alike(rel, steer[task.queries] @ steer.T, codes=column.codes)
+            taste = (
+                measure_taste(spaces[what], codes=taste_of, groups=groups) if what in spaces else {}
+            )
+            kind: Kind = "toward" if column.ordered else "alike"
+            rows.append(SteeringRow(name, factor, kind, what, curve, taste))
+    return rows
+
+
+def _choose(source: StoredSource) -> Ints:
+    """Positions of about `_TEXTS` texts, whole groups, drawn by a fixed seed."""
+    groups = source.labels.groups
+    own = np.where(groups >= 0, groups, groups.max(initial=0) + 1 + np.arange(len(groups)))
+    _, key = np.unique(own, return_inverse=True)
+    order = np.random.default_rng(0).permutation(key.max() + 1)[key]
+    return np.sort(np.argsort(order, kind="stable")[:_TEXTS])
+
+
+def _early(x: Vectors, *, width: int, deepest: int) -> Vectors:
+    """The layers but the deepest, centred on the texts at hand, of unit length."""
+    rest = np.delete(x, np.arange(deepest, deepest + width), axis=1)
+    return unit(rest - rest.mean(axis=0)) if rest.shape[1] else unit(x - x.mean(axis=0))
+
+
+def _controlled(
+    source: StoredSource, column: Column, positions: Ints, *, chosen: Ints | None = None
+) -> Floats:
+    """Labels of some texts without what the number of words explains."""
+    assert column.values is not None
+    texts = positions if chosen is None else chosen[positions]
+    words = np.log([len(source.records[position].text.split()) for position in texts])
+    return control_labels(column.values[positions], [words])
+
+
+def _levels(column: Column) -> Ints:
+    """A number in two levels: below and above the middle of the labelled texts."""
+    assert column.values is not None
+    middle = np.median(column.values[column.labelled])
+    high = column.values > middle
+    if not high[column.labelled].any():
+        high = column.values >= middle
+    return np.where(column.codes >= 0, high.astype(np.int64), -1)
+
+
+def _toward_scores(
+    x: Vectors,
+    records: Sequence[Record],
+    labels: Floats,
+    known: Ints,
+    factor: str,
+    contender: _Contender,
+    spaces: Mapping[str, Vectors],
+) -> dict[str, Floats]:
+    """Scores (N,), higher for more of the factor, by contender."""
+    scores: dict[str, Floats] = {}
+    head = contender.heads.get(factor)
+    if head is not None and head.classes is None:
+        for name in (BLOCKS, CENTRED):
+            scores[name] = (spaces[name] @ head.weight[0]).astype(np.float64)
+    try:
+        counted = score_features([record.text for record in records])
+    except ConfigError:  # without word frequencies nothing is counted
+        counted = {}
+    if factor in counted:
+        scores[COUNTING] = counted[factor]
+    if factor in contender.ridge:
+        scores[RIDGE] = (x - x.mean(axis=0)) @ contender.ridge[factor]
+    scores[CEILING] = _cross_fit(x, labels, known)
+    return scores
+
+
+def _ridge(x: Vectors, y: Floats) -> Floats:
+    from sklearn.linear_model import RidgeCV
+
+    return np.asarray(RidgeCV(alphas=_RIDGES).fit(x, y).coef_, dtype=np.float64)
+
+
+def _cross_fit(x: Vectors, labels: Floats, known: Ints) -> Floats:
+    """A ridge on the raw layers of this very source; each half is scored by the other's."""
+    scores = np.zeros(len(x))
+    half = np.random.default_rng(0).permutation(len(x)) % 2
+    for part in (0, 1):
+        train = known[half[known] != part]
+        centre = x[train].mean(axis=0)
+        direction = _ridge(x[train] - centre, labels[train])
+        scores[half == part] = (x[half == part] - centre) @ direction
+    return scores
+
+
+def _inside(x: Vectors, column: Column, known: Ints) -> Vectors:
+    """Class probabilities (N, K) of a discriminant analysis fitted on the other half."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    found = np.zeros((len(x), column.class_count), dtype=np.float32)
+    half = np.random.default_rng(0).permutation(len(x)) % 2
+    for part in (0, 1):
+        train = known[half[known] != part]
+        counts = np.bincount(column.codes[train], minlength=column.class_count)
+        train = train[counts[column.codes[train]] > 1]  # of one text nothing varies
+        fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.5)
+        fitted.fit(x[train], column.codes[train])
+        inside = np.flatnonzero(half == part)
+        found[np.ix_(inside, fitted.classes_)] = fitted.predict_proba(x[inside])
+    return found
+
+
+__all__ = ["TASTE_RATINGS", "SteeringRow", "measure_steering"]

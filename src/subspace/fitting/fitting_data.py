@@ -1,0 +1,127 @@
+"""FittingData: labelled texts, encoded, with the moments that a solver needs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from subspace.arrays import Floats, Vectors
+from subspace.data.records import Record
+from subspace.encoder import Encoder, EncoderSpec
+from subspace.encoder.cached_encoder import CachedEncoder
+from subspace.errors import ConfigError
+from subspace.fitting.block_spec import DEFAULT_LAYERS, BlockSpec, default_blocks
+from subspace.fitting.moments import SourceMoments
+from subspace.fitting.recipe import Recipe
+from subspace.fitting.solve import count_pseudo_labels, solve_model
+from subspace.fitting.stored_sources import StoredSource, store_sources, training_moments
+from subspace.fitting.weak.weak_supervision import WeakSupervision, rewrite_sources
+from subspace.model.model import Model
+
+# Where embeddings are kept if nothing else is said: here and on the command line.
+DEFAULT_STORE = "runs/embeddings"
+
+
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+class FittingData:
+    """Encoded sources, and what the solver needs of them.
+
+    Attributes:
+        sources: The given labelled texts by source.
+        rewrites: Sources that were made of them by rewriting.
+        moments: Of the training texts of all.
+        encoder: The frozen encoder and its store.
+    """
+
+    sources: Mapping[str, StoredSource]
+    rewrites: Mapping[str, StoredSource]
+    moments: Mapping[str, SourceMoments]
+    encoder: CachedEncoder
+
+    @classmethod
+    def encode(
+        cls,
+        sources: Mapping[str, tuple[Record, ...]],
+        *,
+        encoder: EncoderSpec,
+        weak: WeakSupervision,
+        origin_weights: Mapping[str, float] | None = None,
+        store: Path | str = DEFAULT_STORE,
+        progress: bool = False,
+    ) -> "FittingData":
+        """Encodes what is not stored yet, and collects the moments; interrupted, it goes on.
+
+        Raises:
+            ConfigError: There are no training texts.
+            EncoderError: The encoder cannot be had.
+            StoreError: The store cannot be used.
+        """
+        if not any(record.split == "train" for of_one in sources.values() for record in of_one):
+            raise ConfigError("there are no texts in the split 'train': there is nothing to fit")
+        opened = CachedEncoder.open(encoder, root=store)
+        stored = store_sources(
+            sources, encoder=opened, origin_weights=origin_weights, progress=progress
+        )
+        made = rewrite_sources(sources, settings=weak) if weak.rewrites else {}
+        rewrites = store_sources(made, encoder=opened, progress=progress) if made else {}
+        moments = training_moments({**stored, **rewrites}, vectors=opened.store.vectors)
+        return cls(sources=stored, rewrites=rewrites, moments=moments, encoder=opened)
+
+    @property
+    def vectors(self) -> Vectors:
+        """All stored embeddings (rows, D)."""
+        return self.encoder.store.vectors
+
+    @property
+    def factors(self) -> list[str]:
+        """What the texts are labelled with, in the order of first occurrence."""
+        return list(
+            dict.fromkeys(factor for one in self.sources.values() for factor in one.labels.columns)
+        )
+
+    def default_blocks(self) -> dict[str, BlockSpec]:
+        """The blocks that are solved if none are named."""
+        fingerprint = self.encoder.encoder.fingerprint
+        return default_blocks(self.factors, dim=fingerprint.dim, layers=fingerprint.layers)
+
+    def without(self, *left_out: str) -> "FittingData":
+        """The same without some sources and what was made of them."""
+        gone = {*left_out, *(f"{name} (rewrites)" for name in left_out)}
+        return FittingData(
+            sources={n: one for n, one in self.sources.items() if n not in gone},
+            rewrites={n: one for n, one in self.rewrites.items() if n not in gone},
+            moments={n: one for n, one in self.moments.items() if n not in gone},
+            encoder=self.encoder,
+        )
+
+    def only(self, *kept: str) -> "FittingData":
+        """The same with some sources alone, and what was made of them."""
+        return self.without(*(name for name in self.sources if name not in kept))
+
+    def pseudo_labels(self) -> dict[str, dict[str, Floats]]:
+        """What can be counted in the training texts, as a number by factor and source."""
+        return count_pseudo_labels(self.sources)
+
+    def solve(self, recipe: Recipe) -> Model:
+        """Solves in closed form.
+
+        Raises:
+            ConfigError: A block cannot be solved.
+        """
+        return solve_model(
+            self.sources,
+            moments=self.moments,
+            recipe=recipe,
+            vectors=self.vectors,
+            encoder=self.encoder.encoder.spec,
+            fingerprint=self.encoder.encoder.fingerprint,
+        )
+
+
+def encoder_spec(encoder: EncoderSpec | str) -> EncoderSpec:
+    """The spec of an encoder that is given by name: with several layers side by side."""
+    if isinstance(encoder, EncoderSpec):
+        return encoder
+    if encoder == "minilm":
+        return EncoderSpec(model=encoder, layers=DEFAULT_LAYERS)
+    deepest = Encoder(EncoderSpec(model=encoder)).fingerprint.layers[-1]
+    return EncoderSpec(model=encoder, layers=tuple(sorted({0, 1, deepest // 2, deepest})))

@@ -1,0 +1,212 @@
+"""Fits the linear heads of a model on its training texts: directions, and classes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from subspace.arrays import Floats, Ints, Vectors
+from subspace.data.labels import control_labels
+from subspace.fitting.stored_sources import StoredSource
+from subspace.model.linear_heads import LinearHead
+from subspace.model.projection import Projection
+
+# Ridge strengths tried by leave-one-out; features and labels have unit variance.
+_RIDGES = tuple(10.0**power for power in range(7))
+# Classes with fewer training texts are not learned.
+_MIN_TEXTS = 5
+# With more classes than this the labels of a source name documents rather than kinds.
+_MAX_CLASSES = 100
+# Of categories, more texts than this add time rather than knowledge.
+_MAX_TEXTS = 10_000
+_CHUNK = 10_000
+# A block whose dimensions deviate less than this says nothing.
+_STILL = 1e-8
+
+
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+class LabelledBlock:
+    """Texts of one source that are labelled with one factor.
+
+    Attributes:
+        z: Their unit vectors in the factor's block (N, width).
+        labels: Their labels.
+        lengths: Logarithm of their number of words (N,).
+        weights: How much each counts (N,).
+    """
+
+    z: Vectors
+    labels: Sequence[str | float]
+    lengths: Floats
+    weights: Floats
+
+
+def fit_heads(
+    projection: Projection,
+    sources: Mapping[str, StoredSource],
+    *,
+    vectors: Vectors,
+    pseudo_labels: Mapping[str, Mapping[str, Floats]] | None = None,
+    pseudo_weight: float = 0.0,
+    numbers_only: bool = False,
+) -> dict[str, LinearHead]:
+    """One head per block whose factor is labelled among the training texts.
+
+    Of numbers every source counts the same: labels are brought to mean 0 and deviation 1 in each
+    after the number of words has been regressed out, as longer texts are rated harder and more
+    specific whatever they say. Of categories every class counts the same; only those are learned
+    that occur among validation texts as well, where there are any: where the ids of documents
+    serve as classes, they are not told apart.
+
+    Args:
+        projection: The model's.
+        sources: Labelled texts by source.
+        vectors: All stored embeddings (rows, D).
+        pseudo_labels: By factor and source, a number for every training text (N,), such as what
+            can be counted in it.
+        pseudo_weight: How much a source of these counts beside one of labels.
+        numbers_only: Leaves categories out, whose heads take most of the time.
+    """
+    heads = {}
+    for factor in projection.layout:
+        parts = []
+        for name, source in sources.items():
+            column = source.labels.columns.get(factor)
+            if numbers_only and column is not None and not column.ordered:
+                continue
+            part = labelled_block(factor, source, projection=projection, vectors=vectors)
+            if part is not None:
+                parts.append(part)
+            numbers = (pseudo_labels or {}).get(factor, {}).get(name)
+            if numbers is not None and pseudo_weight:
+                parts.append(
+                    _pseudo_labelled(
+                        factor,
+                        source,
+                        numbers=numbers,
+                        weight=pseudo_weight,
+                        projection=projection,
+                        vectors=vectors,
+                    )
+                )
+        head = fit_head(parts)
+        if head is not None:
+            heads[factor] = head
+    return heads
+
+
+def labelled_block(
+    factor: str, source: StoredSource, *, projection: Projection, vectors: Vectors
+) -> LabelledBlock | None:
+    """The training texts of a source that are labelled with a factor; None if there are few."""
+    column = source.labels.columns.get(factor)
+    if column is None:
+        return None
+    train = np.intersect1d(source.labels.positions("train"), column.labelled)
+    if not column.ordered:
+        held_out = np.intersect1d(source.labels.positions("validation"), column.labelled)
+        if len(held_out):
+            train = train[np.isin(column.codes[train], column.codes[held_out])]
+        counts = np.bincount(column.codes[train], minlength=1)
+        train = train[counts[column.codes[train]] >= _MIN_TEXTS]
+        if len(np.unique(column.codes[train])) > _MAX_CLASSES:
+            return None
+    if len(train) < 2:
+        return None
+    weights = np.ones(len(train)) if column.weights is None else column.weights[train]
+    return LabelledBlock(
+        z=_project(source, train, factor, projection=projection, vectors=vectors),
+        labels=[source.records[position].factors[factor] for position in train],
+        lengths=np.log([len(source.records[position].text.split()) for position in train]),
+        weights=weights / len(train),
+    )
+
+
+def fit_head(parts: Sequence[LabelledBlock]) -> LinearHead | None:
+    """One head for the texts of some sources; None if their labels are all the same."""
+    labels = [label for part in parts for label in part.labels]
+    if len(set(labels)) < 2:
+        return None
+    z = np.concatenate([part.z for part in parts]).astype(np.float64)
+    weights = np.concatenate([part.weights for part in parts])
+    weights *= len(weights) / weights.sum()
+    mean = z.mean(axis=0)
+    # One scale for all: the solver gave a block's directions the lengths that they should have.
+    scale = float(np.sqrt(z.var(axis=0).mean()))
+    if not scale > _STILL:
+        return None
+    x = (z - mean) / scale
+    if isinstance(labels[0], str):
+        weight, bias, classes = _fit_classes(x, [str(label) for label in labels], weights)
+    else:
+        parted = [control_labels(np.array(part.labels, float), [part.lengths]) for part in parts]
+        if not any(numbers.any() for numbers in parted):
+            return None  # the number of words explains all of them
+        weight, bias = _fit_numbers(x, np.concatenate(parted), weights)
+        classes = None
+    weight = weight / scale
+    return LinearHead(
+        weight=weight.astype(np.float32),
+        bias=(bias - weight @ mean).astype(np.float32),
+        classes=classes,
+    )
+
+
+def _project(
+    source: StoredSource,
+    positions: Ints,
+    factor: str,
+    *,
+    projection: Projection,
+    vectors: Vectors,
+) -> Vectors:
+    place = projection.layout.slice(factor)
+    rows = source.rows[positions]
+    chunks = [
+        projection(np.asarray(vectors[rows[start : start + _CHUNK]], np.float32))[:, place]
+        for start in range(0, len(rows), _CHUNK)
+    ]
+    return np.concatenate(chunks)
+
+
+def _pseudo_labelled(
+    factor: str,
+    source: StoredSource,
+    *,
+    numbers: Floats,
+    weight: float,
+    projection: Projection,
+    vectors: Vectors,
+) -> LabelledBlock:
+    train = source.labels.positions("train")
+    return LabelledBlock(
+        z=_project(source, train, factor, projection=projection, vectors=vectors),
+        labels=[float(number) for number in numbers],
+        lengths=np.log([len(source.records[position].text.split()) for position in train]),
+        weights=np.full(len(train), weight / max(len(train), 1)),
+    )
+
+
+def _fit_numbers(x: Floats, labels: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    from sklearn.linear_model import RidgeCV
+
+    fitted = RidgeCV(alphas=_RIDGES).fit(x, labels, sample_weight=weights)
+    return fitted.coef_[None], np.atleast_1d(fitted.intercept_)
+
+
+def _fit_classes(
+    x: Floats, labels: Sequence[str], weights: Floats
+) -> tuple[Floats, Floats, tuple[str, ...]]:
+    from sklearn.linear_model import LogisticRegression
+
+    if len(x) > _MAX_TEXTS:
+        taken = np.random.default_rng(0).permutation(len(x))[:_MAX_TEXTS]
+        x, labels, weights = x[taken], [labels[place] for place in taken], weights[taken]
+    # A loose tolerance: classes are told apart long before the last digit.
+    fitted = LogisticRegression(class_weight="balanced", max_iter=200, C=0.1, tol=1e-2).fit(
+        x, labels, sample_weight=weights
+    )
+    weight, bias = fitted.coef_, fitted.intercept_
+    if len(fitted.classes_) == 2:  # scikit-learn keeps the difference of the two alone
+        weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return weight, bias, tuple(map(str, fitted.classes_))

@@ -1,0 +1,126 @@
+"""From stored sources and a recipe to a model, in closed form."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from subspace.arrays import Floats, Vectors
+from subspace.encoder import EncoderSpec, Fingerprint
+from subspace.fitting.block_spec import TOPIC
+from subspace.fitting.closed_form import solve_closed_form
+from subspace.fitting.heads import fit_heads
+from subspace.fitting.moments import SourceMoments
+from subspace.fitting.recipe import Recipe
+from subspace.fitting.stored_sources import StoredSource
+from subspace.fitting.weak.feature_scores import score_features
+from subspace.model.model import Model
+from subspace.model.projection import Projection
+from subspace.model.score_spread import SPREAD_SAMPLE, measure_score_spread
+
+
+def solve_model(
+    sources: Mapping[str, StoredSource],
+    *,
+    moments: Mapping[str, SourceMoments],
+    recipe: Recipe,
+    vectors: Vectors,
+    encoder: EncoderSpec,
+    fingerprint: Fingerprint,
+) -> Model:
+    """Solves for the projection and fits what goes with it.
+
+    Args:
+        sources: The texts that are learned from.
+        moments: Of their training texts.
+        recipe: How.
+        vectors: All stored embeddings (rows, D).
+        encoder: How to load the encoder that made them.
+        fingerprint: What they depend on.
+
+    Raises:
+        ConfigError: A block cannot be solved.
+    """
+    projection = solve_closed_form(moments, blocks=recipe.blocks, layers=fingerprint.layers)
+    return complete_model(
+        projection,
+        sources,
+        recipe=recipe,
+        vectors=vectors,
+        encoder=encoder,
+        fingerprint=fingerprint,
+    )
+
+
+def complete_model(
+    projection: Projection,
+    sources: Mapping[str, StoredSource],
+    *,
+    recipe: Recipe,
+    vectors: Vectors,
+    encoder: EncoderSpec,
+    fingerprint: Fingerprint,
+) -> Model:
+    """Fits what goes with a projection: heads, default weights, and how much scores vary.
+
+    Args:
+        projection: As it was solved or trained.
+        sources: The texts that were learned from.
+        recipe: How.
+        vectors: All stored embeddings (rows, D).
+        encoder: How to load the encoder that made them.
+        fingerprint: What they depend on.
+    """
+    layout = projection.layout
+    heads = fit_heads(
+        projection,
+        sources,
+        vectors=vectors,
+        pseudo_labels=count_pseudo_labels(sources) if recipe.weak.features else None,
+        pseudo_weight=recipe.weak.features,
+    )
+    searched = TOPIC if TOPIC in layout.names else layout.names[0]
+    return Model(
+        projection=projection,
+        encoder=encoder,
+        fingerprint=fingerprint,
+        heads=heads,
+        # Plain search is what a text is about; the other blocks are there to be asked for.
+        default_weights={name: float(name == searched) for name in layout},
+        score_spreads=_score_spreads(projection, sources, vectors=vectors),
+        data={name: source.sha256 for name, source in sources.items()},
+        recipe=replace(recipe, blocks=dict(recipe.blocks)).to_json(),
+    )
+
+
+def _score_spreads(
+    projection: Projection, sources: Mapping[str, StoredSource], *, vectors: Vectors
+) -> dict[str, float]:
+    """By block, the deviation of the cosine of two training texts of a source, mean over sources.
+
+    Inside a source, as an index usually holds texts of one kind.
+    """
+    spreads = []
+    for source in sources.values():
+        rows = source.rows[source.labels.positions("train")]
+        if len(rows) < 3:
+            continue
+        taken = rows[np.linspace(0, len(rows) - 1, min(len(rows), SPREAD_SAMPLE // 4)).astype(int)]
+        blocks = projection(np.asarray(vectors[taken], dtype=np.float32))
+        spreads.append(measure_score_spread(blocks, layout=projection.layout).blocks)
+    means = {
+        name: float(np.mean([spread[name] for spread in spreads])) if spreads else 1.0
+        for name in projection.layout
+    }
+    return {name: spread if spread > 0 else 1.0 for name, spread in means.items()}
+
+
+def count_pseudo_labels(sources: Mapping[str, StoredSource]) -> dict[str, dict[str, Floats]]:
+    """What can be counted in the training texts, as a number by factor and source."""
+    counted: dict[str, dict[str, Floats]] = {}
+    for name, source in sources.items():
+        train = source.labels.positions("train")
+        scores = score_features([source.records[position].text for position in train])
+        for factor, numbers in scores.items():
+            counted.setdefault(factor, {})[name] = numbers
+    return counted

@@ -1,0 +1,75 @@
+"""What can be counted in a text, as one number per factor; English.
+
+Each is a mean of few features, in standard deviations of the training texts of nine labelled
+corpora (every corpus counting the same), signed so that more is harder, more specific, or more
+formal:
+
+- complexity: sentence length, share of long words, rarity of content words. Length of sentences
+  and words is what readability formulas count (Björnsson 1968, LIX: the first two), rarity what
+  they stand for.
+- specificity: names and numbers against generic words (people, something, usually; Li and Nenkova
+  2015).
+- style: formality. Abstract nouns, `of` and `the` against contractions, casual words, `I` and
+  `you`: nouns against deixis, as in the formality score of Heylighen and Dewaele (1999), with words
+  in the place of its parts of speech.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from subspace.arrays import Floats
+from subspace.fitting.weak.features import text_features
+
+# Sign, mean and standard deviation of every feature in use (benchmarks/labels.py --reference).
+REFERENCE: Mapping[str, Mapping[str, tuple[int, float, float]]] = {
+    "complexity": {
+        "sentence length": (+1, 2.77, 0.56),
+        "long words": (+1, 0.199, 0.118),
+        "content word frequency": (-1, 4.637, 0.472),
+    },
+    "specificity": {
+        "names": (+1, 0.230, 0.188),
+        "numbers": (+1, 0.054, 0.107),
+        "generic words": (-1, 0.106, 0.119),
+    },
+    "style": {
+        "noun endings": (+1, 0.079, 0.108),
+        "of": (+1, 0.108, 0.114),
+        "the": (+1, 0.194, 0.135),
+        "apostrophes": (-1, 0.051, 0.096),
+        "casual words": (-1, 0.052, 0.097),
+        "first singular words": (-1, 0.061, 0.115),
+        "second words": (-1, 0.054, 0.107),
+    },
+}
+
+
+def score_text(text: str) -> dict[str, float]:
+    """Complexity, specificity and formality (under `style`), in standard deviations.
+
+    Raises:
+        ConfigError: The word frequencies are not installed.
+    """
+    found = text_features(text)
+    return {
+        factor: sum(
+            sign * (found[factor][name] - mean) / deviation
+            for name, (sign, mean, deviation) in parts.items()
+        )
+        / len(parts)
+        for factor, parts in REFERENCE.items()
+    }
+
+
+def score_features(texts: Sequence[str]) -> dict[str, Floats]:
+    """Scores of several texts, (N,) by factor of numbers: complexity and specificity.
+
+    Raises:
+        ConfigError: The word frequencies are not installed.
+    """
+    scores = [score_text(text) for text in texts]
+    return {
+        factor: np.array([score[factor] for score in scores])
+        for factor in ("complexity", "specificity")
+    }

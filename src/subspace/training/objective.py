@@ -1,0 +1,172 @@
+"""Objective: the terms of the training loss for one batch, and their sum."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from subspace.blocks import BlockLayout
+from subspace.fitting.block_spec import BlockSpecs, layout_of
+from subspace.fitting.fitting_data import FittingData
+from subspace.fitting.scatter import total_scatter
+from subspace.training.batches import Batch
+from subspace.training.losses import (
+    LossWeights,
+    TrainingHead,
+    anchor_penalty,
+    class_contrastive,
+    erasure_penalty,
+    keep_loss,
+    ordered_contrastive,
+    other_class_means,
+)
+from subspace.training.training_parts import training_heads, training_parts
+
+# The terms that validation sums up: what the projection does to texts. The heads of the probe
+# start untrained, so that their term would fall whatever the projection does; the anchor is no
+# property of texts.
+_JUDGED = ("contrastive", "keep", "erasure")
+
+
+class Objective(nn.Module):
+    """The terms of the loss: each is the mean over the blocks that have it.
+
+    Attributes:
+        layout: The blocks.
+        heads: Of the probe, one for every labelled factor of every source.
+        head_names: What each of them reads, in words.
+    """
+
+    def __init__(
+        self,
+        data: FittingData,
+        *,
+        blocks: BlockSpecs,
+        start: Tensor,
+        weights: LossWeights,
+        temperature: float,
+        hard_weight: float,
+    ) -> None:
+        """Computes what the terms need of the statistics, of those terms that count.
+
+        Args:
+            data: What is learned from.
+            blocks: How each block is solved.
+            start: W of the closed form (layout.dim, D).
+            weights: Of the terms.
+            temperature: Of the contrastive and keep losses.
+            hard_weight: How often a negative with the same content counts.
+        """
+        super().__init__()
+        self.layout: BlockLayout = layout_of(blocks)
+        self._weights = weights
+        self._temperature = temperature
+        self._hard_weight = hard_weight
+        self._raw = data.encoder.encoder.fingerprint.last_layer
+        self._kept = [name for name, spec in blocks.items() if not spec.signal_power]
+        self._energies: dict[str, float] = {}
+        if weights.anchor:
+            scatter = total_scatter(data.moments, dims=np.arange(start.shape[1]))
+            self._hold("_scatter", torch.from_numpy(scatter))
+            energies = ((start.double() @ torch.from_numpy(scatter)) * start).sum(dim=1)
+            self._energies = {n: float(energies[self.layout.slice(n)].sum()) for n in self.layout}
+        for number, name in enumerate(self.layout if weights.erasure else ()):
+            means = other_class_means(data.moments, block=name)
+            self._hold(f"_other_means_{number}", torch.from_numpy(means))
+        heads = [head for head in training_heads(data) if head.factor in self.layout.names]
+        sources = list(training_parts(data))
+        widths = self.layout.to_widths()
+        self._head_positions = {
+            (sources.index(head.source), head.factor): n for n, head in enumerate(heads)
+        }
+        self.head_names = [str(head) for head in heads]
+        self.heads = nn.ModuleList(
+            TrainingHead(
+                width=widths[head.factor],
+                class_count=head.class_count,
+                mean=head.mean,
+                scale=head.scale,
+            )
+            for head in heads
+        )
+
+    def terms(
+        self, batch: Batch, *, z: Mapping[str, Tensor], weight: Tensor, start: Tensor
+    ) -> dict[str, Tensor]:
+        """The terms by name (`contrastive/style`), unweighted; those of weight 0 are left out.
+
+        Args:
+            batch: Texts of one source.
+            z: Their blocks (N, width), not yet scaled to unit length.
+            weight: W (layout.dim, D).
+            start: W of the closed form.
+        """
+        units = {name: normalize(block, dim=-1) for name, block in z.items()}
+        terms: dict[str, Tensor] = {}
+        for name in (name for name in self.layout if name in batch.codes):
+            if self._weights.contrastive:
+                terms[f"contrastive/{name}"] = self._contrastive(units[name], batch, name)
+            head = self._head_positions.get((batch.source, name))
+            if self._weights.probe and head is not None:
+                terms[f"probe/{name}"] = self._probe(units[name], batch, name, head=head)
+        if self._weights.keep and self._kept:
+            raw = normalize(batch.x[:, self._raw], dim=-1)
+            for name in self._kept:
+                similarity = units[name] @ units[name].T
+                terms[f"keep/{name}"] = keep_loss(raw, similarity, temperature=self._temperature)
+        for number, name in enumerate(self.layout):
+            rows = self.layout.slice(name)
+            if self._weights.anchor:
+                terms[f"anchor/{name}"] = anchor_penalty(
+                    weight[rows],
+                    start=start[rows],
+                    scatter=cast(Tensor, self._scatter),
+                    energy=self._energies[name],
+                )
+            if self._weights.erasure:
+                means = cast(Tensor, getattr(self, f"_other_means_{number}"))
+                terms[f"erasure/{name}"] = erasure_penalty(weight[rows], means=means, z=z[name])
+        return terms
+
+    def total(self, terms: Mapping[str, Tensor], *, judged: bool = False) -> Tensor | float:
+        """Weighted sum; each kind of term is the mean over the blocks that have it.
+
+        Args:
+            terms: By name.
+            judged: Leaves out what does not say how good the projection is.
+        """
+        total: Tensor | float = 0.0
+        for kind, weight in asdict(self._weights).items():
+            parts = [term for name, term in terms.items() if name.split("/")[0] == kind]
+            if parts and (kind in _JUDGED or not judged):
+                total = total + weight * torch.stack(parts).mean()
+        return total
+
+    def _hold(self, name: str, tensor: Tensor) -> None:
+        """Keeps a constant where the parameters are, but not in checkpoints."""
+        self.register_buffer(name, tensor.float(), persistent=False)
+
+    def _contrastive(self, z: Tensor, batch: Batch, factor: str) -> Tensor:
+        known = batch.codes[factor] >= 0
+        if factor in batch.values:
+            return ordered_contrastive(
+                z[known], values=batch.values[factor][known], temperature=self._temperature
+            )
+        return class_contrastive(
+            z[known],
+            codes=batch.codes[factor][known],
+            groups=batch.groups[known],
+            temperature=self._temperature,
+            hard_weight=self._hard_weight,
+        )
+
+    def _probe(self, z: Tensor, batch: Batch, factor: str, *, head: int) -> Tensor:
+        known = batch.codes[factor] >= 0
+        if not known.any():
+            return z.sum() * 0
+        labels = batch.values[factor] if factor in batch.values else batch.codes[factor]
+        return cast(TrainingHead, self.heads[head]).loss(z[known], labels=labels[known])

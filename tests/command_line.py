@@ -1,0 +1,69 @@
+"""Runs commands in this process, as a shell would: in a folder, with output and exit code."""
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from subspace.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command printed."""
+
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: str | Path, cwd: Path, expect: int = 0) -> Output:
+    """Runs `subspace` with these arguments in a folder; fails unless it exits as expected."""
+    out, err = io.StringIO(), io.StringIO()
+    handler = logging.StreamHandler(err)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    offline = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        with (
+            contextlib.chdir(cwd),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            warnings.catch_warnings(),
+        ):
+            # Lightning's own use of names that torch and jsonargparse have deprecated.
+            warnings.simplefilter("default", DeprecationWarning)
+            try:
+                code = main(list(map(str, arguments)))
+            except SystemExit as stop:  # how argparse ends after --help and wrong options
+                code = stop.code
+    finally:
+        logging.getLogger().removeHandler(handler)
+        if offline is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = offline
+    assert (code or 0) == expect, err.getvalue()[-3000:]
+    return Output(out.getvalue(), err.getvalue())
+
+
+def tiny(labelled_folder: Path, tiny_qwen: Path) -> list[str]:
+    """What makes any shipped configuration run in seconds, on a tiny real encoder."""
+    return [
+        f"--data.sources=[{labelled_folder}]",
+        f"--data.encoder.model={tiny_qwen}",
+        "--data.encoder.revision=null",
+        "--data.encoder.layers=[1,2]",
+        "--data.encoder.max_length=64",
+        "--data.encoder.dtype=float32",
+        "--model.blocks={topic: 6, style: 4, complexity: 4, specificity: 4}",
+        "--data.steps_per_epoch=3",
+        "--data.batch_size=32",
+        "--trainer.max_epochs=2",
+        "--trainer.accelerator=cpu",
+    ]

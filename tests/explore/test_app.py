@@ -1,0 +1,169 @@
+"""The page's callbacks rank as a search does, and answer nobody but this machine."""
+
+import pytest
+from retrieval_world import LAYOUT, OTHER, QUERY, TEXTS
+
+from subspace.explore.app import AppState, make_app
+from subspace.explore.maps import make_maps
+from subspace.retrieval import PRESETS
+
+LOCAL = {"Host": "127.0.0.1:8050"}
+RELEVANCE = {"recency": 0.0, "importance": 0.0, "relevance": 1.0}
+BALANCED = dict(zip(RELEVANCE, PRESETS["balanced"], strict=True))
+
+
+@pytest.fixture
+def client(session):
+    """Asks the server as a browser does."""
+    maps = session.run(lambda: make_maps(session.index.blocks.engine))
+    app = make_app(AppState(session=session, maps=maps, matrices=None, name="small"))
+    return app.server.test_client()
+
+
+def ask(client, output: str | dict, inputs: list, *, changed: str, prop: str = "children"):
+    """What a callback puts into a property of a component, or several of one kind."""
+    several = isinstance(output, list)
+    target = [{"id": one, "property": prop} for one in output] if several else None
+    key = '{"of":["ALL"],"type":"block"}' if several else output
+    answer = client.post(
+        "/_dash-update-component",
+        headers=LOCAL,
+        json={
+            "output": f"{key}.{prop}",
+            "outputs": target or {"id": output, "property": prop},
+            "inputs": inputs,
+            "changedPropIds": [changed],
+            "state": [],
+        },
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json["response"]
+
+
+def given(name, value, *, prop: str = "value") -> dict:
+    return {"id": name, "property": prop, "value": value}
+
+
+def rank(
+    client,
+    text: str | None = None,
+    *,
+    other: str | None = None,
+    blocks: dict[str, float] | None = None,
+    riv: dict[str, float] = RELEVANCE,
+    scope: str = "block",
+) -> dict:
+    """The component on the right; that on the left without weights."""
+    inputs = [given("text", text), given("other", other), given("block", "style")]
+    if blocks is None:
+        return ask(client, "default", inputs, changed="text.value")["default"]["children"]
+    values = [blocks.get(name, 0.0) for name in LAYOUT]
+    inputs += [
+        [given({"type": "block", "of": n}, value) for n, value in enumerate(values)],
+        [given({"type": "part", "of": part}, value) for part, value in riv.items()],
+        given("scope", scope),
+    ]
+    return ask(client, "weighted", inputs, changed="text.value")["weighted"]["children"]
+
+
+def press(client, button: str | int) -> list[float]:
+    """The sliders after a click on a button beside them."""
+    buttons = ["default", "equal", *range(len(LAYOUT))]
+    ids = [{"type": "only", "of": of} for of in buttons]
+    clicks = [given(one, 1 if one["of"] == button else None, prop="n_clicks") for one in ids]
+    name = f'"{button}"' if isinstance(button, str) else button
+    sliders = [{"of": n, "type": "block"} for n in range(len(LAYOUT))]
+    changed = f'{{"of":{name},"type":"only"}}.n_clicks'
+    found = ask(client, sliders, [clicks], changed=changed, prop="value")
+    return [found[f'{{"of":{n},"type":"block"}}']["value"] for n in range(len(LAYOUT))]
+
+
+def find(component, kind: str) -> list[dict]:
+    """Properties of all components of a kind, in order."""
+    if isinstance(component, list):
+        return [found for part in component for found in find(part, kind)]
+    if not isinstance(component, dict):
+        return []
+    own = [component["props"]] if component["type"] == kind else []
+    return own + find(component["props"].get("children"), kind)
+
+
+def shown(component) -> list[str]:
+    return [bold["children"] for bold in find(component, "B")]
+
+
+def best(index, query, **options) -> list[str]:
+    return [hit.id for hit in index.search(query, k=8, **options)]
+
+
+@pytest.mark.parametrize("scope", ["block", "item"])
+@pytest.mark.parametrize("riv", [RELEVANCE, BALANCED], ids=["relevance", "balanced"])
+def test_both_rankings_are_searches_and_the_weights_can_be_taken_along(client, index, scope, riv):
+    blocks = {"topic": 0.4, "specificity": 1.0}
+    right, left = rank(client, QUERY, blocks=blocks, riv=riv, scope=scope), rank(client, QUERY)
+    (code,) = find(right, "Code")
+    assert shown(right) == best(index, QUERY, weights=code["children"], scope=scope)
+    assert shown(left) == best(index, QUERY) != shown(right)
+    assert find(left, "Code")[0]["children"] == "topic=2,style=0.5"
+    wanted = "topic=0.4,specificity=1" + (",riv=0.33,0.33,0.34" if riv is BALANCED else "")
+    assert code["children"] == wanted
+    moves = [part["className"] for part in find(right, "Span") if "move" in part["className"]]
+    assert len(moves) == 8
+    assert "move up" in moves
+
+
+def test_the_sliders_begin_with_the_default_weights(client):
+    layout = client.get("/_dash-layout", headers=LOCAL).json
+    sliders = {
+        props["id"]["of"]: props["value"]
+        for props in find(find(layout, "Tab")[0]["children"], "Slider")
+        if props["id"]["type"] == "block"
+    }
+    assert [sliders[n] for n in range(len(LAYOUT))] == [1.0, 0.25, 0.0, 0.0, 0.0]
+
+
+def test_buttons_set_the_sliders(client):
+    assert press(client, "equal") == [1.0] * len(LAYOUT)
+    assert press(client, "default") == [1.0, 0.25, 0.0, 0.0, 0.0]
+    assert press(client, 0) == [1.0, 0.0, 0.0, 0.0, 0.0]
+    assert press(client, 3) == [0.0, 0.0, 0.0, 1.0, 0.0]
+
+
+def test_two_texts_are_one_composed_query(client, index):
+    query = {**dict.fromkeys(LAYOUT, QUERY), "style": OTHER}
+    weights = dict.fromkeys(LAYOUT, 1.0)
+    both = shown(rank(client, QUERY, other=OTHER, blocks=weights))
+    assert both == best(index, query, weights=weights) != best(index, QUERY, weights=weights)
+
+
+def test_a_text_of_100_000_characters_is_searched_and_an_empty_one_is_not(client, index):
+    long = "bread and soup " * 6667
+    assert shown(rank(client, long)) == best(index, long)
+    for empty in ("   ", None):
+        assert rank(client, empty)["props"]["children"] == "Type a query."
+        assert rank(client, empty, blocks={"topic": 1})["props"]["children"] == "Type a query."
+
+
+def test_weights_that_are_all_0_are_refused_and_the_page_goes_on(client, index):
+    message = rank(client, QUERY, blocks={})["props"]
+    assert message["className"] == "error"
+    assert "at least one weight must be above 0" in message["children"]
+    assert shown(rank(client, QUERY, blocks={"topic": 1})) == best(index, QUERY, weights="topic=1")
+
+
+def test_the_map_is_drawn_and_a_missing_report_says_how_to_make_one(client):
+    figure = ask(client, "map", [given("label", "style")], changed="label.value", prop="figure")
+    traces = figure["map"]["figure"]["data"]
+    assert sum(len(trace["x"]) for trace in traces) == (len(TEXTS) + 1) * len(LAYOUT)
+    assert {trace["name"] for trace in traces} == {"calm", "loud"}
+    layout = client.get("/_dash-layout", headers=LOCAL).text
+    assert "subspace probe --checkpoint" in layout
+
+
+def test_a_page_by_another_name_gets_nothing_and_the_browser_may_load_nothing_else(client):
+    answer = client.get("/", headers=LOCAL)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'self';")
+    assert client.get("/", headers={"Host": "elsewhere.example"}).status_code == 400
+    layout = client.get("/_dash-layout", headers={"Host": "localhost"}).text
+    assert all(name in layout for name in (*PRESETS, *LAYOUT))

@@ -1,0 +1,78 @@
+"""A session ranks as a search does, and encodes a query once."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from retrieval_world import LAYOUT, OTHER, QUERY, TEXTS, ids
+
+from subspace.encoder import EncoderSpec
+from subspace.errors import ConfigError, EncoderError
+from subspace.explore.session import ExplorerQuery, Session
+from subspace.retrieval import Index, Weights
+
+MIX = {"style": 1.0, "topic": 0.2}
+
+
+@pytest.mark.parametrize("scope", ["block", "item"])
+@pytest.mark.parametrize(
+    ("typed", "query"),
+    [
+        (ExplorerQuery(QUERY), QUERY),
+        (ExplorerQuery(" ", OTHER, "style"), {"style": OTHER}),
+        (
+            ExplorerQuery(QUERY, OTHER, "style"),
+            {name: OTHER if name == "style" else QUERY for name in LAYOUT},
+        ),
+    ],
+    ids=["text", "style alone", "both"],
+)
+def test_a_ranking_is_a_search(session, index, typed, query, scope):
+    weights = Weights.make(layout=LAYOUT, blocks=MIX, preset="balanced")
+    options = {"weights": weights, "scope": scope}
+    ranking, default = session.rank(typed, **options), session.rank(typed)
+    found = index.search(query, k=100, **options)
+    assert ranking.found.hits == found.hits
+    assert ranking.found.weights == found.weights == weights
+    assert default.found.hits == index.search(query, k=100).hits
+    assert ids(ranking.found) != ids(default.found)
+    assert ranking.ranks()[ranking.found[2].id] == 3
+
+
+def test_weights_are_scaled_and_without_any_the_models_count(session, model):
+    scaled = session.default_weights.scaled(model.score_scales)
+    assert scaled != session.default_weights
+    vector = session.run(lambda: session.index.embed([QUERY])[0])
+    found = session.run(lambda: session.index.blocks.search(vector, weights=scaled, k=100))
+    assert session.rank(ExplorerQuery(QUERY)).found.hits == found.hits
+
+
+def test_other_weights_encode_nothing(session, model):
+    first = session.rank(ExplorerQuery(QUERY), weights=Weights.make(layout=LAYOUT, blocks=MIX))
+    session.index.model = replace(model, encoder=EncoderSpec(model="nowhere"))
+    assert ids(session.rank(ExplorerQuery(QUERY)).found) != ids(first.found)
+    with pytest.raises(EncoderError):
+        session.rank(ExplorerQuery(OTHER))
+
+
+@pytest.mark.parametrize("preset", [None, "balanced"])
+def test_the_average_text_scores_what_all_score_on_average(session, preset):
+    weights = Weights.make(layout=LAYOUT, blocks=MIX, preset=preset)
+    ranking = session.rank(ExplorerQuery(QUERY), weights=weights)
+    assert len(ranking.found) == len(TEXTS) + 1
+    mean = np.mean([hit.score for hit in ranking.found])
+    assert ranking.average.score == pytest.approx(mean, abs=1e-6)
+    assert ranking.average.score < ranking.found[0].score
+
+
+def test_nothing_typed_is_no_query(session):
+    assert session.rank(ExplorerQuery("  ", "\n", "style")) is None
+
+
+def test_recency_without_a_usage_log_is_refused(model, folder):
+    recency = Weights.make(layout=LAYOUT, riv=(1, 0, 0))
+    with (
+        Session(lambda: Index.open(folder, model)) as session,
+        pytest.raises(ConfigError, match="no usage log"),
+    ):
+        session.rank(ExplorerQuery(QUERY), weights=recency)

@@ -1,0 +1,80 @@
+"""Labels of people stay, the first annotator counts, and every label says who gave it."""
+
+import pytest
+
+from subspace.data.records import Record
+from subspace.errors import ConfigError
+from subspace.labelling.label_texts import human_labels, label_texts
+
+
+class Fixed:
+    """Gives every text the same labels, or none to the texts it does not know."""
+
+    identity = "1"
+    cache = None
+
+    def __init__(self, origin: str, *, knows: str = "", **labels: str | float) -> None:
+        self.origin = origin
+        self.factors = tuple(labels)
+        self._labels = labels
+        self._knows = knows
+
+    def annotate(self, records, *, progress=False):
+        for record in records:
+            yield self._labels if self._knows in record.text else {}
+
+
+HUMAN = Record(id="a", text="b", factors={"style": "x"}, group="g", split="test")
+FIRST = Fixed("features", style="formal", complexity=1.0)
+SECOND = Fixed("other", complexity=2.0)
+
+
+def test_labels_of_people_stay_and_the_first_annotator_counts():
+    found = label_texts([HUMAN], [FIRST, SECOND])
+    (record,) = found.records
+    assert record.factors == {"style": "x", "complexity": 1.0}
+    assert record.origins == {"complexity": "features"}
+    assert (record.group, record.split) == ("g", "test")
+    assert human_labels(record) == {"style": "x"}
+    assert found.count_origins() == {"style": {"human": 1}, "complexity": {"features": 1}}
+    (second,) = label_texts([HUMAN], [SECOND, FIRST]).records
+    assert second.factors["complexity"] == 2.0
+
+
+def test_labels_of_people_are_replaced_if_asked_for():
+    (record,) = label_texts([HUMAN], [FIRST], factors=["style"], overwrite=True).records
+    assert record.factors == {"style": "formal"}
+    assert record.origins == {"style": "features"}
+
+
+def test_labels_of_machines_are_replaced_or_stay_where_nobody_has_another():
+    old = Record(
+        id="a", text="b", factors={"style": "x", "complexity": 3.0}, origins={"complexity": "old"}
+    )
+    (new,) = label_texts([old], [SECOND]).records
+    assert (new.factors["complexity"], new.origins) == (2.0, {"complexity": "other"})
+    (same,) = label_texts([old], [Fixed("new", knows="z", complexity=1.0)]).records
+    assert (same.factors, same.origins) == (old.factors, old.origins)
+
+
+def test_texts_that_nobody_could_label_are_named():
+    records = [Record(id=text, text=text) for text in ("ab", "cd")]
+    found = label_texts(records, [Fixed("new", knows="a", style="x")])
+    assert [record.factors for record in found.records] == [{"style": "x"}, {}]
+    assert found.unlabelled == ("cd",)
+
+
+def test_annotators_are_compared_with_each_other_and_with_people():
+    records = [Record(id=str(n), text="t", factors={"complexity": n}) for n in (1.0, 2.0)]
+    found = label_texts(records, [FIRST, SECOND], factors=["complexity"])
+    assert [(a.first, a.second, a.texts) for a in found.agreements] == [
+        ("human", "features", 2),
+        ("human", "other", 2),
+        ("features", "other", 2),
+    ]
+    assert label_texts([Record(id="a", text="t")], [FIRST]).agreements == ()
+
+
+def test_two_annotators_of_one_name_are_refused():
+    with pytest.raises(ConfigError, match="2 annotators mark their labels with 'other'"):
+        label_texts([HUMAN], [SECOND, SECOND])

@@ -1,0 +1,76 @@
+"""A model encodes with the encoder that it was fitted on, and with no other."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from models import make_model, model_of, with_heads, with_queries
+
+from subspace.encoder import Encoder, EncoderSpec
+from subspace.errors import CheckpointError, EncoderError, LayoutError, QueryError
+from subspace.model import Model
+
+TEXTS = ["a dog", "The quick brown fox jumps over the lazy dog, twice."]
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_qwen) -> Encoder:
+    return Encoder(EncoderSpec(model=str(tiny_qwen)))
+
+
+@pytest.fixture(scope="module")
+def model(encoder) -> Model:
+    """With queries of their own and heads, for the tiny encoder."""
+    return with_heads(with_queries(model_of(encoder)))
+
+
+def test_texts_get_the_blocks_of_their_vectors(model, encoder):
+    documents, queries = model.encode_document(TEXTS), model.encode_query(TEXTS)
+    raw = encoder.encode(TEXTS)
+    np.testing.assert_allclose(documents.array, model.projection(raw), atol=1e-6)
+    asked = encoder.encode(TEXTS, kind="query")
+    np.testing.assert_allclose(queries.array, model.projection.queries(asked), atol=1e-6)
+    assert not np.allclose(documents.array, queries.array)
+    assert list(documents) == ["style", "topic"]
+    np.testing.assert_allclose(np.linalg.norm(documents["topic"], axis=1), 1, atol=1e-6)
+
+
+def test_the_encoder_is_opened_once(model):
+    assert model.open_encoder() is model.open_encoder()
+
+
+def test_another_encoder_is_refused_before_a_text_is_encoded(model, encoder, tiny_qwen):
+    other = replace(model, encoder=replace(model.encoder, pooling="mean"))
+    with pytest.raises(CheckpointError, match="pooling: 'lasttoken', not 'mean'"):
+        other.encode_document(TEXTS)
+    nowhere = replace(model, encoder=replace(model.encoder, model="no/such/folder"))
+    with pytest.raises(EncoderError, match="no/such/folder"):
+        nowhere.encode_query(TEXTS)
+
+
+def test_heads_read_their_own_block(model):
+    blocks = model.encode_document(TEXTS)
+    predicted = model.predict(blocks)
+    style, topic = model.heads["style"], model.heads["topic"]
+    scores = blocks["style"] @ style.weight.T + style.bias
+    assert predicted["style"] == [style.classes[row] for row in scores.argmax(axis=1)]
+    values = blocks["topic"] @ topic.weight[0] + topic.bias[0]
+    np.testing.assert_allclose(predicted["topic"], values, atol=1e-6)
+
+
+def test_a_direction_orders_as_the_head_does_and_stays_in_its_block(model):
+    blocks = model.encode_document(TEXTS)
+    direction = model.direction("topic")
+    assert not direction[model.layout.slice("style")].any()
+    toward = blocks.array @ direction
+    assert (np.argsort(toward) == np.argsort(model.predict(blocks)["topic"])).all()
+    for factor in ("style", "mood"):
+        with pytest.raises(QueryError, match=f"no direction for '{factor}': .* for topic"):
+            model.direction(factor)
+    with pytest.raises(QueryError, match="directions for nothing"):
+        make_model().direction("topic")
+
+
+def test_vectors_of_another_encoder_are_refused(model):
+    with pytest.raises(LayoutError, match="have 7 dimensions"):
+        model.project(np.ones((2, 7), np.float32))
