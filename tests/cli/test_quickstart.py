@@ -1,36 +1,18 @@
 """`subspace quickstart`: raw files in; a checkpoint, a report and a search out."""
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from command_line import ROOT, run
 
 from subspace.cli.main import main
-from subspace.cli.quickstart import _LAYERS, _MODEL, _assign_splits, _check_labelled
+from subspace.cli.quickstart import _assign_splits, _check_labelled
 from subspace.data.records import read_sources
 from subspace.errors import ConfigError
-from subspace.model import load_checkpoint
-from subspace.model.linear_heads import load_heads
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(*arguments: str, cwd: Path) -> str:
-    result = subprocess.run(
-        [sys.executable, "-m", "subspace", *arguments],
-        cwd=cwd,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    return result.stdout
+from subspace.fitting.block_spec import DEFAULT_BLOCKS, DEFAULT_LAYERS
+from subspace.model import load
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +25,8 @@ def folder(tmp_path_factory) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(record.text)
     (folder / "my texts" / "noise.md").write_bytes(b"\0\1")
-    (folder / "said").write_text(run("quickstart", "my texts", "--output", "my out", cwd=folder))
+    out = run("quickstart", "my texts", "--output", "my out", cwd=folder).stdout
+    (folder / "said").write_text(out)
     return folder
 
 
@@ -62,10 +45,8 @@ def test_it_leaves_what_the_other_commands_use(folder):
     records = read_sources([output / "labelled.jsonl"])["labelled"]
     assert {r.split for r in records} == {"train", "validation", "test"}
     assert all(r.origins["topic"] == "clusters" for r in records)
-    checkpoint = load_checkpoint(output / "checkpoint")
-    assert checkpoint.training["weak"]["features"]
-    probes = load_heads(checkpoint.folder, layout=checkpoint.projection.layout)
-    assert {"topic", "complexity", "specificity"} <= set(probes.heads)
+    model = load(output / "checkpoint")
+    assert {"topic", "complexity", "specificity"} <= set(model.heads)
     assert (output / "report" / "separation.html").exists()
 
 
@@ -81,7 +62,7 @@ def test_a_command_that_it_names_does_the_step_alone(folder):
         "search",
         "search",
     ]
-    found = run(*shlex.split(commands[-2]), cwd=folder)
+    found = run(*shlex.split(commands[-2]), cwd=folder).stdout
     assert found.strip() in said
 
 
@@ -203,7 +184,8 @@ def test_a_folder_is_read_without_the_output_inside_it(tmp_path, monkeypatch, ca
     assert "would be written over" in capsys.readouterr().err
 
 
-def test_it_fits_as_the_shipped_configuration_for_real_texts_does():
-    shipped = yaml.safe_load((ROOT / "configs" / "real.yaml").read_text())
-    assert shipped["model"] == _MODEL
-    assert shipped["data"]["encoder"]["layers"] == _LAYERS
+def test_it_fits_with_the_defaults_of_the_library(folder):
+    model = load(folder / "my out" / "checkpoint")
+    assert set(model.layout) == set(DEFAULT_BLOCKS)
+    assert model.fingerprint.layers == DEFAULT_LAYERS
+    assert model.recipe["blocks"]["style"] == DEFAULT_BLOCKS["style"].to_json()

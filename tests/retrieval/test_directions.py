@@ -1,5 +1,6 @@
 """Toward a factor: nothing at zero, monotone in the factor, one inner product, explained."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from retrieval_world import LAYOUT, QUERY, RECORDS, TEXTS, ids
 from scipy.stats import spearmanr
 
+from subspace.cli.main import main
 from subspace.data.records import Record
 from subspace.errors import ConfigError, QueryError
 from subspace.retrieval import Index, Like, SearchOptions, Weights
@@ -190,3 +192,21 @@ def test_wrong_questions_are_answered_with_words(index):
 def test_a_model_without_heads_of_numbers_has_directions_for_nothing(model):
     with pytest.raises(QueryError, match="directions for nothing"):
         replace(model, heads={"style": model.heads["style"]}).direction("style")
+
+
+def test_the_command_line_asks_the_same(model, folder, tmp_path, capsys):
+    model.save(tmp_path / "model")
+    options = ["--checkpoint", str(tmp_path / "model"), "--index", str(folder), "--like", "court"]
+    options += ["-k", "3", "--weights", "residual=1", "--candidates", "6", "--json"]
+    toward = "complexity=-1,specificity=0.5"
+    assert main(["search", *options, "--toward", toward]) == 0
+    hits = json.loads(capsys.readouterr().out)["hits"]
+    with Index.open(folder, model) as index:
+        found = index.search(
+            Like("court"), weights="residual=1", candidates=6, k=3, toward=read_toward(toward)
+        )
+    assert [hit["id"] for hit in hits] == ids(found)
+    assert main(["search", *options, "--toward", toward, "--scope", "both"]) == 2
+    assert "--toward goes with one scope" in capsys.readouterr().err
+    assert main(["search", *options, "--toward", "topic=1"]) == 2
+    assert "directions for complexity, specificity" in capsys.readouterr().err

@@ -131,7 +131,7 @@ class _SubspaceCLI(LightningCLI):
         if not self._solves():
             super().instantiate_classes()
             return
-        self.config_init = self.parser.instantiate_classes(self.config)
+        self.config_init = self.parser.instantiate(self.config)
         self.datamodule, self.model = (
             self.config_init["fit"]["data"],
             self.config_init["fit"]["model"],

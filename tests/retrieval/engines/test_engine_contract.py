@@ -327,7 +327,9 @@ def test_metadata_and_strange_texts_come_back_as_they_were(engine, scan):
 def test_nothing_in_ids_and_names_is_taken_for_anything_else(engine, scan):
     pairs = list(zip(STRANGE, reversed(STRANGE), strict=True))
     records = [Record(id=one, text=one, metadata={one: other, "x": one}) for one, other in pairs]
-    fill(engine, scan, documents=[*records, *make_records(1)], vectors=unit_vectors(17))
+    fill(
+        engine, scan, documents=[*records, *make_records(1)], vectors=unit_vectors(len(STRANGE) + 1)
+    )
     for one, other in pairs:
         assert_found(engine.fetch([one]), [one], scan)
         priors = make_priors({one: 100.0})

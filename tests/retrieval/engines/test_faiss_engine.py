@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -100,6 +101,17 @@ def saved(pairs, tmp_path_factory) -> dict[str, Path]:
     return folders
 
 
+def open_pair(
+    saved: dict[str, Path], tmp_path: Path, *, rescore: int
+) -> tuple[FaissEngine, NumpyEngine]:
+    """The saved engine with so many candidates, and the exact scan of the same documents."""
+    folder = shutil.copytree(saved["pq"], tmp_path / "index")
+    change_settings(folder, rescore=rescore)
+    exact = NumpyEngine(layout=LAYOUT, projection_digest=DIGEST)
+    exact.upsert(documents(), clustered())
+    return FaissEngine.load(folder), exact
+
+
 def change_settings(folder: Path, **changed) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["settings"] |= changed
@@ -183,12 +195,11 @@ def test_few_documents_are_scanned_exactly_without_an_index(tmp_path):
     assert not more.exact
 
 
-def test_where_a_scan_costs_less_it_is_what_is_done(monkeypatch):
-    vectors = clustered()
+def test_where_a_scan_costs_less_it_is_what_is_done(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(faiss_engine, "_COST", 15.0)
-    scanned, _ = make_pair(vectors)
+    scanned, _ = make_pair(clustered())
     assert scanned.exact  # 500 candidates cost as much as 7,500 rows
-    engine, exact = make_pair(vectors, rescore=40)
+    engine, exact = open_pair(saved, tmp_path, rescore=40)
     assert not engine.exact
     # Of one query 2,200 rows cost more than 40 candidates; of five, less than 5 times as much.
     assert engine._costs_more(40, queries=1) is False
@@ -202,8 +213,8 @@ def test_float16_finds_what_an_exact_scan_of_float16_finds():
     assert recall(engine, exact, hardest(clustered(40, seed=5))) >= 0.98
 
 
-def test_too_few_candidates_cost_time_and_no_recall():
-    engine, exact = make_pair(clustered(), rescore=1)
+def test_too_few_candidates_cost_time_and_no_recall(saved, tmp_path):
+    engine, exact = open_pair(saved, tmp_path, rescore=1)
     assert recall(engine, exact, hardest(clustered(40, seed=5))) >= 0.98
 
 
@@ -291,8 +302,8 @@ def test_priors_count_as_in_an_exact_scan_however_large_they_are(pair, size, def
     assert_same(engine, exact, queries, k=10, priors=priors, where={"third": True})
 
 
-def test_priors_that_grow_are_seen():
-    engine, exact = make_pair(clustered())
+def test_priors_that_grow_are_seen(saved, tmp_path):
+    engine, exact = open_pair(saved, tmp_path, rescore=500)
     ids = ["d7"]
     query = clustered(1, seed=9)
     assert_same(engine, exact, query, k=1, priors=Priors(ids, np.array([100.0]), 0.0))
@@ -361,10 +372,9 @@ def test_a_vector_that_was_replaced_is_no_longer_found(saved):
     assert names(engine.search(-old, k=1)) != [{"d5"}]
 
 
-def test_where_all_that_faiss_knows_near_a_query_is_gone_the_rest_is_found():
-    vectors = clustered()
-    engine, exact = make_pair(vectors, rescore=100)
-    query = vectors[:1]
+def test_where_all_that_faiss_knows_near_a_query_is_gone_the_rest_is_found(saved, tmp_path):
+    engine, exact = open_pair(saved, tmp_path, rescore=100)
+    query = clustered()[:1]
     nearest = best(exact.search(query, k=250), query, k=250)[0]
     for each in (engine, exact):
         each.delete(nearest)
@@ -448,8 +458,7 @@ def test_the_same_vectors_give_the_same_index(tmp_path, method, monkeypatch):
 
 
 def copy_of(folder: Path, target: Path) -> Path:
-    FaissEngine.load(folder).save(target)
-    return target
+    return shutil.copytree(folder, target)
 
 
 def write_with_its_sum(folder: Path, content: bytes) -> None:
@@ -474,16 +483,14 @@ def test_a_damaged_file_is_refused(saved, tmp_path, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.999])
-def test_a_file_that_faiss_cannot_read_is_refused(saved, tmp_path, method, part):
+def test_a_file_that_faiss_cannot_read_is_refused(saved, tmp_path, method):
     folder = copy_of(saved[method], tmp_path / "index")
     content = (folder / INDEX).read_bytes()
-    write_with_its_sum(folder, content[: int(part * len(content))])
-    with pytest.raises(IndexFolderError, match="damaged"):
-        FaissEngine.load(folder)
-    write_with_its_sum(folder, b"no index at all " * 100)
-    with pytest.raises(IndexFolderError, match="damaged"):
-        FaissEngine.load(folder)
+    cut = [content[: int(part * len(content))] for part in (0.0, 0.01, 0.5, 0.999)]
+    for wrong in (*cut, b"no index at all " * 100):
+        write_with_its_sum(folder, wrong)
+        with pytest.raises(IndexFolderError, match="damaged"):
+            FaissEngine.load(folder)
     write_with_its_sum(folder, content)
     assert not FaissEngine.load(folder).exact
 
