@@ -41,7 +41,8 @@ def trained(labelled_folder, tiny_qwen, tmp_path_factory) -> Path:
 def test_every_shipped_configuration_fits(config, labelled_folder, tiny_qwen, tmp_path):
     configs = [*(config.with_stem(name) for name in OVERLAYS.get(config.stem, ())), config]
     named = [argument for path in configs for argument in ("--config", path)]
-    run("fit", *named, *tiny(labelled_folder, tiny_qwen), cwd=tmp_path)
+    logged = ["--trainer.log_every_n_steps", "1"]  # these epochs are short
+    run("fit", *named, *tiny(labelled_folder, tiny_qwen), *logged, cwd=tmp_path)
 
     settings = [yaml.safe_load(path.read_text()) for path in configs]
     folder = tmp_path / next(each["output"] for each in reversed(settings) if "output" in each)
