@@ -131,8 +131,9 @@ def test_the_best_are_found_and_what_ties_with_the_last(world, where):
         assert_finds(*world, QUERIES[1:3], k=k, where=where)
 
 
-@pytest.mark.parametrize("default", [0.0, -2.0, 5.0])
-@pytest.mark.parametrize("used", [3, 80, COUNT])
+@pytest.mark.parametrize(
+    ("used", "default"), [(3, 0.0), (3, 5.0), (80, -2.0), (80, 5.0), (COUNT, 0.0), (COUNT, -2.0)]
+)
 def test_priors_are_added_to_the_scores(world, used, default):
     rng = np.random.default_rng(used)
     names = [f"d{n}" for n in rng.permutation(COUNT + 100)[:used]]  # some are not in the index
