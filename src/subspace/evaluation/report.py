@@ -34,6 +34,8 @@ IN_CORPUS = "in-corpus"
 CROSS_CORPUS = "cross-corpus"
 # Fewer triples say little.
 _MIN_TRIPLES = 30
+# Cosines of unit vectors that differ by rounding alone.
+_NO_SPREAD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -226,9 +228,17 @@ def measure_report(
         source_probe=probe_sources(projection, sources, raw=raw),
         ties=tuple(tie for source in sources.values() for tie in find_ties(source.labels)),
         lengths=_length_associations(sources),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *_blocks_that_do_not_vary(geometry)),
         left_out=tuple(left_out),
     )
+
+
+def _blocks_that_do_not_vary(geometry: Mapping[str, BlockGeometry]) -> list[str]:
+    return [
+        f"block {name!r} scores all texts alike, so that a weight on it moves nothing"
+        for name, block in geometry.items()
+        if block.score_spread < _NO_SPREAD
+    ]
 
 
 def _read_neighbourhoods(
