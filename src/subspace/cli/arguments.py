@@ -52,6 +52,20 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """Adds `--data` and `--exclude`: labelled sources."""
+    parser.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        metavar="DIR",
+        help="files or folders of labelled JSONL, or a folder of such folders",
+    )
+    parser.add_argument(
+        "--exclude", nargs="*", default=[], metavar="NAME", help="sources to leave out"
+    )
+
+
 def add_kin(parser: argparse.ArgumentParser) -> None:
     """Adds `--kin`."""
     parser.add_argument(

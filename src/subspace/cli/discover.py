@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from subspace.cli.arguments import Commands, add_store, make_folder
+from subspace.cli.arguments import Commands, add_sources, add_store, make_folder
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,16 +35,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "where it says",
     )
     add_store(parser)
-    parser.add_argument(
-        "--data",
-        required=True,
-        nargs="+",
-        metavar="DIR",
-        help="files or folders of labelled JSONL, or a folder of such folders",
-    )
-    parser.add_argument(
-        "--exclude", nargs="*", default=[], metavar="NAME", help="sources to leave out"
-    )
+    add_sources(parser)
     parser.add_argument(
         "--factors", nargs="+", default=[], metavar="NAME", help="what to look for (default: all)"
     )

@@ -2,7 +2,14 @@
 
 import argparse
 
-from subspace.cli.arguments import Commands, add_checkpoint, add_kin, add_store, make_folder
+from subspace.cli.arguments import (
+    Commands,
+    add_checkpoint,
+    add_kin,
+    add_sources,
+    add_store,
+    make_folder,
+)
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -20,16 +27,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     add_checkpoint(parser)
     add_store(parser)
-    parser.add_argument(
-        "--data",
-        required=True,
-        nargs="+",
-        metavar="DIR",
-        help="files or folders of labelled JSONL, or a folder of such folders",
-    )
-    parser.add_argument(
-        "--exclude", nargs="*", default=[], metavar="NAME", help="sources to leave out"
-    )
+    add_sources(parser)
     parser.add_argument(
         "--seeds",
         type=int,

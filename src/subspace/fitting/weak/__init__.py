@@ -6,7 +6,7 @@ It has two sources, and both work for any text:
 - rewrites: the same text with one factor changed by a rule and the content kept.
 """
 
-from subspace.fitting.weak.features import FEATURES, count_features, text_features
+from subspace.fitting.weak.features import text_features
 from subspace.fitting.weak.rewrites import (
     RULES,
     Rewrite,
@@ -16,11 +16,9 @@ from subspace.fitting.weak.rewrites import (
 )
 
 __all__ = [
-    "FEATURES",
     "RULES",
     "Rewrite",
     "Rule",
-    "count_features",
     "rewrite_record",
     "rewrite_text",
     "text_features",

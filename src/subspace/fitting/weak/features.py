@@ -13,9 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
-from tqdm import tqdm
 
-from subspace.arrays import Vectors
 from subspace.errors import ConfigError, install_command
 
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?|\d[\d,.:/]*")
@@ -67,38 +65,6 @@ _NUMBER_WORDS = (
     "first second third monday tuesday wednesday thursday friday saturday sunday january february "
     "march april june july august september october november december"
 ).split()
-
-# Number of features by factor.
-FEATURES: Mapping[str, int] = {
-    "style": len(_FUNCTION_WORDS) + len(_PUNCTUATION) + len(_STYLE_WORDS) + len(_ENDINGS) + 5,
-    "complexity": 13,
-    "specificity": 10,
-}
-
-
-def count_features(texts: Sequence[str], *, progress: bool = False) -> dict[str, Vectors]:
-    """Counts the features of N texts.
-
-    Args:
-        texts: English texts.
-        progress: Whether to show a progress bar.
-
-    Returns:
-        Float32 (N, FEATURES[factor]) by factor.
-
-    Raises:
-        ConfigError: The word frequencies are not installed.
-    """
-    rows = [
-        text_features(text)
-        for text in tqdm(texts, desc="counting", unit="text", disable=not progress, leave=False)
-    ]
-    return {
-        factor: np.array([list(row[factor].values()) for row in rows], dtype=np.float32).reshape(
-            -1, width
-        )
-        for factor, width in FEATURES.items()
-    }
 
 
 def text_features(text: str) -> dict[str, dict[str, float]]:

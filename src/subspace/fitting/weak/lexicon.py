@@ -30,46 +30,43 @@ CONTRACTIONS: Mapping[str, str] = {
     },
 }
 
-CASUAL: Mapping[str, str] = dict(
-    pair.split(":")
-    for pair in (
-        "very:super people:folks children:kids man:guy men:guys friend:buddy friends:pals "
-        "money:cash great:awesome excellent:awesome many:loads because:cuz obtain:get "
-        "purchase:buy request:ask require:need requires:needs assist:help however:but "
-        "therefore:so additionally:plus television:tv food:grub angry:mad crazy:nuts "
-        "quickly:fast father:dad mother:mom nothing:nothin something:somethin them:em you:ya "
-        "your:ur are:r before:b4 please:pls tomorrow:tmrw okay:ok though:tho"
-    ).split()
+
+def _pairs(text: str) -> dict[str, str]:
+    """Reads `word:replacement word:replacement`, with _ for a space."""
+    return dict(pair.replace("_", " ").split(":") for pair in text.split())
+
+
+CASUAL: Mapping[str, str] = _pairs(
+    "very:super people:folks children:kids man:guy men:guys friend:buddy friends:pals "
+    "money:cash great:awesome excellent:awesome many:loads because:cuz obtain:get "
+    "purchase:buy request:ask require:need requires:needs assist:help however:but "
+    "therefore:so additionally:plus television:tv food:grub angry:mad crazy:nuts "
+    "quickly:fast father:dad mother:mom nothing:nothin something:somethin them:em you:ya "
+    "your:ur are:r before:b4 please:pls tomorrow:tmrw okay:ok though:tho"
 )
 
-FORMAL: Mapping[str, str] = dict(
-    pair.replace("_", " ").split(":")
-    for pair in (
-        "get:obtain gets:obtains got:obtained buy:purchase buys:purchases bought:purchased "
-        "ask:inquire asks:inquires asked:inquired need:require needs:requires needed:required "
-        "help:assist helps:assists helped:assisted show:demonstrate shows:demonstrates "
-        "showed:demonstrated use:utilize uses:utilizes used:utilized start:commence "
-        "starts:commences started:commenced end:conclude try:attempt tries:attempts "
-        "tried:attempted keep:retain keeps:retains kept:retained tell:inform tells:informs "
-        "told:informed think:consider thinks:considers thought:considered big:substantial "
-        "kids:children kid:child but:however so:therefore also:additionally about:regarding "
-        "enough:sufficient more:additional good:favourable bad:unfavourable lots:numerous "
-        "many:numerous maybe:perhaps like:such_as give:provide gives:provides gave:provided "
-        "let:permit seem:appear find:discover found:discovered want:desire wants:desires "
-        "wanted:desired way:manner now:currently then:subsequently before:prior_to "
-        "after:following"
-    ).split()
+FORMAL: Mapping[str, str] = _pairs(
+    "get:obtain gets:obtains got:obtained buy:purchase buys:purchases bought:purchased "
+    "ask:inquire asks:inquires asked:inquired need:require needs:requires needed:required "
+    "help:assist helps:assists helped:assisted show:demonstrate shows:demonstrates "
+    "showed:demonstrated use:utilize uses:utilizes used:utilized start:commence "
+    "starts:commences started:commenced end:conclude try:attempt tries:attempts "
+    "tried:attempted keep:retain keeps:retains kept:retained tell:inform tells:informs "
+    "told:informed think:consider thinks:considers thought:considered big:substantial "
+    "kids:children kid:child but:however so:therefore also:additionally about:regarding "
+    "enough:sufficient more:additional good:favourable bad:unfavourable lots:numerous "
+    "many:numerous maybe:perhaps like:such_as give:provide gives:provides gave:provided "
+    "let:permit seem:appear find:discover found:discovered want:desire wants:desires "
+    "wanted:desired way:manner now:currently then:subsequently before:prior_to "
+    "after:following"
 )
 
-ARCHAIC: Mapping[str, str] = dict(
-    pair.replace("_", " ").split(":")
-    for pair in (
-        "you:thou your:thy yours:thine are:art has:hath have:hast does:doth do:dost will:shall "
-        "before:ere between:betwixt over:o'er often:oft here:hither there:thither "
-        "where:whither yes:yea no:nay to:unto why:wherefore look:behold nothing:naught "
-        "perhaps:perchance while:whilst says:saith said:spake goes:goeth makes:maketh "
-        "takes:taketh gives:giveth comes:cometh knows:knoweth because:for people:folk"
-    ).split()
+ARCHAIC: Mapping[str, str] = _pairs(
+    "you:thou your:thy yours:thine are:art has:hath have:hast does:doth do:dost will:shall "
+    "before:ere between:betwixt over:o'er often:oft here:hither there:thither "
+    "where:whither yes:yea no:nay to:unto why:wherefore look:behold nothing:naught "
+    "perhaps:perchance while:whilst says:saith said:spake goes:goeth makes:maketh "
+    "takes:taketh gives:giveth comes:cometh knows:knoweth because:for people:folk"
 )
 
 FIRST_PERSON: Mapping[str, str] = dict(
