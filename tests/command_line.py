@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,8 @@ def run(*arguments: str | Path, cwd: Path, expect: int = 0) -> Output:
             except SystemExit as stop:  # how argparse ends after --help and wrong options
                 code = stop.code
     finally:
+        if "wandb" in sys.modules:  # the end of a process would end its run
+            sys.modules["wandb"].finish()
         logging.getLogger().removeHandler(handler)
         if offline is None:
             del os.environ["HF_HUB_OFFLINE"]

@@ -162,4 +162,5 @@ def test_the_help_of_training_ends_with_an_example_that_parses(command, capsys, 
     with pytest.raises(SystemExit) as stop:
         main([*example, "--print_config"])
     assert stop.value.code == 0
-    assert "checkpoints/demo" in capsys.readouterr().out
+    written = capsys.readouterr().out
+    assert "output: checkpoints/" + ("mine" if command == "fit" else "demo") in written

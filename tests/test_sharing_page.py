@@ -85,7 +85,8 @@ def test_the_exported_vectors_are_those_of_embed(shared):
     """A retriever and a store have searched them: see what the page's Python was followed by."""
     with np.load(shared / "runs" / "blocks.npz") as embedded, np.load(shared / "seen.npz") as seen:
         np.testing.assert_allclose(seen["whole"], embedded["embeddings"][::100], atol=1e-5)
-        topic, style = embedded["embeddings"][::100, :64], embedded["embeddings"][::100, 192:256]
+        blocks = embedded["embeddings"][::100]
+        topic, style = blocks[:, :64], blocks[:, 256:512]
         topic = topic / np.linalg.norm(topic, axis=1, keepdims=True)
         wanted = np.concatenate([np.sqrt(0.7) * topic, np.sqrt(0.3) * style], axis=1)
         np.testing.assert_allclose(seen["mixed"], wanted, atol=1e-5)
