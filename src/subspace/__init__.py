@@ -10,8 +10,8 @@
         index.add(records)
         hits = index.search("growing tomatoes", weights={"topic": 1, "style": 0.5})
 
-Names are imported when they are first used, so that `import subspace` is quick; nothing here
-imports the trainer unless a fit asks for it.
+Public names are imported on first use, so that `import subspace` is quick; the trainer is imported
+only when a fit needs it.
 """
 
 from importlib import import_module
@@ -58,5 +58,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names."""
+    """Returns the public names."""
     return __all__

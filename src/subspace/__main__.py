@@ -1,4 +1,4 @@
-"""Runs the command line by `python -m subspace`."""
+"""The command line as `python -m subspace`."""
 
 from subspace.cli import main
 

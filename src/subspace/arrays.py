@@ -1,4 +1,4 @@
-"""Names for the arrays that pass through the package; docstrings give their shapes."""
+"""Types of the arrays in this package; docstrings give their shapes."""
 
 import numpy as np
 import numpy.typing as npt

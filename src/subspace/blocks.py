@@ -1,4 +1,4 @@
-"""BlockLayout: named, contiguous ranges of the output dimensions. Blocks: vectors with a layout."""
+"""Named blocks of an output vector (`BlockLayout`), and vectors with such blocks (`Blocks`)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from subspace.errors import LayoutError
 if TYPE_CHECKING:
     import torch
 
-# The raw embedding in reports, and all blocks together in the names of losses.
+# Reports call the raw embedding `raw`; names of losses use `all` for all blocks together.
 _RESERVED = ("raw", "all")
 
 Array = TypeVar("Array", AnyFloats, "torch.Tensor")
@@ -26,7 +26,7 @@ class BlockLayout:
 
     Attributes:
         names: Block names in order; each block is named after its factor.
-        widths: Number of dimensions of each block, same order.
+        widths: Number of dimensions of each block, in the same order.
 
     Raises:
         LayoutError: A name is empty or used twice, or a width is not a positive integer.
@@ -36,7 +36,7 @@ class BlockLayout:
     widths: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        """Checks names and widths once, so that every layout in use is sound."""
+        """Checks names and widths."""
         if not self.names or len(self.names) != len(self.widths):
             raise LayoutError(
                 f"a layout needs one width per block, got names {list(self.names)} "
@@ -66,7 +66,7 @@ class BlockLayout:
         return cls(names=tuple(widths), widths=tuple(whole))
 
     def to_widths(self) -> dict[str, int]:
-        """The inverse of `from_widths`; JSON-ready."""
+        """Returns the widths by block name, JSON-ready; the inverse of `from_widths`."""
         return dict(zip(self.names, self.widths, strict=True))
 
     @property
@@ -84,11 +84,11 @@ class BlockLayout:
         return iter(self.names)
 
     def __len__(self) -> int:
-        """Number of blocks."""
+        """Returns the number of blocks."""
         return len(self.names)
 
     def slice(self, name: str) -> slice:
-        """The dimensions of block `name`.
+        """Returns the dimensions of block `name`.
 
         Raises:
             LayoutError: There is no such block.
@@ -100,7 +100,7 @@ class BlockLayout:
         return slice(start, start + self.widths[position])
 
     def split(self, z: Array) -> dict[str, Array]:
-        """Views of the last axis of `z` (..., dim), one per block.
+        """Splits the last axis of `z` (..., dim) into one view per block.
 
         Raises:
             LayoutError: The last axis of `z` is not `dim` long.
@@ -113,7 +113,7 @@ class BlockLayout:
         return {name: z[..., self.slice(name)] for name in self.names}
 
     def join(self, parts: Mapping[str, AnyFloats]) -> AnyFloats:
-        """The inverse of `split`, whatever the order of `parts`.
+        """Joins one array per block to (..., dim), whatever the order of `parts`; inverts `split`.
 
         Raises:
             LayoutError: A block is missing, unknown, or not as wide as the layout says.
@@ -140,7 +140,7 @@ def unit_blocks(z: AnyFloats, *, layout: BlockLayout) -> AnyFloats:
     return np.concatenate([unit(block) for block in layout.split(z).values()], axis=-1)
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # == on arrays gives no single bool
 class Blocks(Mapping[str, Vectors]):
     """Vectors of N texts, split into blocks: a mapping from block names to arrays.
 
@@ -153,7 +153,7 @@ class Blocks(Mapping[str, Vectors]):
     layout: BlockLayout
 
     def __getitem__(self, name: str) -> Vectors:
-        """One block of all texts (N, width), a view.
+        """Returns a view of one block of all texts (N, width).
 
         Raises:
             LayoutError: There is no such block.
@@ -165,5 +165,5 @@ class Blocks(Mapping[str, Vectors]):
         return iter(self.layout)
 
     def __len__(self) -> int:
-        """Number of blocks."""
+        """Returns the number of blocks."""
         return len(self.layout)

@@ -1,20 +1,20 @@
-"""Every error a user can cause, and nothing else.
+"""The errors that users of this package can cause and mend.
 
 ::
 
     SubspaceError
     ├── ConfigError       a setting is wrong; the message names its key
-    ├── RecordError       lines of a data file are wrong; every one is listed
-    ├── EncoderError      a text encoder cannot be loaded or does not do what is asked
+    ├── RecordError       lines of a data file are invalid; all are listed
+    ├── EncoderError      a text encoder cannot be loaded, or cannot do what is asked
     ├── StoreError        an embedding store cannot be used
     ├── LayoutError       block names or widths do not fit
     ├── CheckpointError   a checkpoint is missing, damaged or made for something else
-    ├── WeightsError      weights of a query are wrong
-    ├── QueryError        a query names an item or a block that is not there
+    ├── WeightsError      weights of a query are invalid
+    ├── QueryError        a query names an item or a block that does not exist
     ├── IndexFolderError  a search index is missing, damaged or made for another checkpoint
-    ├── EngineError       a vector engine refuses, cannot be reached, or lacks its package
-    ├── UsageLogError     a usage log cannot be used, or a use is wrong
-    └── BanditError       a reward or a rating is wrong, or the bandit's file cannot be used
+    ├── EngineError       a vector engine refuses items, cannot be reached, or lacks its package
+    ├── UsageLogError     a usage log cannot be used, or a use to log is invalid
+    └── BanditError       a reward or a rating is invalid, or the bandit's file cannot be used
 
 The command line prints the message of a `SubspaceError` and exits with 2; any other exception
 is a defect of this package and keeps its traceback.
@@ -27,12 +27,12 @@ DISTRIBUTION = "subspace-embeddings"
 
 
 def install_command(extra: str) -> str:
-    """The command that installs this package with an extra, for messages."""
+    """Returns the command that installs this package with an extra, for messages."""
     return f"pip install '{DISTRIBUTION}[{extra}]'"
 
 
 class SubspaceError(Exception):
-    """Base of all errors that the user of this package can mend."""
+    """Base class of all errors that the user of this package can mend."""
 
 
 class ConfigError(SubspaceError, ValueError):
@@ -40,14 +40,14 @@ class ConfigError(SubspaceError, ValueError):
 
 
 class RecordError(SubspaceError, ValueError):
-    """Data files have wrong lines.
+    """Data files have invalid lines.
 
     Attributes:
-        problems: One `file:line: what is wrong` per wrong line, in reading order.
+        problems: One `file:line: what is wrong` per invalid line, in reading order.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
-        """Keeps all `problems` and joins them to one message."""
+        """Keeps all `problems` and joins them into one message."""
         self.problems = tuple(problems)
         count = len(self.problems)
         noun = "problem" if count == 1 else "problems"
@@ -55,7 +55,7 @@ class RecordError(SubspaceError, ValueError):
 
 
 class EncoderError(SubspaceError):
-    """A text encoder cannot be loaded, or its output is not what was asked for."""
+    """A text encoder cannot be loaded, or cannot do what is asked of it."""
 
 
 class StoreError(SubspaceError):
@@ -79,7 +79,7 @@ class IndexFolderError(SubspaceError):
 
 
 class QueryError(SubspaceError, ValueError):
-    """A query asks for items or blocks that are not there, or is of the wrong shape."""
+    """A query names items or blocks that do not exist, or has the wrong shape."""
 
 
 class EngineError(SubspaceError, ValueError):
@@ -87,8 +87,8 @@ class EngineError(SubspaceError, ValueError):
 
 
 class UsageLogError(SubspaceError, ValueError):
-    """A usage log is damaged or cannot be written, or a use is not possible."""
+    """A usage log is damaged or cannot be written, or a use to log is invalid."""
 
 
 class BanditError(SubspaceError, ValueError):
-    """Ratings or rewards are out of range, or the bandit's file cannot be used."""
+    """Ratings or rewards are invalid, or the bandit or its file cannot be used."""

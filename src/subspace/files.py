@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, hashed, and JSONL with every wrong line named."""
+"""Atomic writing and hashing of files, and JSONL reading that reports every invalid line."""
 
 import gzip
 import hashlib
@@ -17,13 +17,13 @@ from subspace.errors import ConfigError, RecordError
 
 @dataclass(frozen=True)
 class Line:
-    """One JSON object of a file and where it stands.
+    """One JSON object of a JSONL file and its place in it.
 
     Attributes:
         value: The object.
         where: `file:line`.
-        number: The line, from 1.
-        offset: Bytes of the (unpacked) file before it.
+        number: Number of the line, from 1.
+        offset: Number of bytes before the line in the (unpacked) file.
     """
 
     value: Mapping[str, Any]
@@ -33,22 +33,22 @@ class Line:
 
 
 class Problems:
-    """Collects what is wrong, line by line, so that all of it can be reported at once."""
+    """Problems found in data files, collected so that all can be reported at once."""
 
     def __init__(self) -> None:
-        """Starts with nothing wrong."""
+        """Starts without problems."""
         self._messages: list[str] = []
 
     def add(self, where: str, message: str) -> None:
-        """Notes one problem at `where` (`file:line`, or a file or folder)."""
+        """Adds one problem at `where` (`file:line`, or a file or folder)."""
         self._messages.append(f"{where}: {message}")
 
     def __len__(self) -> int:
-        """Number of problems noted so far."""
+        """Returns the number of problems added so far."""
         return len(self._messages)
 
     def raise_if_any(self) -> None:
-        """Raises `RecordError` with every problem noted, or returns."""
+        """Raises `RecordError` with all problems, if there are any."""
         if self._messages:
             raise RecordError(self._messages)
 
@@ -56,12 +56,12 @@ class Problems:
 def read_lines(
     path: Path, *, problems: Problems, start: tuple[int, int] = (0, 1)
 ) -> Iterator[Line]:
-    """Yields the JSON objects of a JSONL file, plain or gzipped; notes lines that are none.
+    """Yields the JSON objects of a plain or gzipped JSONL file; skips and reports other lines.
 
     Args:
         path: The file.
-        problems: Where to note what is wrong.
-        start: Offset and number of the line to begin with, as a `Line` says them.
+        problems: Receives a problem per invalid line, or one if the file cannot be read.
+        start: Offset and number of the first line to read, as in `Line`.
     """
     opened = gzip.open if path.suffix == ".gz" else open
     try:
@@ -80,7 +80,7 @@ def read_lines(
 
 
 def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
-    """Writes JSON objects as JSONL, gzipped if the name ends in `.gz`: whole, or not at all.
+    """Writes JSON objects as JSONL atomically; gzipped if the name ends in `.gz`.
 
     Raises:
         ConfigError: The file cannot be written.
@@ -99,7 +99,7 @@ def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_text(value: Mapping[str, Any], key: str, *, where: str, problems: Problems) -> str | None:
-    """The text under `key`, checked so that a tokenizer can take it; notes what is wrong."""
+    """Reads the text under `key`; adds a problem and returns None if it cannot be tokenised."""
     text = value.get(key)
     if not isinstance(text, str) or not text.strip():
         problems.add(where, f"'{key}' must be a text that is not empty, got {text!r:.60}")
@@ -132,12 +132,13 @@ def _parse(raw: bytes, *, where: str, problems: Problems) -> Mapping[str, Any] |
 
 @contextmanager
 def whole_file(path: Path | str) -> Iterator[BinaryIO]:
-    """Opens a file that is there whole after the block, or is as it was if the block fails.
+    """Opens a file for atomic writing: it is put in place if the block ends without an error.
 
-    See `whole_files`, for several that go together.
+    If the block fails, an earlier version of the file stays. See `whole_files` for several files
+    that belong together.
 
     Raises:
-        OSError: The disk refuses.
+        OSError: The file cannot be written.
     """
     with whole_files(path) as (stream,):
         yield stream
@@ -145,19 +146,19 @@ def whole_file(path: Path | str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def whole_files(*paths: Path | str) -> Iterator[tuple[BinaryIO, ...]]:
-    """Opens files that are there whole after the block, or are as they were if the block fails.
+    """Opens files for atomic writing: they are put in place if the block ends without an error.
 
-    They are written beside under hidden names of this call's own, so that several processes may
-    write the same file, and renamed once all are on disk. Where there are several, the earlier
-    versions of all but the first are removed before that: a process killed between two renames
-    leaves files that are absent, never an old one beside a new one.
+    If the block fails, earlier versions stay. Each file is written in its folder under a hidden
+    temporary name that no other call uses, so that several processes may write the same file. The
+    files are renamed once all of them are on disk. Before that, the earlier versions of all but
+    the first are removed: if the process is killed between two renamings, files may be missing,
+    but an old file is never left beside a new one.
 
     Args:
-        paths: Where the files are to be, in the order of their renaming; their folders must be
-            there.
+        paths: The files, in the order of their renaming; their folders must exist.
 
     Raises:
-        OSError: The disk refuses.
+        OSError: A file cannot be written.
     """
     targets = [Path(path) for path in paths]
     mark = uuid.uuid4().hex[:8]
@@ -175,30 +176,30 @@ def whole_files(*paths: Path | str) -> Iterator[tuple[BinaryIO, ...]]:
             os.replace(partial, path)
     finally:
         for partial in partials:
-            with suppress(OSError):  # the error that led here says more
+            with suppress(OSError):  # must not hide the error that led here
                 partial.unlink(missing_ok=True)
 
 
 def write_whole(path: Path | str, content: bytes) -> None:
-    """Writes a file: whole, or not at all.
+    """Writes a file atomically.
 
     Raises:
-        OSError: The disk refuses.
+        OSError: The file cannot be written.
     """
     with whole_file(path) as stream:
         stream.write(content)
 
 
 def sha256_file(path: Path | str) -> str:
-    """The sha256 of what a file holds, in hexadecimal digits.
+    """Returns the SHA-256 of a file's content in hexadecimal digits.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sha256_bytes(content: bytes) -> str:
-    """The sha256 of bytes, in hexadecimal digits."""
+    """Returns the SHA-256 of bytes in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()

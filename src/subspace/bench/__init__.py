@@ -1,1 +1,1 @@
-"""Side-by-side tables on a retrieval set: protocols, and mixes of recency and importance."""
+"""Benches that write tables: protocols, mixes of recency and importance, and steering."""

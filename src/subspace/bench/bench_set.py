@@ -1,4 +1,4 @@
-"""Reads the retrieval set of a bench, without the queries that the model was fitted on."""
+"""The retrieval set of a bench, without the queries that the model was fitted on."""
 
 import logging
 from dataclasses import replace
@@ -20,15 +20,15 @@ def read_bench_set(
     """Reads a retrieval set for a bench of a model.
 
     Args:
-        folder: In the BEIR layout.
-        model: Queries that it was fitted on are left out.
-        until: Each document is read only up to this text; whole if it begins with it.
+        folder: Folder of the set, in the BEIR layout.
+        model: The model; queries that it was fitted on are left out.
+        until: Text before which each document is cut; a document that begins with it stays whole.
 
     Returns:
-        The set, and notes for the reader of the tables.
+        The set, and warnings for the reader of the tables.
 
     Raises:
-        RecordError: With every wrong line.
+        RecordError: Lines of the set are wrong; the error lists all of them.
     """
     data, warning = keep_unseen(read_retrieval_set(folder), model, name=str(folder))
     notes = (warning,) if warning else ()
@@ -41,12 +41,12 @@ def read_bench_set(
 
 
 def keep_unseen(data: RetrievalSet, model: Model, *, name: str) -> tuple[RetrievalSet, str | None]:
-    """Leaves out the queries of the split `train` of a set that a model was fitted on.
+    """Leaves out the queries of the split `train` if the model was fitted on the set.
 
     Args:
         data: The set.
-        model: Its recipe names the sets that it was fitted on, by a hash of their judgements.
-        name: Of the set, for the warning.
+        model: The model; its recipe has a hash of the judgements of each set it was fitted on.
+        name: Name of the set in the warning.
 
     Returns:
         The set, and a warning or None. If no query would be left, all of them stay and the

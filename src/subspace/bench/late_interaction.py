@@ -2,7 +2,7 @@
 
 The score of an item sums, over the vectors of the query, the largest inner product with a vector
 of the item (MaxSim; Khattab and Zaharia 2020, ColBERT). With one vector per query, the score is
-that of the best chunk; with one vector per item as well, it is the cosine.
+that of the best chunk; with one vector per item as well, it is the cosine of unit vectors.
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from sklearn.cluster import AgglomerativeClustering
 from subspace.arrays import Ints, Vectors
 from subspace.blocks import unit
 
-# Scores that are in memory at once: 250 MB in float32.
+# Number of scores in memory at once: 256 MiB in float32.
 _SCORES = 1 << 26
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # arrays compare element by element
 class MultiVectors:
     """The vectors of several items, or of several queries, one after another.
 
     Attributes:
-        vectors: (M, d).
+        vectors: All vectors (M, d).
         counts: Number of vectors of each item (N,), 1 or more; their sum is M.
 
     Raises:
@@ -34,7 +34,7 @@ class MultiVectors:
     counts: Ints
 
     def __post_init__(self) -> None:
-        """Checks the counts."""
+        """Raises unless the counts fit the vectors."""
         if (self.counts < 1).any() or self.counts.sum() != len(self.vectors):
             raise ValueError(f"counts {self.counts} do not fit {len(self.vectors)} vectors")
 
@@ -46,7 +46,7 @@ class MultiVectors:
 
     @classmethod
     def single(cls, vectors: Vectors) -> "MultiVectors":
-        """Gives each item one vector (N, d)."""
+        """Makes one vector per item from an array (N, d)."""
         return cls(vectors, np.ones(len(vectors), dtype=np.int64))
 
     @property
@@ -56,7 +56,7 @@ class MultiVectors:
 
 
 def max_sim(queries: MultiVectors, items: MultiVectors, *, best: int = 1) -> Vectors:
-    """Scores every item for every query; sums over the vectors of a query.
+    """Scores every item for every query, summed over the vectors of the query.
 
     Args:
         queries: Vectors of Q queries.
@@ -65,7 +65,7 @@ def max_sim(queries: MultiVectors, items: MultiVectors, *, best: int = 1) -> Vec
             more; an item with fewer vectors averages all.
 
     Returns:
-        (Q, N).
+        Scores (Q, N).
     """
     matches = np.empty((len(queries.vectors), len(items.counts)), dtype=np.float32)
     rows = max(1, _SCORES // max(1, len(items.vectors)))
@@ -78,9 +78,9 @@ def max_sim(queries: MultiVectors, items: MultiVectors, *, best: int = 1) -> Vec
 
 
 def pool_tokens(states: Vectors, *, factor: int) -> Vectors:
-    """Divides the number of one item's token states by `factor`, rounded down.
+    """Pools the token vectors of one item; divides their number by `factor`, rounded down.
 
-    Clusters the tokens by Ward's method on unit vectors, and gives the mean of each cluster as a
+    Clusters the tokens by Ward's method on unit vectors, and returns the mean of each cluster as a
     unit vector (Clavié, Chaffin and Adams 2024, arXiv:2409.14683).
 
     Args:
@@ -88,7 +88,7 @@ def pool_tokens(states: Vectors, *, factor: int) -> Vectors:
         factor: Mean number of tokens per cluster, 1 or more.
 
     Returns:
-        (max(1, T // factor), d).
+        Unit vectors (max(1, T // factor), d).
     """
     count = max(1, len(states) // factor)
     if count == len(states):

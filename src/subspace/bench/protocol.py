@@ -1,4 +1,4 @@
-"""Protocol: how an item is cut up and kept as vectors."""
+"""Protocol: how an item is cut into pieces and stored as vectors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,15 +17,15 @@ from subspace.retrieval.weights import Weights
 LEVELS = ("document", "paragraph", "sentence")
 
 
-@dataclass(frozen=True, eq=False)  # functions do not compare by what they do
+@dataclass(frozen=True, eq=False)  # functions compare by identity
 class VectorLevel:
-    """One kind of vector that an item has.
+    """One kind of vector of an item.
 
     Attributes:
-        reading: Which pieces of the item are encoded.
-        view: Which part of the encoder's vectors is kept.
+        reading: Pieces of the item that are encoded.
+        view: Part of the encoder's vectors that is kept.
         best: Number of the item's best matches that are averaged, 1 or more.
-        weight: Of this level's score in the item's score.
+        weight: Weight of this level's score in the item's score.
     """
 
     reading: Reading
@@ -36,14 +36,14 @@ class VectorLevel:
 
 @dataclass(frozen=True, eq=False)
 class Protocol:
-    """One way to keep items as vectors; an item's score is the weighted sum over its levels.
+    """One way to store items as vectors; an item's score is the weighted sum over its levels.
 
     Attributes:
-        name: On the command line and in tables.
-        family: Shared by protocols that vary the same thing.
-        about: What gets a vector, for people.
+        name: Name on the command line and in tables.
+        family: Name shared by protocols that vary the same property.
+        about: Description in tables: which pieces have a vector.
         levels: The kinds of vector.
-        settings: What the scores depend on beside the name, JSON-ready.
+        settings: Further values that the scores depend on, JSON-ready.
     """
 
     name: str
@@ -66,10 +66,10 @@ class Protocol:
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What the protocols are made from.
+    """The inputs that protocols are made from.
 
     Attributes:
-        model: Gives the blocks, their default weights and the scales of their scores.
+        model: Model with the blocks, their default weights and the scales of their scores.
         documents: Number of documents.
         weights: Weight of each block by name; the model's default weights if None.
         levels: Weight of each of `LEVELS` in the hierarchical protocol.
@@ -104,7 +104,7 @@ class Setting:
         """Multiplies weights by the scales of the blocks' scores, as a search does.
 
         Args:
-            weights: By block name; blocks that are left out count 0.
+            weights: Weight by block name; 0 for blocks that are left out.
         """
         table = Weights.make(layout=self.layout, blocks=weights).scaled(self.model.score_scales)
         return dict(zip(self.layout, table.relevance, strict=True))

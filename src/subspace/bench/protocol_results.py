@@ -1,4 +1,4 @@
-"""Scores and costs of protocols, with intervals and a test over queries."""
+"""Scores and costs of protocols, with intervals and a significance test over queries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,14 +16,14 @@ Measure = Literal["ndcg@5", "ndcg@10", "mrr", "recall@100"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 # The measure that protocols are compared by.
 MAIN: Measure = "ndcg@10"
-# Documents that are encoded afresh to time a protocol.
+# Number of documents that are encoded again to time a protocol.
 SAMPLE = 16
 _FLIPS = 9999
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a protocol costs.
+    """The costs of a protocol.
 
     Attributes:
         bytes: Bytes of all vectors of an item in float32, mean over items.
@@ -38,16 +38,16 @@ class Cost:
     query: float
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # arrays compare element by element
 class Result:
-    """One protocol, measured.
+    """The scores and costs of one protocol.
 
     Attributes:
-        name: Of the protocol.
-        family: Of the protocol.
-        about: What gets a vector.
-        scores: By measure, the score of each query (Q,).
-        cost: What the protocol costs.
+        name: Name of the protocol.
+        family: Family of the protocol.
+        about: Description of the protocol in tables.
+        scores: Score of each query (Q,), by measure.
+        cost: The costs of the protocol.
     """
 
     name: str
@@ -57,15 +57,15 @@ class Result:
     cost: Cost
 
     def mean(self, measure: Measure) -> float:
-        """Gives the mean over queries."""
+        """Returns the mean over queries."""
         return float(self.scores[measure].mean())
 
     def interval(self, measure: Measure) -> tuple[float, float]:
-        """Gives the 95 % bootstrap interval of the mean over queries (2,000 resamples)."""
+        """Returns the 95 % bootstrap interval of the mean over queries (2,000 resamples)."""
         return mean_interval(self.scores[measure])
 
     def p_value(self, other: "Result", *, measure: Measure = MAIN) -> float:
-        """Tests for equal means: paired, two-sided, by 9,999 sign flips over queries."""
+        """Returns the p-value of equal means: paired, two-sided, by 9,999 sign flips of queries."""
         difference = self.scores[measure] - other.scores[measure]
         if len(difference) < 2 or not difference.any():  # one query cannot differ significantly
             return 1.0
@@ -80,26 +80,26 @@ class Result:
         return float(found.pvalue)
 
     def to_json(self) -> dict[str, Any]:
-        """Gives plain values, ready for `json.dumps`."""
+        """Returns plain values, ready for `json.dumps`."""
         scores = {name: values.tolist() for name, values in self.scores.items()}
         return {**vars(self), "scores": scores, "cost": asdict(self.cost)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Result":
-        """Reads what `to_json` gives."""
+        """Reads values that `to_json` returned."""
         scores = {name: np.array(value["scores"][name]) for name in MEASURES}
         return cls(**{**value, "scores": scores, "cost": Cost(**value["cost"])})
 
 
 @dataclass(frozen=True)
 class ProtocolBench:
-    """Everything that was measured.
+    """All results of the bench.
 
     Attributes:
         results: One per protocol; the first is the single vector.
         queries: Number of queries.
         documents: Number of documents.
-        notes: What a reader must know before the figures.
+        notes: Warnings for the reader of the figures.
     """
 
     results: tuple[Result, ...]
@@ -113,7 +113,7 @@ def score_queries(scores: AnyFloats, *, relevant: npt.NDArray[np.bool_]) -> dict
 
     Args:
         scores: Scores of the documents (Q, N).
-        relevant: Which document is relevant to which query (Q, N), at least one to each.
+        relevant: Whether each document is relevant to each query (Q, N), at least one to each.
     """
     pairs = list(zip(scores, relevant, strict=True))
     five, rank = np.transpose([rank_one(row, relevant=gain, k=5) for row, gain in pairs])
@@ -127,7 +127,7 @@ def recall_one(scores: AnyFloats, *, relevant: npt.NDArray[np.bool_], k: int) ->
 
     Args:
         scores: Score of every document (N,).
-        relevant: Which of them are relevant (N,), at least one.
+        relevant: Whether each document is relevant (N,), at least one is.
         k: Cut-off, 1 or more.
     """
     if k >= len(scores):

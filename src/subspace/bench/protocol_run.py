@@ -1,7 +1,7 @@
-"""`bench protocols`: measures every protocol on the queries of a retrieval set.
+"""`bench protocols`: scores and costs of protocols on the queries of a retrieval set.
 
-Each result is kept in its own file as soon as it is measured, under a key over everything that it
-depends on. So an interrupted bench continues where it stopped, and no stale result is read.
+Each result is written to its own file as soon as it is measured, with a hash of everything that it
+depends on. So an interrupted bench continues where it stopped, and no outdated result is read.
 """
 
 import hashlib
@@ -34,9 +34,9 @@ from subspace.model.embed_texts import open_stored_encoder
 from subspace.retrieval.weights import Weights
 
 _TURNS = 5
-# Seconds of a call above which one turn is enough.
+# Calls that take more seconds than this are timed in one turn.
 _LONG = 5.0
-# Raised when a protocol's name comes to mean something else: older results are not read then.
+# Must be increased when a protocol's name changes its meaning: older results are then not read.
 _FORMAT = 2
 
 
@@ -56,20 +56,21 @@ def bench_protocols(
 
     Args:
         folder: The retrieval set, in the BEIR layout.
-        output: Folder of the tables, and of `parts/`, where each result is kept.
-        model: Its encoder and blocks are used.
+        output: Folder of the tables, and of `parts/` with a file for each result.
+        model: Model with the encoder and the blocks.
         store: Folder of computed embeddings.
-        names: Which protocols; see `choose_protocols`.
-        until: Each document is read only up to this text.
-        weights: Of the blocks, such as `topic=0.7,style=0.1`; the model's default if None.
-        levels: Of the hierarchical protocol, such as `document=0.5,sentence=0.5`; equal if None.
-        progress: Shows bars.
+        names: Names of protocols; see `choose_protocols`.
+        until: Text before which each document is cut.
+        weights: Block weights, such as `topic=0.7,style=0.1`; the model's default weights if None.
+        levels: Level weights of the hierarchical protocol, such as `document=0.5,sentence=0.5`;
+            equal if None.
+        progress: Whether to show progress bars.
 
     Raises:
         ConfigError: An option is wrong, a query has no relevant document, a package is missing,
             or the folder cannot be written to.
         RecordError: Lines of the set are wrong.
-        EncoderError: The encoder cannot be had.
+        EncoderError: The encoder cannot be loaded.
         CheckpointError: It is not the encoder that the model was fitted on.
         StoreError: The store cannot be used.
     """
@@ -117,14 +118,14 @@ def run_protocols(
     """Measures the protocols that were not measured before.
 
     Args:
-        protocols: Costs are relative to those of the first.
+        protocols: The protocols; times are relative to those of the first.
         data: Documents, queries and judgements.
-        source: Gives raw vectors.
-        fresh: Computes raw vectors anew, to be timed.
+        source: Source of raw vectors, usually with a cache.
+        fresh: Source without a cache, whose encoding is timed.
         parts: Folder of the results, one file each.
-        key: Of data and model; see `make_key`.
-        notes: What a reader must know before the figures.
-        progress: Shows a bar.
+        key: Hash of data and model; see `make_key`.
+        notes: Warnings for the reader of the figures.
+        progress: Whether to show a progress bar.
 
     Raises:
         ConfigError: There are no queries, or one has no relevant document; a package is missing;
@@ -133,7 +134,7 @@ def run_protocols(
     meter = _Meter(data, source=source, fresh=fresh, baseline=protocols[0])
     for reading in {level.reading for protocol in protocols for level in protocol.levels}:
         if isinstance(reading, Pieces):
-            reading.cut(data.documents[0])  # raises for a missing package before the work
+            reading.cut(data.documents[0])  # raises early if a package is missing
     results = []
     with tqdm(total=len(protocols), desc="protocols", disable=not progress) as bar:
         for protocol in protocols:
@@ -171,7 +172,7 @@ class _Meter:
         self._times: dict[Reading, float] = {}
 
     def measure(self, protocol: Protocol) -> Result:
-        """Encodes, scores, and times both."""
+        """Measures the scores and costs of a protocol."""
         queries, items = self._encode(protocol)
         scores = protocol.score(queries, items)
         count = len(self._data.documents)
@@ -190,7 +191,7 @@ class _Meter:
         )
 
     def _encode(self, protocol: Protocol) -> tuple[list[MultiVectors], list[MultiVectors]]:
-        """Gives the vectors of queries and items, level by level."""
+        """Returns the vectors of queries and items, level by level."""
         queries, items = [], []
         for level in protocol.levels:
             view = level.view(self._corpus)
@@ -218,7 +219,7 @@ class _Meter:
         )
 
     def _encode_time(self, reading: Reading) -> float:
-        """Times encoding a sample of the documents, once for each reading."""
+        """Times a reading on a sample of documents, relative to the baseline; once per reading."""
         usual = self._baseline.levels[0].reading
         if reading == usual:
             return 1.0
@@ -248,10 +249,10 @@ def _read(text: str, *, layout: BlockLayout, of: str) -> Mapping[str, float]:
 
 
 def _relative_time(call: Callable[[], object], usual: Callable[[], object]) -> float:
-    """Times a call, and divides by the time of the usual one.
+    """Returns the time of a call, divided by that of the usual call.
 
     The two take turns, so that other work on the machine slows both, and the shortest time of
-    each counts. Calls of many seconds have one turn.
+    each counts. Slow calls have one turn.
     """
     timers = [Timer(call), Timer(usual)]
     series = [timer.autorange() for timer in timers]  # the first calls also load the model
@@ -265,7 +266,7 @@ def _relative_time(call: Callable[[], object], usual: Callable[[], object]) -> f
 
 
 def _read_part(path: Path, *, key: str) -> Result | None:
-    """Reads a result that was measured under the same key; None if there is none."""
+    """Reads a result that was measured under the same key; returns None if there is none."""
     if not path.is_file():
         return None
     try:

@@ -1,4 +1,4 @@
-"""The protocol bench as JSON, Markdown and a plot."""
+"""Results of the protocol bench as JSON, Markdown and a plot."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ from subspace.model.markdown import table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Families that vary a size: drawn as lines.
+# Families whose protocols differ in size; the plot joins them by lines.
 _SIZED = ("reductions", "late-interaction")
 _HEAD = (
     *("protocol", "what gets a vector", "nDCG@5", "nDCG@10", "MRR", "recall@100"),
@@ -100,7 +100,7 @@ def _format_ratio(ratio: float) -> str:
 
 
 def _p_values(bench: ProtocolBench) -> list[float]:
-    """Gives adjusted p-values in the order of the results; 1 for the single vector itself."""
+    """Returns adjusted p-values in the order of the results; 1 for the single vector itself."""
     single, *others = bench.results
     return [1.0, *adjust([other.p_value(single) for other in others]).tolist()]
 
@@ -140,7 +140,7 @@ def _draw(bench: ProtocolBench, *, path: Path) -> None:
 
 
 def _series(result: Result) -> str:
-    """Names the kind of a reduction, or the family of another protocol: one colour each."""
+    """Returns the name under which a result is plotted: kind of reduction, or else family."""
     return result.name.rpartition("-")[0] if result.family == "reductions" else result.family
 
 
@@ -162,7 +162,7 @@ def _draw_series(axis: "Axes", results: list[Result], *, name: str, number: int)
 
 
 def _label(axis: "Axes", bench: ProtocolBench) -> None:
-    """Names the single vectors, and every protocol clearly better than all smaller ones."""
+    """Labels the single vectors, and every protocol clearly better than all smaller ones."""
     best = -np.inf
     single = bench.results[0]
     for result in sorted(bench.results, key=lambda r: (r.cost.bytes, -r.mean(MAIN))):

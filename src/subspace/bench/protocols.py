@@ -1,4 +1,4 @@
-"""Lists the protocols by name, and chooses among them."""
+"""The protocols by name, and a choice among them."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -39,9 +39,9 @@ def choose_protocols(names: str | None, *, setting: Setting) -> list[Protocol]:
     """Chooses protocols by name; the single vector always comes first.
 
     Args:
-        names: Names of protocols or families, with commas between; None for all. A reduction may
-            have any number of dimensions in its name, such as `pca-48`.
-        setting: What they are made from.
+        names: Names of protocols or families, separated by commas; None for all. The name of a
+            reduction may have any number of dimensions, such as `pca-48`.
+        setting: The inputs that the protocols are made from.
 
     Raises:
         ConfigError: A name is unknown, or a number of dimensions is not possible.

@@ -1,4 +1,4 @@
-"""Readings: which pieces of a document are encoded, and to which vectors."""
+"""Readings: which pieces of a document are encoded, with one vector for each."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from subspace.encoder.cached_encoder import CachedEncoder
 
 Cut = Callable[[Record], list[str]]
 
-# Texts per call that computes token states; the bar moves between calls.
+# Texts per call that encodes tokens; the progress bar moves between calls.
 _TEXTS = 64
 
 
 class Source(Protocol):
-    """Gives raw vectors: an `Encoder`, or one that remembers."""
+    """A source of raw vectors: an `Encoder`, or one with a cache."""
 
     def encode(self, texts: Sequence[str], *, kind: Kind = "document") -> Vectors:
         """Encodes each text to one vector (N, dim)."""
@@ -32,25 +32,25 @@ class Source(Protocol):
 
 
 class StoredVectors:
-    """Takes vectors of texts from the store on disk; keeps token states in memory."""
+    """A source that stores vectors of texts on disk, and vectors of tokens in memory."""
 
     def __init__(self, encoder: CachedEncoder, *, progress: bool = False) -> None:
-        """Encodes nothing yet.
+        """Takes an encoder; encodes nothing yet.
 
         Args:
             encoder: The encoder with its store.
-            progress: Shows bars.
+            progress: Whether to show progress bars.
         """
         self._encoder = encoder
         self._progress = progress
         self._states: dict[tuple[Kind, str], Vectors] = {}
 
     def encode(self, texts: Sequence[str], *, kind: Kind = "document") -> Vectors:
-        """Encodes what is not stored; see `Source`."""
+        """Encodes each text to one vector (N, dim); reads stored vectors from disk."""
         return self._encoder.encode(texts, kind=kind, progress=self._progress)
 
     def encode_tokens(self, texts: Sequence[str], *, kind: Kind = "document") -> list[Vectors]:
-        """Encodes what was not encoded before; see `Source`."""
+        """Encodes each text to one unit vector per token; does so once for each text."""
         missing = [text for text in dict.fromkeys(texts) if (kind, text) not in self._states]
         silent = not self._progress or not missing
         with tqdm(total=len(missing), desc="tokens", unit="text", disable=silent) as bar:
@@ -68,7 +68,7 @@ class Pieces:
     """One vector for each piece of a document.
 
     Attributes:
-        cut: Cuts a document into pieces, one at least.
+        cut: Function that cuts a document into one or more pieces.
     """
 
     cut: Cut

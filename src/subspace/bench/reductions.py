@@ -1,6 +1,6 @@
-"""Fewer dimensions per vector: principal components, random projection, truncation.
+"""Reductions to fewer dimensions: principal components, random projection, truncation.
 
-Each is fitted on documents only, never on queries or judgements, and gives unit vectors.
+Each is fitted on documents only, never on queries or judgements, and returns unit vectors.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Reduce = Callable[[Vectors], Vectors]
 
 
 def fit_pca(documents: Vectors, *, k: int) -> Reduce:
-    """Fits the first `k` principal components of documents (N, D), N and D `k` or more."""
+    """Fits the first `k` principal components of documents (N, D); `k` is at most N and D."""
     pca = PCA(n_components=k, svd_solver="full").fit(documents)
     return lambda x: _unit(pca.transform(x))
 
@@ -37,22 +37,22 @@ def truncate_blocks(z: Vectors, *, layout: BlockLayout, kept: BlockLayout) -> Ve
     """Keeps the leading dimensions of every block, and scales each block to unit length.
 
     Args:
-        z: (N, layout.dim).
+        z: Unit blocks (N, layout.dim).
         layout: The blocks.
         kept: The same blocks, none wider.
 
     Returns:
-        (N, kept.dim).
+        Unit blocks (N, kept.dim).
     """
     parts = [block[:, : kept.widths[n]] for n, block in enumerate(layout.split(z).values())]
     return unit_blocks(np.concatenate(parts, axis=1), layout=kept).astype(np.float32, copy=False)
 
 
 def share_dimensions(layout: BlockLayout, *, k: int) -> BlockLayout:
-    """Shares `k` dimensions out among the blocks by their width, at least one to each.
+    """Distributes `k` dimensions over the blocks by their width, at least one to each.
 
     Raises:
-        ConfigError: There are more blocks than `k`, or fewer dimensions.
+        ConfigError: `k` is below the number of blocks, or above that of their dimensions.
     """
     if not len(layout) <= k <= layout.dim:
         raise ConfigError(
@@ -68,7 +68,7 @@ def share_dimensions(layout: BlockLayout, *, k: int) -> BlockLayout:
 
 
 def divide_widths(layout: BlockLayout, *, by: int) -> BlockLayout:
-    """Divides the width of every block, rounded up."""
+    """Divides the width of every block by `by`, rounded up."""
     return BlockLayout(layout.names, tuple(-(-width // by) for width in layout.widths))
 
 

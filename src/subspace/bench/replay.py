@@ -1,6 +1,6 @@
-"""Replay: searches a user's tasks in order, and remembers what was used and how well it did.
+"""Replay: searches for a user's tasks in order, and records which documents were used.
 
-Every task is searched and its best five documents are used. A use succeeds if the document is
+Each task is a query, and its best five documents are used. A use succeeds if the document is
 relevant. Recency and importance in later tasks come from these uses.
 """
 
@@ -28,7 +28,7 @@ HALF_LIFE = 50.0
 
 
 class Policy(Protocol):
-    """Chooses the weights of a task, and learns from its reward."""
+    """A rule that chooses the weights of each task and can learn from its reward."""
 
     def choose(self) -> Weights:
         """Chooses the weights of the next task."""
@@ -41,7 +41,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class Fixed:
-    """Chooses the same weights for every task.
+    """A policy with the same weights for every task.
 
     Attributes:
         weights: The weights.
@@ -50,21 +50,21 @@ class Fixed:
     weights: Weights
 
     def choose(self) -> Weights:
-        """Gives the weights."""
+        """Returns the weights."""
         return self.weights
 
     def learn(self, reward: float) -> None:
-        """Learns nothing."""
+        """Does nothing, as the weights are fixed."""
 
 
 class Learning:
-    """Chooses the weights of a bandit's arm; the bandit learns from the task's nDCG."""
+    """A policy whose weights a bandit chooses; the bandit learns from the task's nDCG."""
 
     def __init__(self, bandit: Bandit, *, layout: BlockLayout) -> None:
         """Starts with what the bandit has learned.
 
         Args:
-            bandit: Chooses among its arms.
+            bandit: The bandit.
             layout: The blocks that the weights are for.
         """
         self._bandit = bandit
@@ -72,7 +72,7 @@ class Learning:
         self._arm = ""
 
     def choose(self) -> Weights:
-        """Gives the weights of the arm with the largest draw."""
+        """Returns the weights of the arm with the largest draw."""
         self._arm = self._bandit.choose()
         return self._bandit.weights(self._arm, layout=self._layout)
 
@@ -81,14 +81,14 @@ class Learning:
         self._bandit.update(self._arm, reward)
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # arrays compare element by element
 class Run:
-    """One replay. Measures of tasks are in the order of the file, whatever the replay's order.
+    """Results of one replay; measures of tasks are in the order of the file, not of the replay.
 
     Attributes:
         ndcg: nDCG@5 of each task (Q,).
         reciprocal_rank: Reciprocal rank of the first relevant document of each task (Q,).
-        hit: Whether one of the five was relevant (Q,).
+        hit: Whether one of the five documents of each task was relevant (Q,).
         shown: Number of different documents used so far, after each step of the replay (Q,).
         order: The tasks in the order of the replay (Q,).
     """
@@ -112,11 +112,11 @@ def replay(
     """Replays all tasks.
 
     Args:
-        space: What is searched.
-        relevant: Which document is relevant to which task (Q, N).
+        space: Documents and queries.
+        relevant: Whether each document is relevant to each task (Q, N).
         order: The tasks in the order of the replay (Q,).
-        policy: Chooses the weights; the space scales them, as an `Index` does.
-        scope: `block` or `item`: what recency and importance are computed for.
+        policy: Chooses the weights, which are then scaled as in an `Index`.
+        scope: Whether recency and importance are computed per `block` or per `item`.
         half_life: Steps after which a use counts half in a block, above 0.
     """
     memory = _Memory(space, count=relevant.shape[1], half_life=half_life)
@@ -138,7 +138,7 @@ def replay(
 
 
 class _Memory:
-    """Remembers the uses of a space's documents, and scores with them."""
+    """The uses of a space's documents so far, and scores that depend on them."""
 
     def __init__(self, space: Space, *, count: int, half_life: float) -> None:
         self._space = space
@@ -160,7 +160,7 @@ class _Memory:
         return np.asarray(relevance + added)
 
     def use(self, rows: Ints, *, success: Sequence[bool] | np.ndarray, now: float) -> None:
-        """Counts uses of documents."""
+        """Records uses of documents."""
         uses = [
             Use(item=self._ids[row], time=now, success=float(good))
             for row, good in zip(rows, success, strict=True)

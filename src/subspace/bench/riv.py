@@ -1,4 +1,4 @@
-"""`bench riv`: replays a user's tasks under every mix of recency, importance and relevance."""
+"""`bench riv`: replays of a user's tasks under mixes of recency, importance and relevance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from subspace.retrieval.usage.bandit import WeightBandit
 from subspace.retrieval.usage.factored_bandit import FactoredBandit
 from subspace.retrieval.weights import Weights
 
-# Replays of the bandit per order: its draws differ more between seeds than tasks between orders.
+# Replays of the bandit per order: its results differ more between seeds than between orders.
 _DRAWS = 4
 
 
@@ -45,20 +45,20 @@ def bench_riv(
     Args:
         folder: The set, in the BEIR layout.
         output: Folder of the tables.
-        model: Its encoder, blocks and scales are used.
+        model: Model with the encoder, blocks and scales.
         store: Folder of computed embeddings.
-        until: Each document is read only up to this text.
-        orders: Number of orders, 1 or more.
+        until: Text before which each document is cut.
+        orders: Number of orders to replay the queries in, 1 or more.
         half_life: Steps after which a use counts half in a block, above 0.
-        seed: Of orders and bandits.
-        progress: Shows bars.
+        seed: Seed of the orders and of the bandits.
+        progress: Whether to show progress bars.
 
     Raises:
         ConfigError: An option is out of range, a query has no relevant document, or the folder
             cannot be written to.
         BanditError: The bandit's package is not installed.
         RecordError: Lines of the set are wrong.
-        EncoderError: The encoder cannot be had.
+        EncoderError: The encoder cannot be loaded.
         CheckpointError: It is not the encoder that the model was fitted on.
         StoreError: The store cannot be used.
     """
@@ -115,13 +115,13 @@ def run_riv(
     """Replays the tasks in several orders under every policy.
 
     Args:
-        spaces: What is searched.
-        relevant: Which document is relevant to which task (Q, N).
+        spaces: Documents and queries as vectors.
+        relevant: Whether each document is relevant to each task (Q, N).
         orders: Number of orders, each drawn by its own seed, 1 or more.
         half_life: Steps after which a use counts half in a block, above 0.
-        seed: Of the orders and of the bandits.
-        notes: What a reader must know before the figures.
-        progress: Shows a bar.
+        seed: Seed of the orders and of the bandits.
+        notes: Warnings for the reader of the figures.
+        progress: Whether to show a progress bar.
 
     Raises:
         ConfigError: An option is out of range.
@@ -156,9 +156,9 @@ def run_riv(
     )
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # arrays compare element by element
 class _Tasks:
-    """Judged tasks, and the orders that they are replayed in."""
+    """Tasks with relevant documents, and the orders in which they are replayed."""
 
     relevant: npt.NDArray[np.bool_]
     orders: tuple[Ints, ...]
@@ -167,7 +167,7 @@ class _Tasks:
     def replay(
         self, space: Space, policies: Sequence[Policy], *, scope: Scope = "block"
     ) -> tuple[Run, ...]:
-        """Replays the tasks once per policy; each order serves an equal number of policies."""
+        """Replays the tasks once per policy; each order is used for equally many policies."""
         repeats = len(policies) // len(self.orders)
         orders = [order for order in self.orders for _ in range(repeats)]
         return tuple(
@@ -184,12 +184,12 @@ class _Tasks:
 
 
 def _single_blocks(layout: BlockLayout) -> dict[str, dict[str, float]]:
-    """Weights of each block alone, by its name; none if there is one block only."""
+    """Returns the weights of each block alone, by name; empty if there is only one block."""
     return {name: {name: 1.0} for name in layout} if len(layout) > 1 else {}
 
 
 def _plan(layout: BlockLayout) -> list[tuple[str, Scope, Weights]]:
-    """Lists policies of fixed weights: name, scope, weights."""
+    """Lists the policies of fixed weights: name, scope, weights."""
     single = _single_blocks(layout)
     plan: list[tuple[str, Scope, Weights]] = [(RELEVANCE, "block", Weights.equal(layout))]
     plan += [
@@ -210,7 +210,7 @@ def _plan(layout: BlockLayout) -> list[tuple[str, Scope, Weights]]:
 
 
 def _learn(space: Space, tasks: _Tasks, *, seed: int) -> Row:
-    """Replays with bandits that choose a preset, and equal weights of the blocks or one block."""
+    """Replays with bandits that choose a preset, and either equal block weights or one block."""
     blocks = _single_blocks(space.layout)
     bandits: list[WeightBandit | FactoredBandit] = [
         FactoredBandit(":memory:", blocks=blocks, seed=seed + 1000 * number)

@@ -15,22 +15,23 @@ from subspace.retrieval.presets import PRESETS
 Measure = Literal["ndcg", "reciprocal_rank", "hit"]
 
 RELEVANCE = "relevance alone"
-# No preset: the mix that did best on the tasks that the presets were published with.
+# No preset: the mix (recency, importance, relevance) that did best on the tasks that were published
+# with the presets.
 EXTRA: Mapping[str, tuple[float, float, float]] = {"0 / .2 / .8": (0.0, 0.2, 0.8)}
 BANDIT = "bandit"
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # arrays compare element by element
 class Row:
-    """One policy in one space and scope, over all orders.
+    """Results of one policy in one space and scope, over all orders.
 
     Attributes:
-        space: Name of what was searched.
-        policy: `relevance alone` or a preset, both with equal weights of all blocks; either with
-            `/BLOCK` behind it, for that block alone; or `bandit`.
-        scope: `block` or `item`: what recency and importance were computed for.
-        runs: One replay per order; of the bandit, several.
-        arms: Of the bandit, the arm that each replay ended with; empty for other policies.
+        space: Name of the space.
+        policy: `relevance alone` or a preset, with equal weights of all blocks; either followed by
+            `/BLOCK` for that block alone; or `bandit`.
+        scope: Whether recency and importance were computed per `block` or per `item`.
+        runs: One replay per order; for the bandit, several.
+        arms: For the bandit, its best arm at the end of each replay; empty for other policies.
     """
 
     space: str
@@ -56,7 +57,7 @@ class Row:
 
     @property
     def distinct(self) -> float:
-        """Mean number of different documents that a replay used; a small one means lock-in."""
+        """Mean number of different documents used in a replay; small if the same ones recur."""
         return float(np.mean([run.shown[-1] for run in self.runs]))
 
     @property
@@ -65,16 +66,16 @@ class Row:
         return float(np.mean([run.ndcg[run.order[-(len(run.order) // 3) :]] for run in self.runs]))
 
     def interval(self, measure: Measure = "ndcg") -> tuple[float, float]:
-        """Gives the 95 % bootstrap interval of a mean over tasks."""
+        """Returns the 95 % bootstrap interval of a mean over tasks."""
         by_task = np.mean([getattr(run, measure) for run in self.runs], axis=0)
         return mean_interval(by_task)
 
     def over_time(self) -> Floats:
-        """Gives the mean nDCG@5 of each step over the replays (Q,)."""
+        """Returns the mean nDCG@5 over the replays at each step (Q,)."""
         return np.asarray(np.mean([run.ndcg[run.order] for run in self.runs], axis=0))
 
     def to_json(self) -> dict[str, Any]:
-        """Gives measures and curves, JSON-ready."""
+        """Returns measures and curves, JSON-ready."""
         shown = [int(run.shown[-1]) for run in self.runs]
         return {
             "space": self.space,
@@ -97,14 +98,14 @@ class Row:
 
 @dataclass(frozen=True)
 class RivBench:
-    """Everything that was measured.
+    """All results of the bench.
 
     Attributes:
         rows: One per space, policy and scope.
         tasks: Number of tasks.
         documents: Number of documents.
         orders: Number of orders.
-        notes: What a reader must know before the figures.
+        notes: Warnings for the reader of the figures.
     """
 
     rows: tuple[Row, ...]
@@ -115,14 +116,14 @@ class RivBench:
 
     @property
     def spaces(self) -> list[str]:
-        """Names of what was searched."""
+        """Names of the spaces."""
         return list(dict.fromkeys(row.space for row in self.rows))
 
     def find(self, space: str, policy: str, *, scope: Scope = "block") -> Row:
         """Finds one row.
 
         Raises:
-            KeyError: There is none.
+            KeyError: There is no such row.
         """
         for row in self.rows:
             if (row.space, row.policy, row.scope) == (space, policy, scope):
@@ -134,7 +135,7 @@ class RivBench:
         return [row for row in self.rows if row.space == space and _mix(row) == RELEVANCE]
 
     def fixed(self, space: str, *, scope: Scope = "block") -> list[Row]:
-        """Lists the rows of presets with fixed weights: what the bandit chooses among."""
+        """Lists the rows of presets with fixed weights, which are the arms of the bandit."""
         return [
             row
             for row in self.rows

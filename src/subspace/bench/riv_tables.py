@@ -1,4 +1,4 @@
-"""The bench of recency, importance and relevance as JSON, Markdown and a plot."""
+"""Results of the bench of recency, importance and relevance as JSON, Markdown and a plot."""
 
 import json
 from collections import Counter
@@ -42,7 +42,7 @@ def write_riv(bench: RivBench, *, folder: Path) -> None:
 
 
 def riv_markdown(bench: RivBench) -> str:
-    """Writes tables of every policy in both scopes, and of what the bandit learned."""
+    """Writes tables of every policy in both scopes, and of the weights that the bandit learned."""
     lines = [
         "# Recency, importance and relevance, replayed",
         "",

@@ -10,16 +10,16 @@ from subspace.model import Model
 RAW_BLOCK = "whole"
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # arrays compare element by element
 class Space:
     """Documents and queries as unit blocks.
 
     Attributes:
-        name: For people.
+        name: Name in tables.
         layout: The blocks.
         documents: Unit blocks (N, layout.dim).
         queries: Unit blocks (Q, layout.dim).
-        scales: By block, what weights are multiplied by before a search; see `Weights.scaled`.
+        scales: Factor of each block's weight before a search; see `Weights.scaled`.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Space:
 
 
 def make_spaces(*, documents: Vectors, queries: Vectors, model: Model) -> list[Space]:
-    """Makes the space of the raw embedding, and that of the model's blocks.
+    """Makes two spaces: the raw embedding as one block, and the model's blocks.
 
     Args:
         documents: Raw vectors of the model's encoder (N, D).
         queries: Raw vectors of the model's encoder (Q, D).
-        model: Gives the blocks, and the scales of their scores.
+        model: Model with the blocks and the scales of their scores.
     """
     raw = model.fingerprint.last_layer
     return [

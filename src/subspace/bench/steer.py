@@ -1,4 +1,4 @@
-"""Steering over many sources: figures, curves, and hits that a person can read."""
+"""The steering bench: measurements, curves and readable hits over many sources."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from subspace.fitting.recipe import Recipe
 from subspace.model.checkpoint import manifest
 from subspace.model.model import Model
 
-# Queries whose hits are shown, and hits of each.
+# Number of queries shown per factor, and of hits per query.
 _SHOWN, _HITS = 3, 3
 
 
@@ -33,19 +33,20 @@ def bench_steer(
     """Measures steering and writes steering.json, .md and .png.
 
     Args:
-        model: Whose recipe is solved again without each source.
+        model: The model; its recipe is solved again without each source.
         sources: Labelled texts by source.
         output: Folder of the results.
-        kin: Groups of sources that are left out together, as they are much alike.
-        solve_again: Whether to solve again; else the model is measured as it is.
-        queries: How many per source.
+        kin: Groups of similar sources, which are left out together.
+        solve_again: Whether to solve again; otherwise the model is measured as it is.
+        queries: Number of queries per source, 1 or more.
         store: Folder of computed embeddings.
-        progress: Shows bars.
+        progress: Whether to show progress bars.
 
     Raises:
-        ConfigError: No source has a factor of a block, or the results cannot be written.
+        ConfigError: `queries` is below 1, no source has a factor of a block, or the results cannot
+            be written.
         CheckpointError: The model does not say how it was fitted.
-        EncoderError: The encoder cannot be had.
+        EncoderError: The encoder cannot be loaded.
     """
     if queries < 1:
         raise ConfigError(f"queries must be 1 or more, got {queries}")
@@ -72,7 +73,7 @@ def bench_steer(
 
 
 def show_hits(model: Model, data: FittingData) -> str:
-    """Markdown with the hits of a few queries, plain and moved; blocks as the model has them."""
+    """Writes Markdown with hits of a few queries, plain and moved, from the model's own blocks."""
     lines = ["## Hits, plain and moved", "", "With the blocks of the checkpoint itself."]
     numbers = [factor for factor, head in model.heads.items() if head.classes is None]
     for factor in numbers:

@@ -1,4 +1,4 @@
-"""Protocols that cut the text: one vector for more or less of it, or several vectors."""
+"""Protocols that differ in the text: one vector for all or part of it, or several vectors."""
 
 from functools import partial
 
@@ -18,7 +18,7 @@ _PARAGRAPHS = Pieces(cut.paragraphs)
 
 
 def list_single(setting: Setting) -> list[Protocol]:
-    """Lists protocols with one vector per item, of more or less of its text."""
+    """Lists protocols with one vector per item, for all or part of its text."""
     raw = raw_view(setting.raw)
     cuts: tuple[tuple[str, str, Reading], ...] = (
         (SINGLE, "the whole text", WHOLE),
@@ -30,7 +30,7 @@ def list_single(setting: Setting) -> list[Protocol]:
 
 
 def list_chunks(setting: Setting) -> list[Protocol]:
-    """Lists protocols with a vector for each piece; the best pieces give the item's score."""
+    """Lists protocols with a vector per piece of text; the best pieces give the item's score."""
     raw = raw_view(setting.raw)
     found = [
         Protocol(
@@ -56,7 +56,7 @@ def list_chunks(setting: Setting) -> list[Protocol]:
 
 
 def make_hierarchical(setting: Setting) -> Protocol:
-    """Makes the protocol that adds the scores of document, paragraphs and sentences."""
+    """Makes the protocol that adds scores of document, best paragraph and best sentence."""
     raw, readings = raw_view(setting.raw), (WHOLE, _PARAGRAPHS, SENTENCES)
     weights = [setting.levels[name] for name in LEVELS]
     levels = [

@@ -1,4 +1,4 @@
-"""Text units: cuts a document into pieces, each of which gets its own vector.
+"""Text units: the pieces of a document that have a vector each.
 
 Sentences come from `sentencex` (Wikimedia, rules for abbreviations); the title is a sentence by
 itself. Blank lines separate paragraphs; in a text without blank lines, three sentences make a
@@ -11,24 +11,24 @@ import re
 from subspace.data.records import Record
 from subspace.errors import ConfigError, install_command
 
-# Sentences that make a paragraph where there are no blank lines.
+# Number of sentences per paragraph in a text without blank lines.
 RUN = 3
 _LANGUAGE = "en"
 _BLANK_LINE = re.compile(r"\n\s*\n")
 
 
 def whole(document: Record) -> list[str]:
-    """Gives the document in one piece."""
+    """Returns the document in one piece."""
     return [document.text]
 
 
 def sentences(document: Record) -> list[str]:
-    """Gives the title and every sentence."""
+    """Returns the title and every sentence."""
     return _units([document.title, *_sentences(_body(document))]) or whole(document)
 
 
 def paragraphs(document: Record) -> list[str]:
-    """Gives the paragraphs; the title stands before the first."""
+    """Returns the paragraphs; the first one begins with the title."""
     body = _body(document)
     pieces = _units(_BLANK_LINE.split(body))
     if len(pieces) < 2:
@@ -38,7 +38,7 @@ def paragraphs(document: Record) -> list[str]:
 
 
 def windows(document: Record, *, words: int) -> list[str]:
-    """Gives runs of words, each beginning with the last quarter of the one before.
+    """Returns runs of words, each beginning with the last quarter of the one before.
 
     The last run has the same length and overlaps more.
 
@@ -54,23 +54,23 @@ def windows(document: Record, *, words: int) -> list[str]:
 
 
 def title(document: Record) -> list[str]:
-    """Gives the title, or the first sentence of a document without a title."""
+    """Returns the title, or the first sentence of a document without a title."""
     return sentences(document)[:1]
 
 
 def first_sentence(document: Record) -> list[str]:
-    """Gives the document up to the end of its first sentence, title included."""
+    """Returns the document up to the end of its first sentence, title included."""
     found = _units(_sentences(_body(document)))
     return [_join(document.title, found[0])] if found else whole(document)
 
 
 def first_paragraph(document: Record) -> list[str]:
-    """Gives the document up to the end of its first paragraph, title included."""
+    """Returns the document up to the end of its first paragraph, title included."""
     return paragraphs(document)[:1]
 
 
 def _body(document: Record) -> str:
-    """Gives the text behind the title; empty if there is only a title."""
+    """Returns the text after the title; empty if there is only a title."""
     if document.text == document.title:
         return ""
     return document.text.removeprefix(f"{document.title}. ") if document.title else document.text
@@ -88,7 +88,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _units(pieces: list[str]) -> list[str]:
-    """Keeps pieces with a letter or a digit; replaces each run of white space by a blank."""
+    """Keeps pieces with a letter or a digit; replaces each run of white space by one space."""
     return [" ".join(piece.split()) for piece in pieces if any(map(str.isalnum, piece))]
 
 

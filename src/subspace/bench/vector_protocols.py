@@ -1,4 +1,4 @@
-"""Protocols that cut the vector: fewer dimensions, the model's blocks, blocks of pieces of text."""
+"""Protocols that differ in the vector: fewer dimensions, blocks, or blocks of sentences."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -30,7 +30,7 @@ REDUCTIONS = {
 
 
 def list_reductions(setting: Setting) -> list[Protocol]:
-    """Lists the reductions to those of `SIZES` that are possible."""
+    """Lists all reductions to those of `SIZES` that the setting allows."""
     found = []
     for kind in REDUCTIONS:
         least, most = _limits(kind, setting)
@@ -39,7 +39,7 @@ def list_reductions(setting: Setting) -> list[Protocol]:
 
 
 def left_out(setting: Setting) -> list[str]:
-    """Names the reductions by principal components that need more documents than there are."""
+    """Lists names of reductions by principal components that need more documents."""
     _, most = _limits("pca", setting)
     return [f"pca-{k}" for k in SIZES if most < k <= setting.dim]
 
@@ -74,7 +74,10 @@ def make_reduction(kind: str, k: int, setting: Setting) -> Protocol:
 
 
 def list_factored(setting: Setting) -> list[Protocol]:
-    """Lists each block alone, all blocks at equal and at chosen weights, and all blocks cut."""
+    """Lists protocols of each block alone, of all blocks, and of the leading part of all blocks.
+
+    All blocks are listed at equal and at the chosen weights; their parts at the chosen weights.
+    """
     layout, chosen = setting.layout, setting.block_weights
     found = [
         _factored(f"factored-only-{name}", f"block {name} alone", setting, weights={name: 1.0})
@@ -93,9 +96,10 @@ def list_factored(setting: Setting) -> list[Protocol]:
 
 
 def list_factored_chunked(setting: Setting) -> list[Protocol]:
-    """Lists one block from the best sentence and the others from the whole text; and all so.
+    """Lists protocols that take one block, or every block, from the best sentence.
 
-    Blocks of weight 0 are left out, as their best sentence changes no score.
+    The other blocks come from the whole text. Blocks of weight 0 are left out, as their best
+    sentence changes no score.
     """
     layout, weights = setting.layout, setting.scale(setting.block_weights)
     plans: list[tuple[str, tuple[str, ...], str]] = [
@@ -107,7 +111,7 @@ def list_factored_chunked(setting: Setting) -> list[Protocol]:
     found = []
     for name, chunked, about in plans:
         rest = tuple(block for block in layout if block not in chunked)
-        # A level for each block: the best sentence in one need not be the best in another.
+        # One level per block, as each block can have another best sentence.
         levels = [_block_level(setting, (b,), weights=weights, reading=SENTENCES) for b in chunked]
         levels += [_block_level(setting, rest, weights=weights)] if rest else []
         found.append(
@@ -123,7 +127,7 @@ def list_factored_chunked(setting: Setting) -> list[Protocol]:
 
 
 def _limits(kind: str, setting: Setting) -> tuple[int, int]:
-    """Gives the least and the largest number of dimensions of a reduction."""
+    """Returns the least and the largest number of dimensions of a reduction."""
     if kind == "learned":
         return len(setting.layout), setting.layout.dim
     return 1, min(setting.dim, setting.documents) if kind == "pca" else setting.dim
@@ -138,7 +142,7 @@ def _factored(
     kept: BlockLayout | None = None,
     family: str = "factored",
 ) -> Protocol:
-    """Makes a protocol of the blocks that have a weight, zero included, of the whole text."""
+    """Makes a protocol of the blocks in `weights` from the whole text."""
     level = _block_level(setting, tuple(weights), weights=weights, kept=kept)
     return Protocol(name, family, about, (level,), {"weights": dict(weights)})
 

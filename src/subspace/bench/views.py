@@ -1,4 +1,4 @@
-"""Views: which part of an encoder's vectors is kept, of documents and of queries."""
+"""Views: the part of an encoder's vectors that is kept, for documents and for queries."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from subspace.encoder import Kind
 from subspace.model import Model
 
 
-@dataclass(frozen=True, eq=False)  # functions do not compare by what they do
+@dataclass(frozen=True, eq=False)  # functions compare by identity
 class View:
-    """Two maps; inner products of what they give are the scores.
+    """Maps of the vectors of documents and queries; the inner products are the scores.
 
     Attributes:
         documents: Maps raw vectors (M, D) to (M, d).
@@ -35,7 +35,7 @@ def identity_view(_: Vectors) -> View:
 
 
 def raw_view(raw: slice) -> FitView:
-    """Keeps the raw embedding, at unit length.
+    """Makes views that keep the raw embedding at unit length.
 
     Args:
         raw: Dimensions of the raw embedding.
@@ -44,11 +44,11 @@ def raw_view(raw: slice) -> FitView:
 
 
 def reduced_view(raw: slice, fit: Callable[[Vectors], Reduce]) -> FitView:
-    """Keeps a reduction of the raw embedding.
+    """Makes views that keep a reduction of the raw embedding.
 
     Args:
         raw: Dimensions of the raw embedding.
-        fit: Makes the reduction from the raw embeddings of all documents (N, d).
+        fit: Fits the reduction to the raw embeddings of all documents (N, d).
     """
 
     def fit_view(corpus: Vectors) -> View:
@@ -65,11 +65,11 @@ def blocks_view(
     weights: Mapping[str, float],
     kept: BlockLayout | None = None,
 ) -> FitView:
-    """Keeps blocks of a model, each of unit length, weighted on the query's side.
+    """Makes views that keep blocks of a model at unit length, weighted in the queries.
 
     Args:
-        model: Gives the blocks.
-        names: Which of them.
+        model: Model with the blocks.
+        names: Names of the blocks to keep.
         weights: Weight by block name, scales included.
         kept: Width of each block after its last dimensions are cut off; whole blocks if None.
     """

@@ -1,4 +1,4 @@
-"""The command line: the only place that sees both data and training."""
+"""The command line: `subspace COMMAND ...`."""
 
 from subspace.cli.main import main
 

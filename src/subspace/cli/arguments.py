@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and what they open."""
+"""Arguments that several commands share, and functions that read, open and check them."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from subspace.errors import ConfigError
 if TYPE_CHECKING:
     from subspace.retrieval.usage.bandit import Bandit
 
-Commands = argparse._SubParsersAction  # argparse has no public name for it
+Commands = argparse._SubParsersAction  # argparse has no public name for this class
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
-    """Adds `--data` and `--exclude`: labelled sources."""
+    """Adds `--data` and `--exclude`, which choose labelled sources."""
     parser.add_argument(
         "--data",
         required=True,
@@ -78,7 +78,7 @@ def add_kin(parser: argparse.ArgumentParser) -> None:
 
 
 def add_usage(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Adds `--usage` and what recency means."""
+    """Adds `--usage`, `--clock`, `--recency` and `--half-life`."""
     parser.add_argument(
         "--usage",
         required=required,
@@ -122,15 +122,15 @@ def add_bandit(parser: argparse.ArgumentParser) -> None:
 
 
 def history_options(arguments: argparse.Namespace, *, create: bool) -> dict[str, Any]:
-    """`recency` and `half_life` of a `BlockIndex`, in what the usage log counts.
+    """Returns `recency` and `half_life` for a `BlockIndex`, in the time unit of the usage log.
 
     Args:
-        arguments: With those of `add_usage`.
-        create: Whether a usage log that is not there is made.
+        arguments: Parsed arguments, with those of `add_usage`.
+        create: Whether to make the usage log if it does not exist.
 
     Raises:
-        ConfigError: One of them cannot be read, or there is no usage log to go with it.
-        UsageLogError: There is no such log, or it counts another time than --clock says.
+        ConfigError: An option cannot be read, or is given without a usage log.
+        UsageLogError: The log does not exist, or has another clock than --clock says.
     """
     from subspace.retrieval.usage.decay import Decay, parse_duration
     from subspace.retrieval.usage.usage_log import UsageLog
@@ -151,11 +151,11 @@ def history_options(arguments: argparse.Namespace, *, create: bool) -> dict[str,
 
 
 def open_bandit(arguments: argparse.Namespace) -> "Bandit":
-    """The bandit of --bandit and --arms.
+    """Opens the bandit that --bandit and --arms describe.
 
     Raises:
-        ConfigError: There is no --bandit, or the file of arms cannot be read.
-        BanditError: It cannot be used.
+        ConfigError: --bandit is not given, or the file of arms cannot be read.
+        BanditError: The bandit's file or its arms cannot be used.
     """
     from subspace.retrieval.usage.bandit import WeightBandit
     from subspace.retrieval.usage.factored_bandit import FactoredBandit
@@ -193,10 +193,10 @@ def _read_arms(path: str) -> dict[str, Any]:
 
 
 def read_pairs(given: Sequence[str], *, option: str) -> dict[str, list[str]]:
-    """Reads `NAME=VALUE`, each; values by name.
+    """Reads arguments of the form `NAME=VALUE` and returns the values by name.
 
     Raises:
-        ConfigError: One of them is not of that form.
+        ConfigError: An argument does not have this form.
     """
     pairs: dict[str, list[str]] = {}
     for text in given:
@@ -208,7 +208,10 @@ def read_pairs(given: Sequence[str], *, option: str) -> dict[str, list[str]]:
 
 
 def read_values(text: str) -> list[str | float | bool]:
-    """What a text can mean as metadata: 5 is a number or a text, "5" in quotes a text."""
+    """Returns the metadata values that an argument can stand for.
+
+    5 stands for the number and for the text; "5" in quotes stands for the text alone.
+    """
     try:
         value = json.loads(text, parse_constant=str)
     except ValueError:
@@ -219,10 +222,10 @@ def read_values(text: str) -> list[str | float | bool]:
 
 
 def make_folder(path: Path | str) -> Path:
-    """Makes a folder to write to, before the work that will fill it.
+    """Makes a folder; raises unless files can be written to it. Call before long work.
 
     Raises:
-        ConfigError: It is a file, cannot be written to, or the disk refuses.
+        ConfigError: The path is a file, or the folder cannot be made or written to.
     """
     folder = Path(path)
     try:
@@ -234,16 +237,16 @@ def make_folder(path: Path | str) -> Path:
 
 
 def corpus_file(path: Path | str) -> Path:
-    """The file of texts: itself, or the `corpus.jsonl` of a folder in the BEIR layout."""
+    """Returns the path itself, or `corpus.jsonl` in it if it is a folder (BEIR layout)."""
     path = Path(path)
     return path / "corpus.jsonl" if path.is_dir() else path
 
 
 def check_file(path: Path | str) -> Path:
-    """A file to write, asked for before the work that makes its content; makes its folder.
+    """Raises unless a file can be written to `path`; makes its folder. Call before long work.
 
     Raises:
-        ConfigError: It is a folder, or its folder cannot be written to.
+        ConfigError: The path is a folder, or its folder cannot be made or written to.
     """
     file = Path(path)
     make_folder(file.parent)

@@ -1,4 +1,4 @@
-"""`subspace bench`: side-by-side tables on the user's own texts."""
+"""`subspace bench`: compares ways to search on the user's own texts."""
 
 import argparse
 

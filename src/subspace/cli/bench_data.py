@@ -1,4 +1,4 @@
-"""Arguments that benches on a retrieval set share."""
+"""Arguments that the benchmarks on a retrieval set share."""
 
 import argparse
 

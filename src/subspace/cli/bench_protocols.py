@@ -1,4 +1,4 @@
-"""`subspace bench protocols`: what gets embedded, and how it is cut up."""
+"""`subspace bench protocols`: compares what is embedded, and how texts are cut into pieces."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""`subspace bench riv`: recency, importance and relevance, replayed."""
+"""`subspace bench riv`: compares mixes of recency, importance and relevance on replayed queries."""
 
 import argparse
 

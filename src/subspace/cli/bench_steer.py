@@ -1,4 +1,4 @@
-"""`subspace bench steer`: how far weights move the hits, beside what costs nothing."""
+"""`subspace bench steer`: measures how far weights move the hits, compared with baselines."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""`subspace discover`: which raw dimensions carry a factor."""
+"""`subspace discover`: finds the raw dimensions that carry a factor."""
 
 import argparse
 from dataclasses import replace
@@ -61,7 +61,7 @@ def _run(arguments: argparse.Namespace) -> None:
     model = load(arguments.checkpoint, encoder=arguments.encoder) if arguments.checkpoint else None
     encoder = _open_encoder(arguments, model)
     texts = [record.text for sample in samples for record in sample.records]
-    encoder.rows(texts, progress=True)  # all at once, for one bar
+    encoder.rows(texts, progress=True)  # all texts in one call, to show a single progress bar
     found = discover(
         samples,
         vectors=(encoder.encode([record.text for record in s.records]) for s in samples),

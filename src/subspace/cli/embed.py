@@ -1,4 +1,4 @@
-"""`subspace embed`: texts to blocks."""
+"""`subspace embed`: encodes texts and writes their blocks."""
 
 import argparse
 import os
@@ -130,16 +130,16 @@ def _make_embedder(arguments: argparse.Namespace) -> "TextEmbedder":
 
 
 def say_dtype(embedder: "TextEmbedder") -> None:
-    """Says in what the encoder computes, where that was left to it."""
+    """Prints the data type that the encoder computes in, if the encoder chose it."""
     if embedder.dtype == "auto":
         print(f"the encoder computes in {embedder.encoder_dtype}")
 
 
 def _say_shards(job: "ShardJob") -> None:
-    """Says what was written.
+    """Prints what was written.
 
     Raises:
-        StoreError: A process left some of it undone.
+        StoreError: Some shards are missing.
     """
     shards = job.shards
     shards.check_done()
@@ -160,5 +160,5 @@ def _say_truncated(count: int, *, embedder: "TextEmbedder") -> None:
 
 
 def _is_first_process() -> bool:
-    """Whether no launcher started this process beside another that says what there is to say."""
+    """Tells whether this is the first of the launched processes, which plans and reports."""
     return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"

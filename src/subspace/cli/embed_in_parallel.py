@@ -1,4 +1,4 @@
-"""Shards written by several processes or GPUs, which Lightning's strategies start and feed."""
+"""Writes shards with several processes or GPUs, which Lightning's strategies start."""
 
 import logging
 import warnings
@@ -15,15 +15,15 @@ from subspace.cli.embed import say_dtype
 from subspace.errors import ConfigError
 from subspace.model.embed_shards import ShardJob
 
-# Lightning's warnings about what is meant to be so.
+# Warnings of Lightning that are expected here.
 _EXPECTED = (
-    ".*does not have many workers.*",  # a shard's number is all that is loaded
-    ".*isinstance.treespec, LeafSpec.*",  # Lightning uses a name that torch is about to drop
+    ".*does not have many workers.*",  # the loader gives only numbers of shards
+    ".*isinstance.treespec, LeafSpec.*",  # Lightning uses a name that torch is about to remove
 )
 
 
 class _Numbers(Dataset[int]):
-    """The numbers below a count."""
+    """The numbers from 0 to `count` - 1."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -36,14 +36,14 @@ class _Numbers(Dataset[int]):
 
 
 class _WriteShards(pl.LightningModule):
-    """Writes the shards whose numbers it is given; each process opens an encoder of its own."""
+    """Writes the shards whose numbers it receives. Each process opens its own encoder."""
 
     def __init__(self, job: ShardJob) -> None:
         super().__init__()
         self._job = job
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 (Lightning's signature)
-        _expect_warnings()  # here too: the process may be a new one
+        _expect_warnings()  # again, since this may be a new process
         embedder = replace(self._job.embedder, device=str(self.device))
         self._job = replace(self._job, embedder=embedder)
         if self.trainer.is_global_zero:
@@ -52,16 +52,16 @@ class _WriteShards(pl.LightningModule):
     def predict_step(self, batch: Any, batch_idx: int) -> int:  # noqa: ARG002
         if int(batch) < len(self._job.shards):
             self._job.write(int(batch))
-        return int(batch)  # Lightning warns of None
+        return int(batch)  # Lightning warns if a step returns None
 
 
 def write_in_parallel(job: ShardJob, *, settings: dict[str, str]) -> None:
-    """Writes what is missing with as many processes as the trainer's settings say.
+    """Writes the missing shards with as many processes as the trainer's settings say.
 
-    When it returns in the first process, the others have written their share, too.
+    In the first process it returns after all other processes have written their shards.
 
     Raises:
-        ConfigError: The trainer does not take the settings.
+        ConfigError: The trainer does not accept the settings.
     """
     _expect_warnings()
     for name in ("pytorch_lightning", "lightning_fabric"):
@@ -78,12 +78,12 @@ def write_in_parallel(job: ShardJob, *, settings: dict[str, str]) -> None:
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise ConfigError(f"--trainer: {error}") from error
-    # All shards, done or not: every process must be given the same list, and something of it.
+    # All shards, done or not, since every process must get the same list and at least one number.
     count = max(len(job.shards), trainer.world_size)
     numbers: DataLoader[int] = DataLoader(_Numbers(count), batch_size=None)
     trainer.predict(_WriteShards(job), numbers, return_predictions=False)
-    # No barrier of the trainer's: it gives up after half an hour, and one process may have hours
-    # more to do than another. Of a process that dies, the launcher ends the others.
+    # A barrier of the trainer would time out after half an hour, but one process may need hours
+    # longer than another. If a process dies, the launcher ends the others.
     if trainer.is_global_zero:
         job.shards.wait()
 

@@ -1,4 +1,4 @@
-"""`subspace explore`: a local page to move the weights on."""
+"""`subspace explore`: serves a local page on which the weights of a query can be changed."""
 
 import argparse
 import contextlib

@@ -1,4 +1,4 @@
-"""`subspace export`: a checkpoint for others."""
+"""`subspace export`: writes a checkpoint to a folder, the hub, or for sentence-transformers."""
 
 import argparse
 from pathlib import Path

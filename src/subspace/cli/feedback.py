@@ -1,4 +1,4 @@
-"""`subspace feedback`: what was used, and how well it did."""
+"""`subspace feedback`: logs uses of items, and ratings of searches."""
 
 import argparse
 from pathlib import Path
@@ -57,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> None:
     writes = bool(arguments.used or arguments.source)
     if not (writes or arguments.export or _rates(arguments)):
         raise ConfigError("say what to do: --used, --success or --ratings, --import, or --export")
-    # All that can be wrong is looked at before the first thing is written.
+    # All arguments are checked before anything is written.
     uses = dict(_read_use(text) for text in arguments.used)
     if len(uses) < len(arguments.used):
         raise ConfigError("--used: an item is given twice")
@@ -95,7 +95,7 @@ def _rates(arguments: argparse.Namespace) -> bool:
 
 
 def _rate(arguments: argparse.Namespace, log: "UsageLog") -> str:
-    """Tells the bandit; gives the arm."""
+    """Passes the rating of a search to the bandit, and returns the arm that was rated."""
     from subspace.retrieval.usage.bandit import learn
 
     ratings = arguments.success
@@ -117,7 +117,7 @@ def _rate(arguments: argparse.Namespace, log: "UsageLog") -> str:
 
 
 def _read_use(text: str) -> tuple[str, float | None]:
-    """An id, or an id and a success; an id may hold '=' if a success follows."""
+    """Reads `ID` or `ID=SUCCESS`. An id may contain '=' only if a success follows."""
     name, equals, success = text.rpartition("=")
     return (name, _to_number(success)) if equals else (text, None)
 

@@ -32,17 +32,17 @@ from subspace.training.quiet import quiet_trainer
 from subspace.training.run_files import find_run_file
 from subspace.training.sgd import MONITOR, best_of_run, finish
 
-# Lightning's warnings about what is meant to be so here.
+# Warnings of Lightning that are expected here.
 _EXPECTED = (
-    # They are the command line's own, or a caller's in Python; Lightning cannot tell.
+    # The arguments are always passed as a list; Lightning warns if `sys.argv` holds some as well.
     "LightningCLI's args parameter",
-    # A run may be repeated, or resumed, into its own folder.
+    # A run may be repeated or resumed in its own folder.
     "Checkpoint directory .* exists and is not empty",
-    # A run may end before it is validated for the first time.
+    # A run may end before its first validation.
     "Early stopping conditioned on metric .* which is not available",
 )
 
-# What `--help` says before and after the keys, by subcommand.
+# Texts that `--help` shows before and after the keys, by subcommand.
 _HELP = {
     "fit": {
         "description": "Fits blocks on labelled texts, from a YAML file: stores their embeddings "
@@ -63,7 +63,7 @@ _HELP = {
 
 
 class _SaveSettings(SaveConfigCallback):
-    """Keeps all settings of a run beside its model, and tells them to its loggers."""
+    """Saves all settings of a run next to its model, and passes them to its loggers."""
 
     def save_config(
         self,
@@ -76,7 +76,7 @@ class _SaveSettings(SaveConfigCallback):
 
 
 class _SubspaceCLI(LightningCLI):
-    """Adds the folder of the run, and the closed form, which needs no trainer."""
+    """LightningCLI with a folder for the run, and with the closed form, which needs no trainer."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -95,7 +95,7 @@ class _SubspaceCLI(LightningCLI):
                 "checkpoint.enable_version_counter": False,
                 "early_stopping.monitor": MONITOR,
                 "early_stopping.patience": 5,
-                # The names of numbers are checked beforehand; a run may end before it has any.
+                # `check_monitors` checks the names; a run may end before the first validation.
                 "early_stopping.strict": False,
             }
         )
@@ -112,7 +112,7 @@ class _SubspaceCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         super().parse_arguments(parser, args)
-        # Here, because Lightning looks into the file next and has no words for what it may find.
+        # Checked here, because Lightning reads the file next, with unclear errors for wrong files.
         subcommand = self.config["subcommand"]
         settings = self.config[subcommand]
         settings["ckpt_path"] = find_run_file(
@@ -144,7 +144,7 @@ class _SubspaceCLI(LightningCLI):
             super()._run_subcommand(subcommand)
 
     def _solves(self) -> bool:
-        """Whether there is nothing to do but to solve the closed form."""
+        """Tells whether the command fits in closed form, without a trainer."""
         subcommand = self.config["subcommand"]
         return bool(subcommand == "fit" and self.config["fit"]["model"]["solver"] == "closed_form")
 
@@ -182,7 +182,7 @@ class _SubspaceCLI(LightningCLI):
     def after_fit(self) -> None:
         output = Path(self.config["fit"]["output"])
         if not getattr(self.trainer.checkpoint_callback, "best_model_path", ""):
-            self.trainer.save_checkpoint(output / "last.ckpt")  # it was never validated
+            self.trainer.save_checkpoint(output / "last.ckpt")  # no validation has saved one
         best = best_of_run(self.trainer, self.model)
         if not self.trainer.is_global_zero:
             return
@@ -199,7 +199,7 @@ class _SubspaceCLI(LightningCLI):
         known = shlex.quote(str(output))
         print(f"next: subspace index --checkpoint {known} --input F.jsonl --output runs/index")
         if loggers:
-            # Costs seconds: only where there is a logger.
+            # Takes seconds, so it is done only if there is a logger.
             from subspace.cli.fit_logging import log_separation, measure_on_validation
 
             data = self.datamodule.fitting_data
@@ -214,7 +214,7 @@ class _SubspaceCLI(LightningCLI):
 
 def run_training(arguments: Sequence[str]) -> None:
     """Runs `fit`, `validate` or `test` with LightningCLI's arguments."""
-    # W&B would report errors of its own to its makers, unless it is told not to.
+    # Keeps W&B from sending reports of its errors to its developers.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
         with quiet_trainer(*_EXPECTED):
@@ -230,7 +230,7 @@ def run_training(arguments: Sequence[str]) -> None:
                     "logger": False,
                     "devices": 1,
                     "enable_model_summary": False,
-                    "num_sanity_val_steps": 0,  # the start is judged on all batches anyway
+                    "num_sanity_val_steps": 0,  # the module validates the start on all batches
                 },
                 parser_kwargs={
                     "prog": "subspace",
@@ -239,7 +239,7 @@ def run_training(arguments: Sequence[str]) -> None:
                 },
             )
     except SystemExit as stop:
-        if stop.code == 1:  # how Lightning ends after Ctrl-C, once its files are written
+        if stop.code == 1:  # Lightning's exit code after Ctrl-C, once its files are written
             raise KeyboardInterrupt from None
         raise
     except (ArgumentError, MisconfigurationException) as error:
@@ -247,7 +247,7 @@ def run_training(arguments: Sequence[str]) -> None:
 
 
 def _save_settings(parser: Any, config: Any, *, loggers: Sequence[Logger]) -> None:
-    """Writes training.yaml, and hands the same to loggers."""
+    """Writes training.yaml, and passes its content to the loggers."""
     path = make_folder(config["output"]) / "training.yaml"
     parser.save(config, path, overwrite=True)
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""What a fit tells its logger beside the losses: the settings, and what every block holds.
+"""Measures and logs the separation matrix of a fit: how well each block predicts each factor.
 
-The separation matrix of a fit is read on validation texts, so that looking at many runs uses up
-no test text: a linear probe learns from two thirds of the training texts, the last third chooses
-its strength, and the validation texts score it.
+The matrix is measured on validation texts, so that many runs can be compared without using the test
+texts. A linear probe learns from two thirds of the training texts, its regularisation strength is
+chosen on the last third, and the validation texts score it.
 """
 
 import logging
@@ -43,13 +43,16 @@ def measure_on_validation(
     vectors: AnyFloats,
     raw: slice,
 ) -> Matrix:
-    """The separation matrix by a linear probe, confounds controlled; empty if nothing can be read.
+    """Measures the separation matrix with a linear probe, with confounds controlled.
 
     Args:
-        projection: Gives the blocks.
-        sources: What it was fitted on.
+        projection: Projection whose blocks are probed.
+        sources: Sources that it was fitted on.
         vectors: All stored embeddings (rows, D); one source at a time is read into memory.
-        raw: Which dimensions of an embedding are the raw baseline.
+        raw: Dimensions of an embedding that are the raw baseline.
+
+    Returns:
+        The matrix; empty if no factor has enough labelled texts.
     """
     readings: list[Reading] = []
     for name, source in tqdm(sources.items(), desc="probing validation texts", unit="source"):
@@ -66,12 +69,12 @@ def measure_on_validation(
 
 
 def log_separation(matrix: Matrix, *, loggers: Sequence[Logger], step: int) -> None:
-    """Hands a separation matrix to every logger, as numbers and as its kind of table and picture.
+    """Logs a separation matrix as numbers; for W&B and TensorBoard also as table and heat map.
 
     Args:
-        matrix: What was measured.
-        loggers: Those of the fit.
-        step: Steps taken by then.
+        matrix: Matrix to log.
+        loggers: Loggers of the fit.
+        step: Number of training steps that were taken.
     """
     if not matrix.values.size:
         _log.warning(
@@ -94,7 +97,11 @@ def log_separation(matrix: Matrix, *, loggers: Sequence[Logger], step: int) -> N
 
 
 def _score_on_validation(labels: Labels) -> Labels:
-    """Training texts, a third of them to choose by (whole groups), validation texts to score."""
+    """Returns the labels with other splits, so that a probe is scored on the validation texts.
+
+    Validation texts become test texts, and a third of the training texts, in whole groups, become
+    validation texts.
+    """
     _, group = np.unique(independent_groups(labels.groups), return_inverse=True)
     third: Ints = np.random.default_rng(0).permutation(group.max(initial=0) + 1)[group] % 3
     train = np.where(third == 0, _VALIDATION, _TRAIN)
@@ -102,7 +109,7 @@ def _score_on_validation(labels: Labels) -> Labels:
 
 
 def _flatten(matrix: Matrix) -> dict[str, float]:
-    """`separation/BLOCK/FACTOR` and the means, without what could not be read."""
+    """Returns the values as `separation/BLOCK/FACTOR`, and the selectivity, without NaN."""
     numbers = {
         f"separation/{matrix.blocks[row]}/{matrix.factors[column]}": float(value)
         for (row, column), value in np.ndenumerate(matrix.values)
@@ -112,7 +119,7 @@ def _flatten(matrix: Matrix) -> dict[str, float]:
 
 
 def _tabulate(matrix: Matrix) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows, rounded; what could not be read is None."""
+    """Returns the columns and the rounded rows; None stands for a value that is NaN."""
     return ["block", *matrix.factors], [
         [block, *(None if np.isnan(value) else round(float(value), 3) for value in values)]
         for block, values in zip(matrix.blocks, matrix.values, strict=True)

@@ -1,4 +1,4 @@
-"""`subspace index`: a set of documents, ready to be searched."""
+"""`subspace index`: encodes documents and builds an index to search."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from subspace.model import Model
     from subspace.retrieval import Index
 
-# Texts that are projected and added at once.
+# Number of texts that are projected and added at once.
 _BATCH = 10_000
 
 
@@ -96,7 +96,7 @@ def _run(arguments: argparse.Namespace) -> None:
     check_target(arguments.output, engine=arguments.engine, settings=settings)
     model = load(arguments.checkpoint, encoder=arguments.encoder)
     batches = _embedded(arguments, model=model)
-    # An index that is there already is replaced only now, that the vectors are there.
+    # An existing index is replaced only now that the embeddings are there.
     with Index.create(
         arguments.output,
         model,
@@ -112,7 +112,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _check_usage(path: str) -> None:
-    """Raises unless there is a usage log: said before the work."""
+    """Raises unless the usage log can be opened. Call before long work."""
     from subspace.retrieval import UsageLog
 
     UsageLog.open(path, create=False).close()
@@ -121,7 +121,7 @@ def _check_usage(path: str) -> None:
 def _embedded(
     arguments: argparse.Namespace, *, model: "Model"
 ) -> "Iterator[tuple[Sequence[Record], Vectors]]":
-    """Records and their blocks, batch by batch; what can be wrong is said before the first."""
+    """Returns records and their blocks in batches. Wrong input raises before the first batch."""
     from subspace.data import read_documents
     from subspace.model.embed_texts import open_stored_encoder
     from subspace.model.embedding_shards import read_shards

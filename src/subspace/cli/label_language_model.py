@@ -1,4 +1,4 @@
-"""Arguments of `subspace label --by language-model`, the question before it, the report after."""
+"""Arguments of `subspace label --by language-model`, its request for consent, and its report."""
 
 import argparse
 import sys

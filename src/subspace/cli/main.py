@@ -43,14 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        0 if all went well, 2 if the user has something to mend (said on standard error), 130
+        0 on success, 2 after an error that the user can correct (printed to standard error), 130
         after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         if arguments and arguments[0] in _TRAINING:
-            from subspace.cli.fit import run_training  # costs seconds: only where it is used
+            from subspace.cli.fit import run_training  # takes seconds to import
 
             run_training(arguments)
             return 0

@@ -1,4 +1,4 @@
-"""`subspace presets`: the named mixes of recency, importance and relevance."""
+"""`subspace presets`: lists the named mixes of recency, importance and relevance."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""`subspace probe`: everything that is measured of a model."""
+"""`subspace probe`: measures a model on labelled texts and retrieval sets."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""`subspace project`: stored embeddings to blocks, without encoding any text again."""
+"""`subspace project`: turns stored embeddings into blocks, without encoding texts again."""
 
 import argparse
 from pathlib import Path

@@ -18,17 +18,18 @@ if TYPE_CHECKING:
     from subspace.data import Record
     from subspace.files import Line
 
-# With fewer, class statistics say next to nothing.
+# With fewer texts, class statistics are too noisy to fit blocks.
 _MIN_TEXTS = 50
-# A probe needs so many test texts; no more than a fifth of all is kept from the fit for it.
+# Smallest number of test texts for a probe, and the divisor that limits them to a fifth of all
+# texts. The same holds for validation texts.
 _MIN_TEST, _MOST_TEST = 30, 5
 _TEXTS, _LABELLED, _CONFIG = "texts.jsonl", "labelled.jsonl", "fit.yaml"
-# What the labels are that texts without one get: theirs must be of the same kind.
+# Types of the labels that quickstart gives. Labels that texts already have must be of these types.
 _KINDS = {"topic": str, "style": str, "complexity": float, "specificity": float}
 
 
 class _Step(NamedTuple):
-    """One command, and what to say of it."""
+    """One command, and the texts that introduce it."""
 
     what: str
     why: str
@@ -90,10 +91,14 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _read_lines(source: Path, *, output: Path) -> list[dict[str, Any]]:
-    """The texts as lines of JSONL, with a split; none of those below `output`.
+    """Reads the texts as lines of JSONL, and assigns splits if there are none.
+
+    Args:
+        source: A JSONL file, or a folder of texts.
+        output: Folder of the results. Its files are not read as texts.
 
     Raises:
-        ConfigError: There are too few, or no texts at all.
+        ConfigError: There are fewer than `_MIN_TEXTS` texts.
         RecordError: Lines of a JSONL file are wrong.
     """
     from subspace.labelling.label_file import read_texts
@@ -137,7 +142,7 @@ def _check_kinds(texts: "Sequence[tuple[Line, Record]]") -> None:
 
 
 def _check_labelled(output: Path, *, lines: Sequence[dict[str, Any]]) -> None:
-    """Refuses to lose labels that people have put into the results of an earlier run."""
+    """Raises if the run would overwrite labels that people added to an earlier run's results."""
     from subspace.labelling.label_file import read_texts
     from subspace.labelling.label_texts import human_labels
 
@@ -161,7 +166,7 @@ def _check_labelled(output: Path, *, lines: Sequence[dict[str, Any]]) -> None:
 
 
 def _assign_splits(lines: Sequence[dict[str, Any]]) -> None:
-    """As many validation and test texts as probes need, drawn by the hash of the id."""
+    """Assigns splits by the hash of the id, with as many held-out texts as probes need."""
     held = min(max(_MIN_TEST, len(lines) // 10), len(lines) // _MOST_TEST)
     drawn = sorted(lines, key=lambda line: hashlib.sha256(line["id"].encode()).digest())
     for place, line in enumerate(drawn):
@@ -169,7 +174,7 @@ def _assign_splits(lines: Sequence[dict[str, Any]]) -> None:
 
 
 def _steps(output: Path, *, store: str) -> Iterator[_Step]:
-    """Every step after the first, each once the one before is done."""
+    """Yields the steps after the first. Each must be executed before the next is requested."""
     labelled, checkpoint = output / _LABELLED, output / "checkpoint"
     yield _Step(
         "labelling",
@@ -244,7 +249,7 @@ def _write_config(path: Path, *, source: Path, checkpoint: Path, store: str) -> 
 
 
 def _example(labelled: Path) -> str:
-    """The id of a text that reads harder than most: there is something simpler to find."""
+    """Returns the id of a text that is more complex than most, so that simpler texts exist."""
     lines = [json.loads(line) for line in labelled.read_text(encoding="utf-8").splitlines()]
     ranked = sorted(lines, key=lambda line: line["factors"]["complexity"])
     return str(ranked[3 * len(ranked) // 4]["id"])

@@ -1,4 +1,4 @@
-"""`subspace search`: the best documents under weights per block."""
+"""`subspace search`: finds the best documents with a weight per block."""
 
 import argparse
 import contextlib
@@ -108,8 +108,9 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    # Importing the encoder makes millions of objects that stay. Collecting garbage in between
-    # finds none and costs a quarter of a cold start; another at exit costs as much again.
+    # Importing the encoder creates millions of objects that stay alive. Garbage collection during
+    # the import frees nothing and takes a quarter of a cold start. `freeze` avoids a collection at
+    # exit that takes as long.
     gc.disable()
     try:
         _search(arguments)
@@ -172,7 +173,7 @@ def _open(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> "Ind
 
 
 def _read_queries(arguments: argparse.Namespace) -> "dict[str, Query]":
-    """Queries by the name to show them under."""
+    """Reads the queries, by the name under which they are shown."""
     from subspace.retrieval import Like
 
     names = ("query", "like", "compose", "queries")
@@ -206,7 +207,7 @@ def _read_where(given: list[str] | None) -> dict[str, list[Any]]:
 
 
 def _read_weights(arguments: argparse.Namespace, index: "Index") -> "tuple[Any, str | None]":
-    """Weights and preset, as `Index.search` takes them."""
+    """Reads the weights and the preset in the form that `Index.search` takes."""
     from subspace.retrieval import Weights
 
     text = arguments.weights

@@ -1,4 +1,4 @@
-"""DocumentFile: a JSONL file of texts that is read part by part, since memory may not hold it."""
+"""DocumentFile: a JSONL file of texts, read in parts, since memory may not hold all of it."""
 
 from array import array
 from collections.abc import Iterator, Mapping
@@ -19,13 +19,13 @@ from subspace.files import Problems
 
 @dataclass(frozen=True)
 class Part:
-    """Some texts of a file that stand together.
+    """Consecutive texts of a file.
 
     Attributes:
-        offset: Bytes before its first line.
-        line: Number of its first line.
-        texts: How many.
-        digest: Of their ids and texts.
+        offset: Number of bytes before its first line.
+        line: Number of its first line, from 1.
+        texts: Number of texts.
+        digest: Hash of their ids and texts.
     """
 
     offset: int
@@ -36,11 +36,11 @@ class Part:
 
 @dataclass(frozen=True)
 class DocumentFile:
-    """Where the parts of a file begin, and what they hold.
+    """A file of texts, divided into parts.
 
     Attributes:
         path: The file.
-        parts: In order.
+        parts: Its parts in order.
     """
 
     path: Path
@@ -48,12 +48,18 @@ class DocumentFile:
 
     @classmethod
     def scan(cls, path: Path, *, texts_per_part: int, progress: bool = False) -> Self:
-        """Reads the file once, so that every wrong line is known before any work.
+        """Reads the whole file once, checks every line and divides it into parts.
 
-        Keeps 16 bytes per text meanwhile.
+        Takes 16 bytes of memory per text.
+
+        Args:
+            path: JSONL, not gzipped.
+            texts_per_part: Number of texts per part; the last may have fewer.
+            progress: Whether to show a progress bar.
 
         Raises:
-            RecordError: With every wrong line, and every id that is used twice.
+            RecordError: The file is gzipped, empty or unreadable, or has invalid lines or repeated
+                ids; lists all of them.
         """
         if path.suffix == ".gz":
             raise RecordError([f"{path}: a gzipped file cannot be read in parts; unpack it first"])
@@ -79,14 +85,14 @@ class DocumentFile:
 
     @property
     def texts(self) -> int:
-        """How many in all."""
+        """Number of texts of all parts."""
         return sum(part.texts for part in self.parts)
 
     def read(self, number: int) -> list[Record]:
-        """The texts of one part.
+        """Reads the texts of one part.
 
         Raises:
-            RecordError: They are not what they were when the file was scanned.
+            RecordError: They have changed since the file was scanned.
         """
         part = self.parts[number]
         problems = Problems()
@@ -98,12 +104,12 @@ class DocumentFile:
         return documents
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Returns path and parts as JSON-ready values."""
         return {"path": str(self.path), "parts": [asdict(part) for part in self.parts]}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """What `to_json` made."""
+        """Builds a `DocumentFile` from what `to_json` returned."""
         return cls(Path(value["path"]), tuple(Part(**part) for part in value["parts"]))
 
 
@@ -120,7 +126,7 @@ def _digest(documents: list[Record]) -> str:
 
 
 def _name_repeated(path: Path, keys: set[int], *, problems: Problems) -> None:
-    """Notes every line whose id an earlier one has."""
+    """Adds a problem for every line with the id of an earlier line."""
     first_seen: dict[str, str] = {}
     for where, document_id in _ids(path):
         if _short(document_id) not in keys:

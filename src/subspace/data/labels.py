@@ -1,4 +1,4 @@
-"""Labels: what the texts of one source are labelled with, as arrays."""
+"""Labels: the labels of one source's texts, as arrays."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,23 +9,23 @@ import numpy.typing as npt
 from subspace.arrays import AnyFloats, Floats, Ints
 from subspace.data.records import SPLITS, Record, Split
 
-# An ordered factor is cut at its quantiles into so many levels wherever classes are needed
-# (between-class scatter, indicators of the guard); more levels would be noisier, fewer blind to
-# what is not monotone.
+# Number of levels into which an ordered factor is cut at its quantiles where classes are needed
+# (between-class scatter, indicators of the guard). More levels would be noisier; fewer would miss
+# relations that are not monotone.
 LEVELS = 8
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Column:
-    """One factor's labels over N texts.
+    """One factor's labels of N texts.
 
     Attributes:
-        codes: Class of each text (N,), -1 where it has no label. An ordered factor's classes are
-            its levels between quantiles, in order.
+        codes: Class of each text (N,), -1 where it has no label. The classes of an ordered factor
+            are its levels between quantiles, in ascending order.
         class_count: Number of classes.
         values: The numbers (N,), NaN where there is no label; None for categories.
-        weights: How much the label of each text counts (N,), above 0; None if all count 1.
+        weights: Weight of each text's label (N,), above 0 where there is one; None if all are 1.
     """
 
     codes: Ints
@@ -44,7 +44,7 @@ class Column:
         return np.flatnonzero(self.codes >= 0)
 
     def take(self, positions: Ints) -> "Column":
-        """The labels of some texts; classes keep their codes."""
+        """Selects the labels of the texts at `positions`; classes keep their codes."""
         return replace(
             self,
             codes=self.codes[positions],
@@ -60,8 +60,8 @@ class Labels:
     Attributes:
         source: The source's name.
         columns: Labels by factor.
-        groups: Group of each text (N,), -1 where it has none.
-        splits: Position in `SPLITS` of each text's split (N,).
+        groups: Number of each text's group (N,), -1 where it has none.
+        splits: Split of each text (N,), as its position in `SPLITS`.
     """
 
     source: str
@@ -70,11 +70,11 @@ class Labels:
     splits: Ints
 
     def __len__(self) -> int:
-        """Number of texts."""
+        """Returns the number of texts."""
         return len(self.groups)
 
     def take(self, positions: Ints) -> "Labels":
-        """The labels of some texts, in the order of `positions`."""
+        """Selects the labels of the texts at `positions`, in that order."""
         return Labels(
             source=self.source,
             columns={name: column.take(positions) for name, column in self.columns.items()},
@@ -83,7 +83,7 @@ class Labels:
         )
 
     def positions(self, split: Split) -> Ints:
-        """Positions of the texts of one split."""
+        """Returns the positions of the texts of one split."""
         return np.flatnonzero(self.splits == SPLITS.index(split))
 
 
@@ -92,13 +92,15 @@ def label_source(
 ) -> Labels:
     """Turns the labels of one source's records into arrays.
 
-    Quantiles of ordered factors come from the training part alone (from all if that is empty).
+    Quantiles of ordered factors are taken from training texts only (from all texts if no training
+    text has a label).
 
     Args:
         source: The source's name.
         records: Its records.
-        origin_weights: How much labels count, by their origin (`checkpoint` stands for
-            `checkpoint:NAME` too); 1 for human labels and where none is given, 0 leaves them out.
+        origin_weights: Weight of labels by their origin; `checkpoint` also stands for
+            `checkpoint:NAME`. Human labels and origins not named have weight 1; weight 0 leaves
+            labels out.
     """
     splits = np.array([SPLITS.index(record.split) for record in records], dtype=np.int64)
     names = dict.fromkeys(name for record in records for name in record.factors)
@@ -125,16 +127,17 @@ def label_source(
 
 
 def control_labels(labels: AnyFloats, controls: Sequence[AnyFloats]) -> Floats:
-    """Numbers (N,) without what the controls (N,) explain linearly; mean 0 and deviation 1.
+    """Removes from labels (N,) the part that the controls (N,) explain linearly.
 
-    Numbers that the controls explain altogether become zeros.
+    The result has mean 0 and standard deviation 1. Labels that the controls explain completely
+    become zeros.
     """
     given = np.asarray(labels, dtype=np.float64)
     design = np.stack([np.ones(len(given)), *controls], axis=1)
     fitted, *_ = np.linalg.lstsq(design, given, rcond=None)
     rest = given - design @ fitted
     deviation = rest.std()
-    # Below this share of the numbers' own deviation there is nothing but rounding.
+    # A residual this small compared with the labels is rounding error.
     if deviation <= _ROUNDING * max(float(given.std()), float(np.abs(given).max(initial=0.0))):
         return np.zeros(len(given))
     return np.asarray(rest / deviation)
@@ -143,7 +146,7 @@ def control_labels(labels: AnyFloats, controls: Sequence[AnyFloats]) -> Floats:
 def _label_weights(
     records: Sequence[Record], factor: str, origin_weights: Mapping[str, float]
 ) -> Floats:
-    """How much each text's label counts (N,)."""
+    """Returns the weight of each text's label (N,)."""
     origins = [record.origins.get(factor) or "" for record in records]
     kinds = [origin.partition(":")[0] for origin in origins]
     return np.array(
@@ -169,13 +172,13 @@ def _make_column(
 
 
 def _level_edges(values: Floats) -> Floats:
-    """Inner edges of the levels: one level per value if there are few, quantiles otherwise.
+    """Returns the inner edges of the levels: one level per value if there are few, or quantiles.
 
-    An edge lies midway between two neighbouring numbers, never on one. Where a quantile falls on
-    a number (many texts can share it), the edge is the nearer end of that number's texts, the
-    outer one if both are as near: a number that texts pile up at is told from the rest at the
-    top of the range as at the bottom, and mirrored numbers get mirrored levels. (Only at the
-    median is there no outer end; there the number goes to the lower level.)
+    An edge is midway between two neighbouring values, never on one. If a quantile falls on a value
+    (which many texts can share), the edge moves to the nearer end of that value's texts; if both
+    ends are equally near, to the one farther from the median. A value shared by many texts is thus
+    separated from the rest at the top of the range just as at the bottom, and negating all values
+    mirrors the levels. (At the median itself, the value goes to the lower level.)
     """
     distinct, counts = np.unique(values, return_counts=True)
     if len(distinct) <= LEVELS:
@@ -191,14 +194,14 @@ def _level_edges(values: Floats) -> Floats:
 
 
 def _midway(lower: Floats, upper: Floats) -> Floats:
-    """What separates two numbers, the lower one included in what lies below."""
+    """Returns a threshold between each pair of numbers; the lower one does not exceed it."""
     middle = lower / 2 + upper / 2
-    # Between neighbouring floats there is nothing: rounding may give the upper one.
+    # Between adjacent floats there is no other, and rounding may give the upper one.
     return np.where(middle < upper, np.maximum(middle, lower), lower)
 
 
 def _encode(labels: Sequence[str | float | None]) -> Ints:
-    """Numbers texts in the order of their first occurrence; None becomes -1."""
+    """Encodes labels as numbers, in the order of first occurrence; None becomes -1."""
     codes: dict[str | float, int] = {}
     return np.array(
         [-1 if label is None else codes.setdefault(label, len(codes)) for label in labels],

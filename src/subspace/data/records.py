@@ -1,4 +1,4 @@
-"""Records: labelled texts in JSONL, read whole or refused with every wrong line named."""
+"""Records: texts in JSONL with or without labels, refused if any line is invalid."""
 
 import hashlib
 import json
@@ -17,25 +17,25 @@ Scalar = str | float | bool
 
 _log = logging.getLogger(__name__)
 
-# Files of a BEIR retrieval set may lie beside records; they are not records.
+# Files of a BEIR retrieval set, which may be in the same folder as records.
 _RETRIEVAL_FILES = ("corpus.jsonl", "queries.jsonl", "corpus.jsonl.gz", "queries.jsonl.gz")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One text and what is known of it: to learn from, to index, or both.
+    """One text with its labels and metadata, to fit on, to index, or both.
 
     Attributes:
         id: Unique within its source.
-        text: What is encoded; not empty. Where a document has a title, title and text.
-        source: Name of the corpus it comes from.
-        factors: What it is labelled with: a string is a category, a number is ordered.
-        split: Which part of the source it belongs to.
-        group: Shared by the texts of one source that say the same thing, or None.
-        origins: Who gave a label, by factor, where it was no human: `features`, `clusters`,
+        text: The text to encode, not empty; begins with the title of a document that has one.
+        source: Name of the corpus that it comes from.
+        factors: Labels by factor: a string is a category, a number is ordered.
+        split: Part of the source that it belongs to.
+        group: Name shared by the texts of one source that say the same thing, or None.
+        origins: By factor, the origin of a label that no human gave: `features`, `clusters`,
             `checkpoint:NAME`, `language-model:NAME`.
-        metadata: What a search can filter by, besides `factors`.
-        title: The title by itself, empty if there is none; an index does not keep it.
+        metadata: Values that a search can filter by, besides `factors`.
+        title: The title alone, empty if there is none; not kept in an index.
     """
 
     id: str
@@ -52,14 +52,15 @@ class Record:
 def read_records(*paths: Path | str, exclude: Sequence[str] = ()) -> tuple[Record, ...]:
     """Reads texts with or without labels from JSONL, in the order of the files.
 
-    A line holds `id`, `text` and perhaps `factors`, `group`, `split`, `origins` and `metadata`.
+    A line holds `id` and `text`, and optionally `factors`, `group`, `split`, `origins` and
+    `metadata`.
 
     Args:
         paths: Files, folders with JSONL files, or folders of such folders; see `read_sources`.
         exclude: Names of sources to leave out.
 
     Raises:
-        RecordError: With every wrong line as `file:line: what is wrong`.
+        RecordError: Lines are invalid; lists each as `file:line: what is wrong`.
     """
     sources = read_sources(paths, exclude=exclude, labelled=False)
     return tuple(record for records in sources.values() for record in records)
@@ -76,11 +77,11 @@ def by_source(records: Iterable[Record]) -> dict[str, tuple[Record, ...]]:
 def read_sources(
     paths: Iterable[Path | str], *, exclude: Sequence[str] = (), labelled: bool = True
 ) -> dict[str, tuple[Record, ...]]:
-    """Reads labelled sources by name.
+    """Reads sources of records by name.
 
-    A path is a file (one source, named after it), a folder with JSONL files (one source, named
-    after the folder), or a folder of such folders. `corpus.jsonl` and `queries.jsonl` belong to
-    retrieval sets and are passed over.
+    A path is a file (one source, named after it, or after its folder if it is `records.jsonl`), a
+    folder with JSONL files (one source, named after the folder), or a folder of such folders.
+    `corpus.jsonl` and `queries.jsonl` belong to retrieval sets and are skipped in folders.
 
     Args:
         paths: Files or folders.
@@ -91,8 +92,8 @@ def read_sources(
         The records by source name, in reading order.
 
     Raises:
-        RecordError: With every wrong line as `file:line: what is wrong`; nothing is returned
-            of a source that is half right.
+        RecordError: Lines are invalid, or a path holds no records; lists each as
+            `file:line: what is wrong`. Valid lines are not returned then.
     """
     problems = Problems()
     files: dict[str, list[Path]] = {}
@@ -109,7 +110,7 @@ def read_sources(
             else:
                 files[name] = source_files
     for name in exclude:
-        if name not in left_out:  # perhaps mistyped; perhaps a configuration for more data
+        if name not in left_out:  # a typing error, or a configuration for more data
             known = ", ".join(sorted({*files, *left_out}))
             _log.warning("there is no source '%s' to leave out; there are %s", name, known)
     sources = {
@@ -124,13 +125,16 @@ def read_sources(
 
 
 def assign_split(key: str) -> Split:
-    """A split that depends on nothing but `key`: 80 % train, 10 % validation, 10 % test."""
+    """Chooses a split from a hash of `key`: 80 % train, 10 % validation, 10 % test."""
     bucket = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) % 10
     return "train" if bucket < 8 else "validation" if bucket == 8 else "test"
 
 
 def hash_records(records: Iterable[Record]) -> str:
-    """sha256 over everything the records say, whatever file or key order it came in."""
+    """Computes the SHA-256 of records: ids, texts, groups, labels, splits and origins.
+
+    Depends on the order of the records, but not on their files or the order of keys.
+    """
     digest = hashlib.sha256()
     for record in records:
         line = [record.id, record.text, record.group, sorted(record.factors.items()), record.split]
@@ -236,7 +240,7 @@ def _read_record(
 def read_factors(
     value: object, *, where: str, problems: Problems
 ) -> Mapping[str, str | float] | None:
-    """Labels by factor, one at least; None, and a problem noted, if something is wrong."""
+    """Reads labels by factor, at least one; adds a problem and returns None if any is invalid."""
     if not isinstance(value, dict) or not value:
         problems.add(where, f"'factors' must name at least one factor, got {value!r:.60}")
         return None
@@ -258,7 +262,7 @@ def read_factors(
 def read_origins(
     value: object, *, factors: Mapping[str, str | float], where: str, problems: Problems
 ) -> Mapping[str, str] | None:
-    """Who gave which of the labels; None, and a problem noted, if something is wrong."""
+    """Reads the origins of labels by factor; adds a problem and returns None if any is invalid."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -275,7 +279,7 @@ def read_origins(
 
 
 def read_metadata(value: object) -> dict[str, Scalar]:
-    """Scalars by name; what is nested cannot be filtered by and is left out."""
+    """Reads the scalars of an object by name; leaves out values that a search cannot filter by."""
     if not isinstance(value, dict):
         return {}
     return {k: v for k, v in value.items() if k.isprintable() and _is_scalar(v)}
@@ -290,7 +294,7 @@ def _is_scalar(value: object) -> bool:
 
 
 def _is_encodable(text: str) -> bool:
-    """Whether it is free of halves of surrogate pairs, which no file and no tensor can hold."""
+    """Tells whether a text has no unpaired surrogates, which UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -309,7 +313,7 @@ def _to_number(label: object) -> float | None:
 
 
 def _check_kinds(sources: Mapping[str, Sequence[Record]], *, problems: Problems) -> None:
-    """A factor is a category everywhere or a number everywhere."""
+    """Adds a problem if a factor is a category in some records and a number in others."""
     first: dict[str, tuple[type, str]] = {}
     for name, records in sources.items():
         told: set[str] = set()

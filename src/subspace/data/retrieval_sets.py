@@ -11,7 +11,7 @@ from subspace.data.records import Record, Scalar, read_metadata
 from subspace.files import Line, Problems, read_lines, read_text
 
 _TEXTS = ("corpus.jsonl", "queries.jsonl")
-# What files of judgements are also called.
+# Other names of splits, used by some sets.
 _SPLITS = {"dev": "validation", "valid": "validation", "val": "validation"}
 
 
@@ -20,11 +20,11 @@ class RetrievalSet:
     """A corpus, queries and judgements.
 
     Attributes:
-        documents: What is searched.
+        documents: The texts to search.
         queries: Text of each query by id.
-        relevance: Judged documents of each query and their grade, above 0 if relevant.
-        splits: Which part of the set a query belongs to, where the set says so: its
-            `metadata.split`, or the name of its file of judgements.
+        relevance: Grades by query id and document id, above 0 if the document is relevant.
+        splits: Split by query id, where the set states it: in the query's `metadata.split`, or by
+            the name of its file of judgements.
     """
 
     documents: tuple[Record, ...]
@@ -34,7 +34,7 @@ class RetrievalSet:
 
     @property
     def judgements_sha256(self) -> str:
-        """Hash of queries and judgements: what can be learned from, however documents are cut."""
+        """SHA-256 of queries and judgements; does not depend on the documents' texts."""
         content = {
             "queries": dict(self.queries),
             "relevance": {query: dict(grades) for query, grades in self.relevance.items()},
@@ -43,12 +43,12 @@ class RetrievalSet:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def split(self, query: str) -> str:
-        """The split of a query; `train` where the set names none."""
+        """Returns the split of a query; `train` if the set states none."""
         return self.splits.get(query, "train")
 
 
 def find_retrieval_sets(paths: Iterable[Path | str]) -> dict[str, Path]:
-    """Folders that hold a retrieval set, by name: the paths themselves and their children."""
+    """Finds the folders with a retrieval set among `paths` and their children, by name."""
     found = {}
     for path in map(Path, paths):
         if path.is_dir():
@@ -59,12 +59,12 @@ def find_retrieval_sets(paths: Iterable[Path | str]) -> dict[str, Path]:
 
 
 def read_documents(path: Path | str) -> tuple[Record, ...]:
-    """Reads texts to be found: JSONL with `id` or `_id`, `text` and perhaps `title`.
+    """Reads documents from JSONL with `id` or `_id`, `text` and optionally `title`.
 
-    Labelled records and the `corpus.jsonl` of a BEIR set both fit.
+    Accepts labelled records and the `corpus.jsonl` of a BEIR set.
 
     Raises:
-        RecordError: With every wrong line.
+        RecordError: The file cannot be read or has no texts, or lines are invalid; lists them all.
     """
     problems = Problems()
     documents = _read_documents(Path(path), problems=problems)
@@ -77,12 +77,12 @@ def read_documents(path: Path | str) -> tuple[Record, ...]:
 def iterate_documents(
     path: Path, *, problems: Problems, start: tuple[int, int] = (0, 1)
 ) -> Iterator[tuple[Line, Record]]:
-    """Yields the documents of a JSONL file one by one, each with its line; notes wrong lines.
+    """Yields the documents of a JSONL file, each with its line; skips and reports invalid lines.
 
     Args:
         path: The file.
-        problems: Where to note what is wrong; ids used twice are not looked for.
-        start: Offset and number of the line to begin with.
+        problems: Receives a problem per invalid line; repeated ids are not detected.
+        start: Offset and number of the first line to read.
     """
     for line in read_lines(path, problems=problems, start=start):
         key = "_id" if "_id" in line.value else "id"
@@ -103,10 +103,12 @@ def iterate_documents(
 def read_retrieval_set(folder: Path | str) -> RetrievalSet:
     """Reads `corpus.jsonl`, `queries.jsonl`, and `qrels.tsv` or the files of `qrels/`.
 
-    Judgements are lines of query, document and grade; a header line may come first.
+    A line of judgements holds a query id, a document id and a grade, separated by tabs; the first
+    line may be a header.
 
     Raises:
-        RecordError: With every wrong line, and every judgement of an unknown query or document.
+        RecordError: Lines are invalid, judgements name unknown queries or documents, or there are
+            no judgements; lists every problem.
     """
     folder = Path(folder)
     problems = Problems()
@@ -140,7 +142,7 @@ def _judgements(folder: Path) -> list[Path]:
 
 
 def _read_judgements(path: Path, *, problems: Problems) -> Iterator[tuple[str, str, str, float]]:
-    """Yields where, query, document and grade; notes lines that are none."""
+    """Yields `file:line`, query, document and grade; skips and reports invalid lines."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -160,7 +162,7 @@ def _read_judgements(path: Path, *, problems: Problems) -> Iterator[tuple[str, s
 def _read_documents(
     path: Path, *, problems: Problems, splits: dict[str, str] | None = None
 ) -> dict[str, Record]:
-    """Documents or queries by id; notes the split of those that name one in `splits`."""
+    """Reads documents or queries by id; enters the splits that they state into `splits`."""
     documents: dict[str, Record] = {}
     first_seen: dict[str, str] = {}
     for line, document in iterate_documents(path, problems=problems):
@@ -179,12 +181,12 @@ def _read_documents(
 
 
 def _read_metadata(line: Line) -> dict[str, Scalar]:
-    """What a search can filter by: the scalars of `factors` and `metadata`."""
+    """Reads the scalars of `factors` and `metadata`, which a search can filter by."""
     return read_metadata(line.value.get("factors")) | read_metadata(line.value.get("metadata"))
 
 
 def _read_content(line: Line, *, problems: Problems) -> str | None:
-    """Title and text, or either where the other is empty."""
+    """Reads title and text as one text; either may be empty."""
     if not line.value.get("title"):
         return read_text(line.value, "text", where=line.where, problems=problems)
     title = read_text(line.value, "title", where=line.where, problems=problems)

@@ -1,4 +1,4 @@
-"""CachedEncoder: an encoder that asks its store first and remembers what it computed."""
+"""CachedEncoder: an encoder that keeps its vectors in a store on disk."""
 
 import logging
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ _log = logging.getLogger(__name__)
 
 
 class CachedEncoder:
-    """Encodes texts once: vectors go to a store on disk and come from there ever after.
+    """An encoder with a store on disk, so that no text is encoded twice.
 
     Attributes:
-        encoder: Computes what is not stored; its weights are loaded only then.
-        store: Where the vectors are.
-        warns: Whether texts that are cut are reported at once, or left to who asks `truncated`.
+        encoder: Computes vectors that are not stored; its weights are loaded only then.
+        store: Holds the vectors.
+        warns: Whether to log a warning when texts are cut; `truncated` counts them anyway.
     """
 
     def __init__(self, encoder: Encoder, store: EmbeddingStore) -> None:
-        """Joins an encoder and the store of its fingerprint; see `open`."""
+        """Combines an encoder with the store of its fingerprint; see `open`."""
         self.encoder = encoder
         self.store = store
         self.warns = True
@@ -32,7 +32,7 @@ class CachedEncoder:
 
     @property
     def truncated(self) -> int:
-        """How many texts so far were longer than the encoder reads, and cut."""
+        """Number of texts so far that were longer than the maximum length and were cut."""
         return self.encoder.truncated
 
     @classmethod
@@ -42,12 +42,13 @@ class CachedEncoder:
         """Opens the encoder and its store below `root`.
 
         Args:
-            spec: Which encoder.
+            spec: Which encoder to open.
             root: Folder that holds the stores of all encoders.
-            dtype: How a new store keeps numbers; None for float32, or as the store does.
+            dtype: Precision of the stored numbers; None for that of an existing store, or float32
+                for a new one.
 
         Raises:
-            EncoderError: The encoder cannot be had.
+            EncoderError: The encoder cannot be loaded.
             StoreError: The store cannot be used.
         """
         encoder = Encoder(spec)
@@ -63,9 +64,9 @@ class CachedEncoder:
     def rows(
         self, texts: Sequence[str], *, kind: Kind = "document", progress: bool = False
     ) -> Ints:
-        """The store's row of each text, after encoding and storing those that are missing.
+        """Encodes and stores the texts that are missing, then returns the store's row of each text.
 
-        An interrupted call keeps every batch that was finished.
+        An interrupted call keeps every finished batch.
         """
         prompt = self.encoder.prompt(kind)
         prompted = [prompt + text for text in texts]
@@ -73,7 +74,7 @@ class CachedEncoder:
         missing = np.flatnonzero(rows < 0)
         if not len(missing):
             return rows
-        # Equal texts are encoded once; the first of them stands for all.
+        # Of equal texts only the first is encoded.
         first = list({prompted[position]: position for position in reversed(missing)}.values())
         wanted = [texts[position] for position in sorted(first)]
         with tqdm(
@@ -87,7 +88,7 @@ class CachedEncoder:
         return self.store.find(prompted)
 
     def report_truncation(self) -> None:
-        """Warns of texts that were cut since it last did."""
+        """Logs how many texts were cut since the last such warning, unless `warns` is off."""
         new = self.encoder.truncated - self._reported
         if new and self.warns:
             _log.warning(
@@ -100,7 +101,7 @@ class CachedEncoder:
     def encode(
         self, texts: Sequence[str], *, kind: Kind = "document", progress: bool = False
     ) -> Vectors:
-        """Vectors (N, dim) in memory, from the store where they are there."""
+        """Returns vectors (N, dim) in memory; encodes and stores only those that are missing."""
         prompt = self.encoder.prompt(kind)
         found = self.store.fetch([prompt + text for text in texts])
         if found is not None:

@@ -1,19 +1,20 @@
-"""EmbeddingStore: computed vectors on disk, so that no text is ever encoded twice.
+"""EmbeddingStore: computed vectors on disk, so that no text is encoded twice.
 
-One folder per encoder fingerprint, with three files::
+Each encoder fingerprint has a folder with three files::
 
     manifest.json   format version, fingerprint, dimension, dtype unless it is float32
     vectors.f32     rows of `dim` little-endian float32 (vectors.f16: float16), appended only
-    rows.bin        24 bytes per row: 16 of the text's sha256, 4 of the vector's CRC-32, 4 of the
-                    seal: a sum over vector and key (0 in rows of earlier versions)
+    rows.bin        24 bytes per row: 16 of the text's SHA-256, 4 of the vector's CRC-32, and 4 of a
+                    checksum over vector and key (0 in rows of earlier versions)
 
 A batch's vectors are written before its entries in `rows.bin`, and a row counts only once it is
-whole in both files: a run killed at any moment loses the batch in flight and nothing else. Every
-row is checked against its seal when it is looked up; what is damaged or cut off counts as missing,
-is named in a warning and computed again.
+complete in both files: a killed run loses at most the batch that it was writing. Every row is
+verified with its checksum when it is looked up. Damaged or missing rows are reported in a warning
+and computed again.
 
-Ten million vectors of 1,024 numbers are 41 GB (20 GB in float16) and 240 MB of entries, all
-mapped; a process holds 13 bytes per row: half of its key, its place, and whether it was checked.
+Ten million vectors of 1,024 numbers take 41 GB (20 GB in float16) and 240 MB of entries, all
+memory-mapped. A process holds 13 bytes per row in memory: half of its key, its row number, and
+whether it was verified.
 """
 
 import json
@@ -34,7 +35,7 @@ from subspace.errors import StoreError
 
 FORMAT_VERSION = 1
 _FILES = {"float32": "vectors.f32", "float16": "vectors.f16"}
-# Ints per step: at 1,024 dimensions 2 MiB, which stays in the processor's cache.
+# Rows per step: 2 MiB at 1,024 dimensions, which fits in the processor's cache.
 _STEP = 512
 
 StoreDtype = Literal["float32", "float16"]
@@ -48,13 +49,13 @@ class EmbeddingStore:
     Several processes may use one store at once: appending takes a file lock.
 
     Attributes:
-        folder: Where the three files are.
+        folder: Holds the three files.
         dim: Length of a vector.
-        dtype: How its numbers are kept.
+        dtype: Precision of the stored numbers.
     """
 
     def __init__(self, folder: Path, *, dim: int, dtype: StoreDtype = "float32") -> None:
-        """Maps what is stored; use `open` instead, which checks the manifest first."""
+        """Maps the stored files; use `open` instead, which checks the manifest first."""
         self.folder = folder
         self.dim = dim
         self.dtype = dtype
@@ -79,14 +80,15 @@ class EmbeddingStore:
 
         Args:
             root: Folder that holds the stores of all encoders.
-            digest: The fingerprint's digest; names the folder.
-            fingerprint: What the vectors depend on, JSON-ready; kept beside them.
+            digest: The fingerprint's digest; its first 16 digits name the folder.
+            fingerprint: Everything that determines the vectors, JSON-ready; kept in the manifest.
             dim: Length of a vector.
-            dtype: How a new store keeps numbers (float32 if not said): float16 takes half the
-                bytes and moves each number by up to 1/2048 of itself. None takes a store as it is.
+            dtype: Precision of the stored numbers: float16 takes half the bytes and changes each
+                number by up to 1/2048 of itself. None for that of an existing store, or float32
+                for a new one.
 
         Raises:
-            StoreError: The folder cannot be used, or holds another encoder's vectors.
+            StoreError: The folder cannot be used, or holds vectors of another encoder or precision.
         """
         folder = Path(root) / digest[:16]
         manifest = {"format_version": FORMAT_VERSION, "dim": dim, "fingerprint": dict(fingerprint)}
@@ -113,27 +115,27 @@ class EmbeddingStore:
         return cls(folder, dim=dim, dtype=stored)
 
     def __len__(self) -> int:
-        """Number of rows on disk by now; a row that was computed again counts twice."""
+        """Counts the rows on disk; a row that was computed again counts twice."""
         self._refresh()
         return len(self._entries)
 
     @property
     def vectors(self) -> Vectors:
-        """All rows by now (rows, dim), memory-mapped and read-only, in the store's dtype."""
+        """All rows on disk (rows, dim), memory-mapped and read-only, in the store's dtype."""
         self._refresh()
         return self._vectors
 
     def find(self, texts: Sequence[str]) -> Ints:
-        """The row of each text, -1 where it is not stored or its row is damaged.
+        """Returns the row of each text (N,), -1 where it is not stored or its row is damaged.
 
-        Also sees what other processes have stored by now.
+        Includes rows that other processes have stored meanwhile.
         """
         return self._without_damaged(self._locate(texts))
 
     def fetch(self, texts: Sequence[str]) -> Vectors | None:
-        """The vectors (N, dim), as float32, or None unless all are stored and whole.
+        """Reads the vectors (N, dim) as float32; None unless all are stored and undamaged.
 
-        The same as `find` and `read`, in one pass over the bytes.
+        Gives the same as `find` and `read`, but reads every byte only once.
         """
         rows = self._locate(texts)
         if (rows < 0).any():
@@ -145,10 +147,10 @@ class EmbeddingStore:
         return copied
 
     def _locate(self, texts: Sequence[str]) -> Ints:
-        """The row of each text, -1 where it is not stored; damaged or not."""
+        """Returns the row of each text (N,), damaged or not, and -1 where it is not stored."""
         self._refresh()
         keys = hash_texts(texts)
-        # Of equal keys the last row: what was computed again replaces what was damaged.
+        # The last row of equal keys: a vector that was computed again replaces a damaged one.
         rows = self._index.find(keys[:, 0])
         known = np.flatnonzero(rows >= 0)
         other = (self._entries["key"][rows[known]] != keys[known]).any(axis=1)
@@ -156,17 +158,17 @@ class EmbeddingStore:
         return rows
 
     def append(self, texts: Sequence[str], vectors: Vectors) -> None:
-        """Stores one batch; it is on disk, whole, when this returns.
+        """Stores one batch; it is completely on disk when this returns.
 
         Raises:
-            StoreError: The vectors have another shape or are not finite, or the disk refuses.
+            StoreError: The vectors have the wrong shape or are not finite, or writing fails.
         """
         if vectors.shape != (len(texts), self.dim):
             raise StoreError(
                 f"{len(texts)} texts need vectors of shape ({len(texts)}, {self.dim}), "
                 f"got {vectors.shape}"
             )
-        with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite: refused
+        with np.errstate(over="ignore"):  # too large for float16: infinite, refused
             block = np.ascontiguousarray(vectors, dtype=self._kept)
         if not np.isfinite(block).all():
             raise StoreError(
@@ -180,10 +182,10 @@ class EmbeddingStore:
             raise StoreError(f"cannot write to {self.folder}: {error}") from error
 
     def read(self, rows: Ints) -> Vectors:
-        """Copies rows (as `find` gives them) into memory, as float32.
+        """Reads rows, as `find` returns them, as float32 (N, dim).
 
         Raises:
-            StoreError: A row is -1: its text is not stored.
+            StoreError: A row is -1, because its text is not stored.
         """
         if len(rows) and rows.min() < 0:
             raise StoreError(f"{int((rows < 0).sum())} of {len(rows)} texts are not stored")
@@ -196,7 +198,10 @@ class EmbeddingStore:
     def _blocks(
         self, rows: Ints, *, into: Vectors | None = None
     ) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
-        """Reads rows step by step: their places in `rows`, and their vectors as they are kept."""
+        """Reads vectors in steps; yields the slice of `rows` and its vectors in the store's dtype.
+
+        Copies them to `into` as well, if given. The next step may overwrite the yielded vectors.
+        """
         if not len(rows):  # there may be no file yet
             return
         spare = np.empty((min(_STEP, len(rows)), self.dim), dtype=self._kept)
@@ -212,10 +217,10 @@ class EmbeddingStore:
                 yield part, block
 
     def _fill(self, block: npt.NDArray[Any], file: Any, rows: Ints) -> None:
-        """Reads rows (M,) into `block` (M, dim), neighbours in one go.
+        """Reads rows (M,) of `file` into `block` (M, dim), consecutive rows in one call.
 
-        Not from the mapped file: to map a page that is used once costs more than to copy it, and
-        would count as this process's memory.
+        Does not use the memory map: mapping a page that is used once takes longer than copying
+        it, and the page would count as this process's memory.
         """
         ends = [*(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
         start = 0
@@ -226,7 +231,7 @@ class EmbeddingStore:
             start = end
 
     def _write(self, vectors: bytes, entries: bytes) -> None:
-        """Appends after the last row that is whole in both files, over what a kill left."""
+        """Appends after the last row that is complete in both files; overwrites the rest."""
         with (
             _open_for_append(self._vectors_file) as vector_file,
             _open_for_append(self._rows_file) as row_file,
@@ -242,7 +247,7 @@ class EmbeddingStore:
                     vector_count - whole,
                     self._rows_file.name,
                 )
-            # Entries are cut first: none may ever stand before another text's vector.
+            # Entries are cut first, so that none can ever refer to another text's vector.
             os.ftruncate(row_file.fileno(), whole * ENTRY.itemsize)
             for file, row_bytes, data in (
                 (vector_file, self._row_bytes, vectors),
@@ -267,13 +272,13 @@ class EmbeddingStore:
         return self._kept.itemsize * self.dim
 
     def _counts(self, sizes: tuple[int, int]) -> tuple[int, int]:
-        """Whole entries and whole vectors in files of these sizes."""
+        """Counts the complete entries and the complete vectors in files of these sizes."""
         return sizes[0] // ENTRY.itemsize, sizes[1] // self._row_bytes
 
     def _refresh(self) -> None:
-        """Maps the files anew if they have changed in size since."""
+        """Maps the files again if their sizes have changed."""
         try:
-            # Entries first: whoever appends meanwhile writes their vectors before them.
+            # Entries first: a process that appends meanwhile writes vectors before entries.
             sizes = _size(self._rows_file), _size(self._vectors_file)
             if sizes == self._sizes:
                 return
@@ -291,11 +296,11 @@ class EmbeddingStore:
             raise StoreError(f"cannot read {self.folder}: {error}") from error
 
     def _map(self, count: int) -> None:
-        """Maps the first `count` rows and makes their keys ready for look-up."""
+        """Maps the first `count` rows and indexes their keys."""
         self._entries: npt.NDArray[np.void]
         self._vectors: npt.NDArray[Any]
         if count:
-            # A plain view: every step of a check takes some, and memmap's own cost more than that.
+            # A plain array, since every step of a check slices it, and slices of a memmap are slow.
             self._entries = np.asarray(
                 np.memmap(self._rows_file, dtype=ENTRY, mode="r", shape=count)
             )
@@ -312,9 +317,9 @@ class EmbeddingStore:
         self._checked = np.concatenate([self._checked, np.zeros(len(new), dtype=bool)])
 
     def _without_damaged(self, rows: Ints) -> Ints:
-        """Replaces rows that are not what was stored by -1, and says how many."""
+        """Replaces damaged rows by -1, and logs how many there are."""
         known = rows[rows >= 0]
-        # Not np.unique, which hashes: the rows of a run are in order as they are.
+        # Not np.unique, which hashes: sorting is quick, since rows are mostly in order already.
         ordered = np.sort(known[~self._checked[known]])
         unchecked = ordered[np.diff(ordered, prepend=-1) != 0]
         whole = np.zeros(len(unchecked), dtype=bool)

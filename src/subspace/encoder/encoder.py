@@ -1,4 +1,4 @@
-"""The frozen encoder: texts in, one unit vector per text and hidden layer out."""
+"""The frozen encoder: maps each text to one unit vector per hidden layer."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,35 +24,35 @@ if TYPE_CHECKING:
 
 Kind = Literal["document", "query"]
 
-# Texts are sorted by length inside a window, so that a batch holds texts of like length.
+# Texts per window. A window is sorted by length, so that a batch holds texts of similar length.
 _WINDOW = 2048
-# Characters of a window: a tokenizer takes some fifty bytes for each, also of what it cuts off.
+# Characters per window: a tokenizer takes about 50 bytes of memory for each, also for cut ones.
 _WINDOW_CHARACTERS = 4_000_000
 _DTYPES = ("float32", "bfloat16", "auto")
-# A beginning that fewer texts or tokens share is not worth a forward pass of its own.
+# With fewer texts or shared tokens, a separate forward pass for the shared beginning saves no time.
 _SHARED_TEXTS, _SHARED_TOKENS = 4, 8
-# Behind a shared beginning attention has a mask of tokens times tokens: too much for long texts.
+# After a shared beginning, attention needs a mask of tokens x tokens: too large for longer texts.
 _LONGEST_BEHIND = 2048
-# Tokens of a beginning that cost about as much memory as one that is computed.
+# This many tokens of a shared beginning take about as much memory as one computed token.
 _BEHIND_PER_TOKEN = 64
 
 
 class Encoder:
     """A frozen text encoder.
 
-    Opening one reads only its small files; the weights are loaded at the first text that has to
-    be encoded, so that a run whose vectors are all stored never waits for them.
+    The weights are loaded when the first text is encoded, so that a run whose vectors are all
+    stored never loads them. Only `dtype="auto"` loads them at once, to compare precisions.
 
     Attributes:
-        spec: What was asked for.
-        fingerprint: What its vectors depend on.
+        spec: The requested settings.
+        fingerprint: Everything that determines the vectors.
     """
 
     def __init__(self, spec: EncoderSpec) -> None:
-        """Finds the model and reads how it is meant to be run.
+        """Finds the model and reads its authors' settings.
 
         Raises:
-            EncoderError: It cannot be found, or a setting does not fit it.
+            EncoderError: The model cannot be found, or a setting does not fit it.
         """
         self.spec = spec
         self._files: ModelFiles = locate_model(spec.model, revision=spec.revision)
@@ -61,7 +61,7 @@ class Encoder:
 
     @property
     def truncated(self) -> int:
-        """How many texts so far were longer than the maximum length and were cut."""
+        """Number of texts so far that were longer than the maximum length and were cut."""
         return self._tokenizer.truncated if "_tokenizer" in vars(self) else 0
 
     @property
@@ -72,11 +72,11 @@ class Encoder:
     def encode(self, texts: Sequence[str], *, kind: Kind = "document") -> Vectors:
         """Encodes `texts` to (N, dim) float32.
 
-        Each hidden layer's part has unit length. A text's vector does not depend on the texts
-        it is encoded with (up to rounding).
+        Each hidden layer's part has unit length. Up to rounding, a text's vector does not depend
+        on the other texts.
 
         Raises:
-            EncoderError: A text is empty or no text at all; its position is named.
+            EncoderError: A text is empty or not a string; the message gives its position.
         """
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         for positions, batch in self.encode_batches(texts, kind=kind):
@@ -95,13 +95,14 @@ class Encoder:
                 yield positions + start, self._pool(batch, beginning=shared)
 
     def encode_tokens(self, texts: Sequence[str], *, kind: Kind = "document") -> list[Vectors]:
-        """The last layer's state of every token: (tokens, hidden size) per text, unit rows.
+        """Encodes each text to its tokens' states in the last layer, (tokens, hidden size).
 
-        Special tokens and those of the prompt are read and left out. A text without any other
-        keeps all of its tokens, so that none is without a vector.
+        Every state is scaled to unit length. Special tokens and those of the prompt are run but
+        left out of the result. A text with no other tokens keeps all of them, so that every text
+        has at least one state.
 
         Raises:
-            EncoderError: A text is empty or no text at all; its position is named.
+            EncoderError: A text is empty or not a string; the message gives its position.
         """
         from torch.nn.functional import normalize
 
@@ -121,9 +122,9 @@ class Encoder:
         return states
 
     def count_truncated(self, texts: Sequence[str], *, kind: Kind = "document") -> int:
-        """How many texts are longer than the maximum length, prompt included; encodes nothing."""
+        """Counts the texts longer than the maximum length, prompt included; encodes nothing."""
         prompt, longest = self.prompt(kind), self.fingerprint.max_length
-        # A token is one byte or more, and there are two special ones or so.
+        # A token takes at least one byte; 4 leaves room for special tokens.
         long = [text for text in texts if len((prompt + text).encode()) > longest - 4]
         counter = self._counter
         before = counter.truncated
@@ -132,7 +133,7 @@ class Encoder:
         return counter.truncated - before
 
     def prompt(self, kind: Kind) -> str:
-        """What is put before every text of this kind."""
+        """Returns the text that is put before every text of this kind."""
         if kind == "query":
             return self.fingerprint.query_prompt
         return self.fingerprint.document_prompt
@@ -226,9 +227,9 @@ class Encoder:
         return FrozenModel(self._files.folder, dtype=self.fingerprint.dtype, device=self._device)
 
     def _windows(self, texts: Sequence[str], *, kind: Kind) -> Iterator[tuple[int, list[Ints]]]:
-        """Position of the first text and token ids of the texts, window by window.
+        """Yields the first text's position and the token ids of the texts, window by window.
 
-        The next window is tokenised while the caller works on this one.
+        The next window is tokenised in a thread while the caller works on this one.
         """
         check_texts(texts)
         prompt = self.prompt(kind)
@@ -246,16 +247,16 @@ class Encoder:
                 yield window.start, coming.pop(0).result()
 
     def _cut(self, ids: Sequence[Ints], *, behind: int = 0) -> Iterator[Ints]:
-        """Positions of texts by batch; `behind` are the tokens of a beginning that they share."""
+        """Yields the positions of each batch's texts, which follow `behind` shared tokens."""
         most = self.spec.batch_tokens or self._model.batch_tokens()
-        # Attention copies the keys and values of the beginning for every text.
+        # Attention copies the keys and values of the shared beginning for every text.
         lengths = [len(one) + behind // _BEHIND_PER_TOKEN for one in ids]
         if self._model.alone:
             most = 1
         return cut_batches(lengths, most=most, padded=not self._model.packs)
 
     def _share_beginning(self, ids: Sequence[Ints]) -> Beginning | None:
-        """The tokens that all texts begin with, seen once, where that is exact and worth it."""
+        """Runs the tokens that all texts begin with; None if inexact or without a gain in time."""
         if len(ids) < _SHARED_TEXTS or self.fingerprint.pooling != "lasttoken":
             return None
         length = common_beginning(ids)
@@ -283,7 +284,7 @@ class Encoder:
 
 
 def _cut_windows(texts: Sequence[str]) -> list[slice]:
-    """Neighbouring texts, so many at a time that memory holds their tokens."""
+    """Cuts texts into windows small enough for memory to hold their tokens."""
     ends, characters = [0], 0
     for place, text in enumerate(texts):
         full = place - ends[-1] >= _WINDOW or characters + len(text) > _WINDOW_CHARACTERS
@@ -296,7 +297,11 @@ def _cut_windows(texts: Sequence[str]) -> list[slice]:
 
 
 def _read_size(config: Any, *, model: str) -> tuple[int, int]:
-    """Number of layers and longest input of a model, as its configuration says."""
+    """Reads a model's number of layers and longest input from its configuration.
+
+    Raises:
+        EncoderError: Models of this type are not supported.
+    """
     depth = getattr(config, "num_hidden_layers", None)
     longest = getattr(config, "max_position_embeddings", None)
     if getattr(config, "is_encoder_decoder", False) or depth is None or longest is None:

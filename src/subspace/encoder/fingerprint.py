@@ -1,4 +1,4 @@
-"""Fingerprint: what identifies an encoder's output, down to the last setting."""
+"""Fingerprint: all settings that determine an encoder's vectors."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 from subspace.errors import EncoderError
 
-# What JSON makes of each field.
+# Python type of each field as read from JSON.
 _JSON_KINDS = {
     **dict.fromkeys(("model", "revision", "pooling", "query_prompt", "document_prompt"), "str"),
     **{"layers": "list", "max_length": "int", "normalise": "bool", "dtype": "str", "dim": "int"},
@@ -17,17 +17,18 @@ _JSON_KINDS = {
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Everything on which an encoder's vectors depend; equal fingerprints, equal vectors.
+    """Everything that determines an encoder's vectors: equal fingerprints mean equal vectors.
 
     Attributes:
         model: Hub id, `minilm` (the embedded model) or the name of a local folder.
-        revision: Commit on the hub, or `sha256:...` of the weights of a local folder.
+        revision: Commit on the hub, or `sha256:...` of the files of a model from elsewhere.
         pooling: How token states become one vector (see `pooling.py`).
-        query_prompt: What is put before a query.
-        document_prompt: What is put before a document.
-        layers: Hidden layers side by side; 0 are the token embeddings, -1 the last layer.
-        max_length: Tokens beyond it are cut off.
-        normalise: Each layer's vector has unit length.
+        query_prompt: Text put before each query.
+        document_prompt: Text put before each document.
+        layers: Hidden layers whose vectors are concatenated, in this order; counted from 0, the
+            token embeddings.
+        max_length: Length in tokens after which texts are cut.
+        normalise: Whether each layer's vector has unit length.
         dtype: Precision of the forward pass.
         dim: Length of the vector, all layers together.
     """
@@ -45,27 +46,27 @@ class Fingerprint:
 
     @property
     def digest(self) -> str:
-        """64 hexadecimal digits over all fields."""
+        """SHA-256 over all fields, as 64 hexadecimal digits."""
         canonical = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @property
     def last_layer(self) -> slice:
-        """Where the deepest of its layers stands in a vector: what "raw embedding" means."""
+        """Dimensions of the deepest layer in a vector; this part is called the raw embedding."""
         width = self.dim // len(self.layers)
         position = self.layers.index(max(self.layers))
         return slice(position * width, (position + 1) * width)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, ready for `json.dumps`."""
+        """Returns the fields as values that `json.dumps` accepts."""
         return {**asdict(self), "layers": list(self.layers)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Fingerprint":
-        """The inverse of `to_json`.
+        """Builds a fingerprint from what `to_json` returned.
 
         Raises:
-            EncoderError: A field is missing or unknown.
+            EncoderError: A field is missing, unknown or of the wrong type.
         """
         expected = {field.name for field in fields(cls)}
         if set(value) != expected:
@@ -81,7 +82,7 @@ class Fingerprint:
         return cls(**{**value, "layers": tuple(layers)})
 
     def differences(self, other: "Fingerprint") -> list[str]:
-        """One `field: mine, not theirs` per field in which `other` differs."""
+        """Lists the fields in which `other` differs, as `field: mine, not theirs`."""
         mine, theirs = self.to_json(), other.to_json()
         return [
             f"{key}: {mine[key]!r}, not {theirs[key]!r}" for key in mine if mine[key] != theirs[key]

@@ -1,4 +1,4 @@
-"""The frozen model: token ids of a batch to the states of the layers that are asked for."""
+"""The frozen model: maps token ids of a batch to the states of the requested layers."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -25,32 +25,32 @@ from subspace.encoder.products import multiply_fast
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What is made of a layer's states (tokens, dim) as soon as they are there; the rest is let go.
+# Called with a layer's states (tokens, dim) once they are computed; only its result is kept.
 Reduce = Callable[["Tensor"], "Tensor"]
 
 _log = logging.getLogger(__name__)
 
-# Architectures that count positions from behind the padding token's id (transformers,
-# `create_position_ids_from_input_ids`), so that their last positions cannot be reached.
+# Architectures whose first position is the padding token's id + 1 (transformers,
+# `create_position_ids_from_input_ids`); their longest text is shorter by as many tokens.
 OFFSET_POSITIONS = frozenset(
     """camembert data2vec-text ibert longformer luke mpnet roberta roberta-prelayernorm xlm-roberta
     xlm-roberta-xl xmod""".split()  # noqa: SIM905 (a list of words reads best as text)
 )
-# Cosine that packed and unpacked states of a text must have at least.
+# Smallest cosine at which two ways to compute a state count as equal, by precision.
 AGREEMENT = {"float32": 0.9999, "bfloat16": 0.999}
-# Numbers of a layer's widest states that stay in a processor's cache (16 MiB of float32), and
-# tokens that keep a GPU busy.
+# How many numbers of a layer's widest states fit in a CPU's cache (16 MiB of float32), and how many
+# tokens keep a GPU busy.
 _CACHED_NUMBERS = 4 * 2**20
 _GPU_TOKENS = 16384
 
 
-@dataclass(frozen=True, eq=False)  # tensors do not compare to one truth
+@dataclass(frozen=True, eq=False)  # == on tensors gives no single bool
 class Beginning:
-    """Tokens that a batch's texts have in common, already seen by every layer.
+    """Tokens that all texts of a batch begin with, already run through every layer.
 
     Attributes:
-        length: How many.
-        states: Keys and values by layer.
+        length: Number of tokens.
+        states: Keys and values by layer, as in `Packing.seen`.
     """
 
     length: int
@@ -61,17 +61,17 @@ class FrozenModel:
     """A transformer whose weights never change.
 
     Attributes:
-        packs: Whether texts are packed; where the model cannot, they are padded on the right.
-        alone: Whether a text must be run by itself, since others beside it change its states.
+        packs: Whether texts are packed; otherwise they are padded on the right.
+        alone: Whether a batch must hold a single text, since other texts would change its states.
     """
 
     def __init__(self, folder: Path, *, dtype: str, device: str) -> None:
-        """Loads the weights, and looks whether packed texts get the states that they get alone.
+        """Loads the weights, and tests whether packing or padding changes a text's states.
 
         Args:
             folder: The model's files.
             dtype: `float32` or `bfloat16`.
-            device: As torch names it.
+            device: A device name of torch.
 
         Raises:
             EncoderError: The files hold no readable model.
@@ -93,19 +93,19 @@ class FrozenModel:
 
     @property
     def causal(self) -> bool:
-        """Whether a token sees only what is before it, so that beginnings can be shared."""
+        """Whether tokens see only earlier tokens, so that texts can share a common beginning."""
         modules = [m for m in self._model.modules() if hasattr(m, "is_causal")]
         return bool(modules) and all(module.is_causal for module in modules)
 
     @property
     def depth(self) -> int:
-        """Number of the last layer; 0 are the token embeddings."""
+        """Number of the last layer; 0 is the token embeddings."""
         return self._depth
 
     def batch_tokens(self) -> int:
-        """Tokens of a batch that the device works fastest with.
+        """Returns the number of tokens per batch with which the device is fastest.
 
-        On a processor the widest states of a batch should stay in its cache; a GPU wants much.
+        On a CPU the widest states of a batch should fit in the cache; a GPU needs large batches.
         """
         if self._device != "cpu":
             return _GPU_TOKENS
@@ -120,18 +120,18 @@ class FrozenModel:
         reduce: Reduce,
         beginning: Beginning | None = None,
     ) -> list["Tensor"]:
-        """What `reduce` makes of each wanted layer's states (tokens, dim), texts in a row.
+        """Runs a batch and returns the result of `reduce` for each requested layer.
 
         Args:
-            texts: Token ids of each text; texts of equal length should stand together.
-            layers: Which hidden layers; 0 are the token embeddings.
-            reduce: Called with float32 states.
-            beginning: What comes before every text; packed models only.
+            texts: Token ids of each text; texts of equal length should be neighbours.
+            layers: Numbers of the hidden layers; 0 is the token embeddings.
+            reduce: Called with a layer's float32 states (tokens, dim), texts concatenated.
+            beginning: Tokens that precede every text; only if the model packs.
         """
         import torch
 
         kept: dict[int, Tensor] = {}
-        # One at a time: what listens to the layers hears every thread.
+        # One call at a time: hooks on the layers would also receive the states of other threads.
         with (
             self._lock,
             torch.inference_mode(),
@@ -143,7 +143,7 @@ class FrozenModel:
         return [kept[layer] for layer in layers]
 
     def begin(self, ids: Ints) -> Beginning:
-        """Runs the tokens that many texts begin with, once."""
+        """Runs the tokens that several texts begin with, so that `run` need not repeat them."""
         import torch
 
         packing = Packing(runs=find_runs([len(ids)]), seen={})
@@ -153,7 +153,7 @@ class FrozenModel:
         return Beginning(length=len(ids), states=packing.seen)
 
     def _forward(self, texts: Sequence[Ints], *, beginning: Beginning | None) -> "Tensor":
-        """The last layer's states (tokens, dim), texts in a row."""
+        """Computes the last layer's states (tokens, dim), texts concatenated."""
         if not self.packs:
             states = self._forward_padded(texts)
             return _unpad(states, texts)
@@ -182,7 +182,7 @@ class FrozenModel:
         import torch
 
         longest = max(map(len, texts))
-        # Masked, so any token that the model knows will do.
+        # Padding is masked, so that any token id of the model can fill it.
         ids = np.full((len(texts), longest), self._model.config.pad_token_id or 0, dtype=np.int64)
         mask = np.zeros_like(ids)
         for row, one in enumerate(texts):
@@ -204,7 +204,7 @@ class FrozenModel:
         reduce: Reduce,
         texts: Sequence[Ints],
     ) -> Iterator[None]:
-        """Reduces the states of wanted layers as they pass; nothing else of them is kept."""
+        """Hooks the requested layers, so that a forward pass leaves reduced states in `kept`."""
 
         def keep(layer: int, states: Any) -> None:
             states = states[0] if isinstance(states, tuple) else states
@@ -222,7 +222,7 @@ class FrozenModel:
                         with_kwargs=True,
                     )
                 )
-            elif layer < self._depth:  # the last counts after the model's final norm
+            elif layer < self._depth:  # `run` takes the last one after the final norm
                 hooks.append(
                     self._blocks[layer - 1].register_forward_hook(
                         lambda _, __, states, layer=layer: keep(layer, states)
@@ -235,7 +235,7 @@ class FrozenModel:
                 hook.remove()
 
     def _try_packing(self, *, least: float) -> bool:
-        """Packs from now on if that gives the states that texts get one by one."""
+        """Switches to packing if texts then get the same states as one by one; tells whether."""
         import torch
         from torch.nn.functional import cosine_similarity
 
@@ -260,7 +260,7 @@ class FrozenModel:
         return False
 
     def _padding_agrees(self, *, least: float) -> bool:
-        """Whether a text gets its states also beside others, padded."""
+        """Tells whether texts padded in one batch get the same states as one by one."""
         import torch
         from torch.nn.functional import cosine_similarity
 
@@ -278,19 +278,19 @@ class FrozenModel:
         return worst >= least
 
     def _samples(self) -> list[Ints]:
-        """Any tokens do; three lengths, two texts of the same."""
+        """Returns arbitrary token ids of four texts of three lengths."""
         most = min(int(self._model.config.vocab_size), 1000) - 1
         return [1 + (np.arange(7 * n, 8 * n) * 37) % most for n in (9, 5, 5, 2)]
 
 
 def _length_changes_all(config: Any) -> bool:
-    """Whether a long text changes the positions of short ones beside it (longrope)."""
+    """Tells whether a long text changes the positions of others in its batch (longrope)."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     return isinstance(rope, dict) and "longrope" in (rope.get("rope_type"), rope.get("type"))
 
 
 def _unpad(states: "Tensor", texts: Sequence[Ints]) -> "Tensor":
-    """States (texts, tokens, dim) without those of padding on the right, texts in a row."""
+    """Removes padding from states (texts, tokens, dim): (tokens, dim), texts concatenated."""
     import torch
 
     lengths = torch.tensor([len(ids) for ids in texts], device=states.device)

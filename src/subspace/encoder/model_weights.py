@@ -1,4 +1,4 @@
-"""Weights of a model: loaded whole or refused, and the layers in them."""
+"""Loading of a model's weights, which must be complete, and access to its layers."""
 
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,17 @@ from subspace.errors import EncoderError
 
 
 def load_weights(folder: Path, *, dtype: str) -> Any:
-    """The model in a folder.
+    """Loads the model in a folder.
 
     Raises:
-        EncoderError: Its files cannot be read, or lack tensors.
+        EncoderError: The files cannot be read, or lack tensors.
     """
     import torch
     from transformers import AutoModel
     from transformers.utils import logging as transformers_logging
 
     shows_bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar of its own for every load would bury ours
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # its bars would hide ours
     try:
         model, found = AutoModel.from_pretrained(
             folder,
@@ -32,7 +32,7 @@ def load_weights(folder: Path, *, dtype: str) -> Any:
     finally:
         if shows_bars:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-    # What is not in the file would be drawn at random, and pass for a model. Poolers are not used.
+    # transformers fills missing tensors with random numbers. Poolers may be missing: none is used.
     missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
     if missing:
         raise EncoderError(
@@ -43,10 +43,10 @@ def load_weights(folder: Path, *, dtype: str) -> Any:
 
 
 def find_layers(model: Any, *, depth: int) -> Any:
-    """The list of a model's layers.
+    """Finds the list of a model's layers.
 
     Raises:
-        EncoderError: It has none of that length.
+        EncoderError: The model has no list of `depth` layers.
     """
     from torch import nn
 

@@ -1,8 +1,8 @@
-"""Packed attention: texts of several lengths in one row, none padded, none sees another.
+"""Packed attention: several texts in one row without padding, none of which sees another.
 
-A batch is the tokens of all its texts one after the other, so that every linear layer works on real
-tokens alone. Attention goes text by text; texts of equal length stand together and share a
-call. The models' own code runs unchanged: transformers lets the attention be chosen by name.
+A batch holds the tokens of all its texts one after the other, so that linear layers never compute
+padding. Attention is computed text by text; neighbouring texts of equal length share one call. The
+models' own code runs unchanged, since transformers selects the attention function by name.
 """
 
 from collections.abc import Sequence
@@ -15,25 +15,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# The name of this attention among those of transformers.
+# The name under which transformers knows this attention.
 PACKED = "subspace-packed"
 
-# Settings of a layer that change what a token attends to or how much; not done here.
+# Options of an attention layer that packed attention does not implement.
 _UNSUPPORTED = ("softcap", "s_aux", "head_mask")
 
 
 class PackingUnsupportedError(Exception):
-    """The model's attention does what packed attention does not do."""
+    """The model's attention has a feature that packed attention does not implement."""
 
 
-@dataclass(frozen=True, eq=False)  # tensors do not compare to one truth
+@dataclass(frozen=True, eq=False)  # == on tensors gives no single bool
 class Packing:
-    """Where each text of a row begins, and what came before all of them.
+    """Where each text of a row begins, and the beginning that all of them share, if any.
+
+    Layers are identified by the `id` of their attention module.
 
     Attributes:
-        runs: For texts of equal length that stand together: first token, number of texts, length.
-        before: Keys and values (1, heads, tokens, width) of a common beginning, by layer.
-        seen: Filled with the keys and values of this row, by layer, where it is not None.
+        runs: (first token, number of texts, length) of each run of texts of equal length.
+        before: Keys and values (1, heads, tokens, width) of the shared beginning, by layer.
+        seen: Receives the keys and values of this row, by layer; None records nothing.
     """
 
     runs: tuple[tuple[int, int, int], ...]
@@ -42,10 +44,10 @@ class Packing:
 
 
 def check_sight(config: Any) -> None:
-    """Refuses packing where tokens see a part of a long text only; short samples do not show it.
+    """Raises if attention sees only a window of a long text, which short samples do not show.
 
     Raises:
-        PackingUnsupportedError: They do.
+        PackingUnsupportedError: The attention is limited to a window.
     """
     longest = getattr(config, "max_position_embeddings", 0) or 0
     windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
@@ -56,7 +58,7 @@ def check_sight(config: Any) -> None:
 
 
 def find_runs(lengths: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
-    """First token, number of texts and length of each run of texts of equal length."""
+    """Returns (first token, number of texts, length) of each run of texts of equal length."""
     sizes = np.asarray(lengths, dtype=np.int64)
     starts = np.flatnonzero(np.diff(sizes, prepend=-1))
     counts = np.diff(np.append(starts, len(sizes)))
@@ -68,7 +70,7 @@ def find_runs(lengths: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
 
 
 def register() -> None:
-    """Makes the attention known to transformers by its name; again does nothing."""
+    """Registers this attention with transformers under `PACKED`; may be repeated."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(PACKED, _attend)
@@ -76,7 +78,7 @@ def register() -> None:
 
 
 def _no_mask(*_: Any, **__: Any) -> None:
-    """The runs say who sees whom."""
+    """Returns no mask, since the runs already separate the texts."""
 
 
 def _attend(
@@ -91,7 +93,7 @@ def _attend(
     is_causal: bool | None = None,
     **options: Any,
 ) -> tuple["Tensor", None]:
-    """Attention of one layer: query (1, heads, tokens, width) to (1, tokens, heads, width)."""
+    """Computes one layer's attention: (1, heads, tokens, width) to (1, tokens, heads, width)."""
     for name in _UNSUPPORTED:
         if options.get(name) is not None:
             raise PackingUnsupportedError(f"its attention has {name}")
@@ -116,7 +118,7 @@ def _attend(
 
 
 def _cut(states: "Tensor", tokens: slice, count: int) -> "Tensor":
-    """(1, heads, tokens, width) to (texts, heads, length, width)."""
+    """Cuts out one run: (1, heads, tokens, width) to (texts, heads, length, width)."""
     rows = states[0, :, tokens]
     heads, length, width = rows.shape
     return rows.reshape(heads, count, length // count, width).transpose(0, 1)
@@ -141,7 +143,7 @@ def _attend_run(
             for earlier, states in zip(before, (key, value), strict=True)
         )
         width = key.shape[2]
-        # Every token sees all that came before the text, and what came before it in the text.
+        # Every token sees the whole shared beginning, and its own text up to itself.
         mask = torch.ones(length, width, dtype=torch.bool, device=query.device)
         mask = mask.tril(diagonal=width - length)
     return scaled_dot_product_attention(

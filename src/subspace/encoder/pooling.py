@@ -1,6 +1,6 @@
-"""Pooling: the states of packed texts (tokens, dim) to one vector each (texts, dim).
+"""Pooling: functions from the token states of texts (tokens, dim) to vectors (texts, dim).
 
-The texts stand one after the other; `lengths` (texts,) says how many tokens each has.
+The states of all texts are concatenated; `lengths` (texts,) is the number of tokens of each.
 """
 
 from collections.abc import Callable
@@ -13,22 +13,22 @@ Pooling = Callable[["Tensor", "Tensor"], "Tensor"]
 
 
 def first_token(states: "Tensor", lengths: "Tensor") -> "Tensor":
-    """The state of the first token ([CLS] in BERT-like models)."""
+    """Returns the state of each text's first token ([CLS] in BERT-like models)."""
     return states[lengths.cumsum(0) - lengths]
 
 
 def last_token(states: "Tensor", lengths: "Tensor") -> "Tensor":
-    """The state of the last token."""
+    """Returns the state of each text's last token."""
     return states[lengths.cumsum(0) - 1]
 
 
 def mean_tokens(states: "Tensor", lengths: "Tensor") -> "Tensor":
-    """The mean over the tokens."""
+    """Computes the mean over each text's tokens."""
     return _reduce(states, lengths, "mean")
 
 
 def max_tokens(states: "Tensor", lengths: "Tensor") -> "Tensor":
-    """The maximum of each dimension over the tokens."""
+    """Computes the maximum of each dimension over each text's tokens."""
     return _reduce(states, lengths, "max")
 
 

@@ -1,4 +1,4 @@
-"""Which precision a model may be run in: bfloat16 only where its vectors stay what they are."""
+"""The choice of a model's precision: bfloat16 only if it hardly changes the vectors."""
 
 import logging
 from pathlib import Path
@@ -11,7 +11,7 @@ from subspace.encoder.tokens import Tokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Of several lengths and kinds; what they say does not matter.
+# Sample texts of several lengths and kinds.
 _TEXTS = (
     "Bread.",
     "how do i reset the password of my account",
@@ -25,14 +25,15 @@ _log = logging.getLogger(__name__)
 
 
 def choose_dtype(folder: Path, *, tokenizer: Tokenizer, device: str, pool: Pooling) -> str:
-    """`bfloat16` if the processor has it and every sample text keeps its vector; else `float32`.
+    """Chooses `bfloat16` if the hardware supports it and vectors hardly change, else `float32`.
 
-    Loads the model twice; what was measured is logged.
+    Compares the last layer's vectors of a few sample texts in both precisions: their cosine must
+    be at least `AGREEMENT["bfloat16"]`. This loads the model twice. The result is logged.
 
     Args:
         folder: The model's files.
-        tokenizer: Of the model.
-        device: As torch names it.
+        tokenizer: The model's tokenizer.
+        device: A device name of torch.
         pool: The model's pooling.
     """
     import torch
@@ -58,11 +59,11 @@ def choose_dtype(folder: Path, *, tokenizer: Tokenizer, device: str, pool: Pooli
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether the processor multiplies in bfloat16 itself, which is when it pays."""
+    """Tells whether the hardware multiplies bfloat16 itself; emulation would save no time."""
     import torch
 
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Older versions of torch do not say.
+    # Missing in older versions of torch.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -1,8 +1,8 @@
-"""Matrix products in float32: by oneDNN where torch's own choice leaves the processor half idle.
+"""Matrix products in float32 with oneDNN, on processors where torch's default, MKL, is slow.
 
-torch multiplies float32 with MKL, which uses registers of 512 bits on processors of its maker
-alone. oneDNN, which torch brings as well (and multiplies bfloat16 with), uses them on all: more
-than twice as fast on an AMD EPYC, the same products summed in another order.
+MKL uses 512-bit registers on Intel processors only. oneDNN, which torch includes as well (and uses
+for bfloat16), uses them on all processors and is more than twice as fast on an AMD EPYC. It sums in
+another order, so results differ by rounding.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ _PROCESSOR = Path("/proc/cpuinfo")
 
 
 def multiply_fast(model: Any) -> None:
-    """Has a frozen float32 model's linear layers multiplied by oneDNN, where that is faster."""
+    """Makes the linear layers of a frozen float32 model use oneDNN, where that is faster."""
     from torch import nn
 
     if prefers_onednn():
@@ -26,7 +26,7 @@ def multiply_fast(model: Any) -> None:
 
 
 def prefers_onednn() -> bool:
-    """Whether this processor has wide registers that MKL does not use; known on Linux alone."""
+    """Tells whether this processor has 512-bit registers that MKL does not use; Linux only."""
     import torch
 
     return bool(
@@ -39,7 +39,7 @@ def prefers_onednn() -> bool:
 
 
 def _multiply(linear: Any, x: "Tensor") -> "Tensor":
-    """X W' + b, as `nn.Linear`."""
+    """Computes X W' + b, as `nn.Linear` does."""
     import torch
 
     product: Tensor = torch.ops.mkldnn._linear_pointwise(

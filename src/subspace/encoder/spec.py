@@ -1,4 +1,4 @@
-"""EncoderSpec: what encoder to load and how to run it."""
+"""EncoderSpec: which encoder to load and how to run it."""
 
 from dataclasses import dataclass
 
@@ -39,9 +39,14 @@ class EncoderSpec:
 
     @classmethod
     def from_fingerprint(cls, fingerprint: Fingerprint, *, model: str) -> "EncoderSpec":
-        """The spec that gives exactly the vectors of `fingerprint`, from `model` on this machine.
+        """Returns the spec with which `model` gives exactly the vectors of `fingerprint`.
 
-        Every setting is spelled out, so that files beside another copy cannot change it.
+        Every setting is explicit, so that the files beside another copy of the model cannot
+        change it.
+
+        Args:
+            fingerprint: The encoder to reproduce.
+            model: Where to load it from: `minilm`, a folder, or a hub id.
         """
         on_hub = not fingerprint.revision.startswith("sha256:")
         return cls(

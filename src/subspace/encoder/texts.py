@@ -1,4 +1,4 @@
-"""Which texts can be encoded."""
+"""A check that texts can be encoded."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from subspace.errors import EncoderError
 
 
 def find_fault(text: object) -> str | None:
-    """Why a text cannot be encoded; None if it can."""
+    """Returns the reason why a text cannot be encoded; None if it can."""
     if not isinstance(text, str) or not text.strip():
         return f"is empty or no text: {text!r:.60}"
     try:
@@ -17,10 +17,11 @@ def find_fault(text: object) -> str | None:
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """Refuses texts of which one cannot be encoded.
+    """Raises unless all texts can be encoded.
 
     Raises:
-        EncoderError: With the position of the first.
+        EncoderError: A text cannot be encoded (the message gives the position of the first), or
+            `texts` is a single text.
     """
     if isinstance(texts, str):
         raise EncoderError("texts must be a list of texts, got a single one; put it in a list")

@@ -1,4 +1,4 @@
-"""Texts to tokens, and tokens to batches of texts of like length."""
+"""Tokenisation, and batches of texts of similar length."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,17 +12,17 @@ from subspace.errors import EncoderError
 
 
 class Tokenizer:
-    """A model's own tokenizer, which cuts texts after so many tokens and counts how many it cut.
+    """A model's own tokenizer; cuts texts at a maximum length and counts those it cut.
 
     Attributes:
-        truncated: How many texts so far were longer than the maximum length and were cut.
+        truncated: Number of texts so far that were longer than the maximum length and were cut.
     """
 
     def __init__(self, folder: Path, *, max_length: int, lowercase: bool) -> None:
         """Loads the tokenizer in a model's folder.
 
         Raises:
-            EncoderError: There is none that can be read.
+            EncoderError: The folder has no readable tokenizer.
         """
         from transformers import AutoTokenizer
 
@@ -35,7 +35,7 @@ class Tokenizer:
         self.truncated = 0
 
     def __call__(self, texts: Sequence[str]) -> list[Ints]:
-        """The token ids of each text, special tokens included."""
+        """Returns the token ids of each text, special tokens included."""
         texts = self._prepare(texts)
         encoded = self._tokenizer(texts, truncation=True, max_length=self._max_length)["input_ids"]
         ids = [np.asarray(one, dtype=np.int64) for one in encoded]
@@ -43,14 +43,14 @@ class Tokenizer:
         return ids
 
     def count(self, text: str) -> int:
-        """How many tokens a text has, special ones not counted."""
+        """Counts the tokens of a text without special tokens."""
         (prepared,) = self._prepare([text])
         return len(self._tokenizer(prepared, add_special_tokens=False)["input_ids"])
 
     def is_special(self, ids: Ints) -> npt.NDArray[np.bool_]:
-        """Which tokens are no text but marks of its beginning, end and the like.
+        """Tells which tokens only mark the beginning or end of a text, padding and the like.
 
-        What stands for an unknown word is text.
+        The token for unknown words is not among them.
         """
         marks = set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
         return np.isin(ids, list(marks))
@@ -67,18 +67,18 @@ class Tokenizer:
 
 
 def cut_batches(lengths: Sequence[int], *, most: int, padded: bool = False) -> Iterator[Ints]:
-    """Positions of texts, batch by batch, the longest first.
+    """Yields the positions of the texts of each batch, the longest texts first.
 
     Args:
-        lengths: Tokens of each text.
-        most: Tokens per batch; a longer text comes alone.
-        padded: Whether every text counts as many as the longest of its batch.
+        lengths: Number of tokens of each text.
+        most: Maximum number of tokens per batch; a longer text gets a batch of its own.
+        padded: Whether texts are padded, so that each counts as long as the longest of its batch.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     order = np.argsort(-sizes, kind="stable")
     start, tokens = 0, 0
     for place, position in enumerate(order):
-        # The first is the longest.
+        # The first text of a batch is its longest.
         wanted = sizes[order[start]] if padded else sizes[position]
         if tokens + wanted > most and place > start:
             yield order[start:place]
@@ -90,7 +90,7 @@ def cut_batches(lengths: Sequence[int], *, most: int, padded: bool = False) -> I
 
 
 def common_beginning(texts: Sequence[Ints]) -> int:
-    """How many tokens all texts begin with; every text has one more at least."""
+    """Counts the tokens that all texts begin with, at most the shortest length minus 1."""
     first, longest = texts[0], min(map(len, texts)) - 1
     for one in texts[1:]:
         differs = np.flatnonzero(one[:longest] != first[:longest])

@@ -1,4 +1,4 @@
-"""Measuring: steering, probes, separation, ranking, and the report."""
+"""Evaluation of a model: steering, probes, separation, ranking, and the report."""
 
 from subspace.evaluation.base_retrieval import BaseRetrieval, measure_base_retrieval
 from subspace.evaluation.evaluate import evaluate

@@ -1,4 +1,4 @@
-"""Base retrieval: does a model still search like the raw embedding?"""
+"""Base retrieval: compares search with a model to search with the raw embedding."""
 
 from dataclasses import dataclass
 
@@ -20,12 +20,13 @@ class BaseRetrieval:
     """One retrieval set, searched with the model's default weights and with the raw embedding.
 
     Attributes:
-        name: Of the set.
-        queries: How many have a relevant document.
+        name: Name of the set.
+        queries: Number of queries that have a relevant document.
         raw_ndcg: nDCG@10 of the raw embedding's cosine.
         ndcg: nDCG@10 at the model's default weights.
         by_block: nDCG@10 of each block alone.
-        correlation: Spearman correlation between the two cosines over pairs of documents.
+        correlation: Spearman correlation between the model's score and the raw cosine over
+            random pairs of documents; NaN if there is none.
     """
 
     name: str
@@ -37,7 +38,7 @@ class BaseRetrieval:
 
     @property
     def relative(self) -> float:
-        """NDCG over the raw embedding's; NaN where that finds nothing."""
+        """Ratio of the two nDCG@10, model over raw embedding; NaN if the latter is 0."""
         return self.ndcg / self.raw_ndcg if self.raw_ndcg > 0 else float("nan")
 
 
@@ -49,14 +50,17 @@ def measure_base_retrieval(
     documents: Vectors,
     queries: Vectors,
 ) -> BaseRetrieval:
-    """Ranks every document for every query.
+    """Ranks every document for every query, and scores the rankings.
 
     Args:
-        model: Gives the blocks and their default weights.
-        name: Of the set.
+        model: The model; gives the blocks and their default weights.
+        name: Name of the set.
         data: Documents, queries and judgements.
-        documents: Embeddings of the documents (N, D), in their order.
-        queries: Embeddings of the queries (Q, D), in their order.
+        documents: Embeddings of the documents (N, D), in the order of `data.documents`.
+        queries: Embeddings of the queries (Q, D), in the order of `data.queries`.
+
+    Raises:
+        ValueError: No query has a relevant document.
     """
     projection, raw = model.projection, model.fingerprint.last_layer
     weights = {name: w * model.score_scales[name] for name, w in model.default_weights.items()}

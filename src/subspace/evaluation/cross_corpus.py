@@ -1,4 +1,4 @@
-"""Cross-corpus: projections solved without the source that they will be measured on."""
+"""Cross-corpus projections: each is solved without the source that it will be measured on."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,16 +17,19 @@ def leave_one_out(
     layers: Sequence[int],
     progress: bool = False,
 ) -> dict[str, Projection]:
-    """For every source, the closed form of all others.
+    """Solves, for every source, the closed-form projection of all other sources.
 
-    A block whose factor no other source labels is left out of that projection; a source that
-    leaves nothing to solve has none.
+    A block is left out of a projection if no other source labels its factor. A source has no
+    projection if there is no other source or no block to solve.
 
     Args:
-        moments: By source.
-        blocks: What to solve.
-        layers: The encoder's layers side by side, by their real numbers.
-        progress: Shows a bar.
+        moments: Moments of the training texts, by source.
+        blocks: The blocks to solve.
+        layers: Numbers of the encoder's layers that an embedding holds side by side.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The projections, by the source that was left out.
     """
     projections = {}
     for left_out in tqdm(

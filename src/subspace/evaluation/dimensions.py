@@ -1,4 +1,4 @@
-"""Single dimensions: what each of an embedding's numbers alone says of a factor."""
+"""Single dimensions: how well each dimension of an embedding alone predicts a factor."""
 
 from dataclasses import dataclass
 
@@ -18,21 +18,22 @@ from subspace.evaluation.rank_agreement import (
 )
 from subspace.evaluation.scores import score_predictions
 
-# How often the texts are halved to see what of the ranking remains.
+# Number of random halvings of the texts that test how stable the ranking is.
 SPLITS = 10
 _FOLDS = 5
 
 
 @dataclass(frozen=True, eq=False)
 class DimensionStatistics:
-    """What training texts say of every dimension of an embedding.
+    """Statistics of every dimension of an embedding, from training texts.
 
     Attributes:
         score: Cross-validated score of the linear probe on each dimension alone (D,).
         information: Mutual information with the label in nats (D,).
-        p: Of a rank test (D,), see `association_p`, not adjusted.
-        stability: Of the ranking by score.
-        information_halves: How alike two halves rank by mutual information.
+        p: p values of a rank test (D,), see `association_p`; not adjusted.
+        stability: Stability of the ranking by score.
+        information_halves: Agreement of two halves of the texts that rank the dimensions by
+            mutual information.
     """
 
     score: Floats
@@ -49,10 +50,10 @@ def measure_dimensions(
 
     Args:
         x: One vector per training text (N, D).
-        column: The label of each (N,), none missing.
-        groups: Group of each (N,), -1 for none; 20 groups at least.
-        seed: Of the mutual information's noise.
-        rng: Draws halves.
+        column: The label of each text (N,), none missing.
+        groups: Group of each text (N,), -1 for none; at least 20 groups.
+        seed: Seed of the noise in `mutual_information`.
+        rng: Draws the halves.
     """
 
     def score(at: Ints) -> Floats:
@@ -67,21 +68,21 @@ def measure_dimensions(
         information=information(everything),
         p=association_p(x, column, groups=groups),
         stability=measure_stability(score, groups=groups, splits=SPLITS, rng=rng),
-        # A hundred times slower, so once.
+        # One split only: mutual information takes a hundred times longer than the probe.
         information_halves=measure_stability(information, groups=groups, splits=1, rng=rng).halves,
     )
 
 
 def mutual_information(x: AnyFloats, column: Column, *, seed: int) -> Floats:
-    """Mutual information of each dimension with the label in nats (D,), 0 or more.
+    """Estimates the mutual information of each dimension with the label in nats (D,), 0 or more.
 
-    By nearest neighbours (Ross 2014 for classes, Kraskov et al. 2004 for numbers): it sees what
-    is not linear, and neither the scale nor the sign of a dimension changes it.
+    Uses nearest neighbours (Ross 2014 for classes, Kraskov et al. 2004 for numbers). The estimate
+    includes nonlinear dependence and does not change with the scale or sign of a dimension.
 
     Args:
         x: One vector per text (N, D).
-        column: The label of each (N,), none missing.
-        seed: Of the noise, far below any difference, that tells equal numbers apart.
+        column: The label of each text (N,), none missing.
+        seed: Seed of the tiny noise that breaks ties between equal values.
     """
     if column.values is not None:
         found = mutual_info_regression(x, column.values, random_state=seed)
@@ -91,15 +92,16 @@ def mutual_information(x: AnyFloats, column: Column, *, seed: int) -> Floats:
 
 
 def association_p(x: AnyFloats, column: Column, *, groups: Ints) -> Floats:
-    """Chance of an association this strong if dimension and label were independent (D,).
+    """Returns the p value of a rank test for each dimension (D,), not adjusted.
 
-    Rank tests that look at one dimension each, by their asymptotic chi-squared: Kruskal and
-    Wallis for classes, Spearman for numbers, divided by the design effect. 1 where nothing varies.
+    The tests are Kruskal-Wallis for classes and Spearman for numbers. Their statistic is divided
+    by the design effect and compared to its asymptotic chi-squared distribution. p is 1 if the
+    dimension or the label does not vary.
 
     Args:
         x: One vector per text (N, D).
-        column: The label of each (N,), none missing.
-        groups: Group of each (N,), -1 for none.
+        column: The label of each text (N,), none missing.
+        groups: Group of each text (N,), -1 for none.
     """
     p = np.ones(x.shape[1])
     labels = column.codes if column.values is None else column.values
@@ -117,12 +119,12 @@ def association_p(x: AnyFloats, column: Column, *, groups: Ints) -> Floats:
 
 
 def design_effect(column: Column, *, groups: Ints) -> float:
-    """By how much texts of a group that are not independent inflate an association, 1 or more.
+    """Returns the factor by which dependence within groups inflates a test statistic, 1 or more.
 
-    The variance of the covariance of the labels with something that is the same in a whole
-    group, over that with something independent in every text (Moulton 1986): the size of the
-    groups where the label is the same in a group; 1 without groups, and where every group has
-    all labels, so that what its texts have in common cancels.
+    It is a ratio of two variances of the covariance between the labels and a variable: for a
+    variable that is constant within groups, over one that is independent for every text (Moulton
+    1986). If the label is constant within groups, the ratio is the group size. It is 1 without
+    groups, and if every group has all labels, since a common effect of a group then cancels.
     """
     if column.values is not None:
         labels = rankdata(column.values)[:, None]
@@ -136,27 +138,27 @@ def design_effect(column: Column, *, groups: Ints) -> float:
 
 
 def correct(p: Floats) -> Floats:
-    """Adjusts p values for all comparisons that were made, same shape (Benjamini, Yekutieli 2001).
+    """Adjusts p values for multiple comparisons, same shape (Benjamini and Yekutieli 2001).
 
-    Of what is below 0.05 then, one in twenty is expected to be chance, and if there is nothing
-    to find, anything is below it in one study of twenty. This holds however the tests depend on
-    one another, as those of dimensions of one embedding do in ways that nobody knows.
+    Among the values below 0.05 after adjustment, at most 5 % are expected to be false discoveries.
+    This holds under any dependence between the tests; the dependence between the dimensions of an
+    embedding is unknown.
     """
     return np.asarray(false_discovery_control(p, axis=None, method="by")).reshape(p.shape)
 
 
 def predict_each(x: AnyFloats, column: Column, *, unseen: AnyFloats) -> npt.NDArray[np.generic]:
-    """The linear probe on each dimension alone, as `linear_probe` would predict (D, N_unseen).
+    """Predicts like `linear_probe` from each dimension alone (D, N_unseen).
 
-    With balanced class weights and a single dimension, ridge regression on class indicators has
-    the slopes m_c - m, where m_c is the mean of a class and m the mean of these, whatever its
-    strength: above m it says the class of the highest mean, below it that of the lowest, and
-    never another. So of C classes one dimension can get 2 / C right. For numbers only the sign
-    of the correlation matters.
+    With one dimension and balanced class weights, ridge regression on class indicators has slopes
+    proportional to m_c - m for any ridge strength, where m_c is the mean of class c and m the mean
+    of these means. Above m it predicts the class with the highest mean, below m the class with the
+    lowest, and never another class. So the balanced accuracy of one dimension on C classes is at
+    most 2 / C. For numbers, the prediction is the dimension with the sign of its correlation.
 
     Args:
         x: One vector per training text (N, D).
-        column: The label of each (N,), none missing.
+        column: The label of each training text (N,), none missing.
         unseen: One vector per text to predict (N_unseen, D).
     """
     if column.values is not None:
@@ -169,12 +171,14 @@ def predict_each(x: AnyFloats, column: Column, *, unseen: AnyFloats) -> npt.NDAr
 
 
 def cross_validate(x: AnyFloats, column: Column, *, groups: Ints) -> Floats:
-    """Score of the linear probe on each dimension alone (D,), 5-fold, a group in one fold.
+    """Scores the linear probe on each dimension alone (D,) by 5-fold cross-validation.
+
+    All texts of a group are in the same fold.
 
     Args:
         x: One vector per text (N, D).
-        column: The label of each (N,), none missing.
-        groups: Group of each (N,), -1 for none; 5 at least.
+        column: The label of each text (N,), none missing.
+        groups: Group of each text (N,), -1 for none; at least 5 groups.
     """
     predicted = np.zeros((x.shape[1], len(x)), dtype=np.float64)
     for known, held in GroupKFold(_FOLDS).split(x, groups=independent_groups(groups)):

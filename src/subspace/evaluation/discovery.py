@@ -1,4 +1,4 @@
-"""Discovery: which raw dimensions of an embedding carry a factor, and how much of it."""
+"""Discovery: finds the raw dimensions of an embedding that carry a factor, and how much of it."""
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,8 +26,8 @@ from subspace.model.projection import Projection
 
 SIGNIFICANT = 0.05
 _ENDS = 5
-# A dimension that varies less is constant to the probes as well. MiniLM has one of 1e-33: its
-# order ranks texts, but no inner product ever sees it.
+# Dimensions with a smaller standard deviation are set to 0. MiniLM has one of about 1e-33: its
+# rounding noise would still rank texts, but it does not change any inner product.
 _DEAD = 1e-8
 
 
@@ -36,18 +36,19 @@ class Finding:
     """One factor of one source, and every dimension of the embedding.
 
     Attributes:
-        source: Where the texts come from.
-        factor: What was looked for.
-        texts: How many training texts ranked the dimensions.
-        chance: What guessing reaches.
-        full: Score of the linear probe on all dimensions.
-        training: What its training texts say of every dimension; what ranks them is the score.
-        p: Their p values, adjusted for all dimensions and findings (D,).
-        scores: Of the linear probe on each dimension alone, on test texts (D,).
+        source: The source of the texts.
+        factor: The factor.
+        texts: Number of training texts that ranked the dimensions.
+        chance: Score of guessing.
+        full: Score of the linear probe on all dimensions, on test texts.
+        training: Statistics of every dimension on training texts; their score ranks the
+            dimensions.
+        p: p values of `training`, adjusted for all dimensions and findings (D,).
+        scores: Score of the linear probe on each dimension alone, on test texts (D,).
         length: Rank correlation of the best dimension with the number of words.
-        held: What the first of several spaces' dimensions hold.
+        held: Share of the score that the first dimensions of several spaces retain.
         highest: Test texts with the highest values of the best dimension.
-        lowest: With the lowest.
+        lowest: Test texts with the lowest values of the best dimension.
     """
 
     source: str
@@ -65,7 +66,7 @@ class Finding:
 
     @property
     def order(self) -> Ints:
-        """Dimensions, the best first (D,)."""
+        """All dimensions, ordered by their score on training texts, the best first (D,)."""
         return rank_dimensions(self.training.score)
 
     @property
@@ -75,22 +76,22 @@ class Finding:
 
     @property
     def significant(self) -> Ints:
-        """Dimensions whose association is beyond chance, in the order of `order`."""
+        """Dimensions with a significant association, in the order of `order`."""
         return self.order[self.p[self.order] < SIGNIFICANT]
 
     def find(self, space: str, count: int) -> RetainedShare:
-        """What the first `count` of a space hold."""
+        """Returns the share that the first `count` dimensions of a space retain."""
         return next(h for h in self.held if (h.space, h.count) == (space, count))
 
     @property
     def block(self) -> RetainedShare | None:
-        """What the factor's block holds; None without a checkpoint that has one."""
+        """Share that the factor's block retains; None if there is no such block."""
         return next((h for h in self.held if h.space == BLOCK), None)
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two sources that label the same factor."""
+    """Agreement of two sources that label the same factor."""
 
     factor: str
     sources: tuple[str, str]
@@ -99,13 +100,13 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Discovery:
-    """What was found.
+    """Findings of all factors and sources.
 
     Attributes:
         dim: Number of dimensions of the raw embedding.
-        findings: By factor and source.
-        left_out: Factors of sources that could not be studied, and why.
-        trained_on: Sources whose training texts the blocks were fitted on.
+        findings: One per factor and source.
+        left_out: Factors of sources that could not be studied, with the reason.
+        trained_on: Sources whose training texts were used to fit the blocks.
     """
 
     dim: int
@@ -115,11 +116,11 @@ class Discovery:
 
     @property
     def factors(self) -> list[str]:
-        """In the order of the findings."""
+        """All factors, in the order of the findings."""
         return list(dict.fromkeys(finding.factor for finding in self.findings))
 
     def pairs(self) -> list[Pair]:
-        """Every two sources that label the same factor."""
+        """Compares the rankings of every two sources that label the same factor."""
         return [
             Pair(one.factor, (one.source, two.source), _agreement(one, two))
             for one, two in combinations(self.findings, 2)
@@ -127,7 +128,11 @@ class Discovery:
         ]
 
     def unlike(self) -> list[RankAgreement]:
-        """Between different factors of different sources: what pairs of one factor must beat."""
+        """Compares the rankings of different factors of different sources.
+
+        This is the baseline for `pairs`: sources agree on a factor only if they agree more than
+        this.
+        """
         return [
             _agreement(one, two)
             for one, two in combinations(self.findings, 2)
@@ -147,13 +152,12 @@ def discover(
     """Studies every sample.
 
     Args:
-        samples: What `draw_samples` drew.
+        samples: Samples from `draw_samples`, at least one.
         vectors: Embeddings of each sample's texts (N, D).
-        raw: Which dimensions of an embedding are the raw one, which is studied.
-        projection: Its blocks are measured beside the dimensions of the factors they are named
-            after.
-        seed: Of halves, random dimensions and bootstraps.
-        progress: Shows a bar.
+        raw: Dimensions of an embedding that hold the raw embedding, which is studied.
+        projection: If given, the block named after a factor is measured too.
+        seed: Seed of halves, random dimensions, bootstraps and mutual information.
+        progress: Whether to show a progress bar.
     """
     findings = []
     with tqdm(total=len(samples), desc="discovering", disable=not progress) as bar:

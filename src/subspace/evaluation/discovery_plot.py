@@ -1,4 +1,4 @@
-"""The discovery as a plot: the share of each factor by number of dimensions."""
+"""Plot of a discovery: the retained share of each factor by number of dimensions."""
 
 import math
 from collections.abc import Sequence
@@ -31,7 +31,10 @@ _STYLES = {
 
 
 def draw_shares(found: Discovery, *, path: Path) -> None:
-    """Draws a panel per factor to a PNG: mean over sources, and the best dimensions of each."""
+    """Draws the retained shares to a PNG, one panel per factor.
+
+    Lines are means over sources; thin lines show the best dimensions of each source.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -52,7 +55,7 @@ def draw_shares(found: Discovery, *, path: Path) -> None:
         list(drawn.values()), list(drawn), loc="outside lower center", ncols=3, fontsize=9
     )
     figure.suptitle("Share of a factor that so many dimensions hold (mean over sources)")
-    # No creation date or version in the file: the same numbers give the same bytes.
+    # Leaves out the version of the software, so that the same numbers give the same bytes.
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 

@@ -1,4 +1,4 @@
-"""The discovery as JSON, Markdown and a plot."""
+"""Files of a discovery: JSON, Markdown and a plot."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def write_discovery(found: Discovery, *, folder: Path) -> None:
 
 
 def discovery_markdown(found: Discovery) -> str:
-    """Tables of shares, dimensions and stability, and the texts at both ends."""
+    """Writes a Markdown page: shares, best dimensions, stability, and the texts at both ends."""
     lines = [
         "# What single dimensions carry",
         "",
@@ -79,7 +79,7 @@ def discovery_markdown(found: Discovery) -> str:
 
 
 def held_table(found: Discovery) -> list[str]:
-    """Markdown: the share of each factor that the first dimensions of every space hold."""
+    """Writes a Markdown table of the share that the first dimensions of every space retain."""
     shown = [k for k in _SHOWN if k in counts(found.dim)]
     columns = [f"{name} {k}" for name in ("best", "random", "principal") for k in shown]
     rows = []
@@ -214,7 +214,7 @@ def _texts(records: Sequence[Record], factor: str) -> list[str]:
 
 
 def _line(text: str, *, width: int = 110) -> str:
-    """One line of a text, with nothing in it that Markdown would take for its own."""
+    """Returns a text as one line of at most `width` characters, with Markdown signs escaped."""
     line = " ".join(text.split())
     line = line if len(line) <= width else line[: width - 1].rstrip() + "…"
     return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#$~" else sign for sign in line)

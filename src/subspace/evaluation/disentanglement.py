@@ -1,15 +1,16 @@
-"""DCI, MIG and SAP, with whole blocks in the place of single latent dimensions.
+"""DCI, MIG and SAP of a projection, with whole blocks in the place of single latent dimensions.
 
-All three compare what every block says about every factor:
+All three compare a statistic of every block and factor:
 
 - DCI (Eastwood and Williams 2018): importance of each block for predicting each factor, from a
-  random forest on all blocks side by side. Disentanglement is 1 minus the entropy of a block's
-  row, completeness 1 minus the entropy of a factor's column, both weighted by importance.
-- MIG (Chen et al. 2018): mutual information between a block, cut into 20 clusters, and the
-  factor, over the factor's entropy; the gap between the best block and the second. Corrected for
-  chance, which many clusters and few texts would otherwise pay.
-- SAP (Kumar et al. 2018): linear probe score above chance; the gap between the best block and
-  the second.
+  forest of randomised trees on all blocks side by side. Disentanglement is 1 minus the normalised
+  entropy of a block's row, completeness 1 minus that of a factor's column.
+- MIG (Chen et al. 2018): mutual information between the factor and a block that is cut into 20
+  clusters, over the smaller entropy of the two, which is mostly the factor's. MIG is the gap
+  between the best block and the second. The information is corrected for chance, since many
+  clusters and few texts would inflate it.
+- SAP (Kumar et al. 2018): score of the linear probe above chance. SAP is the gap between the best
+  block and the second.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,17 +33,17 @@ _TREES = 60
 
 @dataclass(frozen=True, eq=False)
 class Disentanglement:
-    """Block-level scores, each in [0, 1]; means over sources.
+    """DCI, MIG and SAP of a projection, each in [0, 1]; means over sources.
 
     Attributes:
         blocks: Names of the rows.
         factors: Names of the columns.
         importance: Importance of each block for each factor (B, F); columns sum to 1.
-        information: Mutual information over entropy (B, F).
-        disentanglement: DCI, by block.
-        completeness: DCI, by factor.
-        mig: By factor.
-        sap: By factor.
+        information: Mutual information over entropy, corrected for chance (B, F).
+        disentanglement: Disentanglement (DCI) by block.
+        completeness: Completeness (DCI) by factor.
+        mig: MIG by factor.
+        sap: SAP by factor.
     """
 
     blocks: tuple[str, ...]
@@ -55,7 +56,7 @@ class Disentanglement:
     sap: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Returns all scores, JSON-ready."""
         return {
             "blocks": list(self.blocks),
             "factors": list(self.factors),
@@ -74,12 +75,12 @@ def measure_disentanglement(
     *,
     readings: Iterable[Reading],
 ) -> Disentanglement | None:
-    """Measures all three; None if no factor can be read.
+    """Measures DCI, MIG and SAP; returns None if no factor can be probed.
 
     Args:
-        projection: Gives the blocks.
-        sources: Labelled texts.
-        readings: Linear readings of this projection, for SAP.
+        projection: The projection; gives the blocks.
+        sources: Labelled texts and their embeddings, by source.
+        readings: Readings of this projection by the linear probe, for SAP.
     """
     importances: dict[str, list[Floats]] = {}
     informations: dict[str, list[Floats]] = {}
@@ -113,7 +114,10 @@ def measure_disentanglement(
 
 
 def concentration(weights: Floats) -> float:
-    """1 minus the normalised entropy: 1 if one weight has it all, 0 if all are equal or zero."""
+    """Returns 1 minus the normalised entropy of weights, in [0, 1].
+
+    It is 1 if only one of several weights is above 0, and 0 if all are equal or zero.
+    """
     if len(weights) < 2 or weights.sum() <= 0:
         return 0.0
     shares = weights[weights > 0] / weights.sum()
@@ -121,7 +125,7 @@ def concentration(weights: Floats) -> float:
 
 
 def gap(values: Floats) -> float:
-    """The largest value minus the second largest."""
+    """Returns the largest value minus the second largest; a single value as it is, 0 for none."""
     if len(values) < 2:
         return float(values[0]) if len(values) else 0.0
     second, first = np.sort(values)[-2:]
@@ -155,7 +159,7 @@ def _information(blocks: Mapping[str, Vectors], task: ProbeTask) -> Floats:
             continue
         kmeans = KMeans(clusters, n_init=1, random_state=0).fit(z[train])
         found = kmeans.predict(z[test])
-        # Over the entropy of the labels, the smaller of the two in most sources.
+        # `min` divides by the smaller entropy, which is that of the labels in most sources.
         shared = adjusted_mutual_info_score(codes, found, average_method="min")
         values.append(max(float(shared), 0.0))
     return np.array(values)

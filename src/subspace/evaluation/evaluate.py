@@ -1,4 +1,4 @@
-"""evaluate: everything that is measured of a model on labelled texts."""
+"""`evaluate`: measures a model on labelled texts, and reports the results."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -31,24 +31,26 @@ def evaluate(
     store: Path | str = DEFAULT_STORE,
     progress: bool = False,
 ) -> Report:
-    """Measures whether a model's blocks move hits as asked, what they hold, and what search loses.
+    """Measures the steering, separation and base retrieval of a model.
 
-    Sources that the model was fitted on are measured with the projection solved again without
-    them (cross-corpus), and read in-corpus as they are; all others are cross-corpus as they are.
+    Separation: on sources that the model was fitted on, its own blocks are read in-corpus, and the
+    blocks of a projection that is solved again without the source are read cross-corpus. On all
+    other sources, its own blocks are cross-corpus.
 
     Args:
-        model: What is measured.
-        records: Labelled texts.
+        model: The model to measure.
+        records: Labelled texts; texts without labels are ignored.
         retrieval_sets: Queries with judged documents, by name.
-        cross_corpus: Whether to solve again without each source.
-        kin: Groups of sources that are left out together, as they are much alike.
-        seeds: How many samples of training texts, and initialisations, probes are fitted with.
-        store: Folder of computed embeddings; what is there is not computed again.
-        progress: Shows bars.
+        cross_corpus: Whether to solve the projection again without each source.
+        kin: Groups of similar sources that are left out together when steering is measured.
+        seeds: Number of training samples and initialisations of each probe.
+        store: Folder of stored embeddings; those that it holds are not computed again.
+        progress: Whether to show progress bars.
 
     Raises:
-        ConfigError: There are no labelled texts, or `seeds` is below 1.
-        EncoderError: The encoder cannot be had.
+        ConfigError: There are no labelled texts or no training texts, or `seeds` is below 1.
+        EncoderError: The encoder cannot be loaded.
+        StoreError: The store cannot be used.
     """
     if seeds < 1:
         raise ConfigError(f"seeds must be 1 or more, got {seeds}")
@@ -117,7 +119,7 @@ def evaluate(
 
 
 def match_sources(model: Model, data: FittingData) -> tuple[list[str], list[str]]:
-    """Names of the sources that a model was fitted on, and what is odd about them."""
+    """Returns the names of the sources that a model was fitted on, and warnings about them."""
     seen, warnings = [], []
     for name, source in data.sources.items():
         if source.sha256 in model.data.values():

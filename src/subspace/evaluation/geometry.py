@@ -1,4 +1,4 @@
-"""Geometry of the blocks: how many directions they use, and whether their scores can steer."""
+"""Geometry of the blocks: their effective rank, variance, and spread of scores."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,15 +14,16 @@ _PAIRS = 2000
 
 @dataclass(frozen=True)
 class BlockGeometry:
-    """One block over the test texts of all sources, every source counting the same.
+    """Geometry of one block over the test texts of all sources; every source counts the same.
 
     Attributes:
         effective_rank: Exponential of the entropy of the block's variances along its principal
             directions (Roy and Vetterli 2007); 0 if nothing varies.
-        energy: Share of the variance of W (x - mu), before blocks are scaled to unit length,
-            that lies in this block.
+        energy: This block's share of the variance of W (x - mu), taken before the blocks are
+            scaled to unit length.
         score_mean: Mean score <q_b, d_b> of two random texts of one source.
-        score_spread: Standard deviation of that score: what a weight on the block can move.
+        score_spread: Standard deviation of that score within a source. A weight on a block without
+            spread has no effect.
     """
 
     effective_rank: float
@@ -37,8 +38,8 @@ def measure_geometry(
     """Measures every block.
 
     Args:
-        projection: Gives the blocks.
-        sources: Labelled texts; their test parts are used.
+        projection: The projection; gives the blocks.
+        sources: Labelled texts and their embeddings, by source; only test texts are used.
     """
     covariances: dict[str, Floats] = {}
     energies: dict[str, float] = {}
@@ -73,7 +74,10 @@ def measure_geometry(
 
 
 def effective_rank(covariance: Floats) -> float:
-    """Exponential of the entropy of the eigenvalues, which are scaled to sum to 1."""
+    """Returns the exponential of the entropy of the eigenvalues, scaled to sum to 1.
+
+    It is 0 if all eigenvalues are close to 0.
+    """
     values = np.linalg.eigvalsh(covariance)
     values = values[values > max(values.max(), 0.0) * 1e-9]
     if not len(values) or values.sum() <= 1e-12:

@@ -22,7 +22,7 @@ PROBE_TITLES: Mapping[str, str] = {
 
 
 def draw_heat_maps(report: Report, *, path: Path) -> None:
-    """Draws a row per probe, in-corpus left and cross-corpus right, to a PNG."""
+    """Draws the matrices to a PNG: a row per probe, in-corpus left and cross-corpus right."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -42,14 +42,14 @@ def draw_heat_maps(report: Report, *, path: Path) -> None:
             axes[row, column].set_title(f"{model}, {PROBE_TITLES[probe]}{shown}", fontsize=10)
     figure.colorbar(images[-1], ax=axes, shrink=0.6, label="share of the raw embedding's score")
     figure.suptitle("What each block (row) tells of each factor (column), confounds controlled")
-    # No creation date or version in the file: the same numbers give the same bytes.
+    # Leaves out the version of the software, so that the same numbers give the same bytes.
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def draw_matrix(axes: "Axes", matrix: Matrix) -> "AxesImage":
-    """Draws one matrix: colour and number, a block's own factor in bold."""
+    """Draws one matrix as colours and numbers; the factor that names a block is bold."""
     values = matrix.values
-    if not values.size:  # nothing could be read: an empty picture that says so
+    if not values.size:  # nothing could be read; the picture then says so
         values = np.full((1, 1), np.nan)
     image = axes.imshow(np.nan_to_num(values), vmin=0, vmax=1, cmap="Blues", aspect="auto")
     axes.set_xticks(range(values.shape[1]), matrix.factors or ("nothing could be read",))

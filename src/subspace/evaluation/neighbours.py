@@ -1,4 +1,4 @@
-"""Retrieval by block: what the nearest neighbours in a block have in common."""
+"""Retrieval by block: how often nearest neighbours in a block share a label."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,12 @@ _MAX_QUERIES = 1000
 
 @dataclass(frozen=True)
 class Precision:
-    """Precision of the nearest test texts.
+    """Precision@10 of one factor.
 
     Attributes:
-        precision: Mean share of the 10 nearest that have the query's label (numbers: its level).
-        chance: The same share of all candidates.
+        precision: Mean share of the 10 nearest texts that have the query's label; for numbers, its
+            level.
+        chance: The same share among all candidates.
     """
 
     precision: float
@@ -26,14 +27,17 @@ class Precision:
 
 
 def precision_at_ten(z: AnyFloats, labels: Labels, *, factor: str) -> Precision | None:
-    """Precision@10 of one factor among a source's test texts; None if they are too few.
+    """Measures precision@10 of one factor among a source's test texts.
 
-    A text of the query's own group says the same thing and is no candidate.
+    Texts of the query's own group are versions of the same content and are no candidates.
 
     Args:
         z: One vector per text of the source (N, D).
         labels: Labels of the source.
-        factor: Which label has to be shared.
+        factor: The factor whose label is compared.
+
+    Returns:
+        The precision; None for 30 labelled test texts or fewer.
     """
     codes = labels.columns[factor].codes
     test = labels.positions("test")

@@ -1,4 +1,4 @@
-"""Small networks, one per seed, trained side by side as one batched product."""
+"""Small networks, one per seed, trained together by batched matrix products."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 from subspace.arrays import Ints, Vectors
 from subspace.data.labels import Column
 
-# Steps between two looks at the validation texts.
+# Steps between two evaluations on the validation texts.
 _LOOK = 20
 _WEIGHT_DECAY = 1e-3
 
@@ -27,21 +27,21 @@ def train_networks(
     judge: Callable[[Vectors], Sequence[float]],
     validation: Ints,
 ) -> Callable[[Tensor], Vectors]:
-    """Trains S networks with one hidden layer.
+    """Trains S networks with one hidden layer, and keeps each at its best validation step.
 
     Args:
         features: Standardised vectors of all texts (N, D).
-        draws: Training texts of each network (S, M).
-        columns: Labels of each network, all of one kind and class count.
+        draws: Positions of the training texts of each network (S, M).
+        columns: Labels of each network, all of the same kind and with the same number of classes.
         hidden: Units of the hidden layer.
-        steps: Steps of Adam.
+        steps: Steps of AdamW.
         batch: Texts per step and network.
-        learning_rate: Of Adam.
-        judge: Scores of the outputs (S, N_validation, targets), one per network.
-        validation: Texts that choose the step each network is taken from.
+        learning_rate: Learning rate of AdamW.
+        judge: Takes outputs (S, N_validation, targets) and returns one score per network.
+        validation: Positions of the texts that choose the step of each network.
 
     Returns:
-        The trained networks: features (N', D) -> outputs (S, N', targets).
+        A function that applies the networks: features (N', D) to outputs (S, N', targets).
     """
     count, dim = len(draws), features.shape[1]
     targets, weights = _targets(columns, draws)
@@ -86,7 +86,7 @@ def train_networks(
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Products this small are slower on several threads than on one."""
+    """Limits torch to one thread, which is faster than several for products this small."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -101,7 +101,10 @@ def _apply(parameters: Sequence[Tensor], x: Tensor) -> Tensor:
 
 
 def _targets(columns: Sequence[Column], draws: Ints) -> tuple[Tensor, Tensor]:
-    """Targets (S, M, 1) and weights (S, M): standardised numbers, or codes weighted by rarity."""
+    """Returns targets (S, M, 1) and weights (S, M).
+
+    Numbers are standardised and weigh 1. Class codes weigh the inverse of their frequency.
+    """
     targets, weights = [], []
     for column, train in zip(columns, draws, strict=True):
         if column.values is not None:
@@ -120,7 +123,7 @@ def _targets(columns: Sequence[Column], draws: Ints) -> tuple[Tensor, Tensor]:
 
 
 def _loss(outputs: Tensor, targets: Tensor, weights: Tensor, *, ordered: bool) -> Tensor:
-    """Sum over the networks, so that each has the gradient it would have alone."""
+    """Sums the losses of the networks, so that each gets the same gradient as on its own."""
     if ordered:
         return ((outputs - targets).square().mean(dim=(1, 2))).sum()
     losses = torch.nn.functional.cross_entropy(

@@ -1,7 +1,7 @@
-"""Probes: what a linear reader, neighbours and a small network find of a factor in some vectors.
+"""Probes that predict a factor from vectors: linear, nearest neighbours, and a small network.
 
-Every probe trains on each seed's training texts, chooses what there is to choose on the
-validation texts, and predicts the test texts: class codes, or numbers, (S, N_test).
+Every probe is trained on the training texts of each seed and predicts the test texts: class codes
+or numbers (S, N_test). Settings are chosen on the validation texts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,23 +20,24 @@ Probe = Callable[..., npt.NDArray[np.generic]]
 
 # Ridge strengths tried, relative to the number of texts (features have unit variance).
 _RELATIVE_RIDGES = (1e-3, 1e-2, 1e-1)
-# Neighbours that vote.
+# Number of neighbours that vote.
 _NEIGHBOURS = 15
-# The small network: one hidden layer, so many steps with so many texts each.
+# The small network: units of the hidden layer, steps, texts per step, learning rate.
 _HIDDEN, _STEPS, _BATCH, _LEARNING_RATE = 32, 200, 256, 0.01
 
 
 def linear_probe(
     x: AnyFloats, task: ProbeTask, *, columns: Sequence[Column] | None = None
 ) -> npt.NDArray[np.generic]:
-    """Ridge regression on standardised features; its strength is chosen on validation texts.
+    """Predicts by ridge regression on standardised features.
 
-    On the label for numbers, on class indicators with balanced class weights for categories.
+    Numbers are regressed directly, categories on class indicators with balanced class weights. The
+    ridge strength is chosen on the validation texts.
 
     Args:
         x: One vector per text of the source (N, D).
-        task: What to read.
-        columns: Other labels for each seed (control labels); the task's own if left out.
+        task: The labels to predict, and the texts.
+        columns: Other labels for each seed (control labels); None for the labels of the task.
     """
     predictions = []
     for seed, train in enumerate(task.draws):
@@ -61,9 +62,14 @@ def linear_probe(
 def neighbour_probe(
     x: AnyFloats, task: ProbeTask, *, columns: Sequence[Column] | None = None
 ) -> npt.NDArray[np.generic]:
-    """The 15 nearest training texts by cosine vote: what a search in these vectors would find.
+    """Predicts by a vote of the 15 nearest training texts (cosine), as a search would find them.
 
-    Classes are weighted by their rarity, numbers are averaged.
+    Votes for a class are divided by its frequency; numbers are averaged.
+
+    Args:
+        x: One vector per text of the source (N, D).
+        task: The labels to predict, and the texts.
+        columns: Other labels for each seed (control labels); None for the labels of the task.
     """
     directions = unit(x)
     predictions = []
@@ -84,9 +90,15 @@ def neighbour_probe(
 def network_probe(
     x: AnyFloats, task: ProbeTask, *, columns: Sequence[Column] | None = None
 ) -> npt.NDArray[np.generic]:
-    """A network with one hidden layer of 32; training stops where validation was best.
+    """Predicts by a network with one hidden layer of 32 units.
 
-    The networks of all seeds are trained side by side, which is what makes it quick.
+    Each network is taken from the training step with the best validation score. The networks of
+    all seeds are trained together, which is faster.
+
+    Args:
+        x: One vector per text of the source (N, D).
+        task: The labels to predict, and the texts.
+        columns: Other labels for each seed (control labels); None for the labels of the task.
     """
     import torch
 
@@ -127,7 +139,7 @@ PROBES: Mapping[str, Probe] = {
 
 
 def _ridge_paths(x: Floats, column: Column) -> list[Floats]:
-    """Coefficients (D + 1, targets), the last row being the intercept, for each strength."""
+    """Returns coefficients (D + 1, targets) for each ridge strength, with the intercept last."""
     if column.values is not None:
         targets = column.values[:, None]
         weights = np.ones(len(x))
@@ -152,7 +164,10 @@ def _predict(x: Floats, beta: Floats, column: Column) -> npt.NDArray[np.generic]
 
 
 def _decide(outputs: AnyFloats, column: Column) -> npt.NDArray[np.generic]:
-    """Class codes or numbers from outputs (N, targets); rounding in numbers ranks nothing."""
+    """Turns outputs (N, targets) into class codes or numbers (N,).
+
+    Numbers that differ by rounding only become zeros, so that rounding does not rank texts.
+    """
     if column.values is None:
         return np.asarray(outputs.argmax(axis=1))
     numbers = outputs[:, 0]

@@ -1,4 +1,4 @@
-"""Agreement: do other texts rank the dimensions of an embedding alike?"""
+"""Rank agreement: how similarly different texts rank the dimensions of an embedding."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from scipy.stats import spearmanr
 
 from subspace.arrays import Floats, Ints
 
-# So many first dimensions are compared between two rankings.
+# Numbers k of first dimensions that are compared between two rankings.
 TOPS = (8, 64)
 
 
 @dataclass(frozen=True)
 class RankAgreement:
-    """How alike two rankings of the same dimensions are.
+    """Agreement of two rankings of the same dimensions.
 
     Attributes:
-        correlation: Spearman's rank correlation over all dimensions.
-        shared: How many of the first k of one are among the first k of the other, by k; two
-            rankings that know nothing of each other share k * k / D.
+        correlation: Spearman's rank correlation over all dimensions; 0 if a ranking is constant.
+        shared: By k, the number of dimensions that are among the first k of both rankings. Two
+            independent rankings share k * k / D on average.
     """
 
     correlation: float
@@ -28,10 +28,10 @@ class RankAgreement:
 
 @dataclass(frozen=True, eq=False)
 class Stability:
-    """How much of a ranking remains where only half of the texts are seen.
+    """Stability of a ranking when only half of the texts are used.
 
     Attributes:
-        halves: Between the two rankings by one half each, mean over the splits.
+        halves: Agreement of the rankings by the two halves, mean over the splits.
         among_first: By k, the share of all halves in which a dimension is among the first k (D,).
     """
 
@@ -40,12 +40,12 @@ class Stability:
 
 
 def rank_dimensions(values: Floats) -> Ints:
-    """Dimensions (D,), the one of the highest value first."""
+    """Orders dimensions by their value (D,), the highest first."""
     return np.argsort(-values, kind="stable")
 
 
 def compare_rankings(first: Floats, second: Floats) -> RankAgreement:
-    """Compares the rankings by two values of every dimension (D,)."""
+    """Compares two rankings of dimensions, each given by a value per dimension (D,)."""
     varies = np.ptp(first) > 0 and np.ptp(second) > 0
     one, two = rank_dimensions(first), rank_dimensions(second)
     return RankAgreement(
@@ -55,19 +55,19 @@ def compare_rankings(first: Floats, second: Floats) -> RankAgreement:
 
 
 def tops(dim: int) -> tuple[int, ...]:
-    """Those of `TOPS` that are fewer than all dimensions."""
+    """Returns the numbers of `TOPS` that are below `dim`."""
     return tuple(k for k in TOPS if k < dim)
 
 
 def measure_stability(
     values: Callable[[Ints], Floats], *, groups: Ints, splits: int, rng: np.random.Generator
 ) -> Stability:
-    """Ranks the dimensions on halves of the texts; a group is in one half.
+    """Compares rankings by random halves of the texts; groups are not divided.
 
     Args:
-        values: What ranks the dimensions (D,), from the texts at some positions.
+        values: Takes positions of texts and returns the value that ranks each dimension (D,).
         groups: Group of each text (N,), -1 for none.
-        splits: How often the texts are halved.
+        splits: Number of times that the texts are halved.
         rng: Source of randomness.
     """
     _, cluster = np.unique(independent_groups(groups), return_inverse=True)
@@ -88,7 +88,7 @@ def measure_stability(
 
 
 def mean_agreement(agreements: list[RankAgreement]) -> RankAgreement:
-    """The mean of one or more."""
+    """Averages one or more agreements."""
     return RankAgreement(
         correlation=float(np.mean([a.correlation for a in agreements])),
         shared={k: float(np.mean([a.shared[k] for a in agreements])) for k in agreements[0].shared},
@@ -96,5 +96,5 @@ def mean_agreement(agreements: list[RankAgreement]) -> RankAgreement:
 
 
 def independent_groups(groups: Ints) -> Ints:
-    """The groups (N,) with a number of its own for every text that has none."""
+    """Returns the groups (N,), with a new group for every text that has none."""
     return np.where(groups < 0, groups.max(initial=0) + 1 + np.arange(len(groups)), groups)

@@ -14,14 +14,14 @@ from subspace.data.retrieval_sets import RetrievalSet
 
 @dataclass(frozen=True)
 class RankingScore:
-    """Means over the queries that have a relevant document, and over the orders of tied ones.
+    """Ranking metrics, averaged over queries with a relevant document and over orders of ties.
 
     Attributes:
-        ndcg: Normalised discounted cumulative gain of the first `k`; a document is relevant or
-            not, grades above 0 count alike.
-        mrr: Reciprocal rank of the first relevant document.
+        ndcg: Normalised discounted cumulative gain of the first `k` documents; all grades above 0
+            count as 1.
+        mrr: Mean reciprocal rank of the first relevant document.
         k: Cut-off of nDCG.
-        queries: Number of queries.
+        queries: Number of queries that have a relevant document.
     """
 
     ndcg: float
@@ -38,7 +38,7 @@ def rank_score(
     Args:
         scores: Score of every document (columns, in the order of `data.documents`) for every
             query (rows, in the order of `query_ids`).
-        query_ids: Which query each row is.
+        query_ids: The query of each row.
         data: Documents and judgements.
         k: Cut-off of nDCG.
 
@@ -62,24 +62,24 @@ def rank_score(
 
 
 def rank_one(scores: AnyFloats, *, relevant: npt.NDArray[np.bool_], k: int) -> tuple[float, float]:
-    """nDCG@k and reciprocal rank of one query.
+    """Returns nDCG@k and the reciprocal rank of one query.
 
     Args:
         scores: Score of every document (N,).
-        relevant: Which of them are relevant (N,), one at least.
+        relevant: Whether each document is relevant (N,); at least one is.
         k: Cut-off of nDCG.
     """
-    # scikit-learn refuses to rank a single document, which is relevant here.
+    # scikit-learn refuses to rank a single document; it must be relevant, so nDCG is 1.
     gains = relevant[None].astype(np.float64)
     ndcg = ndcg_score(gains, scores[None], k=k) if len(scores) > 1 else 1.0
     return float(ndcg), _reciprocal_rank(scores, relevant)
 
 
 def _reciprocal_rank(scores: AnyFloats, relevant: npt.NDArray[np.bool_]) -> float:
-    """Expected 1 / rank of the first relevant document over all orders of tied documents.
+    """Returns the expected 1 / rank of the first relevant document over all orders of ties.
 
-    A scorer that gives all documents the same score must gain nothing from the order of the
-    file (McSherry and Najork 2008; `ndcg_score` averages over ties as well).
+    So equal scores gain nothing from the order of the file (McSherry and Najork 2008). `ndcg_score`
+    averages over ties as well.
     """
     best = scores[relevant].max()
     above = int((scores > best).sum())
@@ -91,6 +91,9 @@ def _reciprocal_rank(scores: AnyFloats, relevant: npt.NDArray[np.bool_]) -> floa
 
 
 def _log_comb(n: npt.ArrayLike, k: int) -> Floats:
-    """Logarithm of n over k (0 <= k <= n): the number itself overflows from about 1,000 ties."""
+    """Returns the logarithm of the binomial coefficient "n choose k" (0 <= k <= n).
+
+    The coefficient itself overflows from about 1,000 ties.
+    """
     n = np.asarray(n, dtype=np.float64)
     return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))

@@ -1,4 +1,4 @@
-"""The separation report: everything that is measured of one projection."""
+"""The separation report: all measurements of one projection."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -32,9 +32,9 @@ from subspace.model.projection import Projection
 # The two models that every report is about; others are baselines.
 IN_CORPUS = "in-corpus"
 CROSS_CORPUS = "cross-corpus"
-# Fewer triples say little.
+# Swap accuracy from fewer triples would be noise.
 _MIN_TRIPLES = 30
-# Cosines of unit vectors that differ by rounding alone.
+# A block whose scores spread less than this differs between texts by rounding only.
 _NO_SPREAD = 1e-6
 
 
@@ -67,21 +67,21 @@ class Report:
     """All measurements.
 
     Attributes:
-        about: Checkpoint, encoder, data and seeds, as they go into the JSON.
-        blocks: The blocks in order.
-        readings: Every probe.
-        models: The models that were read, the raw embedding first.
-        swaps: Swap accuracy, where there are groups.
-        precisions: Retrieval by block.
+        about: Checkpoint, data and seeds, JSON-ready.
+        blocks: Names of the blocks, in order.
+        readings: Results of all probes.
+        models: The models that were probed, the raw embedding first.
+        swaps: Swap accuracies, where texts have groups.
+        precisions: Precision@10 by block.
         base: Base retrieval, one per retrieval set.
-        steering: How far weights move hits, beside what costs nothing.
-        disentanglement: DCI, MIG and SAP, if anything could be read.
-        geometry: By block.
-        source_probe: By block, and for `raw`.
-        ties: Factors that say something about each other.
-        lengths: How much the number of words says about each label, by `source/factor`.
-        warnings: What a reader has to know before trusting or using it.
-        left_out: What could not be measured, and why.
+        steering: Steering by the blocks and by the baselines.
+        disentanglement: DCI, MIG and SAP; None if no factor could be probed.
+        geometry: Geometry by block.
+        source_probe: Balanced accuracy of the source probe, by block and for `raw`.
+        ties: Pairs of associated factors.
+        lengths: Association of each label with the number of words, by `source/factor`.
+        warnings: Warnings for the reader of the report.
+        left_out: Factors that could not be measured, with the reason.
     """
 
     about: Mapping[str, Any]
@@ -101,17 +101,17 @@ class Report:
     left_out: tuple[str, ...] = ()
 
     def matrix(self, model: str, *, probe: str = "linear", controlled: bool = True) -> Matrix:
-        """The block x factor matrix of one model, probe and condition."""
+        """Returns the block x factor matrix of one model, probe and condition."""
         return make_matrix(self.readings, model=model, probe=probe, controlled=controlled)
 
     def __str__(self) -> str:
-        """A few lines for a terminal."""
+        """Returns a summary in a few lines for a terminal."""
         from subspace.evaluation.report_tables import summary
 
         return summary(self)
 
     def save(self, folder: Path | str) -> None:
-        """Writes report.json, .md, .png and .html: whole, or not at all.
+        """Writes separation.json, .md, .png and .html: whole, or not at all.
 
         Raises:
             ConfigError: The folder cannot be written to.
@@ -131,7 +131,7 @@ class Report:
         write_html(self, Path(path))
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, JSON-ready; what could not be measured is null."""
+        """Returns all measurements as JSON types; missing figures are None or NaN."""
         matrices = [
             {"model": model, "probe": probe, "controlled": controlled}
             | self.matrix(model, probe=probe, controlled=controlled).to_json()
@@ -174,22 +174,22 @@ def measure_report(
     seeds: int = 5,
     progress: bool = False,
 ) -> Report:
-    """Measures everything.
+    """Measures a projection, except for base retrieval and steering, and makes the report.
 
     Args:
-        projection: What is reported on.
-        sources: Labelled texts and their embeddings.
-        raw: Which dimensions of an embedding are the raw one.
-        seen: Names of the sources that the projection was fitted on; it is read in-corpus there
-            and cross-corpus on all others.
-        cross_corpus: For sources that it was fitted on, projections fitted without them.
+        projection: The projection to measure.
+        sources: Labelled texts and their embeddings, by source.
+        raw: Dimensions of an embedding that hold the raw embedding.
+        seen: Names of the sources that the projection was fitted on. It is measured in-corpus on
+            these and cross-corpus on all others.
+        cross_corpus: By source it was fitted on, the projection fitted without this source.
         baselines: Projections to compare with, by name.
-        base: Base retrieval, already measured.
-        steering: How far weights move hits, already measured.
-        about: Goes into the report.
-        warnings: To be shown with those found here.
-        seeds: How many samples of training texts, and initialisations.
-        progress: Shows bars.
+        base: Base retrieval, measured before.
+        steering: Steering, measured before.
+        about: Details for the report, JSON-ready.
+        warnings: Warnings for the report, in addition to those found here.
+        seeds: Number of training samples and initialisations of each probe.
+        progress: Whether to show progress bars.
     """
     seen = [name for name in sources if name in set(seen)]
     models: dict[str, Mapping[str, Projection]] = {

@@ -27,8 +27,8 @@ def write_report(report: Report, *, folder: Path) -> None:
     """Writes separation.json, .png, .md and .html: whole, or not at all.
 
     Args:
-        report: What was measured.
-        folder: Where to; made if missing.
+        report: The measurements.
+        folder: The folder to write to; made if it does not exist.
 
     Raises:
         ConfigError: The folder cannot be written to.
@@ -57,15 +57,15 @@ def write_html(report: Report, path: Path) -> None:
 
 
 def to_markdown(report: Report) -> str:
-    """The whole report as one Markdown page."""
+    """Writes the whole report as one Markdown page."""
     return _environment().get_template("report.md.jinja").render(_context(report))
 
 
 def to_html(report: Report, *, picture: str) -> str:
-    """The whole report as one HTML page that needs no other file.
+    """Writes the whole report as one HTML page that needs no other file.
 
     Args:
-        report: What was measured.
+        report: The measurements.
         picture: The heat maps, a PNG in base64.
     """
     context = _context(report)
@@ -73,7 +73,7 @@ def to_html(report: Report, *, picture: str) -> str:
 
 
 def summary(report: Report) -> str:
-    """A few lines for a terminal: steering first, then the matrix that counts most."""
+    """Summarises a report for a terminal: steering, base retrieval, matrix and selectivity."""
     steering = steering_means(report.steering)
     lines = table(steering["head"], steering["rows"]) if report.steering else []
     for base in report.base:
@@ -104,7 +104,7 @@ def _separation_summary(report: Report) -> str:
 
 
 def headline(report: Report) -> Table:
-    """Selectivity, own-factor retention and leakage by model and probe."""
+    """Returns a table of selectivity, retention and leakage by model, condition and probe."""
     rows: list[list[Cell]] = []
     for model in (CROSS_CORPUS, IN_CORPUS):
         for controlled in (True, False):
@@ -143,7 +143,7 @@ def headline(report: Report) -> Table:
 
 
 def matrix_table(matrix: Matrix, *, title: str) -> Table:
-    """One block x factor matrix; own factors are marked."""
+    """Returns a block x factor matrix as a table; the factor that names a block is bold."""
     retention, leakage = matrix.retention(), matrix.leakage()
     rows: list[list[Cell]] = []
     for block, values in zip(matrix.blocks, matrix.values, strict=True):
@@ -210,7 +210,7 @@ def _baselines(report: Report) -> Table:
                 own = matrix.retention()
                 rest = matrix.selectivity(), matrix.mean_retention(), matrix.mean_leakage()
             elif model == ALL_LAYERS and matrix.blocks:
-                # Not cut into blocks: it holds its own factors and the others alike.
+                # Without blocks, retention and leakage are the same, so selectivity is 0.
                 own = dict(zip(matrix.factors, matrix.values[0], strict=True))
                 own = {factor: own[factor] for factor in report.blocks if factor in own}
                 held = float(np.mean(list(own.values()) or [np.nan]))
@@ -448,7 +448,7 @@ def _number(value: float, *, digits: int = 2) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: what could not be measured is null."""
+    """Replaces NaN and infinity by None, since JSON has neither."""
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -473,7 +473,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _shade(cell: Cell) -> str:
-    """Background of a cell that holds a share between 0 and 1."""
+    """Returns the CSS background of a cell by its share in [0, 1]; empty if it is no number."""
     text = str(cell).strip("*")
     try:
         value = min(max(float(text), 0.0), 1.0)

@@ -1,4 +1,4 @@
-"""Files of a result: all of them whole, or none."""
+"""Files of a result: all are written, or none."""
 
 import os
 import tempfile
@@ -11,7 +11,9 @@ from subspace.errors import ConfigError
 
 @contextmanager
 def result_files(folder: Path) -> Iterator[Path]:
-    """A place to write to; what is there in the end moves to `folder`, in the place of older files.
+    """Yields a temporary folder; if the block succeeds, its files move to `folder`.
+
+    Older files of the same names are replaced.
 
     Raises:
         ConfigError: The folder cannot be written to.

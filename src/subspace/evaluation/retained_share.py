@@ -1,4 +1,4 @@
-"""RetainedShare: how much of a factor the first 1, 2, 4, ... dimensions of a vector hold."""
+"""RetainedShare: share of a factor's score that the first 1, 2, 4, ... dimensions retain."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,21 +29,21 @@ BEST, LEARNED, PRINCIPAL, RANDOM, BLOCK = (
 SPACES = (BEST, LEARNED, PRINCIPAL, RANDOM)
 _REPLICATES = 300
 _RANDOM_CHOICES = 5
-# Of the first component's, in a component that is kept.
+# Principal components with a smaller share of the first one's variance are left out.
 _LEAST_VARIANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class RetainedShare:
-    """What a linear probe reads from some numbers, relative to all dimensions.
+    """Score of a linear probe on some dimensions, relative to all raw dimensions.
 
     Attributes:
         space: One of `SPACES`, or `BLOCK`.
-        count: How many numbers.
+        count: Number of dimensions.
         score: Balanced accuracy or Spearman's rank correlation on test texts.
-        share: Score above chance over that of all dimensions; NaN where that is near guessing.
-        low: Lower end of its 95 % bootstrap interval over test texts.
-        high: Upper end.
+        share: Score above chance over that of all raw dimensions; NaN if the latter is near 0.
+        low: Lower end of the 95 % bootstrap interval of `share` over test texts.
+        high: Upper end of the interval.
     """
 
     space: str
@@ -55,15 +55,21 @@ class RetainedShare:
 
 
 class Measure:
-    """Measures what vectors hold of one factor, relative to the raw embedding.
+    """Measures the retained share of one factor in vectors, relative to the raw embedding.
 
     Attributes:
-        chance: What guessing reaches.
+        chance: Score of guessing.
         full: Score of the probe on all dimensions of the raw embedding.
     """
 
     def __init__(self, x: AnyFloats, task: ProbeTask, *, rng: np.random.Generator) -> None:
-        """Probes the raw embedding (N, D) of a task with one seed."""
+        """Probes the raw embedding.
+
+        Args:
+            x: The raw embedding (N, D).
+            task: The task to probe, with one seed.
+            rng: Draws the bootstrap replicates.
+        """
         self._task = task
         replicates = bootstrap_weights(task.groups[task.test], replicates=_REPLICATES, rng=rng)
         # The first replicate is the test texts as they are.
@@ -73,11 +79,17 @@ class Measure:
         self.full = float(self._full[0])
 
     def __call__(self, choices: list[AnyFloats], *, space: str, count: int) -> RetainedShare:
-        """What vectors (N, count) hold; the mean over several choices of them."""
+        """Measures vectors, as the mean over several choices of dimensions.
+
+        Args:
+            choices: Vectors (N, count or fewer), one array per choice.
+            space: One of `SPACES`, or `BLOCK`.
+            count: Number of dimensions to report.
+        """
         scores = np.mean([self._scores(x) for x in choices], axis=0)
         if self.full - self.chance < MIN_ABOVE_CHANCE:
             return RetainedShare(space, count, float(scores[0]), *(float("nan"),) * 3)
-        known = self._full - self.chance > MIN_ABOVE_CHANCE / 2  # a replicate can fall to chance
+        known = self._full - self.chance > MIN_ABOVE_CHANCE / 2  # a replicate can be near chance
         shares = (scores - self.chance)[known] / (self._full - self.chance)[known]
         return RetainedShare(
             space, count, float(scores[0]), float(shares[0]), *interval(shares[1:])
@@ -91,13 +103,15 @@ class Measure:
 def measure_retained_share(
     x: AnyFloats, task: ProbeTask, *, order: Ints, measure: Measure, rng: np.random.Generator
 ) -> Iterator[RetainedShare]:
-    """Measures the first 1, 2, 4, ... of every space up to D; of fewer, all that there are.
+    """Measures the first 1, 2, 4, ... and D dimensions of every space.
+
+    If a space has fewer dimensions than a count, all of them are used.
 
     Args:
         x: The raw embedding (N, D).
-        task: What is read, with one seed.
-        order: Dimensions (D,), the best by the training texts first.
-        measure: Of this embedding and task.
+        task: The task to probe, with one seed.
+        order: All dimensions (D,), the best on training texts first.
+        measure: The measure of this embedding and task.
         rng: Chooses random dimensions.
     """
     dim = x.shape[1]
@@ -114,15 +128,15 @@ def measure_retained_share(
 
 
 def counts(dim: int) -> list[int]:
-    """1, 2, 4, ... and `dim`."""
+    """Returns the powers of 2 below `dim`, and `dim`."""
     return [*(2**n for n in range((dim - 1).bit_length())), dim]
 
 
 def principal_components(x: AnyFloats, *, train: Ints) -> AnyFloats:
-    """Projections on the training texts' principal components, (N, D) or fewer.
+    """Projects vectors on the principal components of the training texts, (N, D) or fewer.
 
-    Those in which training texts hardly vary are left out: scaled to unit variance, as a probe
-    sees them, they would be noise on all other texts.
+    Components in which the training texts hardly vary are left out, since a probe would scale
+    them to unit variance and they would be noise on all other texts.
     """
     analysis = PCA(svd_solver="full").fit(x[train])
     kept = analysis.explained_variance_ > _LEAST_VARIANCE * analysis.explained_variance_[0]
@@ -130,14 +144,17 @@ def principal_components(x: AnyFloats, *, train: Ints) -> AnyFloats:
 
 
 def learned_directions(x: AnyFloats, task: ProbeTask) -> AnyFloats:
-    """Projections on directions that separate the classes (N, classes - 1 or fewer), best first.
+    """Projects vectors on directions that separate the classes, (N, classes - 1) or fewer.
 
-    Linear discriminant analysis with shrunk covariance (Ledoit and Wolf 2004) on training texts;
-    the classes of numbers are their levels.
+    The directions are those of a linear discriminant analysis of the training texts with shrunk
+    covariance (Ledoit and Wolf 2004), the best first. The classes of numbers are their levels.
+
+    Raises:
+        ConfigError: All training texts have the same embedding.
     """
     codes = task.column.codes
     enough = np.bincount(codes[task.train], minlength=task.column.class_count) > 1
-    train = task.train[enough[codes[task.train]]]  # one text has no covariance
+    train = task.train[enough[codes[task.train]]]  # the covariance of a class needs two texts
     if not np.ptp(x[train], axis=0).any():
         raise ConfigError("the labelled texts of a source all have the same embedding")
     analysis = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto")

@@ -1,4 +1,4 @@
-"""Samples: the texts by which one factor of one source is studied, and no others."""
+"""Samples: the training, validation and test texts for studying one factor of one source."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,17 +11,17 @@ from subspace.errors import ConfigError
 from subspace.evaluation.rank_agreement import independent_groups
 from subspace.evaluation.tasks import ProbeTask, make_tasks, why_not
 
-# Groups of training texts that can be halved, and each half cut in five.
+# Fewest groups of training texts: they are halved, and each half is cut into five folds.
 _MIN_GROUPS = 20
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The texts by which one factor of one source is studied.
+    """The texts for studying one factor of one source.
 
     Attributes:
         records: The texts.
-        task: What is read of them; its positions are those of `records`.
+        task: The probe task; its positions are positions in `records`.
     """
 
     records: tuple[Record, ...]
@@ -31,14 +31,18 @@ class Sample:
 def draw_samples(
     records: Mapping[str, Sequence[Record]], *, factors: Collection[str] = ()
 ) -> tuple[list[Sample], list[str]]:
-    """Draws the texts to study, ordered by factor; and says what cannot be studied and why.
+    """Draws the texts to study, ordered by factor.
 
     Args:
-        records: By source.
-        factors: Which to look for; all if empty.
+        records: Labelled texts by source.
+        factors: The factors to study; all if empty.
+
+    Returns:
+        The samples, and the factors of sources that cannot be studied, with the reason.
 
     Raises:
-        ConfigError: No text is labelled with one of `factors`, or nothing can be studied.
+        ConfigError: No text is labelled with one of `factors`, or one of `factors` cannot be
+            studied in any source, or no factor can be.
     """
     labels = {name: label_source(name, source) for name, source in records.items()}
     known = list(dict.fromkeys(factor for source in labels.values() for factor in source.columns))
@@ -81,7 +85,7 @@ def _draw(
 
 
 def _too_few(task: ProbeTask) -> str:
-    """What the training texts lack for more than a probe; empty if nothing."""
+    """Returns the reason why there are too few training texts to rank dimensions; empty if not."""
     groups = len(np.unique(independent_groups(task.groups[task.train])))
     if groups < _MIN_GROUPS:
         return (
@@ -94,7 +98,7 @@ def _too_few(task: ProbeTask) -> str:
 
 
 def _cut(task: ProbeTask, records: Sequence[Record]) -> Sample:
-    """The task over its own texts alone, so that no others need be encoded."""
+    """Cuts a source to the texts of the task, so that no others need to be encoded."""
     kept = np.unique(np.concatenate([task.train, task.validation, task.test]))
     return Sample(
         records=tuple(records[position] for position in kept),

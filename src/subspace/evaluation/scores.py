@@ -1,4 +1,4 @@
-"""Scores of predictions, and how far they would move on other test texts."""
+"""Scores of predictions, and their bootstrap intervals over test texts."""
 
 from typing import TypeAlias
 
@@ -17,17 +17,17 @@ _RESAMPLES = 2000
 def score_predictions(
     predicted: npt.NDArray[np.generic], *, truth: Column, weights: Floats | None = None
 ) -> Floats:
-    """Balanced accuracy for classes, Spearman's rank correlation for numbers.
+    """Returns balanced accuracy for classes, Spearman's rank correlation for numbers.
 
     Args:
         predicted: Predictions of S probes for N texts (S, N): class codes, or numbers.
         truth: The labels of the texts (N,).
-        weights: How often each text counts in each of R replicates (R, N), for a bootstrap; once
-            each if left out.
+        weights: How often each text counts in each of R bootstrap replicates (R, N); None to
+            count each text once.
 
     Returns:
-        Scores (S, R), or (S, 1) without weights. In a replicate, a class that was not drawn does
-        not count, and ranks stay those of all texts.
+        Scores (S, R), or (S, 1) without weights. A replicate skips classes that were not drawn,
+        and uses the ranks among all texts.
     """
     if weights is None:
         weights = np.ones((1, predicted.shape[1]))
@@ -38,19 +38,19 @@ def score_predictions(
 
 
 def chance_of(truth: Column) -> float:
-    """What guessing reaches: 1 / classes that occur, 0 for numbers."""
+    """Returns the score of guessing: 1 / number of classes that occur, or 0 for numbers."""
     return 0.0 if truth.ordered else 1 / len(np.unique(truth.codes))
 
 
 def bootstrap_weights(clusters: Ints, *, replicates: int, rng: np.random.Generator) -> Floats:
-    """How often each text is drawn in each replicate (R, N).
+    """Draws bootstrap replicates: how often each text counts in each of them (R, N).
 
-    Whole clusters are drawn: parallel versions of one text say the same thing, and counting
-    them as independent would make every interval too narrow.
+    Whole clusters are drawn. Parallel versions of a text have the same content, and counting them
+    as independent would make the intervals too narrow.
 
     Args:
-        clusters: Cluster of each text (N,); below 0 means a cluster of its own.
-        replicates: How many times to draw.
+        clusters: Cluster of each text (N,); a text with a number below 0 is a cluster by itself.
+        replicates: Number of replicates.
         rng: Source of randomness.
     """
     alone = clusters < 0
@@ -62,13 +62,13 @@ def bootstrap_weights(clusters: Ints, *, replicates: int, rng: np.random.Generat
 
 
 def interval(replicates: npt.ArrayLike) -> tuple[float, float]:
-    """The 95 % percentile interval of bootstrap replicates."""
+    """Returns the 95 % percentile interval of bootstrap replicates; ignores NaN."""
     low, high = np.nanquantile(np.asarray(replicates, dtype=np.float64), [0.025, 0.975])
     return float(low), float(high)
 
 
 def mean_interval(values: Floats) -> tuple[float, float]:
-    """The 95 % bootstrap interval of a mean (percentile, 2,000 resamples)."""
+    """Returns the 95 % bootstrap interval of a mean (percentile, 2,000 resamples)."""
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
     found = bootstrap(
@@ -99,14 +99,17 @@ def _balanced_accuracy(hits: npt.NDArray[np.bool_], *, codes: Ints, weights: Flo
 
 
 def _weighted_correlation(x: Floats, y: Floats, *, weights: Floats) -> Floats:
-    """Pearson correlation of each row of `x` (S, N) with `y` (N,) under `weights` (R, N)."""
+    """Returns Pearson correlations (S, R) of each row of `x` (S, N) with `y` (N,).
+
+    Each replicate has its weights (R, N).
+    """
     total = weights.sum(axis=1)
     x_mean, y_mean = x @ weights.T / total, weights @ y / total
     covariance = (x * y) @ weights.T / total - x_mean * y_mean
     x_variance = np.square(x) @ weights.T / total - np.square(x_mean)
     y_variance = weights @ np.square(y) / total - np.square(y_mean)
     scale = np.sqrt(np.maximum(x_variance, 0) * np.maximum(y_variance, 0))
-    # What does not vary ranks nothing.
+    # The correlation is 0 if one of the two does not vary, apart from rounding.
     return np.asarray(
         np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 1e-9 * x.shape[1])
     )

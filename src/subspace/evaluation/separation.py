@@ -1,4 +1,4 @@
-"""Separation: what every block holds of every factor, relative to the raw embedding."""
+"""Separation: probe scores of every factor in every block, relative to the raw embedding."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ from subspace.evaluation.tasks import (
 from subspace.model.projection import Projection
 
 RAW = "raw"
-# What the projection reads, where that is more than the last layer.
+# The input of the projection, if it is more than the last layer.
 ALL_LAYERS = "all layers"
-# Where the raw embedding itself is this close to guessing, ratios to it are noise.
+# If the raw embedding scores less than this above chance, ratios to its score are noise.
 MIN_ABOVE_CHANCE = 0.05
-# With few texts the raw embedding falls to chance in some replicates; nothing is divided by less
-# than this share of what it has in all texts.
+# Smallest denominator of a replicate or seed, as a share of the raw score above chance over all
+# texts: with few texts, the raw embedding falls to chance in some replicates.
 _FLOOR = 0.1
 _REPLICATES = 300
 
@@ -46,8 +46,8 @@ class EmbeddedSource:
 
     Attributes:
         records: The texts.
-        labels: Their labels, same order.
-        x: Their embeddings (N, D).
+        labels: Their labels, in the same order.
+        x: Their embeddings (N, D), in the same order.
     """
 
     records: Sequence[Record]
@@ -57,24 +57,25 @@ class EmbeddedSource:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """A factor of one source, read by one probe from one block.
+    """Result of one probe for one factor of one source in one block.
 
     Attributes:
-        source: Where the texts come from.
-        factor: What is read.
-        model: Which projection the block is of (`in-corpus`, `cross-corpus`, a baseline); `raw`
-            for the encoder's last layer.
-        block: Name of the block; empty where a model has none.
+        source: The source of the texts.
+        factor: The factor.
+        model: The projection of the block: `in-corpus`, `cross-corpus` or a baseline; or `raw`
+            (the encoder's last layer) or `all layers`.
+        block: Name of the block; empty if the model has no blocks.
         probe: `linear`, `neighbours` or `network`.
-        controlled: Whether length was partialled out and tied factors were held at a level.
+        controlled: Whether confounds were controlled: length is partialled out, and a tied factor
+            is probed within levels of the other.
         scores: Balanced accuracy or Spearman's rank correlation on test texts, one per seed.
-        chance: What guessing reaches.
-        control: Mean score on control labels, which only memorised words can give; None where
-            it was not measured.
-        relative: Score above chance over the raw embedding's: the retention of the block's own
-            factor, the leakage of another.
-        by_seed: The same for every seed (S,).
-        replicates: The same for every bootstrap replicate (R,).
+        chance: Score of guessing.
+        control: Mean score on control labels, which a probe can only memorise; None if it was not
+            measured.
+        relative: Score above chance over that of the raw embedding. This is retention for the
+            block's own factor, and leakage for any other factor.
+        by_seed: `relative` for every seed (S,).
+        replicates: `relative` for every bootstrap replicate (R,).
     """
 
     source: str
@@ -92,11 +93,11 @@ class Reading:
 
     @property
     def score(self) -> float:
-        """Mean over the seeds."""
+        """Mean score over the seeds."""
         return float(np.mean(self.scores))
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready; the replicates as their interval."""
+        """Returns the result, JSON-ready; the replicates are given as their interval."""
         low, high = interval(self.replicates)
         return {
             "source": self.source,
@@ -116,14 +117,18 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """Block x factor: means of `relative` over sources; NaN where nothing was read.
+    """Block x factor matrix: means of `relative` over sources; NaN where nothing was measured.
+
+    The methods that take values use `values` by default; they take those of a seed or replicate
+    (B, F) as well.
 
     Attributes:
         blocks: Names of the rows.
-        factors: Names of the columns; own factors first, in the order of the blocks.
+        factors: Names of the columns: first the factors that blocks are named after, in the order
+            of the blocks.
         values: Means (B, F).
-        by_seed: The same for every seed (S, B, F).
-        replicates: The same for every bootstrap replicate (R, B, F).
+        by_seed: Means for every seed (S, B, F).
+        replicates: Means for every bootstrap replicate (R, B, F).
     """
 
     blocks: tuple[str, ...]
@@ -133,7 +138,7 @@ class Matrix:
     replicates: Floats
 
     def retention(self, values: Floats | None = None) -> dict[str, float]:
-        """Retention of each block's own factor."""
+        """Returns the retention of each block's own factor; leaves out blocks without one."""
         values = self.values if values is None else values
         return {
             block: float(values[row, self.factors.index(block)])
@@ -142,7 +147,7 @@ class Matrix:
         }
 
     def leakage(self, values: Floats | None = None) -> dict[str, float]:
-        """Mean leakage of the other factors into each block that has a factor of its own."""
+        """Returns the mean leakage of all other factors into each block."""
         values = self.values if values is None else values
         leakage = {}
         for row, block in enumerate(self.blocks):
@@ -153,28 +158,34 @@ class Matrix:
         return leakage
 
     def selectivity(self, values: Floats | None = None) -> float:
-        """Mean over blocks of retention minus leakage; the raw embedding has 0."""
+        """Returns the mean over blocks of retention minus leakage; NaN if there is none.
+
+        The raw embedding has 0.
+        """
         retention, leakage = self.retention(values), self.leakage(values)
         both = [retention[block] - leakage[block] for block in retention if block in leakage]
         return float(np.mean(both)) if both else float("nan")
 
     def mean_retention(self, values: Floats | None = None) -> float:
-        """Retention, mean over the blocks that have a factor of their own."""
+        """Returns the mean retention over the blocks that are named after a factor."""
         return float(np.mean(list(self.retention(values).values()) or [np.nan]))
 
     def mean_leakage(self, values: Floats | None = None) -> float:
-        """Leakage, mean over the blocks that have a factor of their own."""
+        """Returns the mean leakage over the blocks that are named after a factor."""
         leakage = self.leakage(values)
         return float(
             np.mean([leakage[b] for b in self.retention(values) if b in leakage] or [np.nan])
         )
 
     def selectivity_interval(self) -> tuple[float, float]:
-        """95 % bootstrap interval over test texts, for the sources at hand."""
+        """Returns the 95 % bootstrap interval of the selectivity over test texts.
+
+        The sources are taken as fixed.
+        """
         return interval([self.selectivity(replicate) for replicate in self.replicates])
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready; what could not be read is null."""
+        """Returns the matrix and its means, JSON-ready; missing cells are None."""
         low, high = np.full_like(self.values, np.nan), np.full_like(self.values, np.nan)
         for cell in np.argwhere(~np.isnan(self.values)):
             low[tuple(cell)], high[tuple(cell)] = interval(self.replicates[(slice(None), *cell)])
@@ -206,17 +217,17 @@ def read_factors(
     """Probes every factor of every source in every block of every model.
 
     Args:
-        sources: What is read.
-        models: By name, the projection that is used for each source; a source without one is
-            not read with that model.
-        raw: Which dimensions of an embedding are the raw baseline.
-        seeds: How many samples of training texts, and initialisations.
-        thorough: Models that are also read by the small network, which takes longest.
-        controls: Models that are also read with control labels.
-        progress: Shows a bar.
+        sources: Labelled texts and their embeddings, by source.
+        models: By name of a model, the projection for each source; sources without a projection
+            are left out.
+        raw: Dimensions of an embedding that hold the raw embedding.
+        seeds: Number of training samples and initialisations of each probe.
+        thorough: Models that are also probed by the small network, which takes longest.
+        controls: Models that are also probed with control labels.
+        progress: Whether to show a progress bar.
 
     Returns:
-        The readings, and `source/factor: why` for labels that no probe can be tested on.
+        The readings, and `source/factor: reason` for factors that could not be measured.
     """
     readings: list[Reading] = []
     left_out: list[str] = []
@@ -246,11 +257,11 @@ def read_factors(
 
 
 def make_matrix(readings: Iterable[Reading], *, model: str, probe: str, controlled: bool) -> Matrix:
-    """The block x factor matrix of one model, probe and condition: means over the sources."""
+    """Returns the block x factor matrix of one model, probe and condition: means over sources."""
     chosen = [r for r in readings if (r.model, r.probe, r.controlled) == (model, probe, controlled)]
     blocks = tuple(dict.fromkeys(reading.block for reading in chosen))
     factors = {reading.factor for reading in chosen}
-    # Own factors in the blocks' order, so that the diagonal of the matrix is the retention.
+    # Factors in the order of the blocks, so that the retention is on the diagonal.
     ordered = tuple([f for f in blocks if f in factors] + sorted(factors - set(blocks)))
     values = np.full((len(blocks), len(ordered)), np.nan)
     seeds = len(chosen[0].by_seed) if chosen else 0
@@ -268,7 +279,11 @@ def make_matrix(readings: Iterable[Reading], *, model: str, probe: str, controll
 
 @dataclass(frozen=True, eq=False)
 class _Outcome:
-    """Scores of one space summed over the levels of a task: by seed, and by replicate."""
+    """Scores of one space for one factor.
+
+    Over the levels of a tied factor, scores, chance and control are means, and scores above chance
+    are sums.
+    """
 
     scores: Floats
     chance: float
@@ -305,7 +320,7 @@ def _read_source(
             for space in spaces:
                 if probe == "network" and space[0] not in thorough:
                     continue
-                if probe != "linear" and space[0] == ALL_LAYERS:  # they are probes' input alone
+                if probe != "linear" and space[0] == ALL_LAYERS:
                     continue
                 outcomes[space] = _measure(
                     [
@@ -393,7 +408,7 @@ def _measure_task(
         scores=scores,
         chance=chance,
         control=control,
-        # Below chance nothing is held.
+        # A score below chance counts as chance.
         above=max(float(scores.mean()) - chance, 0.0),
         above_by_seed=np.maximum(scores - chance, 0.0),
         above_replicates=np.maximum(replicates - chance, 0.0),

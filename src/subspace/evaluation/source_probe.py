@@ -1,4 +1,4 @@
-"""Source probe: how well a block tells the corpora apart, which it should not."""
+"""Source probe: how well a block predicts the source of a text, which it should not."""
 
 from collections.abc import Mapping
 
@@ -20,14 +20,16 @@ _PER_SOURCE = {"train": 300, "validation": 100, "test": 200}
 def probe_sources(
     projection: Projection, sources: Mapping[str, EmbeddedSource], *, raw: slice
 ) -> dict[str, float]:
-    """Balanced accuracy of a linear probe for the source of a text, by block and for `raw`.
-
-    Chance is 1 over the number of sources. Empty where fewer than two sources have enough texts.
+    """Measures how well a linear probe predicts the source of a text.
 
     Args:
-        projection: Gives the blocks.
-        sources: Labelled texts.
-        raw: Which dimensions of an embedding are the raw one.
+        projection: The projection; gives the blocks.
+        sources: Labelled texts and their embeddings, by source.
+        raw: Dimensions of an embedding that hold the raw embedding.
+
+    Returns:
+        Balanced accuracy by block and for `raw`; chance is 1 over the number of sources. Empty if
+        fewer than two sources have enough texts.
     """
     usable = {
         name: source

@@ -1,18 +1,18 @@
-"""Steering: how far a weight moves the hits of a query, and what that costs in relevance.
+"""Steering: how far a weight moves the hits of a query, and how much relevance it costs.
 
-Queries are texts of one labelled source; candidates are all its other texts outside the query's
-group. `rel` is the score that relevance gives, `steer` what is added; both have mean 0 and
-deviation 1 among the candidates of a query, and
+Queries are labelled texts of one source; candidates are its other labelled texts outside the
+query's group. `rel` is a score of relevance, `steer` the score that is added; both have mean 0 and
+standard deviation 1 among the candidates of a query. The strength c is swept in
 
     score(c) = (1 - c) rel + c steer
 
-is swept over c. `kept(c)` is the mean raw cosine between query and hits, minus that of random
-texts, relative to the same at c = 0. The *gain* is what the hits have more of at c than at 0:
+`kept(c)` is the mean raw cosine between query and hits, minus that of random candidates, relative
+to the same difference at c = 0. The *gain* is the difference between c and 0 in one of these:
 
-- toward a number: the mean label of the hits, in standard deviations, in the direction asked for;
+- toward a number: the mean label of the hits, in standard deviations, in the wanted direction;
 - alike in a class: the share of hits of the query's own class, over one minus chance.
 
-What is compared is the gain where 95 % or 90 % of the relevance is kept.
+Methods are compared by the gain at which 95 % or 90 % of the relevance is kept.
 """
 
 from dataclasses import dataclass
@@ -23,19 +23,19 @@ import numpy.typing as npt
 from subspace.arrays import AnyFloats, Floats, Ints, Vectors
 
 HITS = 10
-# Strengths that are swept; finer where most of the relevance is still kept.
+# Strengths that are swept; finer where most of the relevance is kept.
 STRENGTHS: Floats = np.concatenate([np.arange(15) * 0.04, np.arange(6, 11) * 0.1])
 KEPT = (0.95, 0.90)
 _RESAMPLES = 500
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Curve:
-    """What every strength keeps and gains, query by query.
+    """Relevance and gain at every strength, for every query.
 
     Attributes:
-        relevance: Mean raw cosine of the hits, minus that of random texts (C, Q).
-        gain: What the hits have of what was asked for, minus the same at strength 0 (C, Q).
+        relevance: Mean raw cosine of the hits, minus that of random candidates (C, Q).
+        gain: Gain of the hits over those at strength 0 (C, Q).
     """
 
     relevance: Floats
@@ -53,11 +53,11 @@ class Curve:
         return np.asarray(self.gain.mean(axis=1))
 
     def at(self, kept: float) -> float:
-        """The gain where so much of the relevance is kept."""
+        """Returns the gain at which the share `kept` of the relevance is kept."""
         return _interpolate(self.kept, self.gained, kept)
 
     def interval(self, kept: float) -> tuple[float, float]:
-        """95 % bootstrap interval of `at` over queries."""
+        """Returns the 95 % bootstrap interval of `at` over queries."""
         count = self.gain.shape[1]
         drawn = np.random.default_rng(0).integers(count, size=(_RESAMPLES, count))
         relevance = self.relevance[:, drawn].mean(axis=2)
@@ -67,7 +67,7 @@ class Curve:
         return float(low), float(high)
 
     def __add__(self, other: "Curve") -> "Curve":
-        """The mean of two curves of the same queries, such as toward more and toward less."""
+        """Averages two curves of the same queries, such as toward more and toward less."""
         return Curve(
             relevance=(self.relevance + other.relevance) / 2, gain=(self.gain + other.gain) / 2
         )
@@ -79,8 +79,8 @@ class SteeringTask:
 
     Attributes:
         queries: Positions of the queries among the texts (Q,).
-        candidates: Which texts each query may find (Q, N).
-        raw: Raw cosine of queries and texts (Q, N): what judges relevance.
+        candidates: Whether each query may find each text (Q, N).
+        raw: Raw cosine of queries and texts (Q, N), which judges relevance.
     """
 
     queries: Ints
@@ -95,10 +95,10 @@ class SteeringTask:
 
         Args:
             raw: Raw embeddings of unit length (N, D).
-            groups: Group of each text (N,), -1 where it has none.
-            among: Positions that queries are drawn from; candidates are these texts too.
-            count: How many queries, or all there are.
-            seed: Of the draw.
+            groups: Group of each text (N,), -1 for none.
+            among: Positions of the texts that serve as queries and as candidates.
+            count: Number of queries; all of `among` if there are fewer.
+            seed: Seed of the draw.
         """
         queries = np.sort(np.random.default_rng(seed).permutation(among)[:count])
         known = np.zeros(len(raw), dtype=bool)
@@ -110,19 +110,20 @@ class SteeringTask:
         return cls(queries=queries, candidates=candidates, raw=raw[queries] @ raw.T)
 
     def standardize(self, scores: AnyFloats) -> Vectors:
-        """Scores (Q, N) with mean 0 and deviation 1 among each query's candidates."""
+        """Scales scores (Q, N) to mean 0 and standard deviation 1 among each query's candidates."""
         scores = np.broadcast_to(scores, self.candidates.shape).astype(np.float32)
         mean = scores.mean(axis=1, keepdims=True, where=self.candidates)
         deviation = scores.std(axis=1, keepdims=True, where=self.candidates)
         return np.asarray((scores - mean) / np.where(deviation > 0, deviation, 1), np.float32)
 
     def sweep(self, rel: Vectors, steer: Vectors, *, wanted: AnyFloats) -> Curve:
-        """Sweeps the strength.
+        """Sweeps the strength, and measures relevance and gain of the hits.
 
         Args:
             rel: Relevance (Q, N), standardised.
-            steer: What is added (Q, N), standardised.
-            wanted: What a hit counts (Q, N): a label, or whether it has the query's class.
+            steer: Score that is added (Q, N), standardised.
+            wanted: Value of each text as a hit (Q, N): its label, or whether it has the query's
+                class.
         """
         relevance = np.zeros((len(STRENGTHS), len(self.queries)))
         gain = np.zeros_like(relevance)
@@ -141,12 +142,12 @@ class SteeringTask:
         return Curve(relevance=relevance, gain=gain - gain[0])
 
     def toward(self, rel: Vectors, steer: AnyFloats, *, labels: AnyFloats) -> Curve:
-        """Sweeps toward more and toward less of a number, and takes the mean.
+        """Sweeps toward more and toward less of a number, and averages the two curves.
 
         Args:
             rel: Relevance (Q, N), standardised.
-            steer: A score by text (N,), higher for more of the factor.
-            labels: Labels (N,) with mean 0 and deviation 1 among the texts.
+            steer: Score of each text (N,), higher for more of the factor.
+            labels: Labels (N,) with mean 0 and standard deviation 1 among the labelled texts.
         """
         up = self.standardize(steer[None])
         return self.sweep(rel, up, wanted=labels[None]) + self.sweep(rel, -up, wanted=-labels[None])
@@ -156,7 +157,7 @@ class SteeringTask:
 
         Args:
             rel: Relevance (Q, N), standardised.
-            steer: Nearness of queries and texts (Q, N).
+            steer: Similarity of queries and texts (Q, N).
             codes: Class of each text (N,).
         """
         same = codes[self.queries][:, None] == codes[None]
@@ -166,7 +167,7 @@ class SteeringTask:
 
 
 def _interpolate(kept: Floats, gained: Floats, wanted: float) -> float:
-    """The gain where the curve first falls to `wanted`; the last one if it never does."""
+    """Returns the gain where the curve first falls to `wanted`; the last gain if it never does."""
     below = np.flatnonzero(kept < wanted)
     if not len(below):
         return float(gained[-1])

@@ -1,7 +1,7 @@
-"""Steering of a model on labelled sources, beside what costs nothing, in one run.
+"""Steering of a model on labelled sources, compared with baselines.
 
-Every source is measured with the projection solved again without it (and without its kin, where
-some are named), so that no text of it was learned from.
+By default, every source is measured with a projection that is solved again without it and its kin,
+so that its texts were not used for fitting.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +37,7 @@ BLOCKS, CENTRED, EARLY, COUNTING, RIDGE, CEILING = (
     "ridge on layers",
     "fitted inside",
 )
-# Texts of one source that are searched, in whole groups.
+# Most texts of one source that are searched.
 _TEXTS = 3000
 # A factor with fewer labelled texts in a source is not measured.
 _MIN_TEXTS = 100
@@ -45,17 +45,18 @@ _QUERIES = 150
 _RIDGES = tuple(10.0**power for power in range(-2, 5))
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class SteeringRow:
-    """One factor of one source, moved by one contender.
+    """Steering of one factor of one source by one contender.
 
     Attributes:
-        source: The corpus.
-        factor: What was asked for.
+        source: The source of the texts.
+        factor: The factor.
         kind: `toward` more or less of a number, or `alike` in a class.
-        contender: What was added to the score.
-        curve: What every strength keeps and gains.
-        taste: After how many ratings, how often an unseen pair is ordered as the user likes.
+        contender: Name of the score that was added to the relevance.
+        curve: Relevance and gain at every strength.
+        taste: By number of rated pairs, the share of unseen pairs in the order that the user
+            likes; see `measure_taste`. Empty if it was not measured.
     """
 
     source: str
@@ -66,7 +67,7 @@ class SteeringRow:
     taste: Mapping[int, float]
 
     def to_json(self) -> dict[str, Any]:
-        """Figures and the curve, JSON-ready."""
+        """Returns the figures and the curve, JSON-ready."""
         return {
             "source": self.source,
             "factor": self.factor,
@@ -90,19 +91,20 @@ def measure_steering(
     queries: int = _QUERIES,
     progress: bool = False,
 ) -> list[SteeringRow]:
-    """Measures every factor of every source that has a block.
+    """Measures steering by every factor of every source that has a block of this name.
 
     Args:
-        model: Whose recipe is solved again without each source that it was fitted on.
+        model: The model; its recipe says how to solve again.
         data: The labelled sources, encoded by the model's encoder.
-        kin: Groups of sources that are left out together, as they are much alike.
-        solve_again: Whether to do so; else the model is measured as it is.
-        queries: How many per source.
-        progress: Shows a bar.
+        kin: Groups of similar sources that are left out together.
+        solve_again: Whether to measure each source with the recipe solved on all other sources of
+            `data`; otherwise the model is measured as it is.
+        queries: Number of queries per factor and source.
+        progress: Whether to show a progress bar.
 
     Raises:
-        ConfigError: No source has a factor of a block.
-        CheckpointError: The model does not say how it was fitted.
+        ConfigError: No source has enough texts that are labelled with the factor of a block.
+        CheckpointError: The recipe is needed, and the model does not have it.
     """
     rows: list[SteeringRow] = []
     for left_out in tqdm(_folds(data, kin), desc="steering", unit="fold", disable=not progress):
@@ -121,7 +123,7 @@ def measure_steering(
 
 @dataclass(frozen=True, eq=False)
 class _Contender:
-    """A projection and what was fitted with it, on other sources than those measured."""
+    """A projection, its heads, and the ridge directions on its input, which is a baseline."""
 
     projection: Projection
     heads: Mapping[str, LinearHead]
@@ -130,7 +132,7 @@ class _Contender:
 
 
 def _folds(data: FittingData, kin: Sequence[Iterable[str]]) -> list[list[str]]:
-    """Sources that are left out together: kin, and every other source by itself."""
+    """Returns the sources that are left out together: kin, and every other source alone."""
     groups = [[name for name in group if name in data.sources] for group in kin]
     taken = {name for group in groups for name in group}
     return [group for group in groups if group] + [[n] for n in data.sources if n not in taken]
@@ -161,7 +163,7 @@ def _solve_without(model: Model, data: FittingData, left_out: Sequence[str]) -> 
 
 
 def _ridge_on_layers(data: FittingData, factors: Iterable[str]) -> dict[str, Floats]:
-    """By factor of numbers, the direction (D,) of a ridge on the raw layers of all sources."""
+    """Fits a ridge regression on embeddings for each numeric factor; returns directions (D,)."""
     directions = {}
     for factor in factors:
         x, y = [], []
@@ -197,7 +199,7 @@ def _measure_source(
         groups = source.labels.groups[chosen]
         task = SteeringTask.draw(raw, groups=groups, among=known, count=queries)
         block = contender.projection(x)[:, place]
-        # As `Model.centred_on` gives them: a projection needs no labels to know these texts' mean.
+        # As `Model.centred_on` does; the mean of the texts is available without labels.
         centred = replace(contender.projection, mean=x.mean(axis=0))(x)[:, place]
         early = _early(x, width=width, deepest=deepest)
         spaces = {BLOCKS: block, CENTRED: centred, EARLY: early}
@@ -225,7 +227,10 @@ def _measure_source(
 
 
 def _choose(source: StoredSource) -> Ints:
-    """Positions of about `_TEXTS` texts, whole groups, drawn by a fixed seed."""
+    """Draws at most `_TEXTS` texts with a fixed seed; returns their positions.
+
+    Groups are kept together, except that the last one may be cut.
+    """
     groups = source.labels.groups
     own = np.where(groups >= 0, groups, groups.max(initial=0) + 1 + np.arange(len(groups)))
     _, key = np.unique(own, return_inverse=True)
@@ -234,7 +239,7 @@ def _choose(source: StoredSource) -> Ints:
 
 
 def _early(x: Vectors, *, width: int, deepest: int) -> Vectors:
-    """The layers but the deepest, centred on the texts at hand, of unit length."""
+    """Returns all layers but the deepest, or an only layer, centred and scaled to unit length."""
     rest = np.delete(x, np.arange(deepest, deepest + width), axis=1)
     return unit(rest - rest.mean(axis=0)) if rest.shape[1] else unit(x - x.mean(axis=0))
 
@@ -242,7 +247,14 @@ def _early(x: Vectors, *, width: int, deepest: int) -> Vectors:
 def _controlled(
     source: StoredSource, column: Column, positions: Ints, *, chosen: Ints | None = None
 ) -> Floats:
-    """Labels of some texts without what the number of words explains."""
+    """Regresses the number of words out of some labels.
+
+    Args:
+        source: The source of the texts.
+        column: Numeric labels.
+        positions: Positions of the texts in `column`.
+        chosen: Positions in `source` of the texts of `column`; None if it has all of them.
+    """
     assert column.values is not None
     texts = positions if chosen is None else chosen[positions]
     words = np.log([len(source.records[position].text.split()) for position in texts])
@@ -250,7 +262,7 @@ def _controlled(
 
 
 def _levels(column: Column) -> Ints:
-    """A number in two levels: below and above the middle of the labelled texts."""
+    """Splits numbers at the median of the labelled texts; returns levels 0 and 1, -1 for none."""
     assert column.values is not None
     middle = np.median(column.values[column.labelled])
     high = column.values > middle
@@ -268,7 +280,7 @@ def _toward_scores(
     contender: _Contender,
     spaces: Mapping[str, Vectors],
 ) -> dict[str, Floats]:
-    """Scores (N,), higher for more of the factor, by contender."""
+    """Returns the scores (N,) of each contender, higher for more of the factor."""
     scores: dict[str, Floats] = {}
     head = contender.heads.get(factor)
     if head is not None and head.classes is None:
@@ -276,7 +288,7 @@ def _toward_scores(
             scores[name] = (spaces[name] @ head.weight[0]).astype(np.float64)
     try:
         counted = score_features([record.text for record in records])
-    except ConfigError:  # without word frequencies nothing is counted
+    except ConfigError:  # the word frequencies are not installed
         counted = {}
     if factor in counted:
         scores[COUNTING] = counted[factor]
@@ -293,7 +305,7 @@ def _ridge(x: Vectors, y: Floats) -> Floats:
 
 
 def _cross_fit(x: Vectors, labels: Floats, known: Ints) -> Floats:
-    """A ridge on the raw layers of this very source; each half is scored by the other's."""
+    """Scores each half of the texts by a ridge regression that is fitted on the other half (N,)."""
     scores = np.zeros(len(x))
     half = np.random.default_rng(0).permutation(len(x)) % 2
     for part in (0, 1):
@@ -305,7 +317,7 @@ def _cross_fit(x: Vectors, labels: Floats, known: Ints) -> Floats:
 
 
 def _inside(x: Vectors, column: Column, known: Ints) -> Vectors:
-    """Class probabilities (N, K) of a discriminant analysis fitted on the other half."""
+    """Returns class probabilities (N, K); a discriminant analysis of each half scores the other."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     found = np.zeros((len(x), column.class_count), dtype=np.float32)
@@ -313,7 +325,7 @@ def _inside(x: Vectors, column: Column, known: Ints) -> Vectors:
     for part in (0, 1):
         train = known[half[known] != part]
         counts = np.bincount(column.codes[train], minlength=column.class_count)
-        train = train[counts[column.codes[train]] > 1]  # of one text nothing varies
+        train = train[counts[column.codes[train]] > 1]  # one text has no covariance
         fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.5)
         fitted.fit(x[train], column.codes[train])
         inside = np.flatnonzero(half == part)

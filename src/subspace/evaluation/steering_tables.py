@@ -1,4 +1,4 @@
-"""Steering as tables and curves, for reports and `subspace bench steer`."""
+"""Tables and curves of steering, for reports and `subspace bench steer`."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ pair is ordered as the user likes (chance 0.50)."""
 
 
 def steering_means(rows: Sequence[SteeringRow]) -> dict[str, Any]:
-    """The table of means over sources: one row per factor and contender."""
+    """Makes the table of means over sources, with one row per factor and contender."""
     cells = []
     for factor, contender in dict.fromkeys((row.factor, row.contender) for row in rows):
         own = [row for row in rows if (row.factor, row.contender) == (factor, contender)]
@@ -57,7 +57,7 @@ def steering_means(rows: Sequence[SteeringRow]) -> dict[str, Any]:
 
 
 def steering_by_source(rows: Sequence[SteeringRow]) -> dict[str, Any]:
-    """The table by source, with intervals."""
+    """Makes the table by source, with intervals."""
     cells = []
     for row in rows:
         low, high = row.curve.interval(0.90)
@@ -82,7 +82,7 @@ def steering_by_source(rows: Sequence[SteeringRow]) -> dict[str, Any]:
 
 
 def steering_markdown(rows: Sequence[SteeringRow], *, examples: str = "") -> str:
-    """A page: means, sources, and texts that a person can read."""
+    """Writes a Markdown page: means, results by source, and examples if given."""
     parts = [f"# Steering\n\n{_ABOUT}\n"]
     for one in (steering_means(rows), steering_by_source(rows)):
         parts.append(f"## {one['title']}\n")
@@ -96,9 +96,9 @@ def write_steering(
     """Writes steering.json, .md and .png: whole, or not at all.
 
     Args:
-        rows: What was measured.
-        folder: Where to; made if missing.
-        examples: Markdown with the hits of some queries, before and after.
+        rows: The measurements.
+        folder: The folder to write to; made if it does not exist.
+        examples: Markdown with the hits of some queries, before and after steering.
         about: Model, data and settings, JSON-ready.
 
     Raises:
@@ -114,7 +114,7 @@ def write_steering(
 
 
 def draw_steering(rows: Sequence[SteeringRow], *, path: Path) -> None:
-    """Draws a panel per factor: relevance kept against gain, one line per contender, to a PNG."""
+    """Draws gain against relevance kept to a PNG: a panel per factor, a line per contender."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Swap accuracy: does a block follow the label when the content is swapped?"""
+"""Swap accuracy: whether a block follows the label rather than the content of a text."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,19 @@ from subspace.arrays import AnyFloats, Ints
 from subspace.blocks import unit
 from subspace.data.labels import Labels
 
-# Cosines that differ by less are equal: a block that says nothing must not win by rounding.
+# Smaller differences of cosines count as equal, so that a constant block cannot win by rounding.
 _ROUNDING = 1e-6
 _MAX_TRIPLES = 5000
 
 
 @dataclass(frozen=True, eq=False)
 class Triples:
-    """Positions (N,) of an anchor, a text that shares its label, and one that shares its content.
+    """Triples of an anchor, a text with its label, and a text with its content; positions (N,).
 
     Attributes:
-        anchors: Any texts.
-        same_label: Same label, another group.
-        same_content: Same group, another label.
+        anchors: The anchors.
+        same_label: Texts with the anchor's label, from another group.
+        same_content: Texts of the anchor's group, with another label.
     """
 
     anchors: Ints
@@ -28,20 +28,24 @@ class Triples:
     same_content: Ints
 
     def __len__(self) -> int:
-        """Number of triples."""
+        """Returns the number of triples."""
         return len(self.anchors)
 
 
 def draw_triples(labels: Labels, *, factor: str, seed: int = 0) -> Triples:
-    """Triples among the test texts, at most 5,000; none where no group crosses labels.
+    """Draws triples among the test texts, at most 5,000.
 
-    The text that shares the label is drawn from all that do, the one that shares the content
-    from the anchor's group.
+    There are none if no group has texts with different labels.
+
+    Args:
+        labels: Labels of the source.
+        factor: The factor whose label is compared; numbers share a label only if they are equal.
+        seed: Seed of the draw.
     """
     column = labels.columns[factor]
     positions = labels.positions("test")
     usable = positions[(column.codes[positions] >= 0) & (labels.groups[positions] >= 0)]
-    # Numbers share a label only if they are equal: levels would call neighbours the same.
+    # Levels of numbers would treat close numbers as the same label.
     keys = column.codes if column.values is None else column.values
     by_label = {key: usable[keys[usable] == key] for key in np.unique(keys[usable])}
     order = usable[np.argsort(labels.groups[usable], kind="stable")]
@@ -66,9 +70,9 @@ def draw_triples(labels: Labels, *, factor: str, seed: int = 0) -> Triples:
 
 
 def swap_accuracy(z: AnyFloats, triples: Triples) -> float:
-    """Share of triples in which the anchor is closer, by cosine, to the text that shares its label.
+    """Returns the share of triples in which the text with the anchor's label is closer (cosine).
 
-    A raw embedding is near 0, a block that varies with nothing exactly 0.
+    It is near 0 for a raw embedding, and 0 for a block that is constant.
 
     Args:
         z: One vector per text of the source (N, D).

@@ -1,4 +1,4 @@
-"""Probe tasks: which labels of which texts are read, and what could give them away."""
+"""Probe tasks: the labels and texts of a probe, and the confounds that it could use."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,25 +15,26 @@ from subspace.data.records import SPLITS, Record
 
 # A split with fewer labelled texts measures noise.
 MIN_TEXTS = 30
-# Factors that are associated more strongly than this in a source are probed within each other's
-# levels.
+# Factors with a stronger association than this in a source are tied: each is probed within levels
+# of the other.
 TIED = 0.1
-# A probe sees at most so many texts of a split: more make it slower, hardly better.
+# Most texts of each split that a probe uses; more make it slower, but hardly better.
 MAX_TEXTS = {"train": 2000, "validation": 500, "test": 1000}
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeTask:
-    """One factor of one source, perhaps within a level of another.
+    """Task to predict one factor of one source, possibly within a level of another factor.
 
     Attributes:
         source: Name of the source.
-        factor: What is read.
-        within: The level of another factor that all texts have, `style=literary`; empty for all.
+        factor: The factor to predict.
+        within: Level of another factor that all texts have, such as `style=literary`; empty if the
+            task has texts of all levels.
         column: The factor's labels for all texts of the source (N,).
-        draws: Training texts of each seed, (S, M).
-        validation: Texts that choose a probe's settings.
-        test: Texts that score it.
+        draws: Positions of the training texts of each seed (S, M).
+        validation: Positions of the texts that choose a probe's settings.
+        test: Positions of the texts that score a probe.
         groups: Group of every text of the source (N,), -1 for none.
     """
 
@@ -53,24 +54,24 @@ class ProbeTask:
 
     @property
     def train(self) -> Ints:
-        """Training texts of any seed."""
+        """Positions of the training texts of all seeds, without duplicates."""
         return np.unique(self.draws)
 
     @property
     def rng(self) -> np.random.Generator:
-        """Randomness that hangs on nothing but what the task is."""
+        """Generator that is seeded by the names of the source and the factor."""
         return np.random.default_rng(zlib.crc32(f"{self.source}/{self.factor}".encode()))
 
 
 @dataclass(frozen=True)
 class Tie:
-    """Two factors that say something about each other in one source.
+    """Two factors that are associated in one source.
 
     Attributes:
         source: Name of the source.
-        factor: One of them.
-        other: The other.
-        strength: Between 0 and 1, see `association`.
+        factor: The factor to probe.
+        other: The factor that it is tied to.
+        strength: Their association, in [0, 1]; see `association`.
     """
 
     source: str
@@ -80,10 +81,10 @@ class Tie:
 
 
 def can_probe(column: Column, *, labels: Labels) -> bool:
-    """Whether a probe trained on the training texts can be tested on the test texts.
+    """Tells whether a probe can be trained on the training texts and tested on the test texts.
 
-    Needs enough labelled texts in every split, more than one class in each, and for categories
-    no test class that training has never seen (as where whole articles are classes).
+    Every split needs enough labelled texts and more than one class. Categories also need every
+    test class among the training texts, which is not the case if each article is a class.
     """
     codes = {split: column.codes[labels.positions(split)] for split in SPLITS}
     known = {split: split_codes[split_codes >= 0] for split, split_codes in codes.items()}
@@ -93,7 +94,7 @@ def can_probe(column: Column, *, labels: Labels) -> bool:
 
 
 def why_not(column: Column, *, labels: Labels) -> str:
-    """Why `can_probe` says no, with the counts."""
+    """Returns the reason why `can_probe` is false, with the number of texts in each split."""
     counts = [int((column.codes[labels.positions(split)] >= 0).sum()) for split in SPLITS]
     return (
         f"a probe needs {MIN_TEXTS} labelled texts and two classes in each of {', '.join(SPLITS)} "
@@ -104,14 +105,14 @@ def why_not(column: Column, *, labels: Labels) -> str:
 def make_tasks(
     labels: Labels, *, factor: str, seeds: int, ties: Sequence[Tie] = ()
 ) -> list[ProbeTask]:
-    """The tasks for one factor of a source; none where no probe can be tested.
+    """Makes the tasks for one factor of a source; leaves out tasks that no probe can be tested on.
 
     Args:
         labels: All labels of the source.
-        factor: What to read.
-        seeds: How many samples of training texts to draw.
-        ties: If the factor is tied to another, there is one task per level of the one it is tied
-            to most; numbers have two levels, cut at the median of the training texts.
+        factor: The factor to predict.
+        seeds: Number of samples of training texts to draw.
+        ties: If the factor is tied, there is one task per level of the factor with the strongest
+            tie. Numbers have two levels, split at the median of the training texts.
     """
     own = [tie for tie in ties if (tie.source, tie.factor) == (labels.source, factor)]
     parts: Iterator[tuple[str, npt.NDArray[np.bool_]]]
@@ -134,7 +135,7 @@ def make_tasks(
 
 
 def find_ties(labels: Labels) -> list[Tie]:
-    """Every ordered pair of factors of a source that is tied, by its training texts."""
+    """Finds all ordered pairs of tied factors of a source, by its training texts."""
     train = labels.take(labels.positions("train"))
     ties = []
     for factor, column in train.columns.items():
@@ -147,10 +148,11 @@ def find_ties(labels: Labels) -> list[Tie]:
 
 
 def association(first: Column, second: Column) -> float:
-    """How much two labels say about each other, from 0 to 1.
+    """Returns the association of two labels, in [0, 1].
 
-    Rank correlation of two numbers; the correlation ratio of a number given a class, or Cramér's
-    V of two classes, both corrected for what chance gives many classes (Bergsma 2013).
+    It is the absolute rank correlation of two numbers, the correlation ratio of a number and a
+    class, or Cramér's V of two classes. The last two are corrected for the bias with many classes
+    (Cramér's V: Bergsma 2013). It is 0 for too few texts with both labels.
     """
     both = (first.codes >= 0) & (second.codes >= 0)
     if both.sum() < MIN_TEXTS:
@@ -168,15 +170,15 @@ def association(first: Column, second: Column) -> float:
 
 
 def word_counts(records: Sequence[Record]) -> Floats:
-    """Logarithm of the number of words, as a line and a parabola (N, 2): what length can say."""
+    """Returns the logarithm of the number of words and its square (N, 2)."""
     counts = np.log([max(len(record.text.split()), 1) for record in records])
     return np.stack([counts, np.square(counts)], axis=1)
 
 
 def partial_out(x: AnyFloats, nuisance: Floats, *, train: Ints) -> Vectors:
-    """What `nuisance` (N, K) does not explain linearly of `x` (N, D); means stay.
+    """Regresses `nuisance` (N, K) out of `x` (N, D), and keeps the mean of `x`.
 
-    The coefficients come from the training texts.
+    The coefficients are fitted on the training texts.
     """
     centred = nuisance - nuisance[train].mean(axis=0)
     deviation = x[train] - x[train].mean(axis=0)
@@ -185,9 +187,9 @@ def partial_out(x: AnyFloats, nuisance: Floats, *, train: Ints) -> Vectors:
 
 
 def control_columns(task: ProbeTask, *, first_words: Sequence[str]) -> list[Column]:
-    """Control labels of each seed: random, but the same for texts with the same first word.
+    """Draws control labels for each seed: random, but the same for texts with the same first word.
 
-    A probe can only get them by memorising words, so what it reaches on them is its own doing
+    A probe can predict them only by memorising words, so its score on them shows its own capacity
     (Hewitt and Liang 2019, with texts in place of words). They are distributed like the labels.
     """
     labelled = task.train
@@ -209,7 +211,7 @@ def _draw(labels: Labels, *, factor: str, column: Column, within: str, seeds: in
         split: positions[column.codes[positions] >= 0]
         for split, positions in ((split, labels.positions(split)) for split in SPLITS)
     }
-    # With few texts every seed would see the same ones, and seeds would tell nothing.
+    # With few texts, each seed takes a part of them, so that the seeds differ.
     size = min(MAX_TEXTS["train"], max(MIN_TEXTS, int(0.8 * len(known["train"]))))
     draws = [
         np.sort(np.random.default_rng([seed, key]).choice(known["train"], size, replace=False))

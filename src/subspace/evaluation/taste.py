@@ -1,10 +1,10 @@
-"""Taste: does importance per block learn from a few ratings which version of a text is liked?
+"""Taste: whether importance per block learns from a few ratings which version of a text is liked.
 
-A user likes one of two labels. Some groups of parallel texts are rated (1 for the liked version, 0
-for the other), as the usage log keeps it; then, on groups that were never rated, how often the
-block's importance I_b(d) = <m_b, d_b> puts the liked version first, m_b being the unit sum of the
-rated texts' blocks, signed by success. Importance of each item by itself is at chance here, as no
-item is seen twice.
+A simulated user likes one of two labels. In some groups of parallel texts, the liked version is
+rated 1 and the other 0, as in the usage log. Importance is I_b(d) = <m_b, d_b>, where m_b is the
+sum of the rated texts' blocks, with a plus for 1 and a minus for 0, scaled to unit length. The
+measure is how often it puts the liked version first in groups that were not rated. Importance per
+item would be at chance, since no item is seen twice.
 """
 
 import numpy as np
@@ -14,26 +14,27 @@ from subspace.blocks import unit
 
 TASTE_RATINGS = (5, 20)
 _DRAWS = 20
-# With fewer groups of two versions nothing is left to be ordered.
+# With fewer groups of two versions, too few are left to test on.
 _MIN_GROUPS = 40
 
 
 def measure_taste(z: Vectors, *, codes: Ints, groups: Ints, seed: int = 0) -> dict[int, float]:
-    """Share of unseen pairs that are ordered as the user likes, by number of rated pairs.
+    """Measures how often unseen pairs are in the order that the user likes.
 
     Args:
         z: Unit vectors of the block (N, width).
-        codes: Label of each text (N,), -1 where it has none.
-        groups: Group of each text (N,), -1 where it has none.
-        seed: Of the draws.
+        codes: Label of each text (N,), -1 for none.
+        groups: Group of each text (N,), -1 for none.
+        seed: Seed of the draws.
 
     Returns:
-        Nothing where there are too few groups with two labels.
+        The share of unseen pairs, by number of rated pairs; ties count half. Empty if there are
+        too few groups with both labels.
     """
     first, second = _pairs(codes, groups)
     if len(first) < _MIN_GROUPS:
         return {}
-    differences = (z[first] - z[second]).astype(np.float64)  # from the disliked to the liked
+    differences = (z[first] - z[second]).astype(np.float64)  # liked minus disliked
     rng = np.random.default_rng(seed)
     found: dict[int, list[float]] = {count: [] for count in TASTE_RATINGS}
     for _ in range(_DRAWS):
@@ -46,7 +47,7 @@ def measure_taste(z: Vectors, *, codes: Ints, groups: Ints, seed: int = 0) -> di
 
 
 def _pairs(codes: Ints, groups: Ints) -> tuple[Ints, Ints]:
-    """One text of the most frequent label and one of the next, per group that has both."""
+    """Returns a text of each of the two most frequent labels, from every group that has both."""
     known = np.flatnonzero((groups >= 0) & (codes >= 0))
     if not len(known):
         return known, known

@@ -1,1 +1,1 @@
-"""Serves a local page: a query ranked under two weightings side by side, and maps of the blocks."""
+"""A local web page that ranks a query under two tables of weights, and draws maps of the blocks."""

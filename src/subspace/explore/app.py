@@ -1,4 +1,4 @@
-"""Answers the page's requests; limits what the browser loads and who is answered."""
+"""The Dash app: callbacks of the page, and restrictions on hosts and on loaded content."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from subspace.explore.separation_heat_maps import ProbeMatrix
 from subspace.explore.session import ExplorerQuery, Session
 from subspace.retrieval import Weights
 
-# What the browser may load: this server's files, the styles of its components, drawn images.
+# The browser may load only files of this server, inline scripts and styles, and generated images.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; form-action 'none'; frame-ancestors 'none'"
@@ -34,13 +34,13 @@ _CONTROLS = [
 
 @dataclass(frozen=True, eq=False)
 class AppState:
-    """Everything that the page shows.
+    """The data that the page shows.
 
     Attributes:
         session: Searches the index.
-        maps: The blocks of a sample of the index.
-        matrices: Of a separation report; None if none was given.
-        name: Of the checkpoint.
+        maps: Maps of the blocks, of a sample of the index.
+        matrices: Matrices of a separation report; None if no report was given.
+        name: Name of the checkpoint.
     """
 
     session: Session
@@ -50,7 +50,7 @@ class AppState:
 
 
 def make_app(state: AppState) -> Dash:
-    """Makes the page and its callbacks; every file it needs comes from its own server."""
+    """Makes the page and its callbacks; all files are served locally."""
     app = Dash(
         __name__,
         title="subspace explore",
@@ -73,7 +73,7 @@ def make_app(state: AppState) -> Dash:
 
 
 def _guard(app: Dash) -> None:
-    """Refuses requests by other host names, and forbids the browser to load anything else."""
+    """Refuses requests to other host names, and sets the content security policy."""
     app.server.config["TRUSTED_HOSTS"] = ["127.0.0.1", "localhost"]
     app.server.after_request(_set_policy)
 
@@ -84,7 +84,7 @@ def _set_policy(response: Response) -> Response:
 
 
 def _answer_searches(app: Dash, state: AppState) -> None:
-    """Answers searches in two callbacks, as moving a slider changes the right ranking only."""
+    """Adds the callbacks of the two rankings; sliders change only the one with own weights."""
     session = state.session
     show = partial(
         show_ranking, factors=[name for name in session.layout if name in state.maps.labels]
@@ -127,7 +127,7 @@ def _read(text: str | None, other: str | None, block: str | None) -> ExplorerQue
 
 
 def _format_mix(blocks: Mapping[str, float], *, riv: Sequence[float] = ()) -> str:
-    """Writes weights as `Weights.parse` reads them."""
+    """Formats weights as `Weights.parse` reads them."""
     parts = [f"{name}={weight:g}" for name, weight in blocks.items() if weight]
     return ",".join([*parts, f"riv={','.join(f'{weight:g}' for weight in riv)}"] if riv else parts)
 

@@ -1,6 +1,6 @@
-"""Colours that people with colour blindness can tell apart, on white."""
+"""Colours on white that people with colour blindness can tell apart."""
 
-# Okabe and Ito (2008), without black and yellow, and four of matplotlib's beside them.
+# Okabe and Ito (2008) without black and yellow, and four colours of matplotlib.
 _PALETTE = (
     "#0072b2",
     "#d55e00",
@@ -16,10 +16,10 @@ _PALETTE = (
 GREY = "#9aa0a6"
 # Number of different colours.
 COLOURS = len(_PALETTE)
-# Recency, importance and relevance.
+# Colours of recency, importance and relevance.
 PART_COLOURS = ("#5f6b7a", "#a3acb8", "#20262e")
 
 
 def colour(position: int) -> str:
-    """Gives the colour of the block or category at `position`; after the last, the first again."""
+    """Returns the colour of the block or category at `position`; after the last, starts again."""
     return _PALETTE[position % COLOURS]

@@ -1,4 +1,4 @@
-"""Opens the page: an index, its maps, perhaps a report, and a port of this machine."""
+"""Explorer: opens the index, the optional report and a local port, and serves the page."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from subspace.retrieval import Decay, Index
 if TYPE_CHECKING:
     from dash import Dash
 
-# What the extra `explore` installs.
+# Packages that the extra `explore` installs.
 _PACKAGES = ("dash", "flask", "plotly", "werkzeug")
 
 
@@ -28,7 +28,7 @@ class Explorer:
 
     Attributes:
         app: The page and its callbacks.
-        socket: Listens at a port of the loopback interface.
+        socket: Listening socket at a port of the loopback interface.
     """
 
     app: "Dash"
@@ -45,7 +45,7 @@ class Explorer:
         return f"http://{self.socket.getsockname()[0]}:{self.port}"
 
     def serve(self) -> None:
-        """Answers requests until it is interrupted."""
+        """Answers requests until the process is interrupted."""
         from subspace.explore.server import serve
 
         serve(self.app, self.socket)
@@ -64,28 +64,28 @@ def open_explorer(
     data: Path | str | None = None,
     port: int = 8050,
 ) -> Iterator[Explorer]:
-    """Opens everything that the page shows, and closes it after the block.
+    """Opens the index and makes the page; closes the index after the block.
 
     Args:
-        checkpoint: What `subspace.load` loads the index's model by.
+        checkpoint: The model of the index, as `subspace.load` takes it.
         index: Folder or address of the index.
-        encoder: Where the encoder lies, if not where the checkpoint says.
-        usage: File of the usage log; recency and importance come from it.
-        recency: How the recency of an item falls with age; see `History`.
-        half_life: Age at which a use counts half in a block; see `History`.
-        report: Folder that `subspace probe` wrote, of the same checkpoint.
-        data: JSONL with ids and labels, to colour the maps by; the index's metadata if None.
-        port: From 1 to 65535; the next free one is taken if it is in use.
+        encoder: Folder of the encoder, if not the one that the checkpoint names.
+        usage: File of the usage log, from which recency and importance are computed.
+        recency: Decay of the recency of an item with age; see `History`.
+        half_life: Age at which a use counts half in the traces; see `History`.
+        report: Folder that `subspace probe` wrote for the same checkpoint.
+        data: JSONL with ids and labels that colour the maps; the index's metadata if None.
+        port: From 1 to 65535; if it is in use, the next free one is taken.
 
     Raises:
         ConfigError: The package dash is not installed, the port or the report cannot be used, or
             no text of the index is labelled in `data`.
         CheckpointError: There is no such checkpoint.
-        EncoderError: The encoder cannot be had.
+        EncoderError: The encoder cannot be loaded.
         RecordError: Lines of `data` are wrong.
         IndexFolderError: There is no index, it is damaged, or was built with another model.
         EngineError: A server cannot be reached, or has no such index.
-        UsageLogError: The usage log cannot be used.
+        UsageLogError: The usage log cannot be opened.
     """
     try:
         from subspace.explore.app import AppState, make_app

@@ -1,4 +1,4 @@
-"""Draws the figures of the page: separation heat maps, and maps of the blocks."""
+"""Figures of the page: heat maps of the separation report, and maps of the blocks."""
 
 import html
 from collections import Counter
@@ -13,7 +13,7 @@ from subspace.explore.colours import COLOURS, GREY, colour
 from subspace.explore.maps import BlockMap, BlockMaps
 from subspace.explore.separation_heat_maps import ProbeMatrix
 
-# Points with the same colour: name, positions and marker.
+# Points of one legend entry: name, positions of the points, and marker properties.
 Group = tuple[str, list[int], dict[str, object]]
 
 _OTHERS, _UNKNOWN = "others", "no label"
@@ -56,7 +56,7 @@ def heat_map(matrices: Sequence[ProbeMatrix], *, probe: str) -> go.Figure:
 
 
 def scatter(maps: BlockMaps, *, label: str | None) -> go.Figure:
-    """Draws the map of each block, coloured by a label; in one colour if None."""
+    """Draws the map of each block, coloured by a label; in one colour if it is None."""
     columns = min(3, len(maps.blocks))
     explained = {name: block.explained for name, block in maps.blocks.items()}
     rows = -(-len(maps.blocks) // columns)
@@ -114,7 +114,7 @@ def _points(
 
 
 def _groups(values: Sequence[Scalar | None]) -> list[Group]:
-    """Groups points by value; points without a value come first, behind all others."""
+    """Groups points by value; points without a value come first, to be drawn behind others."""
     unknown = [n for n, value in enumerate(values) if value is None]
     known = [n for n, value in enumerate(values) if value is not None]
     groups: list[Group] = []
@@ -142,6 +142,6 @@ def _title(matrix: ProbeMatrix) -> str:
 
 
 def _shown(text: str) -> str:
-    """Cuts a text to `_LONGEST` characters and escapes it: plotly reads tags in it as its own."""
+    """Cuts a text to `_LONGEST` characters and escapes it, as plotly interprets HTML tags."""
     short = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
     return html.escape(short, quote=False)

@@ -1,4 +1,4 @@
-"""BlockMaps: each block of a sample of the index in two dimensions, with labels to colour by."""
+"""BlockMaps: each block of a sample of the index in two dimensions, and labels for colours."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from subspace.data.records import Record, Scalar
 from subspace.errors import ConfigError, IndexFolderError
 from subspace.retrieval.engines import Engine
 
-# Largest number of items that are drawn; each is a point in every block.
+# Largest number of items that are drawn; each is a point in the map of every block.
 SAMPLE = 2000
-# Labels with more categories are left out: they are ids or file names.
+# Labels with more categories are left out: they are usually ids or file names.
 _MOST_CATEGORIES = 200
 
 
 @dataclass(frozen=True, eq=False)
 class BlockMap:
-    """One block in two dimensions.
+    """The map of one block in two dimensions.
 
     Attributes:
         points: Coordinates on the first two principal components (N, 2).
-        explained: Share of the block's variance on each of them.
+        explained: Share of the block's variance on each of the two components.
     """
 
     points: Floats
@@ -32,13 +32,13 @@ class BlockMap:
 
 @dataclass(frozen=True, eq=False)
 class BlockMaps:
-    """A sample of an index.
+    """Maps of all blocks, of a sample of an index.
 
     Attributes:
         count: Number of items in the index.
-        documents: The N that are drawn.
+        documents: The N sampled items.
         blocks: Map of each block by name.
-        labels: By name, a value for each of the N to colour it by; None where unknown.
+        labels: By name of the label, its value for each of the N items; None where unknown.
     """
 
     count: int
@@ -48,14 +48,14 @@ class BlockMaps:
 
 
 def make_maps(engine: Engine, *, labelled: Sequence[Record] | None = None) -> BlockMaps:
-    """Draws a sample of at most `SAMPLE` items of an engine.
+    """Samples at most `SAMPLE` items of an engine, and makes the map of each block.
 
     Args:
         engine: Keeps the items.
         labelled: Labels by id, in `factors` and `metadata`; the items' own metadata if None.
 
     Raises:
-        ConfigError: None of the drawn items is labelled.
+        ConfigError: `labelled` has labels for none of the sampled items.
         IndexFolderError: A vector is not finite.
     """
     sample = engine.sample(SAMPLE)
@@ -81,7 +81,7 @@ def make_maps(engine: Engine, *, labelled: Sequence[Record] | None = None) -> Bl
 
 
 def map_block(vectors: AnyFloats) -> BlockMap:
-    """Projects one block (N, width) to its first two principal components; 0 if it is constant."""
+    """Projects one block (N, width) to its first two principal components; a constant one to 0."""
     centred = vectors - vectors.mean(axis=0) if len(vectors) else vectors
     variances, axes = np.linalg.eigh(centred.T @ centred)  # ascending
     first = axes[:, ::-1][:, :2]
@@ -99,7 +99,10 @@ def _label(
     known: Mapping[str, Mapping[str, Scalar]],
     layout: BlockLayout,
 ) -> dict[str, tuple[Scalar | None, ...]]:
-    """Collects labels by name, those of blocks first; leaves out those with many categories."""
+    """Collects labels by name, those named like a block first.
+
+    Leaves out labels with more than `_MOST_CATEGORIES` categories.
+    """
     names = dict.fromkeys(name for labels in known.values() for name in labels)
     found = {}
     for name in sorted(names, key=lambda name: name not in layout.names):

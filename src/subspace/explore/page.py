@@ -1,4 +1,4 @@
-"""The page: a query, sliders for the weights, two rankings, maps and heat maps."""
+"""Layout of the page: a query, sliders for the weights, two rankings, maps and heat maps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ _LEGEND = (
 def lay_out(
     *, session: Session, maps: BlockMaps, matrices: Sequence[ProbeMatrix] | None, name: str
 ) -> Component:
-    """Lays out the page; callbacks fill in rankings and figures."""
+    """Lays out the page; the callbacks of the app fill in rankings and figures."""
     about = f"{name}: {maps.count:,} texts, {len(session.layout)} blocks"
     tabs = {
         "Search": _search_tab(session),
@@ -94,7 +94,7 @@ def _query_line(names: list[str]) -> Component:
 
 
 def default_mix(session: Session) -> list[float]:
-    """Gives the model's default weights by block, divided by the largest: values of sliders."""
+    """Returns values of the sliders: the model's default weights divided by the largest."""
     weights = session.default_weights.relevance
     return [weight / max(weights) for weight in weights]
 
@@ -124,7 +124,7 @@ def _block_slider(position: int, name: str, *, value: float) -> Component:
 
 
 def _history_controls(*, has_log: bool) -> list[Component]:
-    """Lays out sliders of recency, importance and relevance, disabled without a usage log."""
+    """Lays out the sliders of recency, importance and relevance; disabled without a usage log."""
     sliders: list[Component] = [
         html.Div(
             [

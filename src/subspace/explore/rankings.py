@@ -1,6 +1,6 @@
-"""A ranking as components of the page.
+"""Rankings as components of the page.
 
-Texts are children of components, which the browser sets as text: markup in them stays text.
+The texts of hits are children of components, so the browser shows markup in them as plain text.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from subspace.explore.session import DEPTH, Ranking
 from subspace.retrieval import Hit
 from subspace.retrieval.weights import Part
 
-# Number of hits that are shown.
+# Number of hits that the page shows.
 SHOWN = 8
 _LONGEST = 200
 
@@ -22,12 +22,13 @@ _LONGEST = 200
 def show_ranking(
     ranking: Ranking, *, factors: Sequence[str], before: Mapping[str, int] | None = None
 ) -> Component:
-    """Shows the best hits.
+    """Makes the list of the best hits.
 
     Args:
         ranking: The hits.
-        factors: Names of the metadata that are shown of each hit.
-        before: Rank under the default weights by id; None shows no moves.
+        factors: Names of the metadata that are shown with each hit.
+        before: Rank by id under the default weights, to show ranks gained and lost; None to
+            leave them out.
     """
     if not ranking.found:
         return html.P("no hits: the index is empty", className="note")
@@ -42,7 +43,7 @@ def show_ranking(
 
 
 class _Rows:
-    """The best hits of one ranking, whose bars share one scale."""
+    """Rows for the best hits of a ranking; their bars have the same scale."""
 
     def __init__(self, ranking: Ranking, *, factors: Sequence[str]) -> None:
         self.hits = ranking.found[:SHOWN]
@@ -54,7 +55,7 @@ class _Rows:
         self._high = max(sum(max(value, 0) for value in parts) for parts in surpluses)
 
     def show(self, hit: Hit) -> list[Component]:
-        """Gives the components of a row."""
+        """Returns the components of a hit's row."""
         blocks, parts = self._surplus(hit)
         row = [
             html.B(hit.id, title=hit.id),
@@ -91,7 +92,8 @@ class _Rows:
     ) -> Component:
         """Draws positive values end to end to the right of zero, and negative ones to the left.
 
-        Draws one gradient, as a component for each value doubles the time of the browser.
+        The bar is a single CSS gradient: one component per value would take the browser twice
+        as long.
         """
         scale = 100 / (self._high - self._low or 1)
         zero = -self._low * scale

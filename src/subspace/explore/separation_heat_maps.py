@@ -1,4 +1,4 @@
-"""Reads the matrices of a separation report, which `subspace probe` wrote."""
+"""Matrices of a separation report that `subspace probe` wrote."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +15,12 @@ class ProbeMatrix:
     """Scores of one kind of probe by block and factor, with confounds controlled.
 
     Attributes:
-        model: `in-corpus` or `cross-corpus`.
+        model: Kind of fitted model: `in-corpus` or `cross-corpus`.
         probe: `linear`, `neighbours` or `network`.
         blocks: Names of the rows.
         factors: Names of the columns.
-        values: Score of the block divided by that of the raw embedding; None if nothing was read.
+        values: Score on the block divided by the score on the raw embedding, by row; None where
+            there is no score.
         selectivity: Mean retention minus mean leakage; None if unknown.
     """
 
@@ -32,14 +33,14 @@ class ProbeMatrix:
 
 
 def read_matrices(folder: Path | str, *, model: Model) -> tuple[ProbeMatrix, ...]:
-    """Reads `separation.json` of a folder.
+    """Reads the matrices with confounds controlled from `separation.json` in a folder.
 
     Args:
-        folder: What `subspace probe --output` wrote.
-        model: The model that the report must be of.
+        folder: Folder that `subspace probe --output` wrote.
+        model: The model that the report must be about.
 
     Raises:
-        ConfigError: There is no report, or it is damaged or of another checkpoint.
+        ConfigError: There is no report, or it is damaged or about another checkpoint.
     """
     report = read_report(folder, model=model)
     return tuple(

@@ -1,4 +1,4 @@
-"""The page's server: answers this machine only, at a free port."""
+"""The server of the page: listens at a free port of the loopback interface."""
 
 import errno
 import logging
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from dash import Dash
 
 HOST = "127.0.0.1"
-# Number of ports that are tried.
+# Number of ports that `bind` tries.
 _TRIED = 20
 
 
 def bind(port: int) -> socket.socket:
-    """Listens at a port of the loopback interface, or at the next one that is free.
+    """Opens a listening socket at a port of the loopback interface, or at the next free one.
 
     Args:
-        port: From 1 to 65535; this one and the next 19 are tried.
+        port: From 1 to 65535; this port and the next 19 are tried.
 
     Raises:
-        ConfigError: The port is out of range or may not be used, or all that are tried are in use.
+        ConfigError: The port is out of range or may not be used, or all tried ports are in use.
     """
     if not 1 <= port <= 65535:
         raise ConfigError(f"--port must be between 1 and 65535, got {port}")
@@ -45,7 +45,7 @@ def bind(port: int) -> socket.socket:
 
 
 def serve(app: "Dash", bound: socket.socket) -> None:
-    """Answers requests until it is interrupted."""
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs every request otherwise
+    """Answers requests until the process is interrupted."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # its default logs every request
     port = bound.getsockname()[1]
     make_server(HOST, port, app.server, threaded=True, fd=bound.fileno()).serve_forever()

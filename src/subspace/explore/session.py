@@ -1,4 +1,4 @@
-"""Session: encodes a query once, and ranks it again under every weighting."""
+"""Session: ranks queries under changing weights, and keeps the vectors of recent queries."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,19 +19,19 @@ from subspace.retrieval.queries import Query
 
 T = TypeVar("T")
 
-# Hits of a ranking: more than the page shows, so that it can say where a hit was before.
+# Hits of a ranking: more than the page shows, so that it can tell the earlier rank of a hit.
 DEPTH = 100
-# Queries whose vectors are kept.
+# Number of queries whose vectors are kept.
 _KEPT = 32
 
 
 @dataclass(frozen=True)
 class ExplorerQuery:
-    """What is typed: a text, and perhaps another text for one of the blocks.
+    """The user's input: a text, and optionally another text for one of the blocks.
 
     Attributes:
-        text: For all blocks, or for all but `block` if `other` is given.
-        other: For `block` alone.
+        text: Text for all blocks, or for all except `block` if `other` is given.
+        other: Text for `block` alone; may be empty.
         block: Name of a block.
     """
 
@@ -40,7 +40,7 @@ class ExplorerQuery:
     block: str = ""
 
     def to_query(self, layout: BlockLayout) -> Query | None:
-        """Gives the query as `Index.search` takes it; None if nothing is typed."""
+        """Returns the query as `Index.search` takes it; None if both texts are empty."""
         text, other = self.text.strip(), self.other.strip()
         if not other:
             return text or None
@@ -54,32 +54,33 @@ class Ranking:
 
     Attributes:
         found: The best `DEPTH` hits.
-        average: Scores of an average text: the mean of the index's vectors, never used.
+        average: Scores of an average text: its vector is the mean of the index's vectors, and it
+            was never used.
     """
 
     found: Results
     average: Hit
 
     def ranks(self) -> dict[str, int]:
-        """Gives the rank of each hit, from 1, by id."""
+        """Returns the rank of each hit by id, from 1."""
         return {hit.id: rank for rank, hit in enumerate(self.found, start=1)}
 
 
 class Session:
-    """Works on an index in one thread, whichever thread asks.
+    """An index whose work runs in one thread, whichever thread calls.
 
-    A usage log can be read only in the thread that opened it, and a server has several.
+    A usage log can be read only in the thread that opened it, and the server has several threads.
 
     Attributes:
-        index: What is searched.
+        index: The index.
         default_weights: The default weights of the index's model.
     """
 
     def __init__(self, open_index: Callable[[], Index]) -> None:
-        """Opens the index in its thread, and loads the encoder with a first text.
+        """Opens the index in its thread, and encodes one text so that the encoder is loaded.
 
         Args:
-            open_index: Opens the index; what it raises is raised here.
+            open_index: Opens the index; its errors are raised here.
         """
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._vectors: OrderedDict[ExplorerQuery, Vectors] = OrderedDict()
@@ -93,7 +94,7 @@ class Session:
             raise
 
     def __enter__(self) -> Self:
-        """Gives the session itself."""
+        """Returns the session itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -113,18 +114,18 @@ class Session:
     def rank(
         self, query: ExplorerQuery, *, weights: Weights | None = None, scope: Scope = "block"
     ) -> Ranking | None:
-        """Ranks the index for a query; None if nothing is typed.
+        """Ranks the items for a query; returns None if the query is empty.
 
-        Finds what `Index.search` finds, but encodes a query only once.
+        The hits are those of `Index.search`, but recent queries are not encoded again.
 
         Args:
-            query: What is typed.
+            query: The user's input.
             weights: A table of weights; the model's default weights if None.
-            scope: `block` or `item`: what recency and importance are computed for.
+            scope: `block` or `item`: how recency and importance are computed.
 
         Raises:
             ConfigError: Recency or importance has a weight, and there is no usage log.
-            QueryError: The query names a block that is not there.
+            QueryError: The query names an unknown block.
         """
         asked = query.to_query(self.layout)
         if asked is None:
@@ -149,14 +150,14 @@ class Session:
 
 
 def _average_text(index: BlockIndex) -> BlockIndex:
-    """Makes an index of one text, never used, whose vector is the mean of a sample of all.
+    """Makes an index of one unused text, whose vector is the mean of a sample of the index.
 
-    Scores are linear in the vector, so the text scores what the sample scores on average.
+    Scores are linear in the vector, so its score is the average score of the sample.
     """
     engine = NumpyEngine(layout=index.layout, projection_digest=index.engine.projection_digest)
     vectors = index.engine.sample(SPREAD_SAMPLE).vectors
     mean = vectors.mean(axis=0) if len(vectors) else np.zeros(index.layout.dim, np.float32)
     engine.upsert([Record(id="average", text="average")], mean[None])
     average = BlockIndex(engine)
-    average.history = index.history  # a history of its own would read the uses without vectors
+    average.history = index.history  # a new one would find no vectors of the used items
     return average

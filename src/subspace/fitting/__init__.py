@@ -1,4 +1,4 @@
-"""From labelled vectors to a model, in closed form: moments, scatter matrices, the solver."""
+"""Fitting in closed form on labelled embeddings: moments, scatter matrices and the solver."""
 
 from subspace.fitting.block_spec import DEFAULT_BLOCKS, DEFAULT_LAYERS, BlockSpec
 from subspace.fitting.recipe import Recipe

@@ -1,4 +1,4 @@
-"""BlockSpec: how one block is solved; and the blocks that are solved if none are named."""
+"""BlockSpec: the settings with which one block is solved. Also holds the default blocks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,9 +12,9 @@ from subspace.errors import ConfigError
 class BlockSpec:
     """How one block is solved: z = M^(signal_power / 2) T^(-noise_power / 2) x, then cut.
 
-    T is the total covariance of the layers that the block reads, M the scatter of what changes its
-    factor: class means, and differences within groups of parallel texts. The block is the
-    `width` leading directions of z.
+    T is the total covariance of the layers that the block reads. M is the scatter matrix of the
+    block's factor: the scatter of its class means, and the scatter of its classes within groups of
+    parallel texts. The block is the `width` leading principal directions of z.
 
     Attributes:
         width: Number of dimensions.
@@ -46,14 +46,14 @@ class BlockSpec:
                 raise ConfigError(f"{name} must be in [0, 2], got {getattr(self, name)}")
 
     def to_json(self) -> dict[str, Any]:
-        """All settings, JSON-ready; `BlockSpec(**...)` reads it."""
+        """Returns all settings as JSON values; `BlockSpec(**...)` reads them back."""
         settings = {each.name: getattr(self, each.name) for each in fields(self)}
         return settings | {"layers": None if self.layers is None else list(self.layers)}
 
 
 BlockSpecs = Mapping[str, BlockSpec]
 
-# The default of the library, the command line and the YAML files (docs/results.md).
+# Default layers in the library, on the command line and in YAML files (docs/results.md).
 DEFAULT_LAYERS = (0, 1, 3, 6)
 TOPIC = "topic"
 _TOPIC_SPEC = BlockSpec(layers=(-1,), signal_power=0.0, noise_power=0.0)
@@ -66,10 +66,12 @@ DEFAULT_BLOCKS: BlockSpecs = {
 
 
 def read_blocks(blocks: Mapping[str, Any]) -> dict[str, BlockSpec]:
-    """Reads specs by block name: a spec, a mapping of its settings, or its width alone.
+    """Reads the spec of each block, given as a spec, a mapping of settings, or a width.
+
+    Settings that are not given are those of the default block of this name, or else of `BlockSpec`.
 
     Raises:
-        ConfigError: A setting is unknown or out of range; the block is named.
+        ConfigError: A setting is unknown or out of range. The message names the block.
         LayoutError: A name or a width is wrong.
     """
     specs = {}
@@ -89,19 +91,19 @@ def read_blocks(blocks: Mapping[str, Any]) -> dict[str, BlockSpec]:
 
 
 def layout_of(blocks: BlockSpecs) -> BlockLayout:
-    """The layout of some specs, in their order."""
+    """Returns the layout of the blocks, in the order of the mapping."""
     return BlockLayout.from_widths({name: spec.width for name, spec in blocks.items()})
 
 
 def default_blocks(
     factors: Iterable[str], *, dim: int, layers: Sequence[int]
 ) -> dict[str, BlockSpec]:
-    """The blocks that are solved if none are named: topic, and one for every labelled factor.
+    """Returns the blocks to solve if none are named: topic, and one for every labelled factor.
 
     Args:
-        factors: What the texts are labelled with.
-        dim: Dimensions of an embedding; a block is not wider than what it reads.
-        layers: The encoder's layers side by side.
+        factors: Factors that the texts are labelled with.
+        dim: Number of dimensions of an embedding. A block is not wider than the part it reads.
+        layers: Layers of the encoder, whose vectors are concatenated in an embedding.
     """
     labelled = set(factors)
     chosen = {n: s for n, s in DEFAULT_BLOCKS.items() if n == TOPIC or n in labelled}

@@ -1,16 +1,17 @@
-"""Closed-form projection: softly filtered layers of the encoder, solved from moments.
+"""Closed-form projection: each block is solved from the moments of the training embeddings.
 
-For block f, in the dimensions that it reads, with T the total covariance inside a source and M the
-scatter of what changes the factor (both mean over sources, trace 1, T shrunk towards a multiple
-of the identity):
+For block f, T is the total covariance within a source and M is the scatter matrix of the factor.
+Both are restricted to the dimensions that the block reads, averaged over sources and scaled to
+trace 1, and T is shrunk towards a multiple of the identity. The block is solved from
 
     z = M^(q / 2) T^(-p / 2) x
 
-with p = `noise_power` and q = `signal_power`. The rows of W_f are the leading principal directions
-of z. With p = q = 0 they are those of the embedding itself, which is how a block keeps what a text
-is about; with p = q = 1 and one factor this is Fisher's discriminant analysis with all directions
-kept; in between it brings the factor out without betting on few directions, which is what holds on
-corpora that the fit never saw (LOG.md). The cost does not depend on the number of texts.
+with p = `noise_power` and q = `signal_power`: it consists of the leading principal directions of z.
+With p = q = 0 these are the principal components of the embedding itself, so that the block keeps
+the topic of a text. With p = q = 1 and one factor this is Fisher's discriminant analysis with all
+directions kept. Values in between amplify the factor without relying on few directions, which
+works better on corpora that the fit never saw (LOG.md). The cost of solving does not depend on the
+number of texts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,30 +26,31 @@ from subspace.fitting.moments import SourceMoments
 from subspace.fitting.scatter import factor_scatter, total_scatter
 from subspace.model.projection import Projection
 
-# Eigenvalues below this share of the largest are rounding.
+# Eigenvalues below this share of the largest are treated as rounding errors.
 _ROUNDING = 1e-9
 
 
 def solve_closed_form(
     moments: Mapping[str, SourceMoments], *, blocks: BlockSpecs, layers: Sequence[int]
 ) -> Projection:
-    """Solves for W and mu.
+    """Solves for the matrix W and the mean mu of the projection.
 
     Args:
-        moments: Of the training texts, by source.
-        blocks: What to solve; a block with a signal power is named after its factor.
-        layers: The encoder's layers side by side in an embedding, by their real numbers.
+        moments: Moments of the training texts, by source.
+        blocks: Settings of the blocks. A block with a signal power is named after its factor.
+        layers: Layers of the encoder that an embedding concatenates, as numbers of 0 or more.
 
     Raises:
         ConfigError: A block's factor is labelled in no source or has a single class, a block is
-            wider than what it reads or reads a layer that is not there, or nothing varies.
+            wider than the dimensions it reads or reads a layer that the encoder does not give, or
+            all embeddings are equal.
     """
     check_labels(moments, blocks=blocks)
     counts = np.array([source.count for source in moments.values()], dtype=np.float64)
     means = np.stack([source.mean for source in moments.values()])
     weight = np.zeros((sum(spec.width for spec in blocks.values()), means.shape[1]))
     start = 0
-    held_down: dict[tuple[object, ...], Floats] = {}  # blocks often share T and its power
+    held_down: dict[tuple[object, ...], Floats] = {}  # a cache: blocks often share T^(-p / 2)
     for block, spec in blocks.items():
         dims = read_dimensions(block, spec, layers=layers, dim=means.shape[1])
         weight[start : start + spec.width, dims] = _solve_block(
@@ -63,16 +65,17 @@ def solve_closed_form(
 
 
 def read_dimensions(block: str, spec: BlockSpec, *, layers: Sequence[int], dim: int) -> Ints:
-    """The dimensions of an embedding that a block reads, ascending.
+    """Returns the dimensions of an embedding that a block reads, ascending.
 
     Args:
-        block: Its name, for messages.
-        spec: Says which layers.
-        layers: The encoder's layers side by side, each of the same width, by real numbers.
-        dim: Dimensions of an embedding.
+        block: Name of the block, for error messages.
+        spec: Settings of the block, which say what layers it reads.
+        layers: Layers of the encoder that an embedding concatenates, as numbers of 0 or more. All
+            have the same width.
+        dim: Number of dimensions of an embedding.
 
     Raises:
-        ConfigError: The encoder does not give a layer.
+        ConfigError: The block reads a layer that the encoder does not give.
     """
     width = dim // len(layers)
     wanted = layers if spec.layers is None else spec.layers
@@ -88,10 +91,11 @@ def read_dimensions(block: str, spec: BlockSpec, *, layers: Sequence[int], dim: 
 
 
 def check_labels(moments: Mapping[str, SourceMoments], *, blocks: BlockSpecs) -> None:
-    """Raises unless every block that brings out a factor has labels to learn it from.
+    """Raises unless every block with a signal power has labels to learn its factor from.
 
     Raises:
-        ConfigError: With the first that has none.
+        ConfigError: A block's factor is labelled in no source or has a single class, or all
+            embeddings are equal.
     """
     if not any(np.trace(source.covariance) > 0 for source in moments.values()):
         raise ConfigError("the training texts all have the same embedding: there is nothing to fit")
@@ -125,7 +129,7 @@ def _solve_block(
     dims: Ints,
     held_down: dict[tuple[object, ...], Floats],
 ) -> Floats:
-    """Rows (width, dimensions that are read) of one block."""
+    """Solves for the rows of W of one block: (width, number of dimensions that it reads)."""
     count = len(dims)
     if spec.width > count:
         raise ConfigError(
@@ -144,14 +148,14 @@ def _solve_block(
         signal = factor_scatter(moments, factor=block, dims=dims)
         assert signal is not None  # see `check_labels`
         change = _power(signal, spec.signal_power / 2) @ change
-    # The leading directions of what texts look like after the change.
+    # The block is the leading principal directions of the transformed embeddings.
     after = change @ total @ change.T
     _, vectors = eigh(after, subset_by_index=(count - spec.width, count - 1))
     return np.asarray(vectors[:, ::-1].T @ change)
 
 
 def _power(matrix: Floats, exponent: float) -> Floats:
-    """A power of a positive semidefinite matrix; zero along what is rounding."""
+    """Returns a power of a positive semidefinite matrix, with zeros in its numerical null space."""
     values, vectors = np.linalg.eigh(matrix)
     kept = values > _ROUNDING * values[-1]
     powers = np.zeros_like(values)

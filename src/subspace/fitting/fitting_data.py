@@ -1,4 +1,4 @@
-"""FittingData: labelled texts, encoded, with the moments that a solver needs."""
+"""FittingData: encoded labelled texts and the moments that the solver needs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from subspace.fitting.stored_sources import StoredSource, store_sources, trainin
 from subspace.fitting.weak.weak_supervision import WeakSupervision, rewrite_sources
 from subspace.model.model import Model
 
-# Where embeddings are kept if nothing else is said: here and on the command line.
+# Default folder of stored embeddings, the same as on the command line.
 DEFAULT_STORE = "runs/embeddings"
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # comparing arrays gives an array, not a bool
 class FittingData:
-    """Encoded sources, and what the solver needs of them.
+    """Encoded sources and their moments.
 
     Attributes:
-        sources: The given labelled texts by source.
-        rewrites: Sources that were made of them by rewriting.
-        moments: Of the training texts of all.
+        sources: The given labelled texts, by source.
+        rewrites: Sources that were made by rewriting texts of `sources`.
+        moments: Moments of the training texts of `sources` and `rewrites`, by source.
         encoder: The frozen encoder and its store.
     """
 
@@ -48,11 +48,13 @@ class FittingData:
         store: Path | str = DEFAULT_STORE,
         progress: bool = False,
     ) -> "FittingData":
-        """Encodes what is not stored yet, and collects the moments; interrupted, it goes on.
+        """Encodes the texts that are not stored yet, and collects the moments.
+
+        If it is interrupted, the next call does not encode again what is stored.
 
         Raises:
             ConfigError: There are no training texts.
-            EncoderError: The encoder cannot be had.
+            EncoderError: The encoder cannot be loaded.
             StoreError: The store cannot be used.
         """
         if not any(record.split == "train" for of_one in sources.values() for record in of_one):
@@ -73,18 +75,18 @@ class FittingData:
 
     @property
     def factors(self) -> list[str]:
-        """What the texts are labelled with, in the order of first occurrence."""
+        """Factors that the texts are labelled with, in the order of first occurrence."""
         return list(
             dict.fromkeys(factor for one in self.sources.values() for factor in one.labels.columns)
         )
 
     def default_blocks(self) -> dict[str, BlockSpec]:
-        """The blocks that are solved if none are named."""
+        """Returns the blocks to solve if none are named."""
         fingerprint = self.encoder.encoder.fingerprint
         return default_blocks(self.factors, dim=fingerprint.dim, layers=fingerprint.layers)
 
     def without(self, *left_out: str) -> "FittingData":
-        """The same without some sources and what was made of them."""
+        """Returns the same data without some sources and their rewrites."""
         gone = {*left_out, *(f"{name} (rewrites)" for name in left_out)}
         return FittingData(
             sources={n: one for n, one in self.sources.items() if n not in gone},
@@ -94,15 +96,15 @@ class FittingData:
         )
 
     def only(self, *kept: str) -> "FittingData":
-        """The same with some sources alone, and what was made of them."""
+        """Returns the same data with only some sources and their rewrites."""
         return self.without(*(name for name in self.sources if name not in kept))
 
     def pseudo_labels(self) -> dict[str, dict[str, Floats]]:
-        """What can be counted in the training texts, as a number by factor and source."""
+        """Returns scores counted in the training texts (N,), by factor and source."""
         return count_pseudo_labels(self.sources)
 
     def solve(self, recipe: Recipe) -> Model:
-        """Solves in closed form.
+        """Solves for a model in closed form.
 
         Raises:
             ConfigError: A block cannot be solved.
@@ -118,7 +120,7 @@ class FittingData:
 
 
 def encoder_spec(encoder: EncoderSpec | str) -> EncoderSpec:
-    """The spec of an encoder that is given by name: with several layers side by side."""
+    """Returns the spec of an encoder. For a name, the spec reads up to four of its layers."""
     if isinstance(encoder, EncoderSpec):
         return encoder
     if encoder == "minilm":

@@ -1,4 +1,4 @@
-"""Fits the linear heads of a model on its training texts: directions, and classes."""
+"""Linear heads of a model, fitted on its training texts by ridge and logistic regression."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,28 +11,29 @@ from subspace.fitting.stored_sources import StoredSource
 from subspace.model.linear_heads import LinearHead
 from subspace.model.projection import Projection
 
-# Ridge strengths tried by leave-one-out; features and labels have unit variance.
+# Ridge penalties among which leave-one-out cross-validation chooses; features and labels have unit
+# variance.
 _RIDGES = tuple(10.0**power for power in range(7))
 # Classes with fewer training texts are not learned.
 _MIN_TEXTS = 5
-# With more classes than this the labels of a source name documents rather than kinds.
+# With more classes than this, the labels of a source probably identify single documents.
 _MAX_CLASSES = 100
-# Of categories, more texts than this add time rather than knowledge.
+# Largest number of texts to fit a classifier on; more take longer and hardly improve it.
 _MAX_TEXTS = 10_000
 _CHUNK = 10_000
-# A block whose dimensions deviate less than this says nothing.
+# A block whose dimensions have a smaller standard deviation than this is treated as constant.
 _STILL = 1e-8
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # comparing arrays gives an array, not a bool
 class LabelledBlock:
     """Texts of one source that are labelled with one factor.
 
     Attributes:
-        z: Their unit vectors in the factor's block (N, width).
-        labels: Their labels.
-        lengths: Logarithm of their number of words (N,).
-        weights: How much each counts (N,).
+        z: Unit vectors of the texts in the factor's block (N, width).
+        labels: Labels of the texts.
+        lengths: Logarithm of the number of words of each text (N,).
+        weights: Weight of each text in the fit (N,).
     """
 
     z: Vectors
@@ -50,22 +51,24 @@ def fit_heads(
     pseudo_weight: float = 0.0,
     numbers_only: bool = False,
 ) -> dict[str, LinearHead]:
-    """One head per block whose factor is labelled among the training texts.
+    """Fits one head for each block whose factor is labelled among the training texts.
 
-    Of numbers every source counts the same: labels are brought to mean 0 and deviation 1 in each
-    after the number of words has been regressed out, as longer texts are rated harder and more
-    specific whatever they say. Of categories every class counts the same; only those are learned
-    that occur among validation texts as well, where there are any: where the ids of documents
-    serve as classes, they are not told apart.
+    If labels are numbers, every source counts the same. The logarithm of the number of words is
+    regressed out of the labels of each source, since longer texts are rated harder and more
+    specific whatever they say. The rest is scaled to mean 0 and standard deviation 1.
+
+    If labels are categories, every class counts the same. If a source has labelled validation
+    texts, only the classes that occur among them are learned. This leaves out labels that identify
+    single documents.
 
     Args:
-        projection: The model's.
+        projection: Projection of the model.
         sources: Labelled texts by source.
         vectors: All stored embeddings (rows, D).
-        pseudo_labels: By factor and source, a number for every training text (N,), such as what
-            can be counted in it.
-        pseudo_weight: How much a source of these counts beside one of labels.
-        numbers_only: Leaves categories out, whose heads take most of the time.
+        pseudo_labels: A number for every training text (N,), by factor and source, such as a score
+            that is counted in the text.
+        pseudo_weight: Weight of the pseudo-labels of a source; its labels have weight 1.
+        numbers_only: Skips categories, whose heads take most of the time.
     """
     heads = {}
     for factor in projection.layout:
@@ -98,7 +101,12 @@ def fit_heads(
 def labelled_block(
     factor: str, source: StoredSource, *, projection: Projection, vectors: Vectors
 ) -> LabelledBlock | None:
-    """The training texts of a source that are labelled with a factor; None if there are few."""
+    """Returns the training texts of a source that are labelled with a factor.
+
+    Leaves out classes with fewer than `_MIN_TEXTS` training texts, and those that do not occur
+    among the validation texts. Returns None if fewer than two texts or more than `_MAX_CLASSES`
+    classes are left.
+    """
     column = source.labels.columns.get(factor)
     if column is None:
         return None
@@ -123,7 +131,12 @@ def labelled_block(
 
 
 def fit_head(parts: Sequence[LabelledBlock]) -> LinearHead | None:
-    """One head for the texts of some sources; None if their labels are all the same."""
+    """Fits one head on the texts of some sources.
+
+    Returns:
+        The head. None if all labels are equal, the number of words explains them, or the block is
+        constant.
+    """
     labels = [label for part in parts for label in part.labels]
     if len(set(labels)) < 2:
         return None
@@ -131,7 +144,7 @@ def fit_head(parts: Sequence[LabelledBlock]) -> LinearHead | None:
     weights = np.concatenate([part.weights for part in parts])
     weights *= len(weights) / weights.sum()
     mean = z.mean(axis=0)
-    # One scale for all: the solver gave a block's directions the lengths that they should have.
+    # One scale for all dimensions keeps the relative lengths that the solver gave them.
     scale = float(np.sqrt(z.var(axis=0).mean()))
     if not scale > _STILL:
         return None
@@ -141,7 +154,7 @@ def fit_head(parts: Sequence[LabelledBlock]) -> LinearHead | None:
     else:
         parted = [control_labels(np.array(part.labels, float), [part.lengths]) for part in parts]
         if not any(numbers.any() for numbers in parted):
-            return None  # the number of words explains all of them
+            return None  # the number of words explains all labels
         weight, bias = _fit_numbers(x, np.concatenate(parted), weights)
         classes = None
     weight = weight / scale
@@ -202,11 +215,11 @@ def _fit_classes(
     if len(x) > _MAX_TEXTS:
         taken = np.random.default_rng(0).permutation(len(x))[:_MAX_TEXTS]
         x, labels, weights = x[taken], [labels[place] for place in taken], weights[taken]
-    # A loose tolerance: classes are told apart long before the last digit.
+    # A loose tolerance saves time; more digits do not separate the classes better.
     fitted = LogisticRegression(class_weight="balanced", max_iter=200, C=0.1, tol=1e-2).fit(
         x, labels, sample_weight=weights
     )
     weight, bias = fitted.coef_, fitted.intercept_
-    if len(fitted.classes_) == 2:  # scikit-learn keeps the difference of the two alone
+    if len(fitted.classes_) == 2:  # scikit-learn gives only the difference of the two classes
         weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     return weight, bias, tuple(map(str, fitted.classes_))

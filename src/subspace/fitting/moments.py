@@ -1,10 +1,11 @@
-"""Moments of embeddings, streamed once per source: all that the closed form needs.
+"""Moments of the embeddings of a source, which are all that the closed-form solver needs.
 
-Shapes: D is the embedding dimension, K a factor's number of classes, N a source's texts.
+Shapes: D is the number of dimensions of an embedding, K the number of classes of a factor, N the
+number of texts of a source.
 
-Sums of vectors are taken in float64. Products are float32 inside a chunk, about a point near the
-mean, and added up in float64: half the time of float64, and off by less than 1e-6 of the standard
-deviations' product (docs/performance.md).
+Sums of vectors are taken in float64. Products are taken in float32 within a chunk, about a point
+near the mean, and are added up in float64. This takes half the time of float64, and the error is
+less than 1e-6 of the product of the standard deviations (docs/performance.md).
 """
 
 import mmap
@@ -18,22 +19,21 @@ from scipy import sparse
 from subspace.arrays import Floats, Ints, Vectors
 from subspace.data.labels import Column, Labels
 
-# Rows per step: at 1,024 dimensions 16 MiB in float32.
+# Rows per chunk: 16 MiB in float32 at 1,024 dimensions.
 _CHUNK = 4096
 
 
 @dataclass(frozen=True)
 class FactorMoments:
-    """How one factor's classes lie in one source.
+    """Class statistics of one factor in one source.
 
     Attributes:
-        counts: Texts per class (K,); a text counts its label's weight, here and below.
-        means: Class means minus the mean of all labelled texts (K, D); zeros for a class without
-            texts.
-        within_groups: Scatter (D, D) of what the factor changes while the content stays: the
-            means of the classes inside a group about the group's mean, over the groups that hold
-            more than one class. None if there are none.
-        weight: Mean weight of the labels: what the source counts against others.
+        counts: Number of texts per class (K,). Each text counts with the weight of its label.
+        means: Class means minus the mean of all labelled texts (K, D), with the same weights; zeros
+            for a class without texts.
+        within_groups: Scatter matrix (D, D) of class means within groups of parallel texts, where
+            the factor changes and the content stays. None if no group holds more than one class.
+        weight: Mean weight of the labels, with which the source counts against other sources.
     """
 
     counts: Floats
@@ -43,20 +43,20 @@ class FactorMoments:
 
     @property
     def between(self) -> Floats:
-        """Between-class covariance (D, D): zero exactly if no linear probe beats a constant."""
+        """Between-class covariance (D, D); zero if and only if no linear probe beats a constant."""
         weights = self.counts / _where_positive(self.counts.sum())
         return np.asarray((self.means * weights[:, None]).T @ self.means)
 
 
 @dataclass(frozen=True)
 class SourceMoments:
-    """First and second moments of one source, and its factors' class means.
+    """Mean and covariance of one source, and the class statistics of its factors.
 
     Attributes:
         count: Number of texts N.
         mean: Mean embedding (D,).
         covariance: Total covariance (D, D), float32.
-        factors: Moments by factor.
+        factors: Class statistics by factor.
     """
 
     count: int
@@ -66,15 +66,15 @@ class SourceMoments:
 
 
 def collect_moments(vectors: Vectors, *, rows: Ints, labels: Labels) -> SourceMoments:
-    """Streams over one source's embeddings, in the order of their rows.
+    """Collects the moments of one source, reading its embeddings in the order of their rows.
 
-    Memory does not depend on N beyond the labels: (D, D) once and per factor with groups, (K, D)
-    per factor.
+    Except for the labels, memory does not grow with N. It takes one (D, D) matrix, one more for
+    every factor with groups, and one (K, D) matrix for every factor.
 
     Args:
         vectors: All stored embeddings (rows, D), for instance memory-mapped.
         rows: Row in `vectors` of each of the source's N texts.
-        labels: Their labels, same order.
+        labels: Labels of the texts, in the same order.
 
     Raises:
         ValueError: The source has no texts.
@@ -83,11 +83,11 @@ def collect_moments(vectors: Vectors, *, rows: Ints, labels: Labels) -> SourceMo
         raise ValueError(f"source '{labels.source}' has no texts to take moments of")
     count, dim = len(rows), vectors.shape[1]
     own = {factor: _class_weights(column) for factor, column in labels.columns.items()}
-    # Every sum is a weighted sum of the vectors: one product gives them all.
+    # All sums are weighted sums of the vectors, so that one product gives them all.
     tables = [sparse.csr_array(np.ones((count, 1))), *own.values()]
     weights = sparse.hstack(tables, format="csr")
     sums, squares = np.zeros((weights.shape[1], dim)), np.zeros((dim, dim))
-    # Moments about a point near the mean: squares of large means would cost digits.
+    # Moments are taken about a point near the mean, since squares of large means lose precision.
     origin = vectors[np.sort(rows)[:_CHUNK]].mean(axis=0, dtype=np.float64).astype(np.float32)
     for positions, x in _stream(vectors, rows):
         sums += weights[positions].T @ x
@@ -115,27 +115,31 @@ def collect_moments(vectors: Vectors, *, rows: Ints, labels: Labels) -> SourceMo
 
 
 def within_groups(vectors: Vectors, *, rows: Ints, column: Column, groups: Ints) -> Vectors | None:
-    """Scatter (D, D) of the classes' means inside a group about the mean of these means.
+    """Computes the scatter matrix (D, D) of class means within groups of parallel texts.
+
+    The mean of a class within a group is taken about the mean of the group's class means.
 
     Args:
         vectors: All stored embeddings (rows, D).
         rows: Row of each of the source's N texts.
-        column: One factor's labels of these texts.
-        groups: Group of each text (N,), -1 where it has none.
+        column: Labels of these texts for one factor.
+        groups: Group of each text (N,), -1 for a text without a group.
 
     Returns:
-        The mean over the classes of all groups that hold more than one; None if there are none.
+        The average over the classes of all groups that hold more than one class; None if there is
+        no such group.
     """
     known = np.flatnonzero((groups >= 0) & (column.codes >= 0))
     keys = np.stack([groups[known], column.codes[known]], axis=1)
     cells, cell = np.unique(keys, axis=0, return_inverse=True)
     cell = cell.reshape(-1)
     _, group = np.unique(cells[:, 0], return_inverse=True)
-    classes = np.bincount(group)  # by group
+    classes = np.bincount(group)  # number of classes of each group
     kept = np.flatnonzero(classes[group] > 1)
     if not len(kept):
         return None
-    # One row of weights (N,) per cell: the mean of its texts, less that of its group's cells.
+    # A cell is one class within one group. Each cell has a row of weights (N,) that give the mean
+    # of its texts minus the mean over the cells of its group.
     count = len(cells)
     means = sparse.csr_array((1 / np.bincount(cell)[cell], (cell, known)), shape=(count, len(rows)))
     of_group = sparse.csr_array((np.ones(count), (group, np.arange(count))))
@@ -151,17 +155,17 @@ def within_groups(vectors: Vectors, *, rows: Ints, column: Column, groups: Ints)
 
 
 def _stream(vectors: Vectors, rows: Ints) -> Iterator[tuple[Ints, Vectors]]:
-    """Positions in `rows` and their vectors (M, D), chunk by chunk in the order of the file."""
+    """Yields positions in `rows` and their vectors (M, D), in chunks in the order of the file."""
     order = np.argsort(rows, kind="stable")
     for start in range(0, len(order), _CHUNK):
         positions = order[start : start + _CHUNK]
         chunk = rows[positions]
-        if (np.diff(chunk) == 1).all():  # neighbours need not be copied
+        if (np.diff(chunk) == 1).all():  # a slice of consecutive rows is not copied
             yield positions, np.asarray(vectors[chunk[0] : chunk[-1] + 1], dtype=np.float32)
         else:
             yield positions, np.asarray(vectors[chunk], dtype=np.float32)
-        # What was read of a mapped file need not stay in memory; the file may be larger. (Where
-        # the system knows how: Linux and macOS.)
+        # Releases the pages that were read, since a memory-mapped file may be larger than memory.
+        # `madvise` exists on Linux and macOS only.
         release = getattr(vectors.base, "madvise", None)
         if release and not vectors.flags.writeable:
             release(mmap.MADV_DONTNEED)
@@ -188,13 +192,13 @@ def _weights_of(column: Column) -> Floats:
 
 
 def _where_positive(counts: npt.ArrayLike) -> Floats:
-    """Counts to divide by: sums of nothing stay zero."""
+    """Replaces counts of 0 by 1, so that sums of no texts stay zero when divided by them."""
     counts = np.asarray(counts, dtype=np.float64)
     return np.where(counts > 0, counts, 1.0)
 
 
 def _class_weights(column: Column) -> sparse.csr_array:
-    """Weights (N, K) by which texts add up to the sums of their classes."""
+    """Returns the weights (N, K) with which each text counts in the sum of each class."""
     labelled = column.labelled
     return sparse.csr_array(
         (_weights_of(column)[labelled], (labelled, column.codes[labelled])),

@@ -1,4 +1,4 @@
-"""Recipe: how a model was fitted, as its checkpoint keeps it; enough to fit it again."""
+"""Recipe: how a model was fitted. Checkpoints hold it, so that a model can be fitted again."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,12 +16,12 @@ class Recipe:
     """How a model was fitted.
 
     Attributes:
-        blocks: How each block was solved.
-        solver: `closed_form`, or `sgd` for training by gradient descent from there.
-        steps: Steps of training that were taken.
-        weak: What was learned beyond labels.
-        origin_weights: How much labels counted that no person gave, by their origin.
-        pairs: Hash of each set of queries and judgements that was learned from.
+        blocks: Settings with which each block was solved.
+        solver: `closed_form`, or `sgd` for gradient descent from the closed form.
+        steps: Number of training steps that were taken.
+        weak: Settings of weak supervision.
+        origin_weights: Weights of labels that no person gave, by their origin.
+        pairs: Hash of each training set of queries and relevance judgements, by name.
     """
 
     blocks: BlockSpecs
@@ -32,7 +32,7 @@ class Recipe:
     pairs: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe, JSON-ready."""
+        """Returns the recipe as JSON values."""
         return {
             "blocks": {name: spec.to_json() for name, spec in self.blocks.items()},
             "solver": self.solver,
@@ -44,10 +44,10 @@ class Recipe:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`.
+        """Reads a recipe that `to_json` wrote.
 
         Raises:
-            CheckpointError: It is no recipe, as of a model that was made by hand.
+            CheckpointError: The value is no recipe, as in a model that was made by hand.
         """
         try:
             if value["solver"] not in get_args(Solver):

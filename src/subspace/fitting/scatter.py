@@ -1,7 +1,8 @@
-"""Scatter: where texts differ, and where a factor shows, as matrices of the embedding space.
+"""Scatter matrices of all texts and of one factor, averaged over sources.
 
-Each matrix (D, D) is positive semidefinite and has trace 1, and every source counts the same, so
-that neither the size of a source nor the scale of its embeddings outweighs another's.
+Each matrix is square over the dimensions that are read, positive semidefinite, and of trace 1. The
+matrix of each source is scaled to trace 1 before averaging, so that neither the number of its texts
+nor the scale of its embeddings gives it more influence.
 """
 
 from collections.abc import Mapping
@@ -13,17 +14,17 @@ from subspace.fitting.moments import SourceMoments
 
 
 def unit_trace(scatter: AnyFloats) -> Floats:
-    """Scales a matrix to trace 1; zero stays zero."""
+    """Scales a matrix to trace 1; a zero matrix stays zero."""
     trace = float(np.trace(scatter))
     return np.asarray(scatter / trace if trace > 0 else scatter, dtype=np.float64)
 
 
 def total_scatter(moments: Mapping[str, SourceMoments], *, dims: Ints) -> Floats:
-    """How texts differ inside their source, mean over sources.
+    """Returns the total covariance within a source, averaged over sources.
 
     Args:
-        moments: By source.
-        dims: The dimensions that are read, ascending.
+        moments: Moments by source.
+        dims: Dimensions of the embedding that are read, ascending.
     """
     read = np.ix_(dims, dims)
     parts = [unit_trace(source.covariance[read]) for source in moments.values()]
@@ -33,16 +34,20 @@ def total_scatter(moments: Mapping[str, SourceMoments], *, dims: Ints) -> Floats
 def factor_scatter(
     moments: Mapping[str, SourceMoments], *, factor: str, dims: Ints
 ) -> Floats | None:
-    """Where a factor shows, mean over the sources that label it; None if none does.
+    """Returns the scatter matrix of a factor, averaged over the sources that label it.
 
-    In each source it is the mean of two: the scatter of class means, and the scatter within groups
-    of parallel texts, which changes the factor and keeps the content. The second is left out where
-    there are no groups.
+    In each source it is the mean of two matrices: the scatter of class means, and the scatter of
+    class means within groups of parallel texts, where the factor changes and the content stays. A
+    source without such groups gives the first matrix alone. Sources count with the mean weight of
+    their labels.
 
     Args:
-        moments: By source.
-        factor: Its name.
-        dims: The dimensions that are read, ascending.
+        moments: Moments by source.
+        factor: Name of the factor.
+        dims: Dimensions of the embedding that are read, ascending.
+
+    Returns:
+        The matrix, or None if no source labels the factor.
     """
     read = np.ix_(dims, dims)
     total = np.zeros((len(dims), len(dims)))

@@ -1,4 +1,4 @@
-"""From stored sources and a recipe to a model, in closed form."""
+"""Fits a model in closed form from stored sources and a recipe."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,15 +28,15 @@ def solve_model(
     encoder: EncoderSpec,
     fingerprint: Fingerprint,
 ) -> Model:
-    """Solves for the projection and fits what goes with it.
+    """Solves for the projection and completes the model with heads, weights and score spreads.
 
     Args:
-        sources: The texts that are learned from.
-        moments: Of their training texts.
-        recipe: How.
+        sources: Texts to learn from.
+        moments: Moments of the training texts, by source.
+        recipe: Settings of the fit.
         vectors: All stored embeddings (rows, D).
-        encoder: How to load the encoder that made them.
-        fingerprint: What they depend on.
+        encoder: Spec of the encoder that made the embeddings.
+        fingerprint: Fingerprint of this encoder.
 
     Raises:
         ConfigError: A block cannot be solved.
@@ -61,15 +61,15 @@ def complete_model(
     encoder: EncoderSpec,
     fingerprint: Fingerprint,
 ) -> Model:
-    """Fits what goes with a projection: heads, default weights, and how much scores vary.
+    """Completes a model from its projection: adds heads, default weights and score spreads.
 
     Args:
-        projection: As it was solved or trained.
-        sources: The texts that were learned from.
-        recipe: How.
+        projection: Projection that was solved or trained.
+        sources: Texts that the projection was learned from.
+        recipe: Settings of the fit.
         vectors: All stored embeddings (rows, D).
-        encoder: How to load the encoder that made them.
-        fingerprint: What they depend on.
+        encoder: Spec of the encoder that made the embeddings.
+        fingerprint: Fingerprint of this encoder.
     """
     layout = projection.layout
     heads = fit_heads(
@@ -85,7 +85,7 @@ def complete_model(
         encoder=encoder,
         fingerprint=fingerprint,
         heads=heads,
-        # Plain search is what a text is about; the other blocks are there to be asked for.
+        # A search without weights compares topics only; other blocks count on request.
         default_weights={name: float(name == searched) for name in layout},
         score_spreads=_score_spreads(projection, sources, vectors=vectors),
         data={name: source.sha256 for name, source in sources.items()},
@@ -96,9 +96,10 @@ def complete_model(
 def _score_spreads(
     projection: Projection, sources: Mapping[str, StoredSource], *, vectors: Vectors
 ) -> dict[str, float]:
-    """By block, the deviation of the cosine of two training texts of a source, mean over sources.
+    """Returns the standard deviation of the cosine of two training texts, by block.
 
-    Inside a source, as an index usually holds texts of one kind.
+    It is measured within each source, since an index usually holds texts of one kind, and averaged
+    over sources. It is 1 for a block in which it is 0 or cannot be measured.
     """
     spreads = []
     for source in sources.values():
@@ -116,7 +117,7 @@ def _score_spreads(
 
 
 def count_pseudo_labels(sources: Mapping[str, StoredSource]) -> dict[str, dict[str, Floats]]:
-    """What can be counted in the training texts, as a number by factor and source."""
+    """Returns scores counted in the training texts (N,), by factor and source."""
     counted: dict[str, dict[str, Floats]] = {}
     for name, source in sources.items():
         train = source.labels.positions("train")

@@ -1,4 +1,4 @@
-"""Stored sources: labelled texts whose embeddings lie in the store."""
+"""Stored sources: labelled texts whose embeddings are in the embedding store."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.fitting.moments import SourceMoments, collect_moments
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # comparing arrays gives an array, not a bool
 class StoredSource:
-    """One source, encoded.
+    """One encoded source.
 
     Attributes:
-        records: Its records, all splits.
-        labels: Their labels, same order.
+        records: Records of all splits.
+        labels: Labels of the records, in the same order.
         rows: Row of each text in the store.
         sha256: Hash of the records.
     """
@@ -36,13 +36,15 @@ def store_sources(
     origin_weights: Mapping[str, float] | None = None,
     progress: bool = False,
 ) -> dict[str, StoredSource]:
-    """Encodes what is not stored yet; interrupted, it goes on next time.
+    """Encodes the texts that are not stored yet, and returns the stored sources.
+
+    If it is interrupted, the next call does not encode again what is stored.
 
     Args:
         records: Records by source.
         encoder: The frozen encoder and its store.
-        origin_weights: How much labels count, by their origin; see `label_source`.
-        progress: Shows a bar.
+        origin_weights: Weights of labels by their origin; see `label_source`.
+        progress: Shows a progress bar.
     """
     texts = [record.text for source in records.values() for record in source]
     rows = encoder.rows(texts, progress=progress)
@@ -61,10 +63,10 @@ def store_sources(
 def training_moments(
     sources: Mapping[str, StoredSource], *, vectors: Vectors
 ) -> dict[str, SourceMoments]:
-    """Moments of the training texts of each source; sources without any are left out.
+    """Collects the moments of the training texts of each source; skips sources without any.
 
     Args:
-        sources: Which texts.
+        sources: Stored sources by name.
         vectors: All stored embeddings (rows, D).
     """
     moments = {}

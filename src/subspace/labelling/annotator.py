@@ -15,11 +15,11 @@ class Annotator(Protocol):
 
     @property
     def origin(self) -> str:
-        """Marks its labels in `Record.origins`: `features`, `checkpoint:NAME`, ..."""
+        """Origin of its labels in `Record.origins`: `features`, `checkpoint:NAME`, ..."""
 
     @property
     def identity(self) -> str:
-        """Changes whenever the annotator would give the same texts other labels."""
+        """Text that changes whenever the annotator would give the same texts other labels."""
 
     @property
     def factors(self) -> tuple[str, ...]:

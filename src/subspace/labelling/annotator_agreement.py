@@ -77,7 +77,7 @@ def _compare(
     pairs: Sequence[tuple[str | float, str | float]],
 ) -> list[tuple[str, float]]:
     """Computes the statistics that fit the labels; none for fewer than two texts or mixed kinds."""
-    # These imports take seconds.
+    # Imported here because these imports take seconds.
     from scipy.stats import spearmanr
     from scipy.stats.contingency import association, crosstab
     from sklearn.metrics import cohen_kappa_score
@@ -95,7 +95,7 @@ def _compare(
     found = [("Spearman", float(spearmanr(first, second).statistic) if varies else np.nan)]
     used = {float(level) for level in first + second}
     if varies and all(map(float.is_integer, used)) and max(used) - min(used) < _LEVELS:
-        # Levels that nobody used count as steps too: 1 to 5 is four steps.
+        # Unused levels count as steps too: from 1 to 5 are four steps.
         scale = np.arange(min(used), max(used) + 1)
         kappa = cohen_kappa_score(first, second, weights="quadratic", labels=scale)
         found.append(("quadratic kappa", float(kappa)))

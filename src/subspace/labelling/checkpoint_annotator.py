@@ -19,18 +19,18 @@ class CheckpointAnnotator:
     Attributes:
         origin: `checkpoint:NAME`.
         identity: Digest of the encoder's fingerprint, the projection and the heads.
-        factors: Those that the model has a head for.
+        factors: The factors that the model has a head for.
     """
 
-    cache = None  # the encoder's store keeps the vectors, the rest takes no time
+    cache = None  # the encoder's store keeps the vectors; the heads take no time
 
     def __init__(self, model: Model, *, encoder: CachedEncoder, name: str) -> None:
         """Checks that the model has heads.
 
         Args:
-            model: Gives the blocks and the heads that read them.
+            model: The model, with its blocks and heads.
             encoder: The model's encoder with its store.
-            name: What labels say that the model is called.
+            name: Name of the model in `origin`.
 
         Raises:
             ConfigError: The model has no heads.

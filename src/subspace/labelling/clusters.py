@@ -35,10 +35,10 @@ class ClustersAnnotator:
 
     origin = "clusters"
     factors = ("topic",)
-    cache = None  # the encoder's store keeps the vectors, from which clusters follow
+    cache = None  # the encoder's store keeps the vectors, which determine the clusters
 
     def __init__(self, topics: Mapping[str, str], *, identity: str) -> None:
-        """Keeps topics that are known; see `fit`."""
+        """Keeps topics that were found before; see `fit`."""
         self.topics = topics
         self.identity = identity
 
@@ -110,7 +110,7 @@ def find_clusters(x: Vectors) -> Ints:
 
 
 def name_clusters(texts: Sequence[str], codes: Ints) -> list[str]:
-    """Names each cluster by the words that its texts use more than all texts do (by tf-idf).
+    """Names each cluster by the words with the largest excess of mean tf-idf over all texts.
 
     Args:
         texts: N texts.

@@ -1,4 +1,4 @@
-"""FeatureAnnotator: labels English texts by what can be counted in them.
+"""FeatureAnnotator: labels English texts by features that are counted in them.
 
 Complexity and specificity are the scores of `fitting.weak.feature_scores`, which names the features
 and their sources. Style is a register: `informal`, `neutral` or `formal`, by the score of
@@ -13,10 +13,10 @@ from subspace.data.records import Record
 from subspace.fitting.weak.feature_scores import REFERENCE, score_text
 from subspace.labelling.annotator import Factors
 
-# Raise it when a text gets other labels than before.
+# Must be raised when a text gets other labels than before.
 VERSION = 1
 REGISTERS = ("informal", "neutral", "formal")
-# Thirds of the reference texts (benchmarks/labels.py --reference).
+# These scores of formality cut the reference texts into thirds (benchmarks/labels.py --reference).
 _REGISTER_EDGES = (-0.15, 0.25)
 
 
@@ -26,7 +26,7 @@ def register_of(formality: float) -> str:
 
 
 class FeatureAnnotator:
-    """Labels English texts by what can be counted in them: complexity, specificity and style."""
+    """Labels the complexity, specificity and style of English texts by counted features."""
 
     origin = "features"
     identity = f"version {VERSION}"

@@ -1,4 +1,4 @@
-"""Labels the texts of a JSONL file; its lines keep everything else that they hold."""
+"""Labels the texts of a JSONL file; all other fields of its lines are kept."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,7 +90,7 @@ def label_file(
 
 
 def read_texts(path: Path | str) -> list[tuple[Line, Record]]:
-    """Reads texts with or without labels from JSONL, each with the line that it stands in.
+    """Reads texts with or without labels from JSONL, each with its line.
 
     Raises:
         RecordError: With every wrong line.
@@ -125,14 +125,18 @@ def _read_record(line: Line, *, problems: Problems) -> Record | None:
 
 
 def _labelled_line(line: Line, record: Record) -> dict[str, Any]:
-    """Returns the line with the labels of the record, and everything else that it held."""
+    """Returns the line with the labels of the record; all other fields are kept."""
     rest = {name: value for name, value in line.value.items() if name != "origins"}
     origins = {"origins": record.origins} if record.origins else {}
     return {**rest, "factors": record.factors, **origins}
 
 
 def _refuse_one_file_twice(*files: tuple[str, Path | str]) -> None:
-    """Raises if two options name the same file, since one would be written over the other."""
+    """Raises unless all options name different files, since one would overwrite another.
+
+    Raises:
+        ConfigError: Two options name the same file.
+    """
     first: dict[Path, str] = {}
     for option, path in files:
         other = first.setdefault(Path(path).resolve(), option)
@@ -148,7 +152,7 @@ def _partial_of(output: Path, annotator: Annotator) -> Path:
 def _annotate(
     annotator: Annotator, records: Sequence[Record], *, partial: Path, progress: bool
 ) -> list[Factors]:
-    if annotator.cache is not None:  # it continues by itself, and tries failed texts again
+    if annotator.cache is not None:  # it continues by itself and retries failed texts
         return list(annotator.annotate(records, progress=progress))
     return annotate(annotator, records, partial=partial, progress=progress)
 

@@ -9,7 +9,7 @@ from subspace.errors import ConfigError
 from subspace.labelling.annotator import Annotator, Factors
 from subspace.labelling.annotator_agreement import AnnotatorAgreement, compare_annotators
 
-# Stands for people beside the origins of annotators.
+# Origin of labels by people, where agreements and counts name origins.
 HUMAN = "human"
 
 
@@ -21,7 +21,8 @@ class LabelledTexts:
         records: The texts in the order given. `origins` names the annotator of each label, and
             `factors` is empty where no annotator had one.
         factors: The factors that were to be labelled.
-        agreements: Of every two annotators, and of each with human labels if there are any.
+        agreements: Agreement of every two annotators, and of each with human labels if there are
+            any.
     """
 
     records: tuple[Record, ...]
@@ -34,7 +35,7 @@ class LabelledTexts:
         return tuple(record.id for record in self.records if not record.factors)
 
     def count_origins(self) -> dict[str, Counter[str]]:
-        """Counts the labels of each factor by origin; `human` for those without an origin."""
+        """Counts the labels of each factor by origin; labels without an origin count as `human`."""
         return {
             factor: Counter(
                 record.origins.get(factor, HUMAN)
@@ -53,9 +54,9 @@ def label_texts(
     overwrite: bool = False,
     progress: bool = False,
 ) -> LabelledTexts:
-    """Labels texts. If several annotators have a label, the first one's is taken.
+    """Labels texts. If several annotators have a label, that of the first is taken.
 
-    Human labels are those without an origin. They stay, unless `overwrite` is set.
+    Labels without an origin are human labels. They stay, unless `overwrite` is set.
 
     Args:
         records: The texts to label; they may have labels already.
@@ -75,7 +76,7 @@ def label_texts(
 
 
 def check_origins(annotators: Sequence[Annotator]) -> None:
-    """Raises unless labels can be traced to one annotator.
+    """Raises unless every annotator has an origin of its own.
 
     Raises:
         ConfigError: Two annotators have the same origin.
@@ -120,5 +121,5 @@ def merge_labels(
 
 
 def human_labels(record: Record) -> Factors:
-    """Returns the labels that people gave: those without an origin."""
+    """Returns the human labels, which are the labels without an origin."""
     return {name: label for name, label in record.factors.items() if name not in record.origins}

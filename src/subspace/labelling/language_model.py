@@ -1,4 +1,4 @@
-"""LanguageModelAnnotator: labels texts by a language model behind an OpenAI-compatible endpoint."""
+"""LanguageModelAnnotator: labels texts by a language model at an OpenAI-compatible endpoint."""
 
 import hashlib
 import logging
@@ -27,13 +27,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunReport:
-    """Reports a finished run.
+    """Report on a finished run.
 
     Attributes:
         texts: Number of texts.
         unlabelled: Ids of the texts that lack a label.
         input_tokens: Tokens sent in this run, as counted by the endpoint; 0 if it does not count.
-        output_tokens: Tokens answered in this run, likewise.
+        output_tokens: Tokens answered in this run, counted in the same way.
         agreement: Agreement of the first and the second answers, over the texts asked twice.
     """
 
@@ -46,7 +46,7 @@ class RunReport:
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelAnnotator:
-    """Asks a language model for the labels of texts; never asks again for an answer that it has.
+    """Asks a language model for the labels of texts; never asks again for a stored answer.
 
     Attributes:
         model: Name of the model at the endpoint.
@@ -57,7 +57,7 @@ class LanguageModelAnnotator:
         batch_size: Texts per request.
         parallel: Requests at the same time.
         timeout: Seconds that a request may take.
-        retries: How often to send a request again after an error that may pass.
+        retries: How often to send a request again after a temporary error.
         repeat: Share of the texts to ask twice, in [0, 1].
         prices: Price of a million tokens sent and of a million answered, for the estimate.
         confirm: Called with the estimate before anything is sent; stops the run by raising.
@@ -99,7 +99,7 @@ class LanguageModelAnnotator:
 
     @property
     def origin(self) -> str:
-        """Marks its labels: `language-model:NAME`."""
+        """Origin of its labels: `language-model:NAME`."""
         return f"language-model:{self.model}"
 
     @property
@@ -167,14 +167,14 @@ class LanguageModelAnnotator:
     def _draw_repeated(self, texts: Mapping[str, str]) -> dict[str, str]:
         """Draws texts to ask twice; maps the key of the second answer to that of the first.
 
-        Both are ordered by hash. So every run draws the same texts, and a text shares its second
-        request with other texts than its first.
+        Both keys are hashes, and both are used for the order. So every run draws the same texts,
+        and the two requests with a text hold different other texts.
         """
         chosen = sorted(texts)[: math.ceil(self.repeat * len(texts))]
         return dict(sorted((self._key(texts[key], turn=2), key) for key in chosen))
 
     def _plan(self, run: LanguageModelRun, *asked: Mapping[str, str]) -> list[dict[str, str]]:
-        """Makes the batches to ask for, and lets `confirm` agree."""
+        """Makes the batches to ask for, and calls `confirm` with their estimated cost."""
         batches = [
             batch for texts in asked for batch in make_batches(run.missing(texts), self.batch_size)
         ]

@@ -23,7 +23,7 @@ def answer_key(text: str, *, model: str, instructions: str, turn: int = 1) -> st
     """Returns the key of an answer: a hash of everything that the answer depends on.
 
     Args:
-        text: The text that is asked about.
+        text: The text to label.
         model: Name of the model.
         instructions: The system message, which holds the rubric.
         turn: 1, or 2 for the second answer to the same question.
@@ -33,10 +33,10 @@ def answer_key(text: str, *, model: str, instructions: str, turn: int = 1) -> st
 
 
 class AnswerFile:
-    """Labels by key in a JSONL file; only appends to it."""
+    """Answers of a language model, as labels by key, in a JSONL file that is only appended to."""
 
     def __init__(self, stream: FileIO, answers: dict[str, Factors]) -> None:
-        """Use `open`."""
+        """Keeps an open file and the answers in it; call `open` instead."""
         self._stream = stream
         self._answers = answers
         self._lock = Lock()
@@ -96,7 +96,11 @@ def _append(stream: FileIO, data: bytes) -> None:
 
 
 def _cut_torn_line(stream: FileIO, *, path: Path) -> None:
-    """Drops a last line that a crash left half written; refuses one that is not an answer."""
+    """Drops a last line that a crash left half written.
+
+    Raises:
+        RecordError: The last line is not the beginning of an answer.
+    """
     stream.seek(0)
     whole, newline, torn = stream.read().rpartition(b"\n")
     if not torn.startswith(_START[: len(torn)]):

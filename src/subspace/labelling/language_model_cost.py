@@ -1,4 +1,4 @@
-"""CostEstimate: estimates the cost of a run before anything is sent."""
+"""CostEstimate: the estimated cost of a run, before anything is sent."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ Prices = tuple[float, float]
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """Estimates what a run will send.
+    """Estimate of the requests and tokens of a run.
 
     Attributes:
         texts: Number of texts; a text that is asked twice counts twice.
@@ -35,7 +35,7 @@ class CostEstimate:
     prices: Prices | None = None
 
     def __str__(self) -> str:
-        """Formats it in one line."""
+        """Formats the estimate in one line."""
         return (
             f"{self.texts} texts in {self.requests} requests, about "
             f"{_format_tokens(self.input_tokens, self.output_tokens, prices=self.prices)}"
@@ -45,7 +45,7 @@ class CostEstimate:
 def estimate_cost(
     batches: Sequence[Mapping[str, str]], *, rubric: Rubric, prices: Prices | None = None
 ) -> CostEstimate:
-    """Counts the tokens of all requests at four bytes a token.
+    """Estimates the tokens of all requests, at four bytes per token.
 
     Args:
         batches: Texts by id, one request each.

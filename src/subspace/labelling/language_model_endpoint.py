@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KEY = "OPENAI_API_KEY"
 # Options of a request: a JSON schema for the answer, and temperature 0 for reproducible answers.
-# An endpoint that does not know an option answers 400 or 422; the next form is tried then.
+# If an endpoint does not know an option, it answers 400 or 422, and the next form is tried.
 _FORMS = (("schema", "temperature"), ("schema",), ("temperature",), ())
 _REFUSALS = (400, 403, 413, 422)
 _PERMANENT: Mapping[int, str] = {
@@ -32,7 +32,7 @@ class Reply:
     Attributes:
         content: The model's text; empty if there is none.
         input_tokens: Tokens sent, as counted by the endpoint; 0 if it does not count.
-        output_tokens: Tokens answered, likewise.
+        output_tokens: Tokens answered, counted in the same way.
     """
 
     content: str = ""
@@ -141,7 +141,10 @@ class Endpoint:
         return _read(answer)
 
     def _explain(self, error: "APIStatusError") -> Exception:
-        """Turns an error into one for people, without the key, which some servers repeat."""
+        """Turns an error of the client into one with a readable message.
+
+        The key is masked, since some servers repeat it.
+        """
         message = " ".join(error.message.split()).removeprefix(
             f"Error code: {error.status_code} - "
         )
@@ -157,7 +160,10 @@ class Endpoint:
 
 
 def _read(answer: Any) -> Reply:
-    """Reads content and tokens; the client does not check types, and a proxy may answer instead."""
+    """Reads content and token counts of an answer; an answer of another shape is read as empty.
+
+    The client does not check types, and a proxy may answer instead of the endpoint.
+    """
     try:
         content, usage = answer.choices[0].message.content, answer.usage
     except (AttributeError, IndexError, TypeError):
@@ -193,7 +199,7 @@ def check_endpoint(base_url: str) -> None:
 
 
 def _is_loopback(base_url: str) -> bool:
-    """Says whether the address is of this machine."""
+    """Tells whether an address is of this machine."""
     host = urlsplit(base_url).hostname or ""
     try:
         return ip_address(host).is_loopback

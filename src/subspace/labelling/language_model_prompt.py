@@ -1,4 +1,4 @@
-"""Makes the prompt of a language model, and reads its answer.
+"""Prompt of a language model, and the reading of its answer.
 
 Texts are data, not instructions. Each is sent as a JSON string under an id that the author of
 another text cannot guess, and only labels of the rubric are read from the answer.
@@ -64,7 +64,7 @@ def read_answer(content: str, *, ids: list[str], rubric: Rubric) -> tuple[dict[s
         rubric: The factors and their labels.
 
     Returns:
-        Labels by id, and the reason if there are none.
+        Labels by id, and the reason if the answer is refused, otherwise an empty text.
     """
     # Some models write their reasoning first, some put the JSON into a code fence.
     content = content.rpartition("</think>")[2]

@@ -1,4 +1,4 @@
-"""LanguageModelRun: asks for batches of texts, again for labels that are missing."""
+"""LanguageModelRun: asks for batches of texts, and asks again for missing labels."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,8 @@ from subspace.labelling.rubric import Rubric
 
 # The run ends after this number of batches in a row without a label.
 MOST_FAILED = 5
-# Letters of a key that are sent as the id of a text; enough that a text cannot guess another's.
+# Letters of a key that are sent as the id of a text; too many for the author of another text to
+# guess.
 ID_LENGTH = 9
 
 
@@ -29,12 +30,12 @@ class LanguageModelRun:
     Attributes:
         problems: By key, the reason why the last answer was not complete.
         input_tokens: Tokens sent, as counted by the endpoint.
-        output_tokens: Tokens answered, likewise.
+        output_tokens: Tokens answered, counted in the same way.
         reached: Whether the endpoint has answered anything, including refusals.
     """
 
     def __init__(self, endpoint: Endpoint, answers: AnswerFile, *, rubric: Rubric) -> None:
-        """Sends nothing yet.
+        """Prepares a run; sends nothing yet.
 
         Args:
             endpoint: Asks the model.
@@ -55,7 +56,7 @@ class LanguageModelRun:
         self._stopped: ConfigError | None = None
 
     def ask(self, batch: Mapping[str, str]) -> bool:
-        """Asks for the labels of texts: all at once, then those missing again, then one by one.
+        """Asks for the labels of texts: first all at once, then all missing ones, then one by one.
 
         Args:
             batch: Texts by key.
@@ -76,11 +77,11 @@ class LanguageModelRun:
             raise
 
     def stop(self, reason: ConfigError) -> None:
-        """Sends no more requests; answers to those already sent are kept."""
+        """Stops the run: sends no more requests, but keeps the answers to those already sent."""
         self._stopped = self._stopped or reason
 
     def missing(self, texts: Mapping[str, str]) -> dict[str, str]:
-        """Returns the texts by key that lack a label."""
+        """Returns those of the texts, by key, that lack a label."""
         return {key: text for key, text in texts.items() if self.missing_factors(key)}
 
     def missing_factors(self, key: str) -> list[str]:
@@ -89,7 +90,7 @@ class LanguageModelRun:
         return [name for name in self._rubric if name not in labels]
 
     def _ask_in_rounds(self, batch: Mapping[str, str]) -> bool:
-        """Returns whether any label came."""
+        """Asks in up to three rounds for missing labels; returns whether any label came."""
         missing, any_label = dict(batch), False
         for size in (len(batch), len(batch), 1):
             for part in make_batches(missing, size):
@@ -105,7 +106,7 @@ class LanguageModelRun:
         return any_label
 
     def _ask_once(self, part: Mapping[str, str]) -> bool:
-        """Returns whether any label came."""
+        """Sends one request and keeps its answer; returns whether any label came."""
         keys = {key[:ID_LENGTH]: key for key in part}
         try:
             reply = self._endpoint.ask(
@@ -163,8 +164,8 @@ def asking(
                 if key in place:
                     futures[place[key]].result()
                     if run.missing_factors(key):
-                        # The endpoint may be down, which ends the run, unless a later batch gets
-                        # a label.
+                        # The endpoint may be down. That ends the run, unless the endpoint has
+                        # answered before or a later batch gets a label.
                         later = any(future.result() for future in futures[place[key] :])
                         if not (later or run.reached):
                             raise ConfigError(f"no answer came: {run.problems[key]}")

@@ -16,7 +16,7 @@ from subspace.labelling.feature_annotator import FeatureAnnotator
 from subspace.model import Model, load
 
 FEATURES, CHECKPOINT, CLUSTERS = "features", "checkpoint", "clusters"
-# Not opened here: it needs a rubric and an endpoint, so it is given as an object.
+# Cannot be opened by name: it needs a rubric and an endpoint, so it is given as an object.
 LANGUAGE_MODEL = "language-model"
 ANNOTATORS = (FEATURES, CHECKPOINT, CLUSTERS, LANGUAGE_MODEL)
 
@@ -26,10 +26,10 @@ class AnnotatorSettings:
     """Settings of the annotators that are opened by name.
 
     Attributes:
-        checkpoint: What `subspace.load` loads the model by. `checkpoint` reads its heads, and
-            `clusters` takes its encoder.
-        encoder: Where the encoder lies (folder or hub id). With a checkpoint: None for where the
-            checkpoint says. Without one: the encoder of `clusters`, None for `minilm`.
+        checkpoint: The model, as `subspace.load` takes it. The annotator `checkpoint` uses its
+            heads, and `clusters` its encoder.
+        encoder: Folder or hub id of the encoder. None stands for the encoder that the checkpoint
+            names, or for `minilm` without a checkpoint.
         layers: Hidden layers that are stored for `clusters` without a checkpoint. Only the last
             one is clustered; a later fit can use the others.
         store: Folder of stored embeddings.

@@ -1,4 +1,4 @@
-"""Raw texts: reads a folder of text files as records, and names the files that it cannot read."""
+"""Raw texts: reads a folder of text files as records, and lists the files it cannot read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ def read_raw_texts(folder: Path, *, leave_out: Path | None = None) -> RawTexts:
 
     Args:
         folder: The folder.
-        leave_out: A folder below it that is not read.
+        leave_out: A folder inside `folder` that is not read.
 
     Raises:
         ConfigError: The folder does not exist, or holds no such file.
@@ -80,7 +80,7 @@ def _find(folder: Path) -> Iterator[Path]:
 
 
 def _read(path: Path) -> str:
-    """Reads the beginning of a file, a little more than is kept.
+    """Reads the beginning of a file; it may be longer than the kept text.
 
     Raises:
         OSError: It cannot be read.

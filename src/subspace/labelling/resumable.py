@@ -1,7 +1,7 @@
 """Resumable labelling: keeps every label in a file, and continues an interrupted run from it.
 
-The first line of the file identifies the annotator and the texts. A file of another annotator, of
-one with another `identity`, or of other texts is started anew.
+The first line of the file identifies the annotator and the texts. If the annotator, its `identity`
+or the texts differ, the file is started anew.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from subspace.labelling.annotator import Annotator, Factors
 def annotate(
     annotator: Annotator, records: Sequence[Record], *, partial: Path, progress: bool = False
 ) -> list[Factors]:
-    """Labels texts, except those that `partial` holds the labels of.
+    """Labels texts, except those whose labels are already in `partial`.
 
     Args:
         annotator: Labels the texts.
@@ -60,7 +60,7 @@ def annotate(
 def _read(
     partial: Path, *, header: Mapping[str, Any], records: Sequence[Record]
 ) -> tuple[list[Factors], int]:
-    """Reads the labels of the first texts, and the length in bytes of the sound lines."""
+    """Reads the labels of the first texts; returns them and the number of bytes of whole lines."""
     content = partial.read_bytes() if partial.exists() else b""
     first, *lines = content.splitlines(keepends=True) or [b""]
     if _parse(first) != header:
@@ -77,7 +77,7 @@ def _read(
 
 
 def _parse(line: bytes) -> dict[str, Any]:
-    """Reads the object of a line; empty if the line was cut off."""
+    """Reads the JSON object of a line; returns an empty one if there is none or it is cut off."""
     if not line.endswith(b"\n"):
         return {}
     try:

@@ -1,4 +1,4 @@
-"""Rewrites the texts of JSONL files by rule, and labels them with what was changed."""
+"""Rewrites the texts of a JSONL file by rules, and labels each rewrite with its change."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rubric: describes the labels of each factor to a language model, in a YAML file."""
+"""Rubric: a YAML file that describes the labels of each factor to a language model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class RubricLevel:
 
 @dataclass(frozen=True)
 class FactorRubric:
-    """Describes one factor and its labels.
+    """Description of one factor and its labels.
 
     Attributes:
         description: Defines the factor.

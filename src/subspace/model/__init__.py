@@ -1,4 +1,4 @@
-"""The model that a fit gives, and its checkpoint: loaded, saved, shared."""
+"""The fitted model and its checkpoints: loading, saving, sharing."""
 
 from subspace.model.checkpoint import load
 from subspace.model.linear_heads import LinearHead

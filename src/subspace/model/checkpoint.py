@@ -1,22 +1,22 @@
 """Checkpoint: a model on disk, written and read without pickle.
 
-Two forms hold the same things and are read alike:
+It has one of two forms:
 
-- a folder to use and to hand on: `model.safetensors` (weight and mean; offset, query_weight and
-  query_offset where queries are projected apart; weight and bias of every head) and `config.json`
-  (the manifest); the hub holds the same two files;
-- a Lightning file to resume from, `*.ckpt`: the same manifest and the projection's tensors among
-  the trainer's state, read with `torch.load(weights_only=True)`.
+- a folder to use and to share: `model.safetensors` (weight and mean; offset, query_weight and
+  query_offset if queries have a projection of their own; weight and bias of every head) and
+  `config.json` (the manifest); a repository on the hub holds the same two files;
+- a Lightning file to resume training from, `*.ckpt`: the same manifest and the projection's
+  tensors, without heads, in the trainer's state, read with `torch.load(weights_only=True)`.
 
 The manifest (format 3)::
 
     format_version   3
     package_version  of this package
     blocks           {"topic": 96, ...}: the layout, in order
-    default_weights  {"topic": 0.25, ...}: of a search that names none
-    score_spreads    {"topic": 0.12, ...}: standard deviation of the cosine of two texts
+    default_weights  {"topic": 0.25, ...}: for a search without weights
+    score_spreads    {"topic": 0.12, ...}: standard deviation of the cosine between two texts
     input_dim        dimension of the raw vectors
-    encoder          {"model": what to load it by, "fingerprint": {...}}
+    encoder          {"model": where to load it from, "fingerprint": {...}}
     heads            {"topic": ["arts", "sport"], "complexity": null}: classes, null for numbers
     data             {"source": "sha256 of its records", ...}
     recipe           {"solver": ..., "blocks": ...}: how it was fitted
@@ -63,15 +63,15 @@ def load(
     Args:
         path: A checkpoint folder, a Lightning file, the name of a reference model that comes with
             this package (`minilm`), or a repository of the hub (`owner/name` or
-            `owner/name@revision`). A file or folder of that name comes first. Where the revision
-            is a commit that was downloaded before, the network is not touched.
-        encoder: Where the encoder lies on this machine (folder or hub id), if not where the
-            checkpoint says.
-        device: Where the encoder computes: `cpu`, `cuda`, or None for the best there is.
+            `owner/name@revision`). A file or folder of that name is preferred. A commit that was
+            downloaded before needs no network.
+        encoder: Folder or hub id of the encoder, if it is not where the checkpoint says.
+        device: Device of the encoder: `cpu`, `cuda`, or None for the best available.
         revision: Branch, tag or, better, commit of a repository of the hub.
 
     Raises:
-        CheckpointError: It is missing, damaged, of another format version, or holds NaN.
+        CheckpointError: The checkpoint is missing, damaged, of another format version, or holds
+            NaN.
     """
     model = _load(str(path), revision=revision)
     spec = EncoderSpec.from_fingerprint(model.fingerprint, model=encoder or model.encoder.model)
@@ -105,21 +105,21 @@ def _load(name: str, *, revision: str | None) -> Model:
 
 
 def save(model: Model, folder: Path | str, *, card: Mapping[str, Any] | None = None) -> None:
-    """Writes a checkpoint folder: whole, or not at all; other files there stay.
+    """Writes a checkpoint folder atomically; other files in it stay.
 
     Args:
-        model: What to write.
-        folder: Where to.
-        card: Of `model_card.make_card`; if given, a card is written too, but not over one that
-            was written by hand.
+        model: The model to write.
+        folder: The folder; created if missing.
+        card: Arguments of `model_card.make_card`; if given, a card is written too, but not over
+            one that was written by hand.
 
     Raises:
-        CheckpointError: The folder holds something else, or the disk refuses.
+        CheckpointError: The folder holds files of another program, or cannot be written.
         ConfigError: The card's report or licences cannot be used.
     """
     from subspace.model.model_card import make_card, write_card
 
-    made = None if card is None else make_card(model, **card)  # wrong input is refused first
+    made = None if card is None else make_card(model, **card)  # raises before anything is written
     tensors = projection_tensors(model.projection) | dict(head_tensors(model.heads))
     write_folder(folder, manifest=manifest(model), tensors=tensors)
     if made is not None:
@@ -127,7 +127,7 @@ def save(model: Model, folder: Path | str, *, card: Mapping[str, Any] | None = N
 
 
 def manifest(model: Model) -> dict[str, Any]:
-    """The manifest of a model, JSON-ready."""
+    """Returns the manifest of a model, JSON-ready, without `tensors_sha256`."""
     return {
         "format_version": FORMAT_VERSION,
         "package_version": version(DISTRIBUTION),
@@ -143,15 +143,15 @@ def manifest(model: Model) -> dict[str, Any]:
 
 
 def model_from_state(state: Any, *, name: Path | str) -> Model:
-    """The model in the trainer's state, which is what a Lightning file holds; without heads.
+    """Builds a model, without heads, from the trainer's state in a Lightning file.
 
     Args:
-        state: What `torch.load` gives.
-        name: What to call it in messages.
+        state: The result of `torch.load`.
+        name: Name of the file in messages.
 
     Raises:
-        CheckpointError: It is of another project, damaged, of another format version, or holds
-            NaN.
+        CheckpointError: The state is of another program, damaged, of another format version, or
+            holds NaN.
     """
     import torch
 
@@ -181,10 +181,10 @@ def _read_lightning(path: Path) -> Any:
 
     try:
         with warnings.catch_warnings():
-            # torch doubts other pickle protocols than its own; what it cannot read, it refuses.
+            # torch warns of unusual pickle protocols; what it cannot read raises.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling rubbish can raise anything; nothing else is tried
+    except Exception as error:  # a damaged file can raise any exception
         raise CheckpointError(
             f"{path} is no checkpoint that can be read safely: it is not a .ckpt file, is damaged, "
             f"or holds objects that only unpickling could read ({type(error).__name__})"

@@ -1,9 +1,8 @@
-"""A checkpoint's folder: written whole or not at all, read only as it was written.
+"""A checkpoint's folder: written atomically, and read only as it was written.
 
-It is written tensors first, as `model.safetensors.new`; putting the manifest in its place is what
-makes the change, and the new tensors get their name after it. The manifest's hash tells which of
-the two files is its own, so that a save killed at any moment leaves the old checkpoint or the new
-one.
+The tensors are written first, as `model.safetensors.new`. Moving the manifest to its place
+completes the change, and the new tensors get their final name last. The manifest holds the hash of
+its tensor file, so that a save killed at any moment leaves the old checkpoint or the new one.
 """
 
 import hashlib
@@ -27,10 +26,12 @@ _NEW_TENSORS = "model.safetensors.new"
 
 
 def check_target(folder: Path | str) -> None:
-    """Raises unless a checkpoint can be written to `folder`; makes it. Call before long work.
+    """Raises unless a checkpoint can be written to `folder`. Call before long work.
+
+    Creates the folder.
 
     Raises:
-        CheckpointError: The folder holds something else, or cannot be written.
+        CheckpointError: The folder holds files of another program, or cannot be written.
     """
     folder = Path(folder)
     try:
@@ -53,23 +54,23 @@ def write_folder(
     manifest: Mapping[str, Any],
     tensors: Mapping[str, Vectors],
 ) -> None:
-    """Writes manifest and tensors, in the place of an earlier checkpoint; other files stay.
+    """Writes manifest and tensors, replacing an earlier checkpoint; other files stay.
 
     Raises:
-        CheckpointError: The folder holds something else, or the disk refuses.
+        CheckpointError: The folder holds files of another program, or cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     folder = Path(folder)
     check_target(folder)
-    # safetensors writes memory as it lies: a transposed or strided array would be scrambled.
+    # safetensors writes memory as it is: a transposed or strided array would be scrambled.
     whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     try:
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
         try:
             save_file(whole, partial / TENSORS)
-            (partial / TENSORS).chmod(0o644)  # safetensors makes it private
+            (partial / TENSORS).chmod(0o644)  # safetensors lets only its owner read it
             text = json.dumps(
                 {**manifest, "tensors_sha256": _sha256(partial / TENSORS)},
                 indent=2,
@@ -84,7 +85,9 @@ def write_folder(
 
 
 def read_folder(folder: Path) -> tuple[Any, dict[str, npt.NDArray[Any]], str]:
-    """The manifest, the tensors, and the sha256 of their file, which the manifest must name.
+    """Reads the manifest and the tensors, and computes the SHA-256 of the tensor file.
+
+    The caller must compare the SHA-256 with the one in the manifest.
 
     Raises:
         CheckpointError: A file is missing or unreadable.
@@ -106,7 +109,7 @@ def read_folder(folder: Path) -> tuple[Any, dict[str, npt.NDArray[Any]], str]:
 
 
 def is_ours(config: Path) -> bool:
-    """Whether a `config.json` is a manifest of this package, of whatever version."""
+    """Tells whether a `config.json` is a manifest of this package, of any version."""
     try:
         manifest = json.loads(config.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -115,11 +118,11 @@ def is_ours(config: Path) -> bool:
 
 
 def _put_in_place(partial: Path, folder: Path) -> None:
-    """Moves a manifest and its tensors from `partial`; the move of the manifest is the change."""
+    """Moves tensors and manifest from `partial`; moving the manifest is the atomic step."""
     for name in (TENSORS, CONFIG):
         with (partial / name).open("r+b") as stream:
             os.fsync(stream.fileno())
-    if _own_tensors(folder) == _NEW_TENSORS:  # a save was killed just before its last step
+    if _own_tensors(folder) == _NEW_TENSORS:  # finish a save killed before its last step
         os.replace(folder / _NEW_TENSORS, folder / TENSORS)
     os.replace(partial / TENSORS, folder / _NEW_TENSORS)
     try:
@@ -131,13 +134,13 @@ def _put_in_place(partial: Path, folder: Path) -> None:
 
 
 def _own_tensors(folder: Path) -> str:
-    """Name of the tensor file that the manifest was written for."""
+    """Returns the name of the tensor file that belongs to the manifest."""
     try:
         wanted = json.loads((folder / CONFIG).read_bytes())["tensors_sha256"]
         if wanted == _sha256(folder / _NEW_TENSORS):
             return _NEW_TENSORS
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass  # no such file, or a manifest that is refused where it is read
+        pass  # no such file, or a damaged manifest, which raises when it is read
     return TENSORS
 
 

@@ -1,7 +1,7 @@
-"""A file of texts to a folder of shards: planned once, written by as many processes as there are.
+"""Embedding of a file of texts into a folder of shards, by any number of processes.
 
-One process plans: it reads the file once and starts the folder, or goes on with one that an earlier
-run began. Others join, as soon as the plan is there.
+One process plans: it reads the file once and creates the folder, or continues an earlier run in it.
+Other processes join as soon as the plan exists.
 """
 
 import time
@@ -14,17 +14,17 @@ from subspace.data.document_file import DocumentFile
 from subspace.model.embed_texts import TextEmbedder
 from subspace.model.embedding_shards import MANIFEST, EmbeddingShards
 
-# Seconds that the other processes wait for the first to read the input.
+# Seconds that other processes wait for the plan, which takes one reading of the input.
 _PATIENCE = 3600.0
 
 
 @dataclass(frozen=True)
 class ShardJob:
-    """All that a process has to know to write shards; can be sent to another one.
+    """Everything that a process needs to write shards; can be sent to another process.
 
     Attributes:
-        shards: Where they go and what is in them.
-        embedder: What makes the blocks.
+        shards: The folder of shards and their texts.
+        embedder: Makes the blocks.
     """
 
     shards: EmbeddingShards
@@ -40,18 +40,18 @@ class ShardJob:
         texts_per_shard: int,
         progress: bool = False,
     ) -> "ShardJob":
-        """Reads the texts once and starts the folder, or goes on with it.
+        """Reads the texts once and creates the folder of shards, or continues an earlier run.
 
         Args:
             texts: JSONL with `id` (or `_id`) and `text`.
-            folder: New, empty, or that of an earlier run.
-            embedder: What makes the blocks.
-            texts_per_shard: How many texts go into one file.
-            progress: Whether to show how far the reading is.
+            folder: New, empty, or of an earlier run.
+            embedder: Makes the blocks.
+            texts_per_shard: Number of texts per shard.
+            progress: Whether to show a progress bar of the reading.
 
         Raises:
-            RecordError: Lines of the file are wrong.
-            StoreError: The folder holds something else or another run, or cannot be written to.
+            RecordError: Lines of the file are invalid.
+            StoreError: The folder holds other files or another run, or cannot be written.
         """
         model = embedder.model
         shards = EmbeddingShards.create(
@@ -66,15 +66,15 @@ class ShardJob:
 
     @classmethod
     def join(cls, texts: Path, folder: Path, *, embedder: TextEmbedder) -> "ShardJob":
-        """What another process plans, which may be at it still.
+        """Joins the job that another process plans; waits until the plan exists.
 
         Args:
-            texts: Where the texts are for this process.
-            folder: Where the plan is, or will be.
-            embedder: What makes the blocks.
+            texts: Path of the texts for this process.
+            folder: Folder of the plan.
+            embedder: Makes the blocks.
 
         Raises:
-            StoreError: There is no plan, an hour later.
+            StoreError: There is no plan after an hour, or it cannot be read.
         """
         deadline = time.monotonic() + _PATIENCE
         while not (folder / MANIFEST).exists() and time.monotonic() < deadline:
@@ -87,10 +87,10 @@ class ShardJob:
         """Writes one shard, unless it is done.
 
         Raises:
-            RecordError: The texts are not what they were when the job was planned.
-            EncoderError: The encoder cannot be had.
-            CheckpointError: It is not the one that the model was fitted on.
-            StoreError: The store cannot be used, or the disk refuses.
+            RecordError: The texts have changed since the job was planned.
+            EncoderError: The encoder cannot be loaded.
+            CheckpointError: The encoder is not the one that the model was fitted on.
+            StoreError: The store cannot be used, or the shard cannot be written.
         """
         if self.shards.is_done(number):
             return
@@ -104,7 +104,7 @@ class ShardJob:
         )
 
     def write_missing(self, *, progress: bool = False) -> None:
-        """Writes what is missing, one after the other; raises what `write` raises."""
+        """Writes the missing shards one by one; raises the errors of `write`."""
         missing = self.shards.missing()
         total = len(self.shards)
         done = total - len(missing)

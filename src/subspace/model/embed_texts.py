@@ -1,4 +1,4 @@
-"""A file of texts to one .npz file of blocks, and the embedder that shards are made with too."""
+"""Embedding of a file of texts into one .npz file, and the embedder, which shards use too."""
 
 import json
 from collections.abc import Sequence
@@ -20,34 +20,34 @@ from subspace.model.model import Model
 def open_stored_encoder(
     model: Model, *, store: Path | str, dtype: str | None = None, device: str | None = None
 ) -> CachedEncoder:
-    """A model's encoder with the vectors that it has computed before.
+    """Opens a model's encoder with its store of computed vectors.
 
     Args:
-        model: Whose.
-        store: Folder of computed embeddings.
-        dtype: In what the encoder computes, if not as in training.
-        device: Where it computes, if not where the model says.
+        model: The model.
+        store: Folder of stored embeddings.
+        dtype: Precision of the encoder, if another than in training.
+        device: Device of the encoder, if another than the model's.
 
     Raises:
-        EncoderError: It cannot be had.
-        CheckpointError: It is not the one that the model was fitted on.
+        EncoderError: The encoder cannot be loaded.
+        CheckpointError: The encoder is not the one that the model was fitted on.
         StoreError: The store cannot be used.
     """
     spec = model.encoder
     asked_for = replace(spec, dtype=dtype or spec.dtype, device=device or spec.device)
     encoder = CachedEncoder.open(asked_for, root=store)
-    # Another precision is what the user chose; all else must be as in training.
+    # The user may choose another precision; all else must be as in training.
     model.check_encoder(replace(encoder.encoder.fingerprint, dtype=model.fingerprint.dtype))
     return encoder
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Blocks of texts, and what was lost on the way.
+    """Blocks of texts, and the number of texts that were cut.
 
     Attributes:
-        blocks: Of N texts, in order.
-        truncated: How many of the texts were longer than the encoder reads, and cut.
+        blocks: Blocks of N texts, in order.
+        truncated: Number of texts that were longer than the encoder's maximum length.
     """
 
     blocks: Blocks
@@ -56,16 +56,16 @@ class Embedded:
 
 @dataclass(frozen=True)
 class TextEmbedder:
-    """How texts become blocks; the encoder is opened when it is first needed.
+    """A function from texts to blocks, which opens its encoder on first use.
 
-    One that has not been used yet can be sent to another process.
+    Before its first use it can be sent to another process.
 
     Attributes:
-        model: Whose blocks.
-        store: Folder of computed embeddings.
-        dtype: In what the encoder computes, if not as in training; see `EncoderSpec`.
-        device: Where it computes, if not where the model says.
-        kind: What the texts are.
+        model: The model that makes the blocks.
+        store: Folder of stored embeddings.
+        dtype: Precision of the encoder, if another than in training; see `EncoderSpec`.
+        device: Device of the encoder, if another than the model's.
+        kind: Whether the texts are documents or queries.
     """
 
     model: Model
@@ -78,20 +78,20 @@ class TextEmbedder:
         """Embeds texts.
 
         Raises:
-            EncoderError: The encoder cannot be had, or a text is empty.
-            CheckpointError: It is not the one that the model was fitted on.
+            EncoderError: The encoder cannot be loaded, or a text is empty.
+            CheckpointError: The encoder is not the one that the model was fitted on.
             StoreError: The store cannot be used.
         """
         vectors = self._encoder.encode(texts, kind=self.kind, progress=progress)
         return Embedded(
             blocks=self.model.project(vectors, kind=self.kind),
-            # Not what was computed: some may have been stored.
+            # Not the encoder's own count, which lacks texts whose vectors were stored.
             truncated=self._encoder.encoder.count_truncated(texts, kind=self.kind),
         )
 
     @property
     def encoder_dtype(self) -> str:
-        """In what the encoder computes: `float32` or `bfloat16`."""
+        """Precision of the encoder: `float32` or `bfloat16`."""
         return self._encoder.encoder.fingerprint.dtype
 
     @cached_property
@@ -99,7 +99,7 @@ class TextEmbedder:
         encoder = open_stored_encoder(
             self.model, store=self.store, dtype=self.dtype, device=self.device
         )
-        encoder.warns = False  # who calls is given the number of texts that were cut
+        encoder.warns = False  # callers get the number of cut texts instead
         return encoder
 
 
@@ -108,18 +108,18 @@ def embed_to_file(
 ) -> Embedded:
     """Writes `embeddings`, `ids` and `layout` (JSON) of a file of texts to an .npz file.
 
-    It is written whole, or not at all; memory must hold all of it.
+    The file is written atomically; its content must fit in memory.
 
     Args:
         texts: JSONL with `id` (or `_id`) and `text`.
-        output: The .npz file; its folder must be there.
-        embedder: What makes the blocks.
-        progress: Whether to show how far it is.
+        output: The .npz file; its folder must exist.
+        embedder: Makes the blocks.
+        progress: Whether to show a progress bar.
 
     Raises:
-        RecordError: Lines of the file are wrong.
-        EncoderError: The encoder cannot be had.
-        CheckpointError: It is not the one that the model was fitted on.
+        RecordError: Lines of the file are invalid.
+        EncoderError: The encoder cannot be loaded.
+        CheckpointError: The encoder is not the one that the model was fitted on.
         StoreError: The store cannot be used.
         ConfigError: The file cannot be written.
     """

@@ -1,15 +1,15 @@
-"""EmbeddingShards: the blocks of many texts as a folder of files, each of them done or absent.
+"""EmbeddingShards: the blocks of many texts as a folder of files, each complete or absent.
 
 ::
 
-    manifest.json        layout, projection, and where each shard's texts stand
+    manifest.json        layout, projection, and where each shard's texts are in their file
     00003.npy            embeddings of shard 3, (texts, D_out) float32, block by block
     00003.json           their ids, in the same order, and how many texts were cut
 
-Shards are written independently, by any number of processes: the ids first, then the embeddings
-under another name, whose renaming is what makes the shard done. Put together they are the whole:
-nothing is copied, the files are mapped where they lie. What is done is read from one listing of the
-folder: to ask for every file by its name takes minutes where it lies on another machine.
+Shards are written independently, by any number of processes. The ids are written first, then the
+embeddings under a temporary name; renaming these completes the shard. Readers memory-map the files
+of all shards without copying them. One listing of the folder shows which shards are done, since
+asking for each file by name takes minutes on a network file system.
 """
 
 import json
@@ -31,19 +31,19 @@ from subspace.model.projection import Projection
 
 FORMAT, FORMAT_VERSION = "subspace shards", 1
 MANIFEST = "manifest.json"
-# Seconds: how long other processes may take for a shard, and between two looks at the folder.
+# Seconds that other processes may take for a shard, and between two listings of the folder.
 _PATIENCE, _LONGEST_PAUSE = 86_400.0, 10.0
 
 
 @dataclass(frozen=True)
 class EmbeddingShards:
-    """Which shards there are to be, and which there are.
+    """A folder of shards, done or still to be written.
 
     Attributes:
-        folder: Where.
-        layout: Of an embedding.
+        folder: The folder.
+        layout: The blocks of an embedding.
         source: The texts; shard n holds part n.
-        projection_digest: Tells by which projection they were made.
+        projection_digest: Digest of the projection that makes the embeddings.
         kind: What the texts are embedded as: `document` or `query`.
     """
 
@@ -64,18 +64,18 @@ class EmbeddingShards:
         kind: str = "document",
         encoder_dtype: str = "float32",
     ) -> Self:
-        """Starts a folder, or goes on with one of the same texts and the same projection.
+        """Creates a folder, or continues one of the same texts, projection and settings.
 
         Args:
-            folder: Where; new, empty, or that of an earlier run.
-            layout: Of an embedding.
+            folder: New, empty, or of an earlier run.
+            layout: The blocks of an embedding.
             source: The texts.
-            projection_digest: Tells projections apart.
+            projection_digest: Digest of the projection.
             kind: What the texts are embedded as: `document` or `query`.
-            encoder_dtype: In what the encoder computes, as it was asked for.
+            encoder_dtype: Requested precision of the encoder.
 
         Raises:
-            StoreError: The folder holds something else, or cannot be written to.
+            StoreError: The folder holds other files or another run, or cannot be written.
         """
         manifest = {
             "format": FORMAT,
@@ -103,10 +103,10 @@ class EmbeddingShards:
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:
-        """Opens a folder, whatever part of it is done.
+        """Opens a folder of shards, complete or not.
 
         Raises:
-            StoreError: It is not one of shards.
+            StoreError: The folder holds no manifest of shards that can be read.
         """
         path = Path(folder) / MANIFEST
         try:
@@ -126,11 +126,11 @@ class EmbeddingShards:
             raise StoreError(f"{folder} holds no shards that can be read: {error}") from error
 
     def __len__(self) -> int:
-        """Number of shards, done or not."""
+        """Returns the number of shards, done or not."""
         return len(self.source.parts)
 
     def missing(self) -> list[int]:
-        """Numbers of the shards that are not done, from one listing of the folder.
+        """Returns the numbers of the shards that are not done, from one listing of the folder.
 
         Raises:
             StoreError: The folder cannot be read.
@@ -142,22 +142,22 @@ class EmbeddingShards:
         return [n for n in range(len(self)) if self._vectors(n).name not in there]
 
     def is_done(self, number: int) -> bool:
-        """Whether one shard is done; for all of them ask `missing`."""
+        """Tells whether one shard is done; `missing` tells it of all at once."""
         return self._vectors(number).exists()
 
     def write(
         self, number: int, *, ids: Sequence[str], embeddings: Vectors, truncated: int = 0
     ) -> None:
-        """Writes one shard: it is done when this returns, and absent if this does not.
+        """Writes one shard atomically.
 
         Args:
-            number: Which.
-            ids: Of its texts, in order.
+            number: Number of the shard.
+            ids: Ids of its texts, in order.
             embeddings: (texts, D_out).
-            truncated: How many of the texts were longer than the encoder reads.
+            truncated: Number of texts longer than the encoder's maximum length.
 
         Raises:
-            StoreError: The shape is another, or the disk refuses.
+            StoreError: The shape is wrong, or the shard cannot be written.
         """
         wanted = (self.source.parts[number].texts, self.layout.dim)
         if embeddings.shape != wanted or len(ids) != wanted[0]:
@@ -171,9 +171,9 @@ class EmbeddingShards:
             raise StoreError(f"cannot write shard {number} to {self.folder}: {error}") from error
 
     def wait(self, *, patience: float = _PATIENCE) -> None:
-        """Waits until all shards are done, which other processes write.
+        """Waits until other processes have written all shards.
 
-        Returns also, with some of them missing, if none was done for `patience` seconds.
+        Gives up, without an error, if no shard was completed for `patience` seconds.
 
         Raises:
             StoreError: The folder cannot be read.
@@ -187,10 +187,10 @@ class EmbeddingShards:
                 last = time.monotonic()
 
     def check_done(self) -> None:
-        """Refuses a folder in which something is missing.
+        """Raises unless all shards are done.
 
         Raises:
-            StoreError: With how many shards and the first of them.
+            StoreError: Shards are missing; says how many, and names the first.
         """
         missing = self.missing()
         if missing:
@@ -200,7 +200,7 @@ class EmbeddingShards:
             )
 
     def vectors(self) -> list[Vectors]:
-        """Embeddings (texts, D_out) of all shards in order, memory-mapped and read-only.
+        """Returns the embeddings (texts, D_out) of all shards in order, memory-mapped, read-only.
 
         Raises:
             StoreError: Some are not done, or one is damaged.
@@ -208,7 +208,7 @@ class EmbeddingShards:
         return [vectors for _, vectors in self.shards()]
 
     def shards(self) -> Iterator[tuple[list[str], Vectors]]:
-        """Ids and embeddings (texts, D_out) shard by shard, memory-mapped and read-only.
+        """Yields ids and embeddings (texts, D_out) shard by shard, memory-mapped, read-only.
 
         Raises:
             StoreError: Some are not done, or one is damaged.
@@ -225,7 +225,7 @@ class EmbeddingShards:
             yield ids, vectors
 
     def truncated(self) -> int:
-        """How many texts of the shards that are done were longer than the encoder reads.
+        """Counts the texts of finished shards that were longer than the encoder's maximum length.
 
         Raises:
             StoreError: A shard is damaged.
@@ -234,7 +234,7 @@ class EmbeddingShards:
         return sum(self._read_about(number)["truncated"] for number in done)
 
     def _read_about(self, number: int) -> dict[str, Any]:
-        """Ids of a shard's texts, and how many were cut."""
+        """Reads the ids of a shard's texts, and how many texts were cut."""
         try:
             about = json.loads(self._about(number).read_text(encoding="utf-8"))
             sound = len(about["ids"]) == self.source.parts[number].texts
@@ -260,19 +260,19 @@ class EmbeddingShards:
 def read_shards(
     folder: Path | str, *, texts: Path, projection: Projection
 ) -> Iterator[tuple[Sequence[Record], Vectors]]:
-    """Yields the texts and the blocks of documents shard by shard, both as they are needed.
+    """Returns an iterator over the texts and blocks of documents, shard by shard.
 
-    What can be wrong with the folder is said before the first is read.
+    The folder is checked at once; texts and blocks are read when they are needed.
 
     Args:
-        folder: Of shards, all of them done.
+        folder: Folder of shards, all of them done.
         texts: The file of texts, which may have moved since.
-        projection: That they must have been made with.
+        projection: The projection that must have made the shards.
 
     Raises:
-        StoreError: They were made with another projection or are of queries, some are not done, or
-            one is damaged.
-        RecordError: The texts are not what they were.
+        StoreError: The shards were made with another projection or are of queries, some are not
+            done, or one is damaged.
+        RecordError: The texts have changed.
     """
     shards = EmbeddingShards.open(folder)
     if shards.projection_digest != projection.digest:
@@ -287,7 +287,7 @@ def read_shards(
         )
     source = replace(shards.source, path=texts)
     vectors = shards.vectors()
-    source.read(0)  # another file is refused here
+    source.read(0)  # raises if `texts` is another file
     return ((source.read(number), part) for number, part in enumerate(vectors))
 
 
@@ -295,7 +295,7 @@ def _list(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-# What a run was given otherwise, by key of the manifest.
+# The option or input that differs between two runs, by key of the manifest.
 _CAUSES = {
     "source": "content of --input or --shard-size",
     "projection_digest": "checkpoint",

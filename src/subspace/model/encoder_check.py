@@ -1,4 +1,4 @@
-"""Whether an encoder is the one that a checkpoint was trained on."""
+"""Comparison of an encoder with the one that a checkpoint was trained on."""
 
 from dataclasses import replace
 
@@ -6,11 +6,10 @@ from subspace.encoder import Fingerprint
 
 
 def encoder_differences(mine: Fingerprint, theirs: Fingerprint) -> list[str]:
-    """One `field: mine, not theirs` per field in which another encoder differs.
+    """Lists the fields in which another encoder differs, as `field: mine, not theirs`.
 
-    Models known by the hash of their files are compared by it alone: a copy may lie in a folder of
-    another name. A commit of the hub and such a hash cannot be compared, which is one difference
-    too.
+    Models with equal hashes of their files count as the same model, since a copy may be in a folder
+    of another name. A commit of the hub and a hash cannot be compared; this counts as a difference.
     """
     hashed = [one.revision.startswith("sha256:") for one in (mine, theirs)]
     if not any(hashed) or (all(hashed) and mine.revision != theirs.revision):

@@ -1,4 +1,4 @@
-"""Checkpoints on the Hugging Face hub: found in its cache, fetched, pushed."""
+"""Checkpoints on the Hugging Face hub: fetching, from its cache if possible, and pushing."""
 
 import re
 import tempfile
@@ -24,7 +24,7 @@ class HubId:
 
     Attributes:
         name: `owner/name`.
-        revision: Branch, tag or commit; None for the newest on the main branch.
+        revision: Branch, tag or commit; None for the newest commit of the main branch.
     """
 
     name: str
@@ -32,9 +32,9 @@ class HubId:
 
     @classmethod
     def parse(cls, text: str) -> "HubId | None":
-        """Reads `owner/name` or `owner/name@revision`; None if it reads like a path.
+        """Parses `owner/name` or `owner/name@revision`; None if `text` cannot be a hub id.
 
-        So does `folder/name` where there is such a folder, unless a revision is named.
+        Without a revision, `owner/name` counts as a path if a folder `owner` exists.
         """
         from huggingface_hub.errors import HFValidationError
         from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
@@ -59,15 +59,17 @@ class HubId:
 
 
 def fetch(hub_id: HubId) -> Path:
-    """The folder of a checkpoint on the hub; a pinned one in the cache needs no network.
+    """Downloads a checkpoint from the hub, unless it is in the cache; returns its folder.
+
+    A commit that is in the cache needs no network. For a branch or tag the hub is asked for the
+    newest commit; if it cannot be reached, the cached one is used.
 
     Args:
-        hub_id: What to fetch; without a commit the hub is asked for the newest, and the cache
-            stands in where it cannot be reached.
+        hub_id: The repository.
 
     Raises:
-        CheckpointError: It is neither on this machine nor to be had from the hub, or has no
-            checkpoint in it.
+        CheckpointError: The repository is neither on this machine nor available from the hub, or
+            holds no checkpoint.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -82,7 +84,7 @@ def fetch(hub_id: HubId) -> Path:
     if hub_id.pinned:
         try:
             found = download(local_files_only=True)
-            if not _missing(found):  # else a download that was interrupted
+            if not _missing(found):  # an interrupted download lacks files
                 return found
         except LocalEntryNotFoundError:
             pass
@@ -112,24 +114,24 @@ def push(
     commit_message: str = "Checkpoint of subspace",
     card: Mapping[str, Any] | None = None,
 ) -> str:
-    """Pushes a checkpoint with its card; makes the repository if there is none.
+    """Pushes a checkpoint with its card to the hub; creates the repository if needed.
 
-    A card there that was written by hand stays.
+    A card in the repository that was written by hand stays.
 
     Args:
-        model: What to push.
+        model: The model to push.
         repo_id: `owner/name`.
-        private: Of a new repository; None for the owner's default.
-        token: Of the hub; None for the one that is logged in.
-        commit_message: Of the commit.
-        card: Of `model_card.make_card`.
+        private: Whether a new repository is private; None for the owner's default.
+        token: Token of the hub; None for that of the logged-in user.
+        commit_message: Message of the commit.
+        card: Arguments of `model_card.make_card`.
 
     Returns:
         The address of the commit.
 
     Raises:
-        CheckpointError: The name is none of a repository, the repository holds another model, or
-            the hub refuses or cannot be reached.
+        CheckpointError: The name is invalid, the repository holds another model, or the hub
+            refuses or cannot be reached.
         ConfigError: The report or the licences of the card cannot be used.
     """
     from huggingface_hub import HfApi
@@ -141,7 +143,7 @@ def push(
         )
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
-        # What is wrong with the card is said before anything is made on the hub.
+        # A wrong card raises here, before anything is created on the hub.
         model.save(folder, **{"name": repo_id, **(card or {})})
         try:
             kept = _kept_files(repo_id, api=api)
@@ -158,10 +160,10 @@ def push(
 
 
 def _kept_files(name: str, *, api: "HfApi") -> list[str]:
-    """What of a repository is not written over: a card that was written by hand.
+    """Returns the files of a repository to keep: its card, if that was written by hand.
 
     Raises:
-        CheckpointError: It holds another model.
+        CheckpointError: The repository holds another model.
         OSError: The hub refuses or cannot be reached.
     """
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
@@ -172,7 +174,7 @@ def _kept_files(name: str, *, api: "HfApi") -> list[str]:
         found = api.model_info(name)
     except GatedRepoError:
         raise
-    except RepositoryNotFoundError:  # or one that is private: then the push itself is refused
+    except RepositoryNotFoundError:  # or it is private, and pushing fails
         return []
     there = {file.rfilename for file in found.siblings or ()}
     with tempfile.TemporaryDirectory() as folder:
@@ -188,12 +190,12 @@ def _kept_files(name: str, *, api: "HfApi") -> list[str]:
 
 
 def _missing(folder: Path) -> str:
-    """What a snapshot lacks; empty if nothing."""
+    """Returns the name of a file that a snapshot lacks; empty if it is complete."""
     return next((name for name in (CONFIG, TENSORS) if not (folder / name).is_file()), "")
 
 
 def _transport_error() -> type[Exception]:
-    """What the hub's client raises where a connection fails: of httpx or its successor."""
+    """Returns the error that the hub's client raises if a connection fails."""
     from huggingface_hub import errors
 
     error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]

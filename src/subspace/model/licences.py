@@ -1,4 +1,4 @@
-"""What the user of a checkpoint states about licences, for its card."""
+"""Licences that the user of a checkpoint states for its model card."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ NOT_STATED = "not stated"
 
 @dataclass(frozen=True)
 class Licences:
-    """What a user states about licences.
+    """Licences as a user states them.
 
     Attributes:
         checkpoint: Licence of the tensors, as the hub names it (`cc-by-sa-4.0`); None if not
@@ -37,10 +37,10 @@ def read_licences(path: Path | str, *, sources: Iterable[str]) -> Licences:
 
     Args:
         path: The file.
-        sources: What the checkpoint was trained on.
+        sources: Names of the sources that the checkpoint was fitted on.
 
     Raises:
-        ConfigError: It cannot be read, or states something of a source that is none of them.
+        ConfigError: The file cannot be read, has the wrong form, or names another source.
     """
     try:
         stated = yaml.safe_load(Path(path).read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
-"""LinearHead: what a model reads from one of its own blocks.
+"""LinearHead: a linear map from a block to the labels of its factor.
 
-A head for numbers is a ridge regression, whose direction points to texts of higher labels; a head
+A head for numbers is a ridge regression, whose direction points towards higher labels; a head
 for categories is a multinomial logistic regression. Both read unit blocks.
 """
 
@@ -15,14 +15,14 @@ from subspace.blocks import BlockLayout
 from subspace.errors import LayoutError
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # == on arrays gives no single bool
 class LinearHead:
-    """Reads one factor from its block.
+    """A linear reading of one factor from its block.
 
     Attributes:
         weight: Float32 (K, width).
         bias: Float32 (K,).
-        classes: What the K outputs stand for; None for numbers, where K is 1.
+        classes: Names of the classes of the K outputs; None for numbers, where K is 1.
     """
 
     weight: Vectors
@@ -30,7 +30,7 @@ class LinearHead:
     classes: tuple[str, ...] | None
 
     def __call__(self, block: Vectors) -> Sequence[str | float]:
-        """Labels of unit blocks (N, width): classes, or numbers."""
+        """Predicts the labels of unit blocks (N, width): names of classes, or numbers."""
         outputs = block @ self.weight.T + self.bias
         if self.classes is None:
             numbers: list[float] = outputs[:, 0].tolist()
@@ -45,7 +45,7 @@ def check_heads(heads: Heads, *, layout: BlockLayout) -> None:
     """Raises unless every head fits the block of its factor and is finite.
 
     Raises:
-        LayoutError: With the first that does not.
+        LayoutError: A head does not; names the first.
     """
     widths = layout.to_widths()
     for factor, head in heads.items():
@@ -60,14 +60,14 @@ def check_heads(heads: Heads, *, layout: BlockLayout) -> None:
 
 
 def head_tensors(heads: Heads) -> Iterator[tuple[str, Vectors]]:
-    """Yields name and array of what a checkpoint keeps: `heads.FACTOR.weight` and `.bias`."""
+    """Yields each head's arrays with their names, `heads.FACTOR.weight` and `.bias`."""
     for factor, head in heads.items():
         yield f"heads.{factor}.weight", head.weight
         yield f"heads.{factor}.bias", head.bias
 
 
 def heads_from_tensors(tensors: Mapping[str, Vectors], *, classes: Mapping[str, Any]) -> Heads:
-    """The inverse of `head_tensors`.
+    """Builds heads from named tensors; the inverse of `head_tensors`.
 
     Args:
         tensors: Arrays by name.
@@ -75,7 +75,7 @@ def heads_from_tensors(tensors: Mapping[str, Vectors], *, classes: Mapping[str, 
 
     Raises:
         KeyError: A tensor is missing.
-        TypeError: The classes of a factor are no texts.
+        TypeError: The classes of a factor are not texts.
     """
     heads = {}
     for factor, names in classes.items():

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 
 def table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> list[str]:
-    """The lines of a table; bars and line ends in cells break no row."""
+    """Formats the lines of a table; escapes bars and removes line breaks in cells."""
     lines = [header, ["---"] * len(header), *rows]
     return [f"| {' | '.join(map(_cell, line))} |" for line in lines]
 

@@ -1,4 +1,4 @@
-"""Model: what a fit gives; turns texts and stored vectors into blocks."""
+"""Model: the result of a fit; turns texts and stored vectors into blocks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,27 +17,27 @@ from subspace.model.linear_heads import Heads, check_heads
 from subspace.model.projection import Projection
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # == on arrays gives no single bool
 class Model:
-    """A fitted projection and everything that is needed to use it.
+    """A fitted projection and everything needed to use it.
 
     Attributes:
         projection: Maps raw vectors of the encoder to blocks.
         encoder: How to load the frozen encoder.
-        fingerprint: What the encoder's vectors depend on.
-        heads: By factor, what is read from its block: a direction for numbers, classes for
-            categories. Empty where nothing was fitted.
-        default_weights: The weight of every block in a search that names none; empty for equal
-            ones with sum 1.
-        score_spreads: By block, the standard deviation of the cosine of two texts, as it was
-            among the training texts; empty if nothing was measured.
+        fingerprint: Everything that determines the encoder's vectors.
+        heads: By factor, the head that reads it from its block: a direction for numbers, classes
+            for categories. Empty if none was fitted.
+        default_weights: Weight of each block in a search without weights; if empty, equal weights
+            with sum 1.
+        score_spreads: By block, the standard deviation of the cosine between two training texts;
+            if empty, 1 for each.
         data: Hash of the records of each source that it was fitted on.
         recipe: How it was fitted, JSON-ready; `subspace.fitting.Recipe` reads it.
-        folder: Where it was read from; None for one that was not read from a folder.
+        folder: The checkpoint folder that it was read from, or None.
 
     Raises:
-        LayoutError: The projection does not fit the encoder, a head does not fit its block, or a
-            weight is of no block.
+        LayoutError: The projection does not fit the encoder, a head does not fit its block, or
+            weights or score spreads are not one valid number per block.
     """
 
     projection: Projection
@@ -79,64 +79,65 @@ class Model:
 
     @property
     def score_scales(self) -> Mapping[str, float]:
-        """What brings every block's scores to the standard deviation of the first block's."""
+        """Factor by block that gives its scores the standard deviation of the first block."""
         first = self.score_spreads[self.layout.names[0]]
         return {name: first / spread for name, spread in self.score_spreads.items()}
 
     def encode_document(self, texts: Sequence[str]) -> Blocks:
-        """Encodes texts that are searched in.
+        """Encodes documents, which are the texts to search, to blocks.
 
         Raises:
-            EncoderError: The encoder cannot be had, or a text is empty.
+            EncoderError: The encoder cannot be loaded, or a text is empty.
             CheckpointError: The encoder is not the one that the model was fitted on.
         """
         return self.project(self.open_encoder().encode(texts))
 
     def encode_query(self, texts: Sequence[str]) -> Blocks:
-        """Encodes texts that are searched for: with the encoder's prompt for queries.
+        """Encodes queries to blocks, with the encoder's prompt for queries.
 
         Raises:
-            EncoderError: The encoder cannot be had, or a text is empty.
+            EncoderError: The encoder cannot be loaded, or a text is empty.
             CheckpointError: The encoder is not the one that the model was fitted on.
         """
         return self.project(self.open_encoder().encode(texts, kind="query"), kind="query")
 
     def project(self, vectors: Vectors, *, kind: Kind = "document") -> Blocks:
-        """Projects raw vectors of the encoder.
+        """Projects raw vectors of the encoder to blocks.
 
         Args:
-            vectors: Float32 (N, D), every layer's part of unit length, as the encoder gives them.
-            kind: What the vectors are of: `document` or `query`.
+            vectors: Float32 (N, D), each layer's part of unit length, as the encoder gives them.
+            kind: Whether the texts are documents or queries.
 
         Raises:
-            LayoutError: The vectors have another dimension, or are not finite.
+            LayoutError: The vectors have the wrong dimension, or are not finite.
         """
         project = self.projection.queries if kind == "query" else self.projection
         return Blocks(project(vectors), self.layout)
 
     def centred_on(self, vectors: Vectors) -> "Model":
-        """The same model with its blocks centred on some texts, such as those of an index.
+        """Returns a copy whose blocks are centred on given texts, such as those of an index.
 
-        Texts of one kind share what tells them from the texts of the fit; without it, blocks tell
-        them apart better (docs/results.md). It is another model to an index: save it.
+        Texts of one kind share properties in which they differ from the training texts. Centring
+        removes these, so that blocks distinguish the texts better (docs/results.md). An index
+        treats the copy as another model, so save it.
 
         Args:
             vectors: Raw vectors of the encoder (N, D).
 
         Raises:
-            LayoutError: The vectors have another dimension, or are not finite.
+            LayoutError: The vectors have the wrong dimension, or are not finite.
         """
         mean = np.asarray(vectors, dtype=np.float64).mean(axis=0).astype(np.float32)
         return replace(self, projection=replace(self.projection, mean=mean), folder=None)
 
     def predict(self, blocks: Blocks) -> dict[str, Sequence[str | float]]:
-        """Labels of N texts by factor, as the heads read them from the factors' blocks."""
+        """Predicts the labels of N texts by factor, each from the factor's own block."""
         return {factor: head(blocks[factor]) for factor, head in self.heads.items()}
 
     def direction(self, factor: str) -> Vectors:
-        """The direction toward more of a factor (layout.dim,), zero outside the factor's block.
+        """Returns the direction of rising labels (layout.dim,), zero outside the factor's block.
 
-        `blocks.array @ direction` orders texts.
+        `blocks.array @ direction` orders texts by the factor.
 
         Raises:
             QueryError: The model has no direction for that factor.
@@ -152,11 +153,11 @@ class Model:
         return direction
 
     def open_encoder(self) -> Encoder:
-        """The frozen encoder; its weights are loaded when the first text is encoded.
+        """Returns the frozen encoder; its weights are loaded when the first text is encoded.
 
         Raises:
-            EncoderError: It cannot be had.
-            CheckpointError: It is not the one that the model was fitted on.
+            EncoderError: The encoder cannot be loaded.
+            CheckpointError: The encoder is not the one that the model was fitted on.
         """
         return self._encoder
 
@@ -170,7 +171,7 @@ class Model:
         """Raises unless an encoder is the one that the model was fitted on.
 
         Raises:
-            CheckpointError: With every field that differs.
+            CheckpointError: It is another encoder; lists every field that differs.
         """
         differences = encoder_differences(self.fingerprint, fingerprint)
         if differences:
@@ -179,15 +180,15 @@ class Model:
             )
 
     def save(self, folder: Path | str, **card: Any) -> None:
-        """Writes a checkpoint folder: whole, or not at all; other files there stay.
+        """Writes a checkpoint folder atomically; other files in it stay.
 
         Args:
-            folder: Where to.
-            card: Of `model_card.make_card`: `report` and `licences`. If given, a model card is
-                written too, but not over one that was written by hand.
+            folder: The folder; created if missing.
+            card: Arguments of `model_card.make_card`, such as `report` and `licences`. If any is
+                given, a model card is written too, but not over one that was written by hand.
 
         Raises:
-            CheckpointError: The folder holds something else, or the disk refuses.
+            CheckpointError: The folder holds files of another program, or cannot be written.
             ConfigError: The card's report or licences cannot be used.
         """
         from subspace.model.checkpoint import save
@@ -208,21 +209,21 @@ class Model:
         commit_message: str = "Checkpoint of subspace",
         **card: Any,
     ) -> str:
-        """Pushes what `save_pretrained` writes; makes the repository if there is none.
+        """Pushes a checkpoint with a model card to the hub; creates the repository if needed.
 
         Args:
             repo_id: `owner/name`.
-            private: Of a new repository; None for the owner's default.
-            token: Of the Hugging Face hub; None for the one that is logged in.
-            commit_message: Of the commit.
-            card: Of `model_card.make_card`: `report` and `licences`.
+            private: Whether a new repository is private; None for the owner's default.
+            token: Token of the Hugging Face hub; None for that of the logged-in user.
+            commit_message: Message of the commit.
+            card: Arguments of `model_card.make_card`, such as `report` and `licences`.
 
         Returns:
             The address of the commit.
 
         Raises:
-            CheckpointError: The name is none of a repository, the repository holds another model,
-                or the hub refuses or cannot be reached.
+            CheckpointError: The name is invalid, the repository holds another model, or the hub
+                refuses or cannot be reached.
             ConfigError: The card's report or licences cannot be used.
         """
         from subspace.model.hub import push

@@ -1,7 +1,6 @@
-"""The model card of a checkpoint, written from what was measured and from what its user states.
+"""The model card of a checkpoint, made from measurements and from its user's statements.
 
-Nothing is guessed: a licence that nobody states is "not stated", a figure that nobody measured is
-named as missing.
+Nothing is guessed: an unknown licence is "not stated", and missing measurements are named as such.
 """
 
 import math
@@ -23,7 +22,7 @@ _MARK = "<!-- written by subspace -->"
 _TEMPLATE = Path(__file__).with_suffix(".md")
 _MODELS = ("cross-corpus", "in-corpus")
 _PROBES = {"linear": "linear", "neighbours": "nearest neighbours", "network": "small network"}
-# From here on a block is said to tell of another factor, or to have lost of its own.
+# The card names leakage of _LEAKS or more, and retention below _KEEPS, as weaknesses.
 _LEAKS = 0.3
 _KEEPS = 0.8
 
@@ -41,17 +40,17 @@ def make_card(
     use: str | None = None,
     **metadata: Any,
 ) -> ModelCard:
-    """Writes the card.
+    """Makes the card.
 
     Args:
-        model: Whose card.
-        name: What to call it and, as a hub id, load it by.
+        model: The model to describe.
+        name: Title of the card, also used as the path or hub id in its examples.
         report: Folder that `subspace probe --output` wrote; None if nothing was measured.
-        cut: Widths of what is left where blocks were cut or weighted; the report's figures, which
-            are of the whole, are then left out.
-        licences: YAML file of what is known of licences (see `read_licences`).
-        use: How to use it, in Markdown; None for the commands of this package.
-        metadata: Of `huggingface_hub.ModelCardData`, over what is found here.
+        cut: Widths of the remaining blocks, if blocks were cut or weighted; the report's figures,
+            which describe the whole model, are then left out.
+        licences: YAML file of licences (see `read_licences`).
+        use: How to use the model, in Markdown; None for the commands of this package.
+        metadata: Fields of `huggingface_hub.ModelCardData`; they replace those found here.
 
     Raises:
         ConfigError: The report is missing or of another checkpoint, or the licences are unusable.
@@ -94,7 +93,7 @@ def write_card(card: ModelCard, folder: Path) -> bool:
         Whether it was written.
 
     Raises:
-        CheckpointError: The disk refuses.
+        CheckpointError: The card cannot be written.
     """
     path = folder / CARD
     try:
@@ -107,14 +106,14 @@ def write_card(card: ModelCard, folder: Path) -> bool:
 
 
 def is_by_hand(path: Path) -> bool:
-    """Whether there is a card that this package did not write."""
+    """Tells whether `path` is a card that this package did not write."""
     return path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace")
 
 
 def _metadata(
     manifest: Manifest, *, name: str, report: Report | None, licences: Licences, **more: Any
 ) -> ModelCardData:
-    """The block at the top that the hub reads."""
+    """Makes the metadata at the top of the card, which the hub reads."""
     fingerprint = manifest["encoder"]["fingerprint"]
     on_hub = not fingerprint["revision"].startswith("sha256:")
     results = list(_eval_results(report)) if report else []
@@ -188,7 +187,7 @@ def _data(manifest: Manifest, *, licences: Licences) -> str:
 
 
 def _linear(report: Report | None) -> dict[str, Matrix]:
-    """The linear probe's matrix by model, the one to judge by first."""
+    """Returns the linear probe's matrices by model, the most meaningful one first."""
     found = {model: _matrix(report, model=model, probe="linear") for model in _MODELS}
     return {model: matrix for model, matrix in found.items() if matrix is not None}
 
@@ -202,7 +201,7 @@ def _matrix(report: Report | None, *, model: str, probe: str) -> Matrix | None:
 
 
 def _means(matrix: Matrix) -> dict[str, float | None]:
-    """Selectivity, mean retention, and mean leakage into the blocks that have a factor."""
+    """Returns selectivity, mean retention, and mean leakage into blocks that have a factor."""
     own, others = matrix["retention"], matrix["leakage"]
     leaks = [others[block] for block in own if block in others]
     return {
@@ -250,7 +249,7 @@ def _base(report: Report) -> str:
 
 
 def _limits(manifest: Manifest, *, report: Report | None, cut: bool) -> Iterator[str]:
-    """What the results, or their absence, forbid to expect."""
+    """Yields sentences on limits of the model and of its measurements."""
     tokens = manifest["encoder"]["fingerprint"]["max_length"]
     yield f"Texts are cut after {tokens} tokens."
     model, revision = manifest["encoder"]["model"], manifest["encoder"]["fingerprint"]["revision"]
@@ -300,7 +299,7 @@ def _weaknesses(matrix: Matrix, *, model: str) -> Iterator[str]:
 
 
 def _table(header: Sequence[str], rows: Any) -> str:
-    """A Markdown table; numbers with two decimals."""
+    """Formats a Markdown table; numbers get two decimals."""
     return "\n".join(table(header, [[*map(_cell, row)] for row in rows]))
 
 

@@ -1,4 +1,4 @@
-"""Stored embeddings to blocks, piece by piece, without encoding any text again."""
+"""Projection of stored embeddings to blocks, in pieces, without encoding any text again."""
 
 import json
 import logging
@@ -23,18 +23,18 @@ _log = logging.getLogger(__name__)
 
 # Numbers per step: 16 MiB in float32.
 _CHUNK = 2**22
-# Lengths closer to 1 than this are rounding: float16 moves them by up to 1/2048.
+# Lengths this close to 1 count as 1: rounding to float16 changes them by up to 1/2048.
 _ROUNDING = 1e-3
-# Rows that a message names.
+# Maximum number of rows that a message names.
 _NAMED = 10
 
 
 @dataclass(frozen=True)
 class Projected:
-    """What was written.
+    """Size and layout of the blocks that `project_file` wrote.
 
     Attributes:
-        rows: How many embeddings.
+        rows: Number of embeddings.
         layout: The blocks of each.
     """
 
@@ -53,25 +53,25 @@ def project_file(
 ) -> Projected:
     """Writes the blocks of an .npy file of embeddings to another, and their layout beside it.
 
-    Row i is of row i. Both files are written whole, or not at all; memory holds a piece at a time.
-    Where a file beside the embeddings (`x.npy`: `x.json`) has the encoder's `fingerprint`, it is
-    checked; else a warning says which encoder's they must be.
+    Row i of the output belongs to row i of the input. Both files are written atomically; memory
+    holds one piece at a time. If a JSON file beside the embeddings (`x.json` for `x.npy`) has the
+    encoder's `fingerprint`, it is checked; otherwise a warning says which encoder is required.
 
     Args:
         source: Embeddings (N, D) of the model's encoder and layers; float16, float32 or float64.
-            Those that are not of unit length are scaled to it, with a warning.
-        output: The .npy file; its folder must be there. The layout goes to `output` with `.json`.
-        model: Whose blocks.
-        kind: What the embeddings are of.
-        blocks: Names of those to write, in this order; None for all.
-        progress: Whether to show how far it is.
+            Layers that are not of unit length are scaled to it, with a warning.
+        output: The .npy file; its folder must exist. The layout goes to `output` with `.json`.
+        model: The model that projects.
+        kind: Whether the embeddings are of documents or queries.
+        blocks: Names of the blocks to write, in this order; None for all.
+        progress: Whether to show progress bars.
 
     Raises:
-        ConfigError: A file cannot be read or written, is not of this command, or does not fit the
-            model.
+        ConfigError: A file cannot be read or written, the embeddings do not fit the model, or an
+            existing output was not written by this command.
         RecordError: Rows hold NaN, infinity or a layer of zeros.
         CheckpointError: The embeddings are of another encoder.
-        LayoutError: A block is not there, or is named twice.
+        LayoutError: A block does not exist, or is named twice.
     """
     _check_output(output, source=source)
     layout = _choose_blocks(blocks, layout=model.layout)
@@ -100,17 +100,17 @@ def project_file(
 def project_in_pieces(
     vectors: AnyFloats, *, model: Model, kind: Kind = "document", progress: bool = False
 ) -> Iterator[Blocks]:
-    """Yields the blocks of stored embeddings, so many rows at a time that memory stays bounded.
+    """Yields the blocks of stored embeddings in pieces, so that memory use stays bounded.
 
     Args:
-        vectors: (N, D) of any floating-point type, mapped from a file or not. Every layer's part
-            is scaled to unit length; what is so already stays, to the bit.
-        model: Whose blocks.
-        kind: What the embeddings are of.
-        progress: Whether to show how far it is.
+        vectors: (N, D) of any floating-point type, memory-mapped or not. Each layer's part is
+            scaled to unit length; a part of unit length stays bit-identical.
+        model: The model that projects.
+        kind: Whether the embeddings are of documents or queries.
+        progress: Whether to show a progress bar.
 
     Raises:
-        LayoutError: The embeddings have another dimension, or are not finite.
+        LayoutError: The embeddings have the wrong dimension, or are not finite.
     """
     layers = len(model.fingerprint.layers)
     for x in _read_pieces(vectors, "projecting", progress=progress):
@@ -121,7 +121,7 @@ def project_in_pieces(
 
 
 def _check_output(output: Path, *, source: Path) -> None:
-    """Refuses to write over anything but an earlier output."""
+    """Raises `ConfigError` unless the output is new or was written by this command."""
     if output.suffix != ".npy":
         raise ConfigError(f"--output must end in .npy, got {output}")
     if output.resolve() == source.resolve():
@@ -137,10 +137,10 @@ def _check_output(output: Path, *, source: Path) -> None:
 
 
 def _choose_blocks(names: Sequence[str] | None, *, layout: BlockLayout) -> BlockLayout:
-    """The blocks that are written.
+    """Returns the layout of the blocks to write.
 
     Raises:
-        LayoutError: One of them is not there, or is named twice.
+        LayoutError: A block does not exist, or is named twice.
     """
     if names is None:
         return layout
@@ -149,10 +149,10 @@ def _choose_blocks(names: Sequence[str] | None, *, layout: BlockLayout) -> Block
 
 
 def _open(path: Path) -> AnyFloats:
-    """Maps embeddings (N, D).
+    """Maps an .npy file of embeddings (N, D) into memory.
 
     Raises:
-        ConfigError: They cannot be read, or are no table of floating-point numbers.
+        ConfigError: The file cannot be read, or does not hold rows of floating-point numbers.
     """
     if path.is_dir():
         raise ConfigError(
@@ -179,10 +179,10 @@ def _open(path: Path) -> AnyFloats:
 
 
 def _read_fingerprint(path: Path) -> Fingerprint | None:
-    """The encoder that is recorded beside the embeddings, if one is.
+    """Reads the encoder's fingerprint from the JSON file beside the embeddings, if it has one.
 
     Raises:
-        ConfigError: It is not a whole fingerprint.
+        ConfigError: The fingerprint is incomplete or invalid.
     """
     beside = path.with_suffix(".json")
     found = _read_object(beside).get("fingerprint")
@@ -197,7 +197,12 @@ def _read_fingerprint(path: Path) -> Fingerprint | None:
 def _check_origin(
     vectors: AnyFloats, fingerprint: Fingerprint | None, *, model: Model, name: Path
 ) -> None:
-    """Refuses embeddings of another encoder, as far as that is known."""
+    """Raises if the embeddings are of another encoder; warns if their encoder is not recorded.
+
+    Raises:
+        CheckpointError: The fingerprint is of another encoder.
+        ConfigError: The embeddings have the wrong dimension.
+    """
     if fingerprint is not None:
         model.check_encoder(fingerprint)
     wanted = model.fingerprint
@@ -215,10 +220,10 @@ def _check_origin(
 
 
 def _check_rows(vectors: AnyFloats, *, layers: int, name: Path, progress: bool) -> int:
-    """How many embeddings are not of unit length.
+    """Counts the embeddings in which a layer's part is not of unit length.
 
     Raises:
-        RecordError: Some have no direction: NaN, infinity, or a layer of zeros.
+        RecordError: Rows hold NaN, infinity or a layer of zeros.
     """
     start, scaled = 0, 0
     broken: list[Ints] = []
@@ -242,16 +247,16 @@ def _check_rows(vectors: AnyFloats, *, layers: int, name: Path, progress: bool) 
 
 
 def _read_pieces(vectors: AnyFloats, what: str, *, progress: bool) -> Iterator[Vectors]:
-    """The rows as float32, so many at a time that memory stays bounded."""
+    """Yields the rows as float32 in pieces, so that memory use stays bounded."""
     step = max(1, _CHUNK // vectors.shape[1])
-    # What was read of a mapped file need not stay in memory (Linux and macOS); of one that can be
-    # written to, changes would be lost.
+    # Releases pages of a read-only map once they are read (Linux and macOS). In a writable map
+    # this could lose changes.
     release = None
     if getattr(vectors, "mode", None) == "r":
         release = getattr(vectors.base, "madvise", None)
     with tqdm(total=len(vectors), desc=what, unit="vector", disable=not progress) as bar:
         for start in range(0, len(vectors), step):
-            with np.errstate(over="ignore"):  # what float32 cannot hold is refused
+            with np.errstate(over="ignore"):  # too large for float32: infinite, refused
                 x = vectors[start : start + step].astype(np.float32)
             if release is not None:
                 release(mmap.MADV_DONTNEED)
@@ -260,7 +265,7 @@ def _read_pieces(vectors: AnyFloats, what: str, *, progress: bool) -> Iterator[V
 
 
 def _norms(x: Vectors, *, layers: int) -> Vectors:
-    """Length of every layer's part (N, layers)."""
+    """Computes the length of each layer's part (N, layers)."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(np.linalg.norm(x.reshape(len(x), layers, -1), axis=2))
 
@@ -268,7 +273,7 @@ def _norms(x: Vectors, *, layers: int) -> Vectors:
 def _write(
     output: Path, blocks: Iterator[Vectors], *, shape: tuple[int, int], description: dict[str, Any]
 ) -> None:
-    """Writes both files: blocks without a layout are left by a kill, never with another's."""
+    """Writes both files; a killed run may leave blocks without a layout, never with a wrong one."""
     try:
         with whole_files(output, output.with_suffix(".json")) as (file, beside):
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
@@ -281,7 +286,7 @@ def _write(
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """What a JSON file holds; empty if there is no such file, or it holds no object."""
+    """Reads the object in a JSON file; empty if the file is missing or holds no object."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -12,9 +12,9 @@ from subspace.blocks import BlockLayout, unit_blocks
 from subspace.errors import LayoutError
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # == on arrays gives no single bool
 class QuerySide:
-    """What queries are projected with where it is not what documents are projected with.
+    """Matrix and offset of queries, where they differ from those of documents.
 
     Attributes:
         weight: Float32 (layout.dim, D).
@@ -25,18 +25,17 @@ class QuerySide:
     offset: Vectors
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # == on arrays gives no single bool
 class Projection:
-    """z = W (x - mu) - c, every block scaled to unit length.
+    """The map z = W (x - mu) - c, with every block scaled to unit length.
 
     Attributes:
         weight: W, float32 (layout.dim, D), its rows grouped by block.
-        mean: mu, float32 (D,): the mean of the training embeddings (moved away where blocks have a
-            constant).
+        mean: mu, float32 (D,): the mean of the training embeddings, or of those that the model was
+            centred on.
         layout: The blocks of the output.
-        offset: c, float32 (layout.dim,): where a block's texts have their centre, if it is not
-            the mean; None for zeros.
-        query: Another W and c for queries; None if queries are projected as documents are.
+        offset: c, float32 (layout.dim,); None for zeros. Needed if and only if `query` is given.
+        query: Another W and c for queries; None if queries are projected like documents.
 
     Raises:
         LayoutError: Shapes do not fit each other, or a value is not finite.
@@ -49,7 +48,7 @@ class Projection:
     query: QuerySide | None = None
 
     def __post_init__(self) -> None:
-        """Checks shapes and values once."""
+        """Checks shapes and values."""
         if self.weight.ndim != 2 or self.weight.shape[0] != self.layout.dim:
             raise LayoutError(
                 f"the projection has {self.weight.shape[0]} rows, the layout needs "
@@ -81,7 +80,7 @@ class Projection:
 
     @cached_property
     def digest(self) -> str:
-        """Sha256 over the layout and every array; computed once."""
+        """SHA-256 over the layout and every array."""
         digest = hashlib.sha256(json.dumps(self.layout.to_widths()).encode())
         arrays = [self.weight, self.mean, self.offset]
         if self.query is not None:
@@ -95,15 +94,15 @@ class Projection:
         """Projects embeddings (..., D) to blocks (..., layout.dim), each block of unit length.
 
         Raises:
-            LayoutError: The embeddings have another dimension, or are not finite.
+            LayoutError: The embeddings have the wrong dimension, or are not finite.
         """
         return self._project(x, weight=self.weight, offset=self.offset)
 
     def queries(self, x: Vectors) -> Vectors:
-        """The same for embeddings of queries; differs in blocks that know the two apart.
+        """Projects embeddings of queries; the same as for documents unless `query` is given.
 
         Raises:
-            LayoutError: The embeddings have another dimension, or are not finite.
+            LayoutError: The embeddings have the wrong dimension, or are not finite.
         """
         if self.query is None:
             return self(x)
@@ -118,7 +117,7 @@ class Projection:
             z = (x - self.mean) @ weight.T
             if offset is not None:
                 z = z - offset
-            # Scaling to unit length would make zeros of it, which look sound.
+            # Scaling to unit length would turn these into zeros, which look valid.
             broken = np.flatnonzero(~np.isfinite(z).all(axis=-1))
         if len(broken):
             raise LayoutError(

@@ -1,4 +1,4 @@
-"""An entry for Ray Data: texts to blocks in batches, for corpora that one machine cannot hold.
+"""Embedding of texts with Ray Data, for corpora that one machine cannot hold.
 
 ::
 
@@ -10,13 +10,13 @@
         EmbedTexts,
         fn_constructor_kwargs={"checkpoint": "checkpoints/minilm"},
         batch_size=1024,
-        compute=ray.data.ActorPoolStrategy(size=4),  # so many encoders
-        num_gpus=1,  # of each; leave it out on processors
+        compute=ray.data.ActorPoolStrategy(size=4),  # number of encoders
+        num_gpus=1,  # per encoder; leave it out on CPUs
     )
     blocks.write_parquet("s3://bucket/blocks")
 
-(`pip install 'subspace-embeddings[ray]'`.) Ray does the rest: which machine reads what, how often a
-batch is tried again, what is written.
+This needs `pip install 'subspace-embeddings[ray]'`. Ray distributes the work, repeats batches that
+failed, and writes the results.
 """
 
 import logging
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class EmbedTexts:
-    """Adds the blocks of every row's text; one is opened per worker."""
+    """A callable for `map_batches` that adds the blocks of each row's text; one per worker."""
 
     def __init__(
         self,
@@ -50,19 +50,20 @@ class EmbedTexts:
         """Opens the checkpoint; the encoder's weights are loaded at the first batch.
 
         Args:
-            checkpoint: Folder or file, on every machine.
-            encoder: Where the encoder lies, if not where the checkpoint says.
-            device: As torch names it; None for the best that the worker is given.
-            dtype: In what the encoder computes, if not as in training; see `EncoderSpec`.
+            checkpoint: Checkpoint folder or file, present on every machine.
+            encoder: Folder or hub id of the encoder, if it is not where the checkpoint says.
+            device: A device name of torch; None for the best that the worker is given.
+            dtype: Precision of the encoder, if another than in training; see `EncoderSpec`.
             queries: Whether the texts are queries.
             text: Column to read.
-            embedding: Column to add: float32 (D_out,), block by block; zeros where there is none.
-            error: Column to add: why there is none, or an empty text. A text that cannot be
-                encoded is no reason to lose a run, and none to lose sight of it.
+            embedding: Column to add: float32 (D_out,), block by block; zeros for a text that cannot
+                be encoded.
+            error: Column to add: the reason why a text cannot be encoded, or an empty text. Such
+                texts neither stop a run nor go unnoticed.
 
         Raises:
             CheckpointError: The checkpoint cannot be used.
-            EncoderError: The encoder cannot be had.
+            EncoderError: The encoder cannot be loaded.
         """
         self._model = load(checkpoint, encoder=encoder, device=device)
         spec = self._model.encoder
@@ -73,10 +74,10 @@ class EmbedTexts:
         self._text, self._embedding, self._error = text, embedding, error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The batch, columns as arrays, with two columns more.
+        """Returns the batch, whose columns are arrays, with the columns of blocks and errors.
 
         Raises:
-            ConfigError: There is no such column of texts.
+            ConfigError: The batch has no column of texts.
         """
         if self._text not in batch:
             raise ConfigError(f"there is no column {self._text!r}, only {', '.join(sorted(batch))}")

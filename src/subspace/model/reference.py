@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def find_reference(name: str) -> Path | None:
-    """The folder of a reference model; None if there is none of that name.
+    """Finds the folder of a reference model; None if no reference model has that name.
 
     An installed wheel holds them inside the package, a source checkout in its `checkpoints/`.
     """

@@ -1,7 +1,6 @@
 """ScoreSpread: how much the scores of a block differ between items.
 
-A block changes a ranking by what its scores differ between items: its weight times the standard
-deviation of its cosines.
+The influence of a block on a ranking is its weight times the standard deviation of its cosines.
 """
 
 from collections.abc import Mapping
@@ -12,17 +11,17 @@ import numpy as np
 from subspace.arrays import AnyFloats
 from subspace.blocks import BlockLayout
 
-# Items that are enough to tell: pairs of them are compared, 2 million here.
+# Maximum number of items to measure; all their pairs are compared, 2 million here.
 SPREAD_SAMPLE = 2000
 
 
 @dataclass(frozen=True)
 class ScoreSpread:
-    """How much scores vary.
+    """How much the scores of each block vary.
 
     Attributes:
         blocks: Standard deviation of the cosine between two items, by block.
-        items: Number of items that were looked at.
+        items: Number of items that were measured.
     """
 
     blocks: Mapping[str, float]
@@ -30,11 +29,11 @@ class ScoreSpread:
 
 
 def measure_score_spread(vectors: AnyFloats, *, layout: BlockLayout) -> ScoreSpread:
-    """Measures it on items.
+    """Measures how much each block's scores vary between items.
 
     Args:
-        vectors: Unit blocks (N, layout.dim); of more than `SPREAD_SAMPLE`, that many evenly
-            taken ones.
+        vectors: Unit blocks (N, layout.dim); if there are more than `SPREAD_SAMPLE` rows, only
+            `SPREAD_SAMPLE` evenly spaced ones are used.
         layout: The blocks.
     """
     if len(vectors) > SPREAD_SAMPLE:
@@ -47,7 +46,7 @@ def measure_score_spread(vectors: AnyFloats, *, layout: BlockLayout) -> ScoreSpr
 
 
 def _spread_of_cosines(block: AnyFloats) -> float:
-    """Standard deviation of <a, b> over all pairs of different items (N, width)."""
+    """Computes the standard deviation of <a, b> over all pairs of different items (N, width)."""
     if len(block) < 3:
         return 0.0
     above = np.triu_indices(len(block), k=1)

@@ -1,4 +1,4 @@
-"""What `subspace probe` measured, read back: whole, and of the checkpoint that it is wanted for."""
+"""Reading of the report of `subspace probe`, with a check that it is of the right checkpoint."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ REPORT = "separation.json"
 
 Report = Mapping[str, Any]
 
-# Shapes: [of every item], {key: of its value}, {...: of every value}.
+# Types: [of every item], {key: of its value}, {...: of every value}.
 _NUMBER = int | float
 _MATRIX = {
     "model": str,
@@ -43,14 +43,14 @@ _REPORT = {
 
 
 def read_report(folder: Path | str, *, model: Model) -> Report:
-    """Reads `separation.json` of a folder.
+    """Reads `separation.json` from a folder.
 
     Args:
-        folder: What `subspace probe --output` wrote.
-        model: That it must be of.
+        folder: Folder that `subspace probe --output` wrote.
+        model: The model that the report must describe.
 
     Raises:
-        ConfigError: There is none, or it is damaged or of another checkpoint.
+        ConfigError: The report is missing, damaged or of another checkpoint.
     """
     path = Path(folder) / REPORT
     try:
@@ -92,7 +92,7 @@ def _fits(value: Any, shape: Any) -> bool:
 
 
 def _is_table(matrix: Mapping[str, Any]) -> bool:
-    """Whether there is a row per block, a column per factor, and two ends of the interval."""
+    """Tells whether a matrix has a row per block, a column per factor and an interval's ends."""
     interval = matrix["selectivity_interval"] or [None, None]
     return (
         len(matrix["values"]) == len(matrix["blocks"])

@@ -1,4 +1,4 @@
-"""A projection as named tensors, and back."""
+"""Conversion of a projection to named tensors and back."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ PROJECTION_TENSORS = (*_REQUIRED, *_OF_QUERIES)
 
 
 def projection_tensors(projection: Projection) -> dict[str, Vectors]:
-    """The arrays of a projection by their name in a file."""
+    """Returns the arrays of a projection by tensor name."""
     tensors = {"weight": projection.weight, "mean": projection.mean}
     if projection.offset is not None:
         tensors["offset"] = projection.offset
@@ -26,10 +26,10 @@ def projection_tensors(projection: Projection) -> dict[str, Vectors]:
 
 
 def check_names(tensors: Mapping[str, Any], *, name: Path | str) -> None:
-    """Raises unless the tensors are those of a projection, with or without a side for queries.
+    """Raises unless the tensors are those of a projection, with or without those of queries.
 
     Raises:
-        CheckpointError: With their names.
+        CheckpointError: They are not; lists their names.
     """
     if set(tensors) not in ({*_REQUIRED}, {*_REQUIRED, *_OF_QUERIES}):
         raise CheckpointError(
@@ -39,7 +39,7 @@ def check_names(tensors: Mapping[str, Any], *, name: Path | str) -> None:
 
 
 def projection_from_tensors(tensors: Mapping[str, Vectors], *, layout: BlockLayout) -> Projection:
-    """The inverse of `projection_tensors`."""
+    """Builds a projection from named tensors; the inverse of `projection_tensors`."""
     query = None
     if "query_weight" in tensors:
         query = QuerySide(weight=tensors["query_weight"], offset=tensors["query_offset"])

@@ -1,11 +1,12 @@
-"""BlockIndex: an engine's vectors searched with weights, recency and importance per block.
+"""BlockIndex: searches the vectors of an engine with a weight per part and block.
 
     score(q, d) = sum_b  w[V,b] <q_b, d_b>  +  w[R,b] R_b(d)  +  w[I,b] I_b(d)
 
-In `block` scope R_b and I_b are inner products with traces of what was used, so that all of it is
-one inner product with a folded query; in `item` scope they are the item's own recency and success
-rate, added to the score of each item. Scores and their parts are computed in double precision from
-the vectors of what the engine found, so that every engine gives the same scores.
+The parts are relevance V, recency R and importance I. In `block` scope R_b and I_b are inner
+products of d_b with traces of the used items, so the whole score is one inner product with a folded
+query. In `item` scope they are the recency and the success rate of the item itself, the same in all
+blocks. Scores are computed in double precision from the vectors that the engine returns, so every
+engine gives an item the same score.
 """
 
 import uuid
@@ -33,11 +34,11 @@ from subspace.retrieval.weights import PARTS, Part, Weights
 
 
 class BlockIndex:
-    """Documents that can be found by their blocks.
+    """Documents that can be searched with a weight per block.
 
     Attributes:
-        engine: Where the vectors are.
-        history: What was used; None without a usage log.
+        engine: Keeps the documents and their vectors.
+        history: Recency and importance from the usage log; None without a usage log.
     """
 
     def __init__(
@@ -48,13 +49,13 @@ class BlockIndex:
         recency: Decay | None = None,
         half_life: float | None = None,
     ) -> None:
-        """Searches an engine.
+        """Takes over an open engine and usage log; `close` closes both.
 
         Args:
-            engine: Where the vectors are.
-            usage: Which item was used when; needed where recency or importance count.
-            recency: How the recency of an item falls with age; see `History`.
-            half_life: Age at which a use counts half in a block; see `History`.
+            engine: Keeps the documents and their vectors.
+            usage: The usage log; needed by searches with weights of recency or importance.
+            recency: Decay of the recency of an item with age; see `History`.
+            half_life: Age at which a use counts half in the traces; see `History`.
         """
         self.engine = engine
         self._score_spread: tuple[int, ScoreSpread] | None = None
@@ -65,10 +66,10 @@ class BlockIndex:
         )
 
     def add(self, records: Sequence[Record], vectors: Vectors) -> None:
-        """Adds records, in the place of those with the same ids; all or none of them.
+        """Adds all of the records or none; replaces records with the same ids.
 
         Args:
-            records: What can be found.
+            records: The records.
             vectors: Unit blocks (N, layout.dim), same order.
 
         Raises:
@@ -79,36 +80,42 @@ class BlockIndex:
         self._changed()
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Removes documents and gives their number; ids that are not there are passed over."""
+        """Removes documents and returns how many were removed; ignores unknown ids."""
         removed = self.engine.delete(ids)
         self._changed()
         return removed
 
     def save(self) -> None:
-        """Writes a folder's index to where it was opened from; a server has everything already.
+        """Writes the index to its folder; does nothing on a server.
+
+        A server stores every change at once.
 
         Raises:
-            ConfigError: There is no folder.
-            IndexFolderError: The disk refuses.
+            ConfigError: The engine was made without a folder.
+            IndexFolderError: The folder cannot be written.
         """
         self.engine.save()
 
     @classmethod
     def open(cls, target: Path | str, **options: Any) -> Self:
-        """Opens an index: a folder, or the address of a server (see `engines.choose`).
+        """Opens an existing index.
+
+        Args:
+            target: A folder, or the address of a server; see `engines.choose`.
+            options: Keyword arguments of the constructor.
 
         Raises:
-            IndexFolderError: There is none in that folder, or it is damaged.
+            IndexFolderError: The folder holds no index, or the index is damaged.
             EngineError: A server cannot be reached, or has no such index.
         """
         return cls(open_engine(target), **options)
 
     def __enter__(self) -> Self:
-        """The index itself."""
+        """Returns the index itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes it."""
+        """Closes the index."""
         self.close()
 
     def close(self) -> None:
@@ -118,7 +125,7 @@ class BlockIndex:
             self.history.log.close()
 
     def __len__(self) -> int:
-        """Number of documents."""
+        """Returns the number of documents."""
         return self.engine.count()
 
     @property
@@ -130,7 +137,7 @@ class BlockIndex:
         """Raises unless the documents were projected by this projection.
 
         Raises:
-            IndexFolderError: They were projected by another.
+            IndexFolderError: The documents were projected by another one.
         """
         if projection.digest != self.engine.projection_digest:
             raise IndexFolderError(
@@ -144,20 +151,22 @@ class BlockIndex:
         weights: Weights | Mapping[str, Any] | str | None = None,
         **options: Unpack[SearchKeywords],
     ) -> Results:
-        """The best documents by weighted score; exactly, if the engine is; ties in its order.
+        """Returns the best documents by weighted score.
+
+        An approximate engine may miss some of them. Ties keep the engine's order.
 
         Args:
             query: Unit blocks (layout.dim,).
-            weights: A table, or what `Weights.from_mapping` or `Weights.parse` takes; equal
-                weights of relevance alone if None.
-            options: Of `SearchOptions`.
+            weights: A table, or a mapping or text as `Weights.from_mapping` or `Weights.parse`
+                takes it; equal weights of relevance alone if None.
+            options: Fields of `SearchOptions`.
 
         Raises:
-            ConfigError: An option is wrong, or there is no usage log to take recency and
-                importance from.
+            ConfigError: An option is wrong, or recency or importance has a weight and there is
+                no usage log.
             LayoutError: The query has another dimension, or is not finite.
-            WeightsError: A weight is wrong, or they are for another layout.
-            IndexFolderError: The vectors are not finite.
+            WeightsError: A weight is wrong, or the weights are for another layout.
+            IndexFolderError: The index holds vectors that are not finite.
         """
         query = _to_array(query)
         if query.ndim != 1:
@@ -173,7 +182,7 @@ class BlockIndex:
         weights: Weights | Mapping[str, Any] | str | None = None,
         **options: Unpack[SearchKeywords],
     ) -> list[Results]:
-        """`search` of several queries (Q, layout.dim) in one pass over the vectors."""
+        """Searches several queries (Q, layout.dim) in one call of the engine; see `search`."""
         return self.search_each(
             queries, weights=self.weights(weights), options=SearchOptions.read(options)
         )
@@ -186,13 +195,14 @@ class BlockIndex:
         options: SearchOptions,
         own: Sequence[Collection[str]] | None = None,
     ) -> list[Results]:
-        """`search_batch` where some queries are items, which are not among their own hits.
+        """Searches several queries, each with its own excluded ids.
 
         Args:
             queries: Unit blocks (Q, layout.dim).
-            weights: The same for all queries.
-            options: The same for all queries.
-            own: For each query, ids that are not to be among its hits, beside `options.exclude`.
+            weights: The weights of all queries.
+            options: The options of all queries.
+            own: For each query, ids that are left out of its hits, in addition to
+                `options.exclude`.
         """
         queries = _to_array(queries)
         check_queries(queries, layout=self.layout)
@@ -210,19 +220,19 @@ class BlockIndex:
         ]
 
     def compare(self, query: Vectors, **options: Any) -> dict[Scope, Results]:
-        """The same search in both scopes, side by side.
+        """Searches once in each scope and returns the results by scope.
 
         Args:
             query: Unit blocks (layout.dim,).
-            options: Of `search`, without `scope`.
+            options: Keyword arguments of `search`, without `scope`.
         """
         return {scope: self.search(query, scope=scope, **options) for scope in SCOPES}
 
     def weights(self, weights: Weights | Mapping[str, Any] | str | None) -> Weights:
-        """Weights for this index, in whatever form they are given.
+        """Converts weights, in any form that `search` takes, to a table for this index.
 
         Raises:
-            WeightsError: A name or a value is wrong, or they are for another layout.
+            WeightsError: A name or a value is wrong, or the table is for another layout.
         """
         if weights is None:
             return Weights.equal(self.layout)
@@ -241,22 +251,28 @@ class BlockIndex:
 
     @property
     def score_spread(self) -> ScoreSpread:
-        """How much scores vary among the items as they are now, on a sample."""
-        count = self.engine.count()  # another process may have changed a server's index
+        """Standard deviations of the blocks' cosines between items, measured on a sample.
+
+        Measured again after a change through this object, or when the number of items differs.
+        """
+        count = self.engine.count()  # another process may change an index on a server
         if self._score_spread is None or self._score_spread[0] != count:
             sample = self.engine.sample(SPREAD_SAMPLE)
             self._score_spread = count, measure_score_spread(sample.vectors, layout=self.layout)
         return self._score_spread[1]
 
     def _changed(self) -> None:
-        """Forgets figures of the items as they were."""
+        """Forgets measurements of the items before a change."""
         self._score_spread = None
 
     def history_spread(self) -> dict[Part, dict[str, float]]:
-        """How much recency and importance vary among the items, by block, on a sample.
+        """Measures how much recency and importance vary among the items, on a sample.
 
-        The standard deviation of R_b and I_b; under the name of no block, "item", that of the
-        items' own. Where it is near 0 a weight moves nothing, as with `score_spread`.
+        A weight on a part with a standard deviation near 0 hardly changes a ranking.
+
+        Returns:
+            By part (recency, importance), the standard deviation of R_b and I_b in `block` scope
+            by block name, and under the key "item" that in `item` scope.
 
         Raises:
             ConfigError: There is no usage log.
@@ -291,7 +307,10 @@ class BlockIndex:
         options: SearchOptions,
         exclude: Sequence[Collection[str]],
     ) -> list[Candidates]:
-        """What the engine finds, without what is excluded; the gate's best, if there is one."""
+        """Finds candidates without the excluded ids.
+
+        With `options.candidates`, these are the best by relevance alone.
+        """
         more = max(map(len, exclude), default=0)
         if options.candidates is None:
             folded, count, priors = scorer.fold(queries), options.k, scorer.priors()
@@ -324,7 +343,7 @@ def _without(found: Candidates, ids: Collection[str]) -> Candidates:
 
 
 def _keep_best(found: Candidates, folded: Vectors, *, k: int) -> Candidates:
-    """The best `k` by inner product, in the order in which they were found."""
+    """Keeps the best `k` candidates by inner product, in the order of `found`."""
     if len(found.documents) <= k:
         return found
     scores = found.vectors.astype(np.float64) @ folded

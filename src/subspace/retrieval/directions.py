@@ -1,14 +1,14 @@
-"""Directions: more or less of a factor (simpler, more specific), beside being like the query.
+"""Directions: searches that prefer more or less of a factor, such as simpler texts.
 
-A model's head for a factor of numbers is a direction u_b in that factor's block. The score of a
+For a numeric factor the model's head is a direction u_b in the factor's block. The score of a
 document becomes
 
     score(q, d) + sum_b  c_b * s * (<u_b, d_b> - m_b) / sd_b
 
 with m_b and sd_b the mean and the standard deviation of <u_b, d_b> among the documents, and s the
-deviation of relevance, so that one standard deviation toward a factor weighs c_b times one of
-relevance. But for a constant it is an inner product with d, so it folds into the query like
-everything else.
+standard deviation of relevance. One standard deviation of the factor thus adds c_b times as much
+as one of relevance. Apart from a constant the new term is an inner product with d, so it is folded
+into the query vector.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -27,13 +27,13 @@ from subspace.retrieval.weights import Weights
 Toward = Mapping[str, float]
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # `==` of arrays is not a single truth value
 class Direction:
-    """What is added to scores: <vector, d> less the offsets.
+    """A term of the score: <vector, d> minus the sum of the offsets.
 
     Attributes:
-        vector: In the blocks that lean (layout.dim,), zero elsewhere.
-        offsets: By block, what a document at the mean would get.
+        vector: Weighted sum of the factors' directions (layout.dim,); zero in other blocks.
+        offsets: By block, the mean of <vector, d> over the documents.
     """
 
     vector: Vectors
@@ -41,10 +41,10 @@ class Direction:
 
 
 def read_toward(toward: Toward | str) -> dict[str, float]:
-    """Reads `complexity=-1,specificity=0.5`, or checks numbers by factor.
+    """Reads a text such as `complexity=-1,specificity=0.5`, or checks a mapping of that kind.
 
     Raises:
-        QueryError: It is not of that form, or a number is not finite.
+        QueryError: The argument does not have that form, or a number is not finite.
     """
     pairs: Sequence[tuple[str, object]]
     if isinstance(toward, str):
@@ -75,15 +75,15 @@ def search_toward(
     options: SearchOptions,
     own: Sequence[Collection[str]],
 ) -> list[Results]:
-    """`BlockIndex.search_each` with a direction added to the score.
+    """Searches like `BlockIndex.search_each`, with a direction added to the score.
 
     Args:
-        index: What is searched.
+        index: The index.
         queries: Unit blocks (Q, dim).
-        weights: What the queries are searched with.
-        direction: Of `make_direction`.
-        options: With `candidates`, only that many best by relevance alone are scored in full.
-        own: For each query, ids that are not to be among its hits.
+        weights: The weights of all queries.
+        direction: Made by `make_direction`.
+        options: As in `search_each`; with `candidates`, the direction reorders only these.
+        own: For each query, ids that are left out of its hits.
     """
     if options.candidates is not None:
         wider = replace(options, k=options.candidates)
@@ -101,13 +101,14 @@ def make_direction(
     index: BlockIndex,
     weights: Weights,
 ) -> Direction:
-    """What is added to the scores of documents.
+    """Makes the direction that is added to the scores of documents.
 
     Args:
-        toward: How much each factor counts against relevance; below 0 for less of it.
-        directions: By factor, where texts with more of it lie (layout.dim,).
-        index: Among whose documents deviations are measured, on a sample.
-        weights: What relevance is made of.
+        toward: The number c_b by factor; below 0 to prefer less of the factor.
+        directions: The direction u_b toward more of each factor (layout.dim,).
+        index: The index; means and standard deviations are measured on a sample of it.
+        weights: The weights of the search, from which the standard deviation of relevance is
+            computed.
     """
     documents = index.engine.sample(SPREAD_SAMPLE).vectors
     spread = index.score_spread.blocks
@@ -118,7 +119,7 @@ def make_direction(
         one = directions[factor].astype(np.float64)
         values = documents @ one
         deviation = float(values.std()) if len(values) else 0.0
-        if deviation > 0:  # where all are alike there is no direction to go
+        if deviation > 0:  # a factor that is the same in all documents cannot order them
             direction += count * unit / deviation * one
             offsets[factor] = float(count * unit / deviation * values.mean())
     return Direction(vector=direction.astype(np.float32), offsets=offsets)
@@ -127,17 +128,18 @@ def make_direction(
 def fold_direction(
     queries: Vectors, *, direction: Direction, weights: Weights
 ) -> tuple[Vectors, Weights]:
-    """Queries and weights whose score is that of the given ones plus <direction.vector, d>.
+    """Returns queries and weights whose scores include <direction.vector, d>.
 
     Args:
         queries: Unit blocks (Q, dim).
-        direction: Of `make_direction`.
-        weights: What the queries are searched with.
+        direction: Made by `make_direction`.
+        weights: The weights of the search without the direction.
     """
     vector = direction.vector
     leaning = [bool(part.any()) for part in weights.layout.split(vector).values()]
     own = weights.per_dimension("relevance")
-    # A block that did not count gets a weight for the direction to count with.
+    # In a block with weight 0 the direction would have no effect, so the block gets weight 1. Its
+    # part of the query is set to 0 below.
     weights = replace(
         weights,
         relevance=tuple(
@@ -151,13 +153,13 @@ def fold_direction(
 
 
 def add_direction(results: Results, *, direction: Direction, index: BlockIndex, k: int) -> Results:
-    """The best `k` of some hits after the direction was added to their scores.
+    """Adds a direction to the scores of hits, and returns the best `k`.
 
     Args:
-        results: Hits without it.
-        direction: Of `make_direction`.
-        index: Where they were found.
-        k: How many to keep.
+        results: Hits scored without the direction.
+        direction: Made by `make_direction`.
+        index: The index that the hits come from.
+        k: Number of hits to keep.
     """
     found = index.engine.fetch([hit.id for hit in results])
     vectors = {d.id: v for d, v in zip(found.documents, found.vectors, strict=True)}

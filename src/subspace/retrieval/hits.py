@@ -1,4 +1,4 @@
-"""Hit and Results: what a search gives back."""
+"""Hit and Results: the return values of a search."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,21 +7,23 @@ from typing import Literal, overload
 from subspace.data.records import Scalar
 from subspace.retrieval.weights import PARTS, Part, Weights
 
-# What recency and importance are of: the blocks of what was used, or each item by itself.
+# How recency and importance are computed: for each block, from traces of the used items (`block`),
+# or from the uses of the item itself (`item`).
 Scope = Literal["block", "item"]
 SCOPES: tuple[Scope, ...] = ("block", "item")
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One item found.
+    """One item that a search found.
 
     Attributes:
         id: The item's id.
         text: Its text.
         score: Sum of `parts`.
-        parts: What recency, importance and relevance add in each block: `parts[block][part]`.
-        metadata: What else the item carries.
+        parts: Contribution of recency, importance and relevance in each block to the score:
+            `parts[block][part]`.
+        metadata: Its metadata.
     """
 
     id: str
@@ -31,11 +33,11 @@ class Hit:
     metadata: Mapping[str, Scalar]
 
     def by_block(self) -> dict[str, float]:
-        """What each block adds."""
+        """Returns the contribution of each block to the score, summed over the parts."""
         return {block: sum(parts.values()) for block, parts in self.parts.items()}
 
     def by_part(self) -> dict[Part, float]:
-        """What recency, importance and relevance add, over all blocks."""
+        """Returns the contribution of each part to the score, summed over the blocks."""
         return {part: sum(parts[part] for parts in self.parts.values()) for part in PARTS}
 
 
@@ -44,11 +46,11 @@ class Results(Sequence[Hit]):
     """The hits of one query, best first; a sequence of `Hit`.
 
     Attributes:
-        hits: What was found.
-        query_id: What feedback refers to.
-        weights: The weights that were used.
-        scope: `item` or `block`: what recency and importance were of.
-        arm: What the bandit chose; None if it was not asked.
+        hits: The hits.
+        query_id: Id of this query; `Index.feedback` and `Index.use` take it.
+        weights: The weights of the search.
+        scope: `block` or `item`: how recency and importance were computed.
+        arm: The arm that the bandit chose; None if no bandit was asked.
     """
 
     hits: tuple[Hit, ...]
@@ -62,11 +64,11 @@ class Results(Sequence[Hit]):
     @overload
     def __getitem__(self, position: slice) -> Sequence[Hit]: ...
     def __getitem__(self, position: int | slice) -> Hit | Sequence[Hit]:
-        """The hit at `position`, from 0."""
+        """Returns the hit at a position, counted from 0, or the hits of a slice."""
         return self.hits[position]
 
     def __len__(self) -> int:
-        """Number of hits."""
+        """Returns the number of hits."""
         return len(self.hits)
 
     def __iter__(self) -> Iterator[Hit]:

@@ -1,4 +1,4 @@
-"""Index: texts in, weighted hits out, and what became of them back in."""
+"""Index: encodes and stores texts, searches them with weights, and logs which hits were used."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -30,23 +30,23 @@ WeightsLike = Weights | Mapping[str, Any] | str
 
 
 class Index:
-    """Texts that can be searched with a weight per block; see `create` and `open`.
+    """Texts that can be searched with a weight per block; made by `create` or `open`.
 
-    Use one in each thread: connections to the usage log and to the bandit's file are of the thread
-    that opened them.
+    Open one per thread: the SQLite connections of the usage log and of the bandit work only in
+    the thread that opened them.
 
     Attributes:
-        model: What texts are encoded with.
-        blocks: The vectors, and what was used.
-        bandit: What chooses the weights of `preset="auto"`; None if nothing does.
+        model: Encodes the texts.
+        blocks: The vectors and the usage history.
+        bandit: Chooses the weights of `preset="auto"`; None if there is no bandit.
     """
 
     def __init__(self, model: Model, blocks: BlockIndex, *, bandit: Bandit | None = None) -> None:
-        """Checks that they belong together.
+        """Checks that model, vectors and bandit fit each other.
 
         Raises:
             IndexFolderError: The index was built with another model.
-            WeightsError: The bandit has weights of blocks that are not there.
+            WeightsError: The bandit has weights for a block that the model does not have.
         """
         blocks.check_projection(model.projection)
         if bandit is not None:
@@ -69,34 +69,34 @@ class Index:
         half_life: float | None = None,
         bandit: Bandit | None = None,
     ) -> Self:
-        """Starts an empty index; one that is there is replaced.
+        """Creates an empty index, in place of an existing one.
 
-        An index in a folder is written by `save`, or when it is closed; the one it replaces stays
-        until then.
+        An index in a folder is written by `save` or `close`; an existing one stays on disk until
+        then.
 
         Args:
             target: The folder; or `postgresql://USER@HOST/DB#TABLE`, `http://HOST:PORT#COLLECTION`
                 (Milvus) or `FILE.db#COLLECTION` (Milvus, embedded).
-            model: What texts are encoded with, or what `subspace.load` loads it by.
-            engine: `numpy` (exact) or `faiss` (compressed) for a folder; None for numpy, or for
-                what goes with the address.
-            settings: Of the engine, such as `{"dtype": "float16"}`.
-            usage: File of the usage log; recency and importance come from it.
-            recency: How the recency of an item falls with age; see `History`.
-            half_life: Age at which a use counts half in a block; see `History`.
-            bandit: What chooses the weights of `preset="auto"`.
+            model: The model that encodes texts, or its name as `subspace.load` takes it.
+            engine: `numpy` (exact) or `faiss` (compressed) for a folder; if None, numpy for a
+                folder and the matching engine for an address.
+            settings: Settings of the engine, such as `{"dtype": "float16"}`.
+            usage: File of the usage log, from which recency and importance are computed.
+            recency: Decay of the recency of an item with age; see `History`.
+            half_life: Age at which a use counts half in the traces; see `History`.
+            bandit: Chooses the weights of `preset="auto"`.
 
         Raises:
             CheckpointError: There is no such model.
-            ConfigError: Engine and target do not go together, or a setting or the half-life is
+            ConfigError: The engine does not fit the target, or a setting or the half-life is
                 wrong.
-            IndexFolderError: The folder holds something else.
+            IndexFolderError: The folder holds something other than an index.
             EngineError: A server cannot be reached, or the engine's package is not installed.
-            UsageLogError: The usage log cannot be used.
-            WeightsError: The bandit has weights of blocks that are not there.
+            UsageLogError: The usage log cannot be opened.
+            WeightsError: The bandit has weights for a block that the model does not have.
         """
         loaded = _loaded(model)
-        # Before what is there is replaced.
+        # Wrong arguments must be refused before an existing index is replaced.
         if bandit is not None:
             bandit.check(loaded.layout)
         if half_life is not None:
@@ -128,21 +128,24 @@ class Index:
         half_life: float | None = None,
         bandit: Bandit | None = None,
     ) -> Self:
-        """Opens an index that is there.
+        """Opens an existing index.
 
         Args:
-            target: As `create` takes it.
-            model: What the index was built with, or what `subspace.load` loads it by.
-            usage: As `create` takes it.
-            recency: As `create` takes it.
-            half_life: As `create` takes it.
-            bandit: As `create` takes it.
+            target: As in `create`.
+            model: The model that the index was built with, or its name as `subspace.load` takes
+                it.
+            usage: As in `create`.
+            recency: As in `create`.
+            half_life: As in `create`.
+            bandit: As in `create`.
 
         Raises:
             CheckpointError: There is no such model.
+            ConfigError: The target is of no known kind, or the half-life is wrong.
             IndexFolderError: There is no index, it is damaged, or was built with another model.
             EngineError: A server cannot be reached, or has no such index.
-            UsageLogError: The usage log cannot be used.
+            UsageLogError: The usage log cannot be opened.
+            WeightsError: The bandit has weights for a block that the model does not have.
         """
         loaded = _loaded(model)
         with ExitStack() as stack:
@@ -154,18 +157,19 @@ class Index:
         return index
 
     def add(self, records: Iterable[Record], *, vectors: Vectors | None = None) -> None:
-        """Encodes records and adds them, in the place of those with the same ids; all or none.
+        """Encodes records and adds all of them or none; replaces records with the same ids.
 
         Args:
-            records: What can be found; a search can filter by their `metadata` and `factors`.
-            vectors: Their raw vectors of the model's encoder (N, D), where they are stored
-                already; nothing is encoded then.
+            records: The records; a search can filter by their `metadata` and `factors`.
+            vectors: Raw embeddings of the records by the model's encoder (N, D), if they were
+                computed before; then nothing is encoded.
 
         Raises:
-            QueryError: Something is no record.
+            QueryError: An element is not a `Record`.
             EncoderError: A text is empty.
             EngineError: An id is empty or used twice, or the engine cannot write.
-            LayoutError: There are more or fewer vectors than records, or one is not finite.
+            LayoutError: The number of vectors is not that of the records, or a vector is not
+                finite.
         """
         records = list(records)
         if not all(isinstance(record, Record) for record in records):
@@ -181,32 +185,34 @@ class Index:
         self._unsaved = True
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Removes records and gives their number; ids that are not there are passed over."""
+        """Removes records and returns how many were removed; ignores unknown ids."""
         removed = self.blocks.delete(ids)
         self._unsaved = self._unsaved or removed > 0
         return removed
 
     def save(self) -> None:
-        """Writes an index in a folder; a server has everything already.
+        """Writes the index to its folder; does nothing on a server.
+
+        A server stores every change at once.
 
         Raises:
-            IndexFolderError: The disk refuses.
+            IndexFolderError: The folder cannot be written.
         """
         self.blocks.save()
         self._unsaved = False
 
     def __enter__(self) -> Self:
-        """The index itself."""
+        """Returns the index itself."""
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        """Saves what was changed, unless an error passes through, and closes the index."""
+        """Closes the index; saves changes first, unless the block raised an error."""
         if error is not None:
-            self._unsaved = False  # half a change must not take the place of what is there
+            self._unsaved = False  # an incomplete change must not replace the index on disk
         self.close()
 
     def close(self) -> None:
-        """Saves what was changed; closes the index and its usage log, not the caller's bandit."""
+        """Saves changes, and closes the index and its usage log; the bandit stays open."""
         try:
             if self._unsaved:
                 self.save()
@@ -214,7 +220,7 @@ class Index:
             self.blocks.close()
 
     def __len__(self) -> int:
-        """Number of records."""
+        """Returns the number of records."""
         return len(self.blocks)
 
     @property
@@ -231,30 +237,30 @@ class Index:
         toward: Toward | str | None = None,
         **options: Unpack[SearchKeywords],
     ) -> Results:
-        """The best records for a query.
+        """Returns the best records for a query.
 
         Args:
-            query: A text; `Like(id)` for more like an item; or a mapping of either by block:
-                `{"topic": "about this", "style": Like("written like that")}`.
+            query: A text; `Like(id)` for records similar to one of the index; or a mapping of
+                either by block: `{"topic": "about this", "style": Like("id of another")}`.
             weights: Weights by block name, a text such as `topic=0.7,riv=0.1,0.2,0.7`, or a table
                 of recency, importance and relevance by block; the model's default weights if None.
-                A weight counts as much in every block: scores are brought to the standard
-                deviation of the first block's.
-            preset: A mix of recency, importance and relevance by name, for all blocks that
-                `weights` names; or `auto`, for what the bandit chooses.
-            toward: More or less of a factor: `complexity=-1,specificity=0.5`, or such a mapping.
-                A standard deviation of the factor weighs so many times one of relevance. With
-                `candidates` it orders those alone.
-            options: `k` (how many hits; 10), `scope` (what recency and importance are of: `block`
-                or `item`), `candidates` (only this many best by relevance alone are scored in
-                full), `where` (metadata that hits must have: a value, or one of several, by name)
-                and `exclude` (ids that are not to be among the hits, beside items in the query).
+                The scores of all blocks are scaled to the standard deviation of the first
+                block's, so that equal weights have equal effect.
+            preset: Name of a preset of recency, importance and relevance, applied to the block
+                weights; or `auto` for weights that the bandit chooses.
+            toward: Prefers more (above 0) or less (below 0) of a factor, as a text such as
+                `complexity=-1,specificity=0.5` or a mapping. At 1, one standard deviation of
+                the factor adds as much as one standard deviation of relevance. With
+                `candidates` it only reorders these.
+            options: `k`, `scope`, `candidates`, `where` and `exclude`; see `SearchOptions`.
+                Items in the query are excluded as well.
 
         Raises:
             EncoderError: A text is empty.
-            QueryError: An item, a block or a direction is not there.
-            ConfigError: An option is wrong, or there is no usage log or no bandit.
-            WeightsError: A weight is wrong, or they are for another layout.
+            QueryError: The query names an unknown item or block, or `toward` a factor without a
+                direction; or a filter is malformed.
+            ConfigError: An option is wrong, or a usage log or a bandit is needed and missing.
+            WeightsError: A weight is wrong, or the weights are for another layout.
         """
         return self.search_batch([query], weights=weights, preset=preset, toward=toward, **options)[
             0
@@ -269,7 +275,10 @@ class Index:
         toward: Toward | str | None = None,
         **options: Unpack[SearchKeywords],
     ) -> list[Results]:
-        """`search` of several queries, encoded and scored together; `auto` chooses for each."""
+        """Searches several queries at once; arguments as in `search`.
+
+        With `preset="auto"` the bandit chooses an arm for each query.
+        """
         read = SearchOptions.read(options)
         if preset == AUTO and weights is not None:
             raise WeightsError(f"preset '{AUTO}' chooses the weights: give none beside it")
@@ -308,7 +317,10 @@ class Index:
         preset: str | None = None,
         **options: Unpack[SearchKeywords],
     ) -> dict[Scope, Results]:
-        """The same search in block and in item scope, side by side; arguments as in `search`."""
+        """Searches once per scope, and returns the results by scope.
+
+        Takes the arguments of `search` except `toward`, `scope` and the preset `auto`.
+        """
         if preset == AUTO:
             raise WeightsError(f"preset '{AUTO}' learns from one scope: search in that one alone")
         scopes: tuple[Scope, Scope] = ("block", "item")
@@ -319,11 +331,11 @@ class Index:
         return found
 
     def embed(self, queries: Sequence[Query]) -> Vectors:
-        """Unit blocks (Q, layout.dim) of queries; 0 in blocks that a query leaves out.
+        """Returns the unit blocks of queries (Q, layout.dim); 0 in blocks that a query leaves out.
 
         Raises:
             EncoderError: A text is empty.
-            QueryError: An item or a block is not there.
+            QueryError: A query names an unknown item or block.
         """
         if isinstance(queries, str):
             raise QueryError("several queries are a list; give one text to `search`")
@@ -350,7 +362,7 @@ class Index:
         """Logs that items were used now.
 
         Args:
-            items: Ids, or ids with the success of each in [0, 1] (None where nobody can say).
+            items: Ids, or a mapping of ids to their success in [0, 1] (None if unknown).
             query_id: `Results.query_id` of the search that found them.
 
         Raises:
@@ -375,17 +387,19 @@ class Index:
         *,
         scale: tuple[float, float] = (1, 5),
     ) -> None:
-        """Tells the bandit how good the hits of a search with `preset="auto"` were; once.
+        """Tells the bandit how good the hits of a search with `preset="auto"` were.
+
+        A search can be rated only once.
 
         Args:
             query_id: `Results.query_id` of the search.
-            ratings: Ratings of recency, importance and relevance (one of them or more) on
-                `scale`, or one success in [0, 1].
-            scale: The worst and the best rating: (1, 5), or (0, 1).
+            ratings: One success in [0, 1], or ratings of `recency`, `importance` and `relevance`
+                (at least one of them) on `scale`.
+            scale: The worst and the best rating.
 
         Raises:
-            BanditError: A rating is wrong, or the search was not the bandit's.
-            UsageLogError: There was no such search, or it was rated before.
+            BanditError: A rating is wrong, or the bandit did not choose the search's weights.
+            UsageLogError: The log has no such search, or it was rated before.
             ConfigError: There is no usage log or no bandit.
         """
         if self.bandit is None:
@@ -393,7 +407,7 @@ class Index:
         learn(self.bandit, log=self._log(), query_id=query_id, ratings=ratings, scale=scale)
 
     def _mix(self, weights: WeightsLike | None, preset: str | None) -> Weights:
-        """The table of weights as it was asked for."""
+        """Returns the table of weights for `weights` and `preset`, before scaling."""
         if weights is None:
             weights = self.model.default_weights
         table = self.blocks.weights(weights)

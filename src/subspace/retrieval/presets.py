@@ -1,4 +1,4 @@
-"""The named mixes of recency, importance and relevance."""
+"""Presets: named weights of recency, importance and relevance."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -25,10 +25,10 @@ PRESETS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
 
 
 def find_preset(name: str) -> tuple[float, float, float]:
-    """Recency, importance and relevance of the preset `name`.
+    """Returns the weights of recency, importance and relevance of a preset.
 
     Raises:
-        WeightsError: There is no such preset.
+        WeightsError: There is no preset of that name.
     """
     if name not in PRESETS:
         raise WeightsError(f"no preset '{name}'; the presets are {', '.join(PRESETS)}")

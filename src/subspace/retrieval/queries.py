@@ -1,4 +1,4 @@
-"""What can be asked: a text, an item, or one of them per block."""
+"""The forms of a query: a text, an item of the index, or one of them per block."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from subspace.errors import QueryError
 
 @dataclass(frozen=True)
 class Like:
-    """More like an item of the index; the item itself is not among the hits.
+    """A query for items similar to one of the index; the item itself is left out of the hits.
 
     Attributes:
         id: The item's id.
@@ -17,24 +17,24 @@ class Like:
     id: str
 
 
-# A composed query names a text or an item per block; blocks left out match nothing.
+# The mapping gives a text or an item by block. Blocks that it leaves out add no relevance.
 Query = str | Like | Mapping[str, str | Like]
 
 
 def texts_of(query: Query) -> list[str]:
-    """The texts in a query.
+    """Returns the texts in a query.
 
     Raises:
-        QueryError: Something else than texts and items is in it.
+        QueryError: The query holds something other than texts and items.
     """
     return [part for part in _parts(query) if isinstance(part, str)]
 
 
 def items_of(query: Query) -> list[str]:
-    """The ids of the items in a query.
+    """Returns the ids of the items in a query.
 
     Raises:
-        QueryError: Something else than texts and items is in it.
+        QueryError: The query holds something other than texts and items.
     """
     return [part.id for part in _parts(query) if isinstance(part, Like)]
 

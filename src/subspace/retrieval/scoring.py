@@ -1,4 +1,4 @@
-"""Scoring: what an engine is asked for, and the parts of the score of what it finds."""
+"""Scoring: builds the query vector for an engine, and scores the candidates that it returns."""
 
 import numpy as np
 
@@ -12,31 +12,37 @@ from subspace.retrieval.weights import PARTS, Weights
 
 
 class Scorer:
-    """Relevance alone: what is sent to the engine, and what is made of what it finds.
+    """Scores by relevance alone; subclasses add recency and importance.
 
     Attributes:
-        weights: What counts how much.
+        weights: One weight per part and block.
     """
 
     def __init__(self, weights: Weights) -> None:
-        """Scores by `weights`."""
+        """Keeps the weights."""
         self.weights = weights
 
     def fold(self, queries: Vectors) -> Vectors:
-        """What the engine is searched with (Q, dim)."""
+        """Returns the vectors that the engine is searched with (Q, dim)."""
         return self.weights.fold(queries)
 
     def priors(self) -> Priors | None:
-        """What the engine adds to the scores of items."""
+        """Returns the values that the engine adds to the inner products; None for none."""
         return None
 
     def history_parts(self, found: Candidates) -> tuple[Floats, Floats]:
-        """What recency and importance add, (items, blocks) each."""
+        """Returns the contributions of recency and of importance, (items, blocks) each."""
         nothing = np.zeros((len(found.documents), len(self.weights.layout)))
         return nothing, nothing
 
     def hits(self, query: Vectors, found: Candidates, *, k: int) -> tuple[Hit, ...]:
-        """The best `k`, by the sum of the parts that they show; ties as found."""
+        """Returns the best `k` candidates by score; ties keep the order of `found`.
+
+        Args:
+            query: Unit blocks (dim,), without weights.
+            found: Items that the engine found.
+            k: Number of hits.
+        """
         relevance = _per_block(
             found.vectors, query * self.weights.per_dimension("relevance"), self.layout
         )
@@ -64,19 +70,19 @@ class Scorer:
 
 
 class BlockScorer(Scorer):
-    """Recency and importance as traces, folded into the query."""
+    """Adds recency and importance per block, as traces folded into the query."""
 
     def __init__(self, weights: Weights, history: History) -> None:
-        """Scores by `weights` and what was used, as the history has it now."""
+        """Keeps the weights, and reads the current recency and importance from the history."""
         super().__init__(weights)
         self._recency, self._importance = history.recency, history.importance
 
     def fold(self, queries: Vectors) -> Vectors:
-        """Relevance, recency and importance in one vector per query."""
+        """Returns one vector per query with relevance, recency and importance (Q, dim)."""
         return self.weights.fold(queries, recency=self._recency, importance=self._importance)
 
     def history_parts(self, found: Candidates) -> tuple[Floats, Floats]:
-        """Inner products with the traces."""
+        """Returns the weighted inner products with the two traces, (items, blocks) each."""
         per_dimension = self.weights.per_dimension
         return (
             _per_block(found.vectors, self._recency * per_dimension("recency"), self.layout),
@@ -85,19 +91,19 @@ class BlockScorer(Scorer):
 
 
 class ItemScorer(Scorer):
-    """Recency and importance of each item by itself, added to its score."""
+    """Adds the recency and importance of the item itself to its score."""
 
     def __init__(self, weights: Weights, history: History) -> None:
-        """Scores by `weights` and what was used, as the history has it now."""
+        """Keeps the weights and the history."""
         super().__init__(weights)
         self._history = history
 
     def priors(self) -> Priors | None:
-        """The items' own values, over all blocks."""
+        """Returns the recency and importance of each item, weighted and summed over the blocks."""
         return self._history.priors(self.weights)
 
     def history_parts(self, found: Candidates) -> tuple[Floats, Floats]:
-        """The items' own values, in every block."""
+        """Returns the weighted recency and importance of each item, (items, blocks) each."""
         recency, importance = self._history.item_values([d.id for d in found.documents])
         return (
             np.outer(recency, self.weights.recency),
@@ -106,12 +112,15 @@ class ItemScorer(Scorer):
 
 
 def _per_block(vectors: Vectors, folded: Vectors, layout: BlockLayout) -> Floats:
-    """Inner products block by block (items, blocks), in double precision."""
+    """Computes inner products per block (items, blocks), in double precision."""
     products = vectors.astype(np.float64) * folded
     return np.add.reduceat(products, layout.starts, axis=1)
 
 
 def _add_up(table: Floats) -> Floats:
-    """Scores (items,) of parts (3, items, blocks), added as a hit adds them, to the last digit."""
+    """Sums parts (3, items, blocks) to scores (items,).
+
+    Adds in the same order as `Scorer._hit`, so that the scores are equal to the last bit.
+    """
     rows = np.moveaxis(table, 0, 2).reshape(table.shape[1], 3 * table.shape[2]).tolist()
     return np.array([sum(row) for row in rows], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""SearchOptions: what every search takes beside the query and its weights."""
+"""SearchOptions: the arguments of a search other than the query and the weights."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, fields
@@ -22,18 +22,21 @@ class SearchKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What every search takes beside the query and its weights.
+    """The arguments of a search other than the query and the weights.
 
     Attributes:
-        k: How many hits; more than there are gives all.
-        scope: What recency and importance are of: `block` or `item`.
-        candidates: If given, only this many best by relevance alone are scored in full.
-        where: Metadata that hits must have: a value, or one of several, by name.
-        exclude: Ids that are not to be among the hits.
+        k: Number of hits; all items if the index has fewer.
+        scope: How recency and importance are computed: `block` (per block, from traces of the
+            used items) or `item` (from the uses of the item itself).
+        candidates: If given, a first search finds this many items by relevance alone, and only
+            these are scored with all weights.
+        where: Metadata filter: by name, the value that a hit must have, or a list of allowed
+            values.
+        exclude: Ids that are left out of the hits.
 
     Raises:
-        ConfigError: `k` or `candidates` is no whole number from 1, the scope is unknown, or
-            `exclude` is no collection of ids.
+        ConfigError: `k` or `candidates` is not a whole number of at least 1, the scope is
+            unknown, or `exclude` is not a collection of ids.
     """
 
     k: int = 10
@@ -43,7 +46,7 @@ class SearchOptions:
     exclude: Collection[str] = ()
 
     def __post_init__(self) -> None:
-        """Checks what does not depend on the index."""
+        """Checks every option that does not depend on the index."""
         object.__setattr__(self, "k", check_k(self.k))
         if self.candidates is not None:
             object.__setattr__(self, "candidates", check_k(self.candidates, name="candidates"))
@@ -55,10 +58,10 @@ class SearchOptions:
 
     @classmethod
     def read(cls, keywords: Any) -> "SearchOptions":
-        """Reads keyword arguments.
+        """Reads the options from keyword arguments.
 
         Raises:
-            ConfigError: One is unknown, or a value is refused.
+            ConfigError: An argument is unknown, or its value is refused.
         """
         known = {each.name for each in fields(cls)}
         unknown = [name for name in keywords if name not in known]
@@ -70,7 +73,7 @@ class SearchOptions:
 
 
 def is_ids(value: Any) -> bool:
-    """Whether a value is a collection of ids, and not one text, which is a collection too."""
+    """Tells whether a value is a collection of strings; a single string is not one."""
     if not isinstance(value, Collection) or isinstance(value, str):
         return False
     return all(isinstance(one, str) for one in value)

@@ -1,4 +1,4 @@
-"""Weights: how much recency, importance and relevance count in each block of one query."""
+"""Weights: one weight for recency, importance and relevance in each block."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from subspace.retrieval.presets import find_preset
 Part = Literal["recency", "importance", "relevance"]
 PARTS: tuple[Part, ...] = ("recency", "importance", "relevance")
 
-# Vectors and weights meet in float32. The room left at both ends of its range is for sums over
-# dimensions and blocks, and for the small entries of unit vectors.
+# Weights are multiplied with vectors in float32. The margin at both ends of its range keeps sums
+# over dimensions and blocks from overflowing, and products with small entries from underflowing.
 _ROOM = 2.0**20
 _LARGEST = float(np.finfo(np.float32).max) / _ROOM
 _SMALLEST = float(np.finfo(np.float32).tiny) * _ROOM
@@ -30,13 +30,13 @@ _PRESET = re.compile(r"(?:^|[,;])\s*preset\s*=\s*([^,;=]+)(?=$|[,;])")
 
 @dataclass(frozen=True)
 class Weights:
-    """A 3 x B table: one weight per part (recency, importance, relevance) and block.
+    """A table of one weight per part (recency, importance, relevance) and block.
 
     Attributes:
         layout: The blocks.
-        recency: One weight per block for how lately it, or its like, was used.
-        importance: One weight per block for how well it, or its like, did.
-        relevance: One weight per block for its cosine with the query.
+        recency: One weight per block for how recently the item, or similar ones, were used.
+        importance: One weight per block for the success of the item, or of similar ones.
+        relevance: One weight per block for the cosine with the query.
 
     Every weight is 0 or between about 1e-32 and 3e32, and not all are 0.
 
@@ -50,7 +50,7 @@ class Weights:
     relevance: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Checks the values, naming part and block."""
+        """Checks the values; error messages name the part and the block."""
         for part in PARTS:
             values = getattr(self, part)
             if len(values) != len(self.layout):
@@ -73,14 +73,14 @@ class Weights:
         riv: Sequence[float] | None = None,
         preset: str | None = None,
     ) -> "Weights":
-        """The outer product of a weight per block and a weight per part.
+        """Builds the table as the outer product of a weight per part and a weight per block.
 
         Args:
             layout: The blocks.
-            blocks: Weight by block name, blocks left out count 0; equal ones that sum to 1 if
+            blocks: Weight by block name, 0 for blocks left out; equal weights that sum to 1 if
                 None.
-            riv: Weights of recency, importance and relevance; relevance alone if None.
-            preset: The name of such three, instead of `riv`.
+            riv: Weights of recency, importance and relevance; (0, 0, 1) if None.
+            preset: Name of a preset, instead of `riv`.
 
         Raises:
             WeightsError: A name is unknown or a value is refused.
@@ -105,21 +105,23 @@ class Weights:
 
     @classmethod
     def equal(cls, layout: BlockLayout) -> "Weights":
-        """Relevance alone, every block the same: the score is the mean of the blocks' cosines."""
+        """Builds equal weights of relevance alone: the score is the mean cosine over the blocks."""
         return cls.make(layout=layout)
 
     @classmethod
     def from_mapping(cls, weights: Mapping[str, Any], *, layout: BlockLayout) -> "Weights":
-        """Reads what YAML or JSON says.
+        """Reads weights from a mapping, as YAML or JSON gives it.
 
-        Three forms: weights by block name (relevance alone); `blocks` and `riv` or `preset`; or
-        the table itself, weights by block name under `recency`, `importance` and `relevance`.
+        There are three forms: weights by block name (relevance alone); `blocks`, `riv` and
+        `preset`, as `make` takes them; or the whole table, with weights by block name under
+        `recency`, `importance` and `relevance`.
 
         Raises:
-            WeightsError: A name is unknown, forms are mixed, or a value is refused.
+            WeightsError: A name is unknown, two forms are mixed, or a value is refused.
         """
         made = {"blocks", "riv", "preset"}
-        # A block may be called `riv` or `recency`: its weight is a number, which theirs is not.
+        # A block may be called `riv` or `recency`. Then its value is a number; the values of the
+        # other two forms are lists or mappings.
         if any(name in layout.names and not _holds(value) for name, value in weights.items()):
             return cls.make(layout=layout, blocks=weights)
         if set(weights) & made:
@@ -133,10 +135,10 @@ class Weights:
 
     @classmethod
     def parse(cls, text: str, *, layout: BlockLayout) -> "Weights":
-        """Reads `topic=0.7,style=0.1`, `riv=0.15,0.15,0.7` or `preset=balanced`, or several.
+        """Reads a text such as `topic=0.7,style=0.1,riv=0.15,0.15,0.7` or `preset=balanced`.
 
         Raises:
-            WeightsError: The text is not of that form, names something twice, or a value is
+            WeightsError: The text does not have that form, a name occurs twice, or a value is
                 refused.
         """
         settings: dict[str, Any] = {}
@@ -153,7 +155,8 @@ class Weights:
                     if name == "riv"
                     else found[0].strip()
                 )
-                # The separator before it went with it; where it came first, that after it stays.
+                # The pattern takes the separator before the setting. A setting at the start has
+                # none, so the separator after it is left over.
                 rest = re.sub(r"^[,;]", "", pattern.sub("", rest)).strip()
         if rest or not settings:
             settings["blocks"] = _parse_blocks(rest)
@@ -161,7 +164,7 @@ class Weights:
 
     @classmethod
     def read(cls, path: Path | str, *, layout: BlockLayout) -> "Weights":
-        """Reads a YAML file with what `from_mapping` takes.
+        """Reads a YAML file that holds a mapping as `from_mapping` takes it.
 
         Raises:
             WeightsError: The file cannot be read, or its content is refused.
@@ -179,23 +182,23 @@ class Weights:
 
     @property
     def uses_history(self) -> bool:
-        """Whether recency or importance count at all."""
+        """Whether any weight of recency or importance is above 0."""
         return any(self.recency) or any(self.importance)
 
     def relevance_alone(self) -> "Weights":
-        """The same without recency and importance.
+        """Returns the same weights with recency and importance set to 0.
 
         Raises:
-            WeightsError: Nothing is left.
+            WeightsError: All weights of relevance are 0.
         """
         nothing = (0.0,) * len(self.layout)
         return replace(self, recency=nothing, importance=nothing)
 
     def scaled(self, scales: Mapping[str, float]) -> "Weights":
-        """Every block's weights times its scale.
+        """Returns the weights of each block multiplied by the block's scale.
 
         Args:
-            scales: By block, above 0; see `Model.score_scales`.
+            scales: Factor by block name, above 0; see `Model.score_scales`.
         """
         factors = [scales[name] for name in self.layout]
         recency, importance, relevance = (
@@ -205,11 +208,11 @@ class Weights:
         return replace(self, recency=recency, importance=importance, relevance=relevance)
 
     def as_dict(self) -> dict[str, dict[str, float]]:
-        """The table: weight by part and block name. `from_mapping` reads it."""
+        """Returns the table as weights by part and block name; `from_mapping` reads it."""
         return {part: dict(zip(self.layout, getattr(self, part), strict=True)) for part in PARTS}
 
     def per_dimension(self, part: Part) -> Vectors:
-        """The weight of each dimension (layout.dim,)."""
+        """Returns the weight that a part has in each dimension (layout.dim,)."""
         return np.repeat(np.array(getattr(self, part), np.float32), self.layout.widths)
 
     def fold(
@@ -219,15 +222,15 @@ class Weights:
         recency: Vectors | None = None,
         importance: Vectors | None = None,
     ) -> Vectors:
-        """One vector whose inner product with a document is the weighted score.
+        """Returns a vector whose inner product with a document is the weighted score.
 
-        So any inner-product index can be searched with it, and nothing has to be built anew when
+        Any inner-product index can be searched with it. The index need not be rebuilt when
         weights, recency or importance change.
 
         Args:
             query: Unit blocks (..., dim).
-            recency: Trace of what was used lately (dim,), in the same blocks; none if None.
-            importance: Trace of what did well (dim,); none if None.
+            recency: Trace of recently used items (dim,); left out if None.
+            importance: Trace of successful items (dim,); left out if None.
         """
         folded = query * self.per_dimension("relevance")
         if recency is not None:

@@ -1,4 +1,4 @@
-"""Fitting from records, in closed form and by gradient descent from there."""
+"""Fits models on labelled records: in closed form, or by gradient descent from the closed form."""
 
 from subspace.training.fit import fit
 

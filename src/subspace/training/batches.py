@@ -1,4 +1,4 @@
-"""Batches of one source each, drawn by a pure function of (seed, number)."""
+"""Training batches with texts of one source each, as a pure function of (seed, number)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,13 @@ class Batch(NamedTuple):
     """Texts of one source.
 
     Attributes:
-        source: Position of the source in the order of the training data; -1 for a source that is
-            held out, which has no training heads.
+        source: Position of the source among the training sources; -1 for a held-out source, which
+            has no training heads.
         x: Raw embeddings (N, D).
         groups: Group of each text (N,), -1 for none.
-        codes: Class of each text (N,) by factor, -1 for none; the source's own factors only.
-        values: Number of each text (N,) for the ordered factors, NaN for none.
+        codes: Class of each text (N,) by factor, -1 for a text without a label. Holds only factors
+            that the source labels.
+        values: Label of each text (N,) by ordered factor, NaN for a text without a label.
     """
 
     source: int
@@ -34,19 +35,23 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Which texts are in a batch: depends on nothing but `seed` and the number of the batch.
+    """The draw of texts for a batch, which depends on `seed` and the number of the batch alone.
 
     A batch draws a factor, then a source that labels it, so that a factor with few sources is
-    seen as often as one with many. Inside the source it draws whole groups that hold the content
-    and change the factor, as often as the source's texts are in such groups; otherwise equal
-    numbers per class for categories, and texts at random for numbers. Where labels have weights,
-    sources, groups and texts are drawn in proportion to them.
+    drawn as often as one with many. The texts come from this source in one of two ways:
+
+    - as whole groups of parallel texts in which the labels of the factor differ; the probability is
+      the share of the labelled texts that are in such groups;
+    - otherwise, for categories, as equal numbers of texts per class, and for numbers, as texts at
+      random.
+
+    If labels have weights, sources, groups and texts are drawn in proportion to them.
 
     Attributes:
         sources: Labels of the training texts by source.
-        factors: Factors to learn; each labels two texts of some source at least.
-        size: Texts per batch; a smaller source gives what it has.
-        seed: Together with the number, decides everything.
+        factors: Factors to learn. Each must label at least two texts of some source.
+        size: Largest number of texts in a batch; a small source gives fewer.
+        seed: Seed of the draws.
     """
 
     sources: tuple[Labels, ...]
@@ -55,7 +60,11 @@ class BatchPlan:
     seed: int
 
     def draw(self, number: int) -> tuple[int, Ints]:
-        """The source's position and the texts' positions in it."""
+        """Draws a batch: the position of its source, and the positions of its texts in the source.
+
+        Args:
+            number: Number of the batch.
+        """
         rng = np.random.default_rng((self.seed, number))
         factor = self.factors[rng.integers(len(self.factors))]
         candidates = self._sources_by_factor[factor]
@@ -88,7 +97,7 @@ class BatchPlan:
 
     @cached_property
     def _source_weights(self) -> Mapping[str, Floats]:
-        """Chances of the sources of a factor, where its labels have weights somewhere."""
+        """Probabilities of the sources of each factor that has label weights in some source."""
         chances = {}
         for factor, positions in self._sources_by_factor.items():
             columns = [self.sources[position].columns[factor] for position in positions]
@@ -101,7 +110,7 @@ class BatchPlan:
 
     @cached_property
     def _crossing_groups(self) -> Mapping[tuple[int, str], Sequence[Ints]]:
-        """Labelled texts of the groups in which the factor differs, by source and factor."""
+        """Labelled texts of each group in which the factor differs, by source and factor."""
         crossing: dict[tuple[int, str], Sequence[Ints]] = {}
         for position, labels in enumerate(self.sources):
             for factor, column in labels.columns.items():
@@ -115,7 +124,7 @@ class BatchPlan:
 
     @cached_property
     def _members_by_class(self) -> Mapping[tuple[int, str], Sequence[Ints]]:
-        """Positions of the texts of each class, by source and factor of categories."""
+        """Positions of the texts of each class, by source and categorical factor."""
         return {
             (position, factor): _members(column.codes)
             for position, labels in enumerate(self.sources)
@@ -125,7 +134,7 @@ class BatchPlan:
 
 
 def _members(codes: Ints) -> list[Ints]:
-    """Positions that share a code, one array per code; -1 is no code."""
+    """Returns the positions that share a code, one array per code; -1 means no code."""
     order = np.argsort(codes, kind="stable")
     order = order[codes[order] >= 0]
     cuts = np.flatnonzero(np.diff(codes[order])) + 1
@@ -137,7 +146,7 @@ def _of(column: Column, positions: Ints) -> Floats | None:
 
 
 def _permute(items: Ints, *, weights: Floats | None, rng: np.random.Generator) -> Ints:
-    """Items in random order, those that weigh more sooner."""
+    """Returns items in random order; items with a higher weight tend to come first."""
     if weights is None:
         return rng.permutation(items)
     return rng.choice(items, len(items), replace=False, p=weights / weights.sum())
@@ -146,7 +155,7 @@ def _permute(items: Ints, *, weights: Floats | None, rng: np.random.Generator) -
 def _draw_groups(
     members: Sequence[Ints], *, column: Column, size: int, rng: np.random.Generator
 ) -> Ints:
-    """Whole groups in random order until the batch is full."""
+    """Draws whole groups in random order until the batch is full."""
     drawn: list[Ints] = []
     room = size
     weights = None
@@ -155,21 +164,22 @@ def _draw_groups(
     for group in _permute(np.arange(len(members)), weights=weights, rng=rng):
         if len(members[group]) > room and drawn:
             break
-        drawn.append(members[group][:size])  # a group larger than a batch cannot come whole
+        drawn.append(members[group][:size])  # cuts only a group that is larger than a batch
         room -= len(drawn[-1])
     return np.concatenate(drawn)
 
 
-# At least so many texts per class: a class of one has no positive pair.
+# The number of classes in a batch is limited so that each gets at least this many texts, since
+# texts need positive pairs.
 _PER_CLASS = 8
 
 
 def _draw_classes(
     members: Sequence[Ints], *, column: Column, size: int, rng: np.random.Generator
 ) -> Ints:
-    """Equal numbers of texts of as many classes as have room for `_PER_CLASS` each.
+    """Draws equal numbers of texts of as many classes as have room for `_PER_CLASS` texts each.
 
-    Classes of a single text have no positive pair and come only if there are no others.
+    Classes of a single text have no positive pair and are drawn only if there are no others.
     """
     members = [part for part in members if len(part) > 1] or members
     places = max(2, min(len(members), size // _PER_CLASS))
@@ -186,9 +196,9 @@ def make_batch(vectors: Vectors, *, source: int, labels: Labels, rows: Ints) -> 
 
     Args:
         vectors: All stored embeddings (rows, D), for instance memory-mapped.
-        source: Position of the source.
+        source: Position of the source among the training sources, or -1; see `Batch`.
         labels: Labels of the batch's texts.
-        rows: Their rows in `vectors`.
+        rows: Row of each text in `vectors`.
     """
     return Batch(
         source=source,

@@ -1,4 +1,4 @@
-"""FactorData: labelled texts -> stored vectors -> batches of one source."""
+"""FactorData: encodes labelled texts and serves batches of their vectors to the trainer."""
 
 import os
 from collections.abc import Mapping
@@ -100,12 +100,12 @@ class FactorData(pl.LightningDataModule):
         held_out: Mapping[str, StoredSource] | None = None,
         **settings: Any,
     ) -> Self:
-        """Serves texts that are encoded already.
+        """Makes a data module from texts that are encoded already.
 
         Args:
-            data: What is learned from.
-            recipe: Says how it was collected.
-            held_out: Sources to judge training by, encoded in the same store.
+            data: Data to learn from.
+            recipe: Recipe with the `weak` and `origin_weights` that `data` was collected with.
+            held_out: Sources to validate on, encoded in the same store.
             settings: `batch_size`, `steps_per_epoch` and `seed`.
         """
         made = cls(weak=recipe.weak, origin_weights=dict(recipe.origin_weights), **settings)
@@ -113,12 +113,15 @@ class FactorData(pl.LightningDataModule):
         return made
 
     def prepare_data(self) -> None:
-        """Reads the records and encodes what is not stored; interrupted, it goes on next time.
+        """Reads the records and encodes the texts that are not stored yet.
+
+        If it is interrupted, the next call does not encode again what is stored.
 
         Raises:
-            ConfigError: No sources are given, or one that is to be held out is not there.
-            RecordError: With every wrong line.
-            EncoderError: The encoder cannot be had.
+            ConfigError: No sources are given, a held-out source does not exist, or all sources are
+                held out.
+            RecordError: Some lines are wrong. The message lists all of them.
+            EncoderError: The encoder cannot be loaded.
         """
         if self._data is not None:
             return
@@ -149,7 +152,7 @@ class FactorData(pl.LightningDataModule):
 
     @property
     def fitting_data(self) -> FittingData:
-        """What is learned from; statistics are of the training texts alone."""
+        """Data to learn from, without the held-out sources. Moments are of training texts only."""
         if self._data is None:
             self.prepare_data()
         assert self._data is not None
@@ -157,11 +160,11 @@ class FactorData(pl.LightningDataModule):
 
     @property
     def held_out(self) -> Mapping[str, StoredSource]:
-        """The sources that nothing is learned from, once they are read."""
+        """Held-out sources, which nothing is learned from; empty before the data is read."""
         return self._held_out
 
     def recipe(self, blocks: Mapping[str, Any] | None) -> Recipe:
-        """The recipe of some blocks; of the library's own, by what is labelled, if None.
+        """Returns the recipe for some blocks; for the default blocks if None.
 
         Raises:
             ConfigError: A setting of a block is wrong.
@@ -174,15 +177,15 @@ class FactorData(pl.LightningDataModule):
         )
 
     def train_dataloader(self) -> "DataLoader[Batch]":
-        """Batches by (seed, step), starting where the trainer stands.
+        """Returns batches that depend on (seed, step) alone, from the trainer's step on.
 
         Raises:
-            ConfigError: No block's factor is labelled.
+            ConfigError: No block has a factor that training texts are labelled with.
         """
         parts = training_parts(self.fitting_data)
         trainer = cast(Any, self.trainer)
         blocks = set(trainer.lightning_module.layout.names)
-        # A factor with one text has nothing to be near to or far from.
+        # A factor with one labelled text gives no pairs to contrast.
         labelled = dict.fromkeys(
             factor
             for part in parts.values()
@@ -208,16 +211,17 @@ class FactorData(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> "DataLoader[Batch]":
-        """One batch per source, of at most four training batches' texts.
+        """Returns one batch per source, with at most as many texts as four training batches.
 
-        They are the sources held out, or the validation texts of the others if there are none.
+        The texts are the training and validation texts of the held-out sources. Without held-out
+        sources they are the validation texts of all sources.
         """
         if self._held_out:
             return self._whole_sources(take_parts(self._held_out, "train", "validation"))
         return self._whole_sources(take_parts(self.fitting_data.sources, "validation"))
 
     def test_dataloader(self) -> "DataLoader[Batch]":
-        """One batch per source: its test texts, at most four training batches' worth."""
+        """Returns one batch of test texts per source, at most as large as four training batches."""
         return self._whole_sources(
             take_parts({**self.fitting_data.sources, **self._held_out}, "test")
         )
@@ -248,16 +252,17 @@ class FactorData(pl.LightningDataModule):
 
 
 def _first_groups(groups: Ints, *, limit: int) -> Ints:
-    """Positions of about `limit` texts, no group cut in two, spread over the source.
+    """Returns the positions of at most `limit` texts in whole groups, drawn from all groups.
 
-    The sort is stable and the draw depends on the numbers alone: the same in every run.
+    A single group that is larger than `limit` may be returned. The result is the same in every
+    run, since the sort is stable and the seed is fixed.
     """
     order = np.argsort(groups, kind="stable")
     if len(order) <= limit:
         return order
     starts = np.flatnonzero((groups[order] < 0) | (np.diff(groups[order], prepend=-2) != 0))
     ends = np.append(starts[1:], len(order))
-    # Evenly through the file: its beginning is often of one kind.
+    # Groups are drawn from the whole file, since texts at its beginning are often of one kind.
     drawn = np.random.default_rng(0).permutation(len(starts))
     whole = drawn[np.cumsum((ends - starts)[drawn]) <= limit]
     whole = np.sort(whole) if len(whole) else drawn[:1]

@@ -1,4 +1,4 @@
-"""fit: from labelled records to a model."""
+"""fit: fits a model on labelled records."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,28 +29,29 @@ def fit(
 ) -> Model:
     """Fits a model on labelled texts.
 
-    Only texts of the split `train` are learned from; records without a split are split by id
-    when they are read.
+    Learns only from texts of the split `train`. Records without a split are split by id when they
+    are read.
 
     Args:
-        records: Texts with `factors`; texts of several sources tell what holds on all of them.
-        encoder: The frozen encoder: `minilm` (embedded), a folder, a hub id, or a spec. If a name
-            is given, four of its layers are read side by side (`DEFAULT_LAYERS` for `minilm`).
-        blocks: By name, a width, a mapping of settings or a `BlockSpec`; `topic`, and a block for
-            every labelled factor, if None.
-        solver: `closed_form` (seconds once the texts are encoded), or `sgd`, which trains from
-            there with contrastive and probe losses.
-        weak: What to learn from texts beyond their labels; nothing if None.
-        origin_weights: How much labels count that no person gave, by their origin.
-        store: Folder of computed embeddings; what is there is not computed again.
-        seed: Of training; the closed form draws nothing.
-        progress: Shows bars.
+        records: Texts with `factors`. With several sources, blocks learn what the sources have in
+            common.
+        encoder: The frozen encoder: `minilm` (needs no network), a folder, a hub id, or a spec. For
+            a name, up to four layers are read and concatenated (`DEFAULT_LAYERS` for `minilm`).
+        blocks: A width, a mapping of settings or a `BlockSpec`, by name. None stands for `topic`
+            and a block for every labelled factor.
+        solver: `closed_form` (takes seconds once the texts are encoded), or `sgd`, which trains
+            from the closed form with contrastive and probe losses.
+        weak: Settings of weak supervision; None for none.
+        origin_weights: Weights of labels that no person gave, by their origin.
+        store: Folder of stored embeddings; texts found there are not encoded again.
+        seed: Seed of training; the closed form is deterministic.
+        progress: Shows progress bars.
         training: Settings of `subspace.training.sgd.train` for the solver `sgd`, such as
             `max_epochs` or `losses`.
 
     Raises:
         ConfigError: A block cannot be solved, or a setting is wrong.
-        EncoderError: The encoder cannot be had.
+        EncoderError: The encoder cannot be loaded.
         StoreError: The store cannot be used.
     """
     if solver not in get_args(Solver):

@@ -26,38 +26,38 @@ from subspace.training.losses import LossWeights
 from subspace.training.objective import Objective
 from subspace.training.trainer_checks import check_monitors, check_trainer
 
-# What a Lightning file says of the training heads, and of the start.
+# Keys of a Lightning checkpoint: names of the training heads, and validation metrics of the start.
 _HEADS_KEY = "subspace_heads"
 _START_KEY = "subspace_start"
 
 Stage = Literal["val", "test"]
-# Numbers of a projection by name, such as how far it steers on the sources held out.
+# Computes metrics of a projection by name, such as its steering on held-out sources.
 Measure = Callable[[Projection], Mapping[str, float]]
 
 
 class DataProvider(Protocol):
-    """What the module asks of its data module."""
+    """The interface that the module needs of its data module."""
 
     @property
     def fitting_data(self) -> FittingData:
-        """What is learned from."""
+        """Data to learn from."""
 
     def recipe(self, blocks: Mapping[str, Any] | None) -> Recipe:
-        """The recipe of some blocks; of the library's own if None."""
+        """Returns the recipe for some blocks; for the default blocks if None."""
 
 
 class ProjectionModule(pl.LightningModule):
     """Learns z = W (x - mu) on stored embeddings of a frozen encoder.
 
     Attributes:
-        recipe: How it is fitted; made in `setup`, as all that follows.
-        layout: The blocks of the output.
+        recipe: Recipe of the fit. `setup` makes it, and all attributes down to `objective`.
+        layout: Blocks of the output.
         weight: W, a parameter (layout.dim, D).
         mean: mu, a buffer (D,).
         start: W of the closed form, a buffer (layout.dim, D).
-        objective: The terms of the loss.
-        start_metrics: What validation says of the start, by name; empty without validation.
-        measure: If set, gives further numbers of the projection at every validation, which are
+        objective: Terms of the loss.
+        start_metrics: Validation metrics of the start, by name; empty without validation.
+        measure: If set, computes further metrics of the projection at every validation. They are
             logged as `val/NAME` and can be monitored.
     """
 
@@ -100,7 +100,7 @@ class ProjectionModule(pl.LightningModule):
         if not 1 <= hard_weight < np.inf:
             raise ConfigError(f"model.hard_weight must be 1 or more and finite, got {hard_weight}")
         if blocks is not None:
-            read_blocks(blocks)  # wrong ones are refused before any text is read
+            read_blocks(blocks)  # raises for wrong blocks before any text is read
         self.solver = solver
         self.start_metrics: dict[str, float] = {}
         self.measure: Measure | None = None
@@ -113,15 +113,15 @@ class ProjectionModule(pl.LightningModule):
         self._data: FittingData | None = None
 
     def start_from(self, projection: Projection) -> None:
-        """Sets the start where it is known already; otherwise `setup` solves for it."""
+        """Sets the projection to start from; without this call `setup` solves for it."""
         self._given_start = projection
 
     def setup(self, stage: str) -> None:
-        """Makes the parameters from the data's statistics; a checkpoint may replace their values.
+        """Makes the parameters from the moments of the data; a checkpoint may replace their values.
 
         Raises:
-            ConfigError: The solver takes no step, the trainer cannot do what it is set to, or a
-                block cannot be solved.
+            ConfigError: The solver is `closed_form`, the trainer has a setting that cannot be used,
+                or a block cannot be solved.
         """
         if stage == "fit":
             if self.solver == "closed_form":
@@ -144,7 +144,7 @@ class ProjectionModule(pl.LightningModule):
         self.register_buffer("mean", torch.from_numpy(start.mean.copy()))
         self.register_buffer("start", torch.from_numpy(start.weight.copy()))
         self.register_buffer("_mask", self._make_mask(layers), persistent=False)
-        # Adam does not move what has no gradient, so columns of other layers stay at zero.
+        # Adam does not change weights whose gradient is 0, so columns of other layers stay at zero.
         hook = cast(Any, self.weight).register_hook
         hook(lambda gradient: gradient * self._mask)
         self.objective = Objective(
@@ -158,31 +158,31 @@ class ProjectionModule(pl.LightningModule):
         self._data = data
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam on the projection and the training heads."""
+        """Returns Adam for the projection and the training heads."""
         return torch.optim.Adam(self.parameters(), lr=self._learning_rate)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """The blocks (N, width) of embeddings (N, D), not yet scaled to unit length."""
+        """Returns the blocks (N, width) of embeddings (N, D), not scaled to unit length."""
         return self.layout.split((x - self.mean) @ self.weight.T)
 
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms of one batch by name, unweighted; terms of weight 0 are not computed."""
+        """Computes the unweighted loss terms of one batch by name; skips terms of weight 0."""
         return self.objective.terms(batch, z=self(batch.x), weight=self.weight, start=self.start)
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """The loss: the weighted sum of terms."""
-        # A batch whose terms all have weight 0 teaches nothing.
+        """Returns the loss: the weighted sum of the terms."""
+        # The added zero makes the loss a tensor with a gradient even if the batch has no terms.
         return self.objective.total(terms) + 0 * self.weight.sum()
 
     def training_step(self, batch: Batch) -> Tensor:
-        """The weighted sum of the loss terms."""
+        """Computes the loss of one batch and logs its terms."""
         terms = self.loss_terms(batch)
         loss = self.total(terms)
         if cast(Any, self.trainer).world_size > 1:
-            # Processes see different sources, but gradients are exchanged of all heads or none.
+            # Processes see different sources, but each step exchanges the gradients of all heads.
             loss = loss + 0 * sum(head.sum() for head in self.objective.heads.parameters())
-        # Logging costs as much as a small matrix product: only in the steps of which Lightning
-        # hands the metrics on. It counts the step that is under way.
+        # Logging costs as much as a small matrix product, so it is done only in steps in which
+        # Lightning passes metrics on to loggers. Lightning counts the current step, hence + 1.
         every = cast(Any, self.trainer).log_every_n_steps
         if every and (self.trainer.global_step + 1) % every == 0:
             logged = {f"train/{name}": term.detach() for name, term in terms.items()}
@@ -190,31 +190,32 @@ class ProjectionModule(pl.LightningModule):
         return loss
 
     def on_train_start(self) -> None:
-        """Judges the start, so that a run can tell whether training improves on it.
+        """Validates the start, so that training can be compared with it, and checks the monitors.
 
         Raises:
-            ConfigError: Early stopping, or the choice of the best, looks at what nobody logs.
+            ConfigError: Early stopping or the checkpoint callback monitors a metric that is not
+                logged.
         """
         if self.trainer.global_step == 0:
             self.start_metrics = self._judge_start()
         check_monitors(self.trainer, known=self.start_metrics)
 
     def validation_step(self, batch: Batch) -> None:
-        """Logs the terms of one source's texts; every source counts the same."""
+        """Logs the loss terms of one source; every source counts the same."""
         self._log_terms("val", batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs what `measure` says of the projection."""
+        """Logs the metrics that `measure` computes, if it is set."""
         if self.measure is not None:
             self.log_dict({f"val/{name}": n for name, n in self.measure(self.projection).items()})
 
     def test_step(self, batch: Batch) -> None:
-        """Logs the same terms of one source's test texts."""
+        """Logs the loss terms of one source's test texts."""
         self._log_terms("test", batch)
 
     @property
     def projection(self) -> Projection:
-        """The projection as it stands.
+        """The current projection.
 
         Raises:
             ConfigError: Training has diverged.
@@ -226,7 +227,7 @@ class ProjectionModule(pl.LightningModule):
         return Projection(weight=weight, mean=mean, layout=self.layout)
 
     def to_model(self) -> Model:
-        """The projection as it stands, ready to use, but without heads: those take long to fit."""
+        """Returns a model of the current projection, without heads, which take long to fit."""
         data = self._require_data()
         encoder = data.encoder.encoder
         bare = complete_model(
@@ -240,23 +241,23 @@ class ProjectionModule(pl.LightningModule):
         return replace(bare, data={name: one.sha256 for name, one in data.sources.items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Puts the manifest into the Lightning file, so that it can be used without a YAML."""
+        """Adds the model's manifest, so that the file can be loaded without a YAML file."""
         checkpoint[MANIFEST_KEY] = manifest(self.to_model())
         checkpoint[_HEADS_KEY] = self.objective.head_names
         checkpoint[_START_KEY] = self.start_metrics
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses the state of another run before any of it is taken over.
+        """Reads the metrics of the start from a checkpoint; raises for one of another run.
 
         Raises:
-            CheckpointError: With what differs: blocks, encoder or training heads.
+            CheckpointError: Blocks, encoder or training heads differ. The message says which.
         """
         saved = model_from_state(checkpoint, name="the file of ckpt_path")
         mine = self._require_data().encoder.encoder.fingerprint
         differences = _block_differences(Recipe.from_json(saved.recipe).blocks, self.recipe.blocks)
         differences += encoder_differences(saved.fingerprint, mine)
         heads = checkpoint.get(_HEADS_KEY)
-        # Other blocks have other heads as well, which would say nothing new.
+        # If blocks differ, heads differ as well, so naming them would add nothing.
         if not differences and heads != self.objective.head_names:
             differences = [f"heads: {heads}, not {self.objective.head_names}"]
         if differences:
@@ -267,7 +268,7 @@ class ProjectionModule(pl.LightningModule):
         self.start_metrics = dict(checkpoint.get(_START_KEY, {}))
 
     def _make_mask(self, layers: tuple[int, ...]) -> Tensor:
-        """1 where a block reads a dimension, 0 elsewhere (layout.dim, D)."""
+        """Returns a mask (layout.dim, D): 1 where a block reads a dimension, 0 elsewhere."""
         mask = torch.zeros_like(self.start)
         for block, spec in self.recipe.blocks.items():
             dims = read_dimensions(block, spec, layers=layers, dim=mask.shape[1])
@@ -281,13 +282,13 @@ class ProjectionModule(pl.LightningModule):
         return {**named, f"{stage}/loss": torch.as_tensor(loss)}
 
     def _log_terms(self, stage: Stage, batch: Batch) -> None:
-        # Every process judges the same batches, so that their means differ by rounding alone.
+        # Every process validates on the same batches, so their values differ by rounding only.
         terms = self._stage_terms(stage, batch)
         self.log_dict(terms, batch_size=1, sync_dist=True, add_dataloader_idx=False)
 
     @torch.no_grad()
     def _judge_start(self) -> dict[str, float]:
-        """What a validation would log before the first step; empty if nothing is validated."""
+        """Returns the metrics of a validation before the first step; empty without validation."""
         trainer = cast(Any, self.trainer)
         if trainer.val_dataloaders is None:
             return {}
@@ -311,7 +312,11 @@ class ProjectionModule(pl.LightningModule):
 
 
 def _block_differences(theirs: BlockSpecs, mine: BlockSpecs) -> list[str]:
-    """One line if blocks differ: their widths, or else the settings of the first that differs."""
+    """Returns one line that names how blocks differ; an empty list if they do not differ.
+
+    The line names the widths if these differ, otherwise the settings of the first block that
+    differs.
+    """
     widths = [layout_of(specs).to_widths() for specs in (theirs, mine)]
     if list(widths[0].items()) != list(widths[1].items()):
         return [f"blocks: {widths[0]}, not {widths[1]}"]

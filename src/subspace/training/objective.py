@@ -1,4 +1,4 @@
-"""Objective: the terms of the training loss for one batch, and their sum."""
+"""Objective: the terms of the training loss for one batch, and their weighted sum."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -26,19 +26,20 @@ from subspace.training.losses import (
 )
 from subspace.training.training_parts import training_heads, training_parts
 
-# The terms that validation sums up: what the projection does to texts. The heads of the probe
-# start untrained, so that their term would fall whatever the projection does; the anchor is no
-# property of texts.
+# The validation loss sums only terms that measure what the projection does to texts. The heads of
+# the probe start untrained, so that their term would fall whatever the projection does. The anchor
+# does not depend on the texts of a batch.
 _JUDGED = ("contrastive", "keep", "erasure")
 
 
 class Objective(nn.Module):
-    """The terms of the loss: each is the mean over the blocks that have it.
+    """The terms of the training loss and their weighted sum.
 
     Attributes:
-        layout: The blocks.
-        heads: Of the probe, one for every labelled factor of every source.
-        head_names: What each of them reads, in words.
+        layout: Layout of the blocks.
+        heads: Linear heads of the probe loss: one for every labelled factor of every source, if the
+            factor has a block.
+        head_names: Description of each head, in the same order.
     """
 
     def __init__(
@@ -51,15 +52,16 @@ class Objective(nn.Module):
         temperature: float,
         hard_weight: float,
     ) -> None:
-        """Computes what the terms need of the statistics, of those terms that count.
+        """Makes the heads, and computes the constants of the terms that have a weight above 0.
 
         Args:
-            data: What is learned from.
-            blocks: How each block is solved.
+            data: Data to learn from.
+            blocks: Settings of each block.
             start: W of the closed form (layout.dim, D).
-            weights: Of the terms.
-            temperature: Of the contrastive and keep losses.
-            hard_weight: How often a negative with the same content counts.
+            weights: Weights of the terms.
+            temperature: Temperature of the contrastive and keep losses.
+            hard_weight: Weight of hard negatives (same content, other label) in the contrastive
+                loss, 1 or more.
         """
         super().__init__()
         self.layout: BlockLayout = layout_of(blocks)
@@ -97,13 +99,13 @@ class Objective(nn.Module):
     def terms(
         self, batch: Batch, *, z: Mapping[str, Tensor], weight: Tensor, start: Tensor
     ) -> dict[str, Tensor]:
-        """The terms by name (`contrastive/style`), unweighted; those of weight 0 are left out.
+        """Computes the unweighted terms by name (`contrastive/style`); skips terms of weight 0.
 
         Args:
             batch: Texts of one source.
-            z: Their blocks (N, width), not yet scaled to unit length.
+            z: Blocks of the texts (N, width), not scaled to unit length.
             weight: W (layout.dim, D).
-            start: W of the closed form.
+            start: W of the closed form (layout.dim, D).
         """
         units = {name: normalize(block, dim=-1) for name, block in z.items()}
         terms: dict[str, Tensor] = {}
@@ -133,11 +135,11 @@ class Objective(nn.Module):
         return terms
 
     def total(self, terms: Mapping[str, Tensor], *, judged: bool = False) -> Tensor | float:
-        """Weighted sum; each kind of term is the mean over the blocks that have it.
+        """Returns the weighted sum; each kind of term is averaged over the blocks that have it.
 
         Args:
-            terms: By name.
-            judged: Leaves out what does not say how good the projection is.
+            terms: Terms by name.
+            judged: Leaves out terms that do not measure the quality of the projection.
         """
         total: Tensor | float = 0.0
         for kind, weight in asdict(self._weights).items():
@@ -147,7 +149,7 @@ class Objective(nn.Module):
         return total
 
     def _hold(self, name: str, tensor: Tensor) -> None:
-        """Keeps a constant where the parameters are, but not in checkpoints."""
+        """Registers a constant that is moved with the parameters but not saved in checkpoints."""
         self.register_buffer(name, tensor.float(), persistent=False)
 
     def _contrastive(self, z: Tensor, batch: Batch, factor: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Keeps Lightning from telling what is meant to be so."""
+"""Silences expected messages and warnings of Lightning."""
 
 import logging
 import warnings
@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _EXPECTED = (
-    # Batches are slices of a memory-mapped file: worker processes would only add copying.
+    # Batches are slices of a memory-mapped file, so worker processes would only add copying.
     ".*does not have many workers.*",
-    # Lightning uses a name that torch is about to drop.
+    # Lightning uses a name that torch is about to remove.
     ".*isinstance.treespec, LeafSpec.*",
 )
 
 
 @contextmanager
 def quiet_trainer(*expected: str) -> Iterator[None]:
-    """Keeps back Lightning's notes, and warnings of what is meant to be so, inside a `with`.
+    """Hides Lightning's messages and expected warnings inside a `with` block.
 
     Args:
-        expected: Further patterns of warnings.
+        expected: Patterns of further warnings to hide.
     """
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     before = [logger.level for logger in loggers]

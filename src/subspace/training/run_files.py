@@ -1,4 +1,4 @@
-"""The Lightning files of a run: last.ckpt to resume from, best.ckpt to score."""
+"""Lightning checkpoints of a run: last.ckpt to resume from, best.ckpt to evaluate."""
 
 from pathlib import Path
 
@@ -7,17 +7,19 @@ from subspace.model.checkpoint import load
 
 
 def find_run_file(path: str | None, *, output: Path, required: bool) -> str | None:
-    """The file to go on from or to score, after a look into it; None to start anew.
+    """Returns the checkpoint to resume from or to evaluate; None to start a new run.
+
+    Loads the file once, so that a wrong one raises before the work.
 
     Args:
-        path: A file, or `best` or `last` for that of `output`.
+        path: A file, or `best` or `last` for the checkpoint of this name in `output`.
         output: Folder of the run.
-        required: Whether there must be one. If not, `last` may be named before there is one, so
-            that a run which may be interrupted can be started with it.
+        required: Whether a checkpoint must be given. If not, `last` may be given before the file
+            exists, so that the same command starts a run and resumes it.
 
     Raises:
-        ConfigError: There is no such file, or one is required and none is named.
-        CheckpointError: It cannot be read, or was not written by this package.
+        ConfigError: The file does not exist, or a checkpoint is required and none is given.
+        CheckpointError: The file cannot be read, or was not written by this package.
     """
     if path is None:
         if required:
@@ -26,7 +28,7 @@ def find_run_file(path: str | None, *, output: Path, required: bool) -> str | No
                 f"last.ckpt (such as {output / 'best.ckpt'})"
             )
         return None
-    # Lightning itself knows `best` and `last` only of a fit in the same process.
+    # Lightning itself resolves `best` and `last` only after a fit in the same process.
     file = output / f"{path}.ckpt" if path in ("best", "last") else Path(path)
     if path == "last" and not required and not file.exists():
         return None

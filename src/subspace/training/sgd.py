@@ -1,4 +1,4 @@
-"""train: refines a closed-form model by gradient descent; keeps whatever is best."""
+"""train: refines a closed-form model by gradient descent and keeps the best projection."""
 
 import tempfile
 from collections.abc import Mapping
@@ -24,13 +24,13 @@ from subspace.training.quiet import quiet_trainer
 MONITOR = "val/loss"
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # comparing arrays gives an array, not a bool
 class Best:
     """The best projection of a run.
 
     Attributes:
-        projection: It.
-        steps: Steps that it took; 0 for the start.
+        projection: The projection.
+        steps: Number of training steps that led to it; 0 for the start.
     """
 
     projection: Projection
@@ -53,31 +53,32 @@ def train(
     seed: int = 0,
     progress: bool = False,
 ) -> Model:
-    """Trains a model from where the closed form left it.
+    """Trains a model by gradient descent, starting from its closed-form solution.
 
     Args:
-        model: The start, solved from `data`.
-        data: What it was solved from.
-        held_out: Sources to judge training by that the model was not solved from, encoded in the
-            same store; the validation texts of `data` if None.
-        losses: Weights of the loss terms; the library's own if None.
-        learning_rate: Of Adam.
-        temperature: Of the contrastive and keep losses.
-        hard_weight: How often a negative with the same content counts, 1 or more.
-        batch_size: Texts per batch.
-        steps_per_epoch: Steps between two validations.
-        max_epochs: Ends training after so many of these.
-        patience: Ends training after so many of these without an improvement.
-        seed: Decides what is in each batch.
-        progress: Shows a bar.
+        model: Model to start from, solved from `data`.
+        data: Data that the model was solved from.
+        held_out: Sources to validate on, which the model was not solved from, encoded in the same
+            store. None stands for the validation texts of `data`.
+        losses: Weights of the loss terms; None for the defaults.
+        learning_rate: Learning rate of Adam.
+        temperature: Temperature of the contrastive and keep losses.
+        hard_weight: Weight of hard negatives (same content, other label) in the contrastive loss,
+            1 or more.
+        batch_size: Number of texts per batch.
+        steps_per_epoch: Number of steps per epoch. Each epoch ends with a validation.
+        max_epochs: Number of epochs after which training ends.
+        patience: Number of epochs without an improvement after which training ends early.
+        seed: Seed of the batches.
+        progress: Shows a progress bar.
 
     Returns:
-        The projection with the lowest validation loss, with heads of its own; the start itself if
-        no step improved on it.
+        The model with the lowest validation loss, with heads fitted to it; `model` itself if no
+        step improved on it.
 
     Raises:
         ConfigError: A setting is out of range, no factor of a block is labelled, or there are no
-            texts to judge by.
+            texts to validate on.
     """
     recipe = Recipe.from_json(model.recipe)
     module = ProjectionModule(
@@ -104,7 +105,7 @@ def train(
             logger=False,
             enable_model_summary=False,
             enable_progress_bar=progress,
-            num_sanity_val_steps=0,  # the start is judged on all batches anyway
+            num_sanity_val_steps=0,  # the module validates the start on all batches anyway
             callbacks=[
                 ModelCheckpoint(folder, filename="best", monitor=MONITOR),
                 EarlyStopping(MONITOR, patience=patience),
@@ -116,14 +117,14 @@ def train(
 
 
 def best_of_run(trainer: pl.Trainer, module: ProjectionModule) -> Best:
-    """What a run has found: its best checkpoint, or its start if that is better.
+    """Returns the best projection of a run: its best checkpoint, or its start if no worse.
 
-    Where the start is better it takes the place of the best checkpoint's file. Without validation
-    the projection is taken as it stands.
+    If it is the start, the file of the best checkpoint is overwritten with the start. Without
+    validation it is the current projection.
 
     Args:
-        trainer: After `fit`.
-        module: What it trained.
+        trainer: Trainer of the run, after `fit`.
+        module: Module that it trained.
     """
     callback = trainer.checkpoint_callback
     path = callback.best_model_path if isinstance(callback, ModelCheckpoint) else ""
@@ -143,12 +144,12 @@ def best_of_run(trainer: pl.Trainer, module: ProjectionModule) -> Best:
 
 
 def finish(best: Best, *, module: ProjectionModule, data: FactorData) -> Model:
-    """Fits what goes with a trained projection: heads, default weights, spreads of scores.
+    """Completes the model of a trained projection: adds heads, default weights, score spreads.
 
     Args:
-        best: What the run has found.
-        module: What was trained.
-        data: What it was trained on.
+        best: Best projection of the run.
+        module: Module that was trained.
+        data: Data module that it was trained on.
     """
     fitting = data.fitting_data
     return complete_model(

@@ -1,4 +1,4 @@
-"""StepLoader: batches by the trainer's step, so that resuming in mid-epoch is exact."""
+"""StepLoader: gives batches by the trainer's step, so that a run resumes exactly in mid-epoch."""
 
 from collections.abc import Iterator, Sequence, Sized
 from typing import Any, cast
@@ -11,13 +11,13 @@ from subspace.training.batches import Batch, BatchPlan, make_batch
 
 
 class PlannedBatches(Dataset[Batch]):
-    """Maps a number to the batch that the plan draws for it."""
+    """The batches of a plan, by their number."""
 
     def __init__(self, plan: BatchPlan, *, vectors: Vectors, rows: Sequence[Ints]) -> None:
-        """Draws nothing yet.
+        """Keeps the plan and the data. Batches are drawn on access.
 
         Args:
-            plan: Of labelled texts.
+            plan: Plan that draws the texts of each batch.
             vectors: All stored embeddings (rows, D).
             rows: Rows of the training texts, by source.
         """
@@ -36,10 +36,10 @@ class PlannedBatches(Dataset[Batch]):
 
 
 class PreparedBatches(Dataset[Batch], Sized):
-    """Batches made beforehand."""
+    """Batches that are held in memory."""
 
     def __init__(self, batches: Sequence[Batch]) -> None:
-        """Keeps them."""
+        """Keeps the batches."""
         self._batches = batches
 
     def __len__(self) -> int:
@@ -50,33 +50,33 @@ class PreparedBatches(Dataset[Batch], Sized):
 
 
 class StepLoader(DataLoader[Batch]):
-    """A loader whose place in the data is the trainer's step: it has no state of its own.
+    """A data loader without state, since the trainer's step gives its position in the data.
 
     The two methods tell Lightning that resuming in the middle of an epoch is safe.
     """
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the step is the trainer's."""
+        """Returns an empty state, since the trainer keeps the step."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take over."""
+        """Ignores the state, which is empty."""
 
 
-# Both samplers are DistributedSamplers because Lightning leaves those alone: any other it would
-# wrap in one of its own, which knows nothing of steps.
+# Both samplers are DistributedSamplers because Lightning does not replace those. It would replace
+# any other sampler by one that ignores the trainer's step.
 
 
 class StepSampler(DistributedSampler[int]):
-    """The batches of one epoch, from the trainer's step on: resuming in mid-epoch is exact.
+    """Numbers of the batches of one epoch, from the trainer's step on.
 
-    Of W processes with A accumulated batches per step, process r takes the batches
-    (A step + a) W + r for a = 0 .. A - 1: together they see what one process that accumulates W A
-    batches would see.
+    With W processes and A accumulated batches per step, process r takes the batches
+    (A step + a) W + r for a = 0 .. A - 1. Together they see the same batches as one process that
+    accumulates W A batches per step.
     """
 
     def __init__(self, trainer: Any, steps_per_epoch: int) -> None:
-        """Reads the step from the trainer whenever an epoch begins.
+        """Keeps the trainer, whose step is read whenever an epoch begins.
 
         Raises:
             ConfigError: A step of the optimizer would span two epochs.
@@ -107,8 +107,8 @@ class StepSampler(DistributedSampler[int]):
 
 
 class EveryBatch(DistributedSampler[Batch]):
-    """All batches in every process, so that all judge alike and stop together."""
+    """All batches in every process, so that all processes validate alike and stop together."""
 
     def __init__(self, batches: PreparedBatches) -> None:
-        """Takes them in their order."""
+        """Keeps the batches in their order."""
         super().__init__(batches, num_replicas=1, rank=0, shuffle=False)

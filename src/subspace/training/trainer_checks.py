@@ -1,4 +1,4 @@
-"""Refuses trainers that cannot train a projection, or cannot tell whether it got better."""
+"""Checks of the trainer's settings and of the metrics that its callbacks monitor."""
 
 from collections.abc import Iterable
 from typing import Any, cast
@@ -7,15 +7,15 @@ import pytorch_lightning as pl
 
 from subspace.errors import ConfigError
 
-# Vectors are stored in float32, and a projection is saved in it.
+# Vectors are stored in float32, and projections are saved in float32.
 _PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
 
 def check_trainer(trainer: pl.Trainer) -> None:
-    """Raises unless a trainer can do what it is set to.
+    """Raises unless the trainer's settings can be used to train a projection.
 
     Raises:
-        ConfigError: A setting of the trainer does not go with a projection; it is named.
+        ConfigError: A setting cannot be used. The message names it.
     """
     settings = cast(Any, trainer)
     if settings.overfit_batches:
@@ -38,14 +38,16 @@ def check_trainer(trainer: pl.Trainer) -> None:
 
 
 def check_monitors(trainer: pl.Trainer, *, known: Iterable[str]) -> None:
-    """Raises unless every number that is looked at is one that validation gives.
+    """Raises unless validation logs every monitored metric.
+
+    Monitored names that begin with `train/` are not checked.
 
     Args:
-        trainer: Whose callbacks look.
-        known: What validation gives. Names that begin with `train/` are not checked.
+        trainer: Trainer whose callbacks monitor metrics.
+        known: Names of the metrics that validation logs.
 
     Raises:
-        ConfigError: With the name of the first that nobody logs.
+        ConfigError: A metric is not logged. The message names the first.
     """
     names = sorted(known)
     for monitor in _monitored(trainer):

@@ -1,4 +1,4 @@
-"""What of the encoded sources is trained on, and which heads their labels need."""
+"""Training texts of the encoded sources, and the training heads that their labels need."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from subspace.fitting.fitting_data import FittingData
 from subspace.fitting.stored_sources import StoredSource
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # comparing arrays gives an array, not a bool
 class Part:
     """Some texts of one source.
 
     Attributes:
-        labels: Their labels.
-        rows: Row of each in the store.
+        labels: Labels of the texts.
+        rows: Row of each text in the store.
     """
 
     labels: Labels
@@ -27,14 +27,14 @@ class Part:
 
 @dataclass(frozen=True)
 class TrainingHeadSpec:
-    """One labelled factor of one source: what a training head for it looks like.
+    """The training head for one labelled factor of one source.
 
     Attributes:
         source: Name of the source.
         factor: Name of the factor.
         class_count: Number of classes; 0 for numbers.
-        mean: Mean of the numbers, 0 for classes.
-        scale: Standard deviation of the numbers, 1 for classes or if they are all equal.
+        mean: Mean of the numbers; 0 for classes.
+        scale: Standard deviation of the numbers; 1 for classes, or if all numbers are equal.
     """
 
     source: str
@@ -54,13 +54,13 @@ class TrainingHeadSpec:
         return cls(source, factor, class_count=0, mean=mean, scale=spread or 1.0)
 
     def __str__(self) -> str:
-        """Names it for messages, and in the file of a run."""
+        """Describes the head for messages and checkpoints."""
         kind = f"{self.class_count} classes" if self.class_count else "numbers"
         return f"{self.factor} of {self.source} ({kind})"
 
 
 def take_parts(sources: Mapping[str, StoredSource], *splits: Split) -> dict[str, Part]:
-    """The texts of some splits, by source; sources without any are left out."""
+    """Returns the texts of some splits by source; skips sources without any."""
     parts = {}
     for name, source in sources.items():
         positions = np.concatenate([source.labels.positions(split) for split in splits])
@@ -70,12 +70,12 @@ def take_parts(sources: Mapping[str, StoredSource], *splits: Split) -> dict[str,
 
 
 def training_parts(data: FittingData) -> dict[str, Part]:
-    """Training texts by source, rewrites among them; their order is that of `Batch.source`."""
+    """Returns training texts and rewrites by source; `Batch.source` is a position in this order."""
     return take_parts({**data.sources, **data.rewrites}, "train")
 
 
 def training_heads(data: FittingData) -> list[TrainingHeadSpec]:
-    """A head for every labelled factor of every source that is trained on."""
+    """Returns a head for every labelled factor of every training source."""
     return [
         TrainingHeadSpec.of(source, factor, column)
         for source, part in training_parts(data).items()

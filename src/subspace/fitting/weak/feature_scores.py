@@ -1,17 +1,16 @@
-"""What can be counted in a text, as one number per factor; English.
+"""Scores of complexity, specificity and formality, counted in English texts.
 
-Each is a mean of few features, in standard deviations of the training texts of nine labelled
-corpora (every corpus counting the same), signed so that more is harder, more specific, or more
-formal:
+Each score is a mean of a few features, in standard deviations of the training texts of nine
+labelled corpora (every corpus counts the same). Signs are such that a higher score means harder,
+more specific, or more formal:
 
-- complexity: sentence length, share of long words, rarity of content words. Length of sentences
-  and words is what readability formulas count (Björnsson 1968, LIX: the first two), rarity what
-  they stand for.
-- specificity: names and numbers against generic words (people, something, usually; Li and Nenkova
+- complexity: sentence length, share of long words, rarity of content words. The first two are the
+  ones that the readability formula LIX counts (Björnsson 1968).
+- specificity: names and numbers minus generic words (people, something, usually; Li and Nenkova
   2015).
-- style: formality. Abstract nouns, `of` and `the` against contractions, casual words, `I` and
-  `you`: nouns against deixis, as in the formality score of Heylighen and Dewaele (1999), with words
-  in the place of its parts of speech.
+- style: formality. Abstract nouns, `of` and `the` minus contractions, casual words, `I` and `you`.
+  This follows the formality score of Heylighen and Dewaele (1999), nouns minus deixis, but counts
+  words instead of parts of speech.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ import numpy as np
 from subspace.arrays import Floats
 from subspace.fitting.weak.features import text_features
 
-# Sign, mean and standard deviation of every feature in use (benchmarks/labels.py --reference).
+# Sign, mean and standard deviation of every feature used (benchmarks/labels.py --reference).
 REFERENCE: Mapping[str, Mapping[str, tuple[int, float, float]]] = {
     "complexity": {
         "sentence length": (+1, 2.77, 0.56),
@@ -46,7 +45,7 @@ REFERENCE: Mapping[str, Mapping[str, tuple[int, float, float]]] = {
 
 
 def score_text(text: str) -> dict[str, float]:
-    """Complexity, specificity and formality (under `style`), in standard deviations.
+    """Returns complexity, specificity and formality (as `style`), in standard deviations.
 
     Raises:
         ConfigError: The word frequencies are not installed.
@@ -63,7 +62,7 @@ def score_text(text: str) -> dict[str, float]:
 
 
 def score_features(texts: Sequence[str]) -> dict[str, Floats]:
-    """Scores of several texts, (N,) by factor of numbers: complexity and specificity.
+    """Returns the complexity and the specificity of several texts: an array (N,) for each.
 
     Raises:
         ConfigError: The word frequencies are not installed.

@@ -3,8 +3,8 @@
 Features of style are the frequencies of function words, punctuation and word forms (Mosteller and
 Wallace 1964, Biber 1988). Features of complexity are word frequency and the length of words and
 sentences, as in readability formulas. Features of specificity are names, numbers, articles and
-generic words (Li and Nenkova 2015). Shares of words enter as square roots, which makes their
-variance even.
+generic words (Li and Nenkova 2015). Shares of words enter as square roots, which stabilises their
+variance.
 """
 
 import re

@@ -155,7 +155,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _uncapitalise(text: str) -> str:
-    """Lower-cases the first letter, unless the text begins with an acronym."""
+    """Makes the first letter lower case, unless the text begins with an acronym."""
     return text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
 
 

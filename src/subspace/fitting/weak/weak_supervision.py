@@ -1,4 +1,4 @@
-"""WeakSupervision: what to learn from texts beyond their labels."""
+"""WeakSupervision: settings for learning from counted features and rewrites of texts."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -36,14 +36,15 @@ class WeakSupervision:
 def rewrite_sources(
     sources: Mapping[str, Sequence[Record]], *, settings: WeakSupervision
 ) -> dict[str, tuple[Record, ...]]:
-    """Makes one more source of every source: texts and their rewrites, in groups of equal content.
+    """Makes a second source for every source: training texts and their rewrites.
 
-    Each factor labels them with `as written` or the name of the rule, so that rewrites are learned
-    from like any other parallel texts. Which texts are drawn depends on their ids alone.
+    A text and its rewrites for one factor form a group. They are labelled with `as written` or the
+    name of the rule, so that they serve as parallel texts. A hash of the ids decides which texts
+    are rewritten.
 
     Args:
-        sources: Records by source; only training texts are rewritten.
-        settings: How many.
+        sources: Records by source. Only training texts are rewritten.
+        settings: Number of texts to rewrite, and of rules for each.
     """
     made = {}
     for name, records in sources.items():
@@ -57,7 +58,7 @@ def rewrite_sources(
 
 
 def _rewrites(record: Record, *, settings: WeakSupervision) -> list[Record]:
-    """A text and its rewrites; one record per factor, as a text has one label of each."""
+    """Returns a text and its rewrites as records, with one group for each factor."""
     found = rewrite_text(record.text, seed=record.id, per_factor=settings.rules)
     source = f"{record.source} (rewrites)"
     made = []

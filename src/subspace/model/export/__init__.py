@@ -1,1 +1,1 @@
-"""Models for other libraries."""
+"""Export of models to other libraries."""

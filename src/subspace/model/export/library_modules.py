@@ -1,14 +1,15 @@
-"""A projection as modules of sentence-transformers: no code but the library's own.
+"""A projection as modules of sentence-transformers, without any code of this package.
 
-One block is `Pooling`, `Normalize`, `Dense` (W x - W mu - c), `Normalize`. Several are harder: the
-library normalises whole vectors, and each block must have unit length. It also normalises tokens,
-and its `Pooling` puts a vector that it finds as `cls_token_embeddings` before what it pools. So
-blocks are made on the token that holds the pooled text, normalised there, and appended one by one:
+One block is `Pooling`, `Normalize`, `Dense` (W x - W mu - c), `Normalize`. Several blocks are
+harder: each must have unit length, but `Normalize` scales a whole vector. It can also scale each
+token, and `Pooling` puts a vector named `cls_token_embeddings` before its own result. So each block
+is computed on a token that holds the pooled text, scaled there, and appended to the blocks before
+it:
 
     token_states         the text's embedding x, as a token
     token_embeddings     Dense, Normalize: one block of it, of unit length
-    sentence_embedding   Pooling: the blocks so far, and this one
-    cls_token_embeddings a copy of that, for the next
+    sentence_embedding   Pooling: the earlier blocks, then this one
+    cls_token_embeddings a copy of that, for the next block
 
 Last-token pooling has such a token. Mean pooling gets one from `HierarchicalTokenPooling` with a
 single cluster, which is the mean of all tokens. The other poolings have none.
@@ -23,20 +24,20 @@ import numpy.typing as npt
 from subspace.errors import ConfigError
 from subspace.model.export.selection import Selection
 
-# Where tokens are averaged to one: more than any text has tokens.
+# Pool factor of `HierarchicalTokenPooling`: more than any text has tokens, so one cluster is left.
 _ONE_CLUSTER = 1e9
 _ENDS_IN_A_TOKEN = ("mean", "lasttoken")
 _QUERY, _DOCUMENT = "query", "document"
 
 Array = npt.NDArray[Any]
-Modules = list[Any]  # of sentence-transformers, which is imported where it is used
+Modules = list[Any]  # of sentence-transformers, which is imported only when used
 
 
 def check_exportable(selection: Selection, *, pooling: str) -> None:
-    """Refuses what the library's modules cannot give exactly.
+    """Raises unless the library's modules can compute these blocks exactly.
 
     Raises:
-        ConfigError: With what to do instead.
+        ConfigError: They cannot; says what to do instead.
     """
     from torch import nn
 
@@ -58,11 +59,12 @@ def check_exportable(selection: Selection, *, pooling: str) -> None:
 
 
 def build_modules(selection: Selection, *, pooling: str) -> Modules:
-    """What comes after the transformer.
+    """Builds the modules that follow the transformer.
 
-    One block without a matrix of its own for queries is a plain chain. Anything else has a
-    `Router` with the tasks `document` (the default), `query` and, with several blocks, the name
-    of each: that block of a document alone (`NAME-query`: of a query, where they differ).
+    One block without a separate matrix for queries is a plain chain. Anything else has a `Router`
+    with the tasks `document` (the default) and `query`. With several blocks, each also has a task
+    of its name, which gives that block of a document alone, and a task `NAME-query` for queries if
+    they have a separate matrix.
     """
     from sentence_transformers.base.modules import Normalize, Router
     from sentence_transformers.sentence_transformer.modules import Pooling
@@ -89,7 +91,7 @@ def build_modules(selection: Selection, *, pooling: str) -> Modules:
 
 
 def _tokens(pooling: str, *, tasks: Mapping[str, Any]) -> Modules:
-    """Makes `token_states`, of which the last token holds x."""
+    """Builds the modules that write `token_states`, whose last token holds x."""
     from sentence_transformers.base.modules import Normalize
     from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
 
@@ -103,7 +105,7 @@ def _tokens(pooling: str, *, tasks: Mapping[str, Any]) -> Modules:
 def _make_blocks(
     selection: Selection, *, weight: Array, offset: Array | None
 ) -> dict[str, Modules]:
-    """By block, what makes it from `token_states`: as the last token, and as the vector."""
+    """Builds for each block the modules that compute it, as last token and as vector."""
     from sentence_transformers.base.modules import Normalize
     from sentence_transformers.sentence_transformer.modules import Pooling
 
@@ -125,7 +127,7 @@ def _make_blocks(
 
 
 def _join(blocks: Mapping[str, Modules], *, scales: Array) -> Modules:
-    """One vector of all blocks, each multiplied by its scale."""
+    """Builds the modules that concatenate all blocks, each multiplied by its scale."""
     from sentence_transformers.sentence_transformer.modules import Pooling
 
     chain: Modules = []
@@ -141,7 +143,7 @@ def _join(blocks: Mapping[str, Modules], *, scales: Array) -> Modules:
 
 
 def _affine(selection: Selection, weight: Array, offset: Array | None) -> tuple[Array, Array]:
-    """W and -(W mu + c): the bias is summed in float64."""
+    """Returns W and the bias -(W mu + c), computed in float64."""
     centre = weight.astype(np.float64) @ selection.projection.mean.astype(np.float64)
     return weight, -(centre if offset is None else centre + offset)
 

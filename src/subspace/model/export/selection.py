@@ -1,4 +1,4 @@
-"""What of a projection is exported: which blocks, how many of their dimensions, which weights."""
+"""The part of a projection to export: its blocks, their dimensions, and their weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from subspace.errors import ConfigError
 from subspace.model.projection import Projection, QuerySide
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # == on arrays gives no single bool
 class Selection:
-    """The blocks that are kept, and what each is multiplied by once it has unit length.
+    """The kept blocks, and a scale for each, applied after the block has unit length.
 
     Attributes:
-        projection: Of the kept blocks and dimensions alone.
+        projection: Projection to the kept blocks and dimensions.
         scale: One factor per kept block; 1 without weights. With weights w it is
-            sqrt(w / sum of w) on both sides, so that vectors have unit length and their inner
-            product is the weighted mean of the blocks' cosines.
+            sqrt(w / sum of w) for documents and queries, so that vectors have unit length and
+            their inner product is the weighted mean of the blocks' cosines.
     """
 
     projection: Projection
@@ -34,17 +34,17 @@ class Selection:
         weights: Mapping[str, float] | None = None,
         dims: Mapping[str, int] | None = None,
     ) -> "Selection":
-        """Chooses.
+        """Selects blocks and dimensions of a projection.
 
         Args:
-            projection: Of the checkpoint.
-            weights: Weight by block, not negative; those of weight 0 are left out. None keeps
-                every block as it is.
-            dims: How many leading dimensions to keep, by block; all where none is named.
+            projection: Projection of the checkpoint.
+            weights: Weight by block, 0 or more; blocks of weight 0 or without a weight are left
+                out. None keeps every block unscaled.
+            dims: Number of leading dimensions to keep, by block; all for blocks not named.
 
         Raises:
-            ConfigError: A block is unknown, a number of dimensions is not one that it has, or no
-                weight is above 0.
+            ConfigError: A block is unknown, a number of dimensions is out of range, or no weight
+                is above 0.
         """
         layout, weights = projection.layout, dict(weights or {})
         for option, named in (("weights", weights), ("dims", dims or {})):
@@ -70,17 +70,17 @@ class Selection:
         )
 
     def is_complete(self, projection: Projection) -> bool:
-        """Whether it keeps all of a projection as it is."""
+        """Tells whether it keeps all blocks and dimensions of a projection, unscaled."""
         return self.projection.layout == projection.layout and {*self.scale.values()} == {1.0}
 
     def __call__(self, x: Vectors, *, queries: bool) -> Vectors:
-        """What the export must give for embeddings (N, D): (N, kept dimensions)."""
+        """Computes the export's vectors (N, kept dimensions) of embeddings (N, D)."""
         z = self.projection.queries(x) if queries else self.projection(x)
         return z * self.scales
 
     @property
     def scales(self) -> Vectors:
-        """The factor of every dimension."""
+        """The scale of every kept dimension."""
         return np.repeat(
             np.array(list(self.scale.values()), dtype=np.float32), self.projection.layout.widths
         )

@@ -1,4 +1,4 @@
-"""A model as a folder that `SentenceTransformer(folder)` opens, without this package."""
+"""Export of a model to a folder that `SentenceTransformer(folder)` opens without this package."""
 
 import json
 import os
@@ -27,13 +27,13 @@ _CHECKED_ON = ("Short.", "Two sentences. The second is a little longer, with 3 c
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """Result of an export.
 
     Attributes:
-        folder: Where.
+        folder: The folder that was written.
         widths: Width of each block of a vector, in order.
-        difference: The largest difference between its vectors and this package's, in any
-            dimension of a few texts.
+        difference: The largest difference between its vectors and this package's, over all
+            dimensions of a few texts.
     """
 
     folder: Path
@@ -49,21 +49,22 @@ def export_sentence_transformers(
     dims: Mapping[str, int] | None = None,
     card: Mapping[str, Any] | None = None,
 ) -> Exported:
-    """Writes the folder, whole or not at all, and checks that it gives the same vectors.
+    """Writes the folder atomically, and checks that it gives the same vectors.
 
     Args:
-        model: Of an encoder's last layer.
+        model: A model fitted on an encoder's last layer only.
         folder: New or empty.
-        weights: Folded into the vectors, by block: their inner product is then the weighted mean
-            of the blocks' cosines. None leaves each block at unit length, as `subspace embed`.
-        dims: How many leading dimensions of a block to keep.
-        card: Of `model_card.make_card`: `report` and `licences`.
+        weights: Weights by block to fold into the vectors, whose inner product is then the weighted
+            mean of the blocks' cosines. None leaves each block at unit length, as `subspace embed`
+            does.
+        dims: Number of leading dimensions to keep, by block.
+        card: Arguments of `model_card.make_card`, such as `report` and `licences`.
 
     Raises:
         ConfigError: The folder is not empty, the library is missing, or its modules cannot give
             these blocks exactly.
-        EncoderError: The encoder cannot be had.
-        CheckpointError: It is another encoder, or the folder gives other vectors.
+        EncoderError: The encoder cannot be loaded.
+        CheckpointError: The encoder is another one, or the folder gives other vectors.
     """
     target = Path(folder)
     _check_folder(target)
@@ -86,7 +87,7 @@ def export_sentence_transformers(
             _save(partial, selection=selection, encoder=encoder)
             (partial / "README.md").write_text(str(readme), encoding="utf-8")
             for path in partial.rglob("*.safetensors"):
-                path.chmod(0o644)  # safetensors makes it private
+                path.chmod(0o644)  # safetensors lets only its owner read it
             difference = _compare(partial, selection=selection, encoder=encoder)
             os.replace(partial, target)
     return Exported(folder=target, widths=widths, difference=difference)
@@ -107,7 +108,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _open_encoder(model: Model) -> Encoder:
-    """Opens the encoder; refuses what the library would run otherwise than this package."""
+    """Opens the encoder; raises `ConfigError` if the library would run it differently."""
     encoder, fingerprint = model.open_encoder(), model.fingerprint
     last = Encoder(replace(model.encoder, layers=(-1,))).fingerprint.layers
     if fingerprint.layers != last:
@@ -127,7 +128,7 @@ def _open_encoder(model: Model) -> Encoder:
 
 @contextmanager
 def _quiet_library() -> Iterator[None]:
-    """Says what is missing if the library is, and keeps its progress bars from being shown."""
+    """Hides the library's progress bars; raises `ConfigError` if the library is missing."""
     from transformers.utils import logging
 
     shows_bars = logging.is_progress_bar_enabled()
@@ -147,7 +148,7 @@ def _quiet_library() -> Iterator[None]:
 
 @contextmanager
 def _partial(target: Path) -> Iterator[Path]:
-    """A folder beside the target, gone afterwards unless it was moved."""
+    """Creates a temporary folder beside the target; removes it at the end unless it was moved."""
     try:
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
@@ -170,12 +171,12 @@ def _save(folder: Path, *, selection: Selection, encoder: Encoder) -> None:
     loaded = SentenceTransformer(str(files.folder), device="cpu", model_kwargs=options)
     transformer: Any = loaded[0]
     transformer.max_seq_length = fingerprint.max_length
-    transformer.unpad_inputs = False  # blocks are made on tokens, each text's in a row of its own
+    transformer.unpad_inputs = False  # the modules of blocks need a row of tokens per text
     SentenceTransformer(
         modules=[transformer, *build_modules(selection, pooling=fingerprint.pooling)],
         device="cpu",
         prompts={"query": fingerprint.query_prompt, "document": fingerprint.document_prompt},
-        # Without a task texts are documents, here as there.
+        # Texts without a task are documents, as in this package.
         default_prompt_name="document" if fingerprint.document_prompt else None,
         similarity_fn_name="cosine",
     ).save(str(folder), create_model_card=False)
@@ -186,10 +187,10 @@ def _save(folder: Path, *, selection: Selection, encoder: Encoder) -> None:
 
 
 def _compare(folder: Path, *, selection: Selection, encoder: Encoder) -> float:
-    """The largest difference between the folder's vectors and this package's.
+    """Returns the largest difference between the folder's vectors and this package's.
 
     Raises:
-        CheckpointError: It is above the tolerance.
+        CheckpointError: The difference is above `TOLERANCE`.
     """
     from sentence_transformers import SentenceTransformer
 
@@ -210,7 +211,7 @@ def _compare(folder: Path, *, selection: Selection, encoder: Encoder) -> float:
 
 
 def _how_to_use(selection: Selection, *, name: str) -> str:
-    """For the card: what a vector is, and how to get one."""
+    """Writes the section of the card on how to use the folder and what a vector holds."""
     layout = selection.projection.layout
     blocks = ", ".join(f"{block} {width}" for block, width in layout.to_widths().items())
     weighted = len(layout) > 1 and len({*selection.scale.values(), 1.0}) > 1

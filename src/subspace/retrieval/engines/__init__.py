@@ -1,4 +1,4 @@
-"""Where the vectors are kept: one small protocol, and one module per engine."""
+"""Vector engines: the `Engine` protocol and the classes that implement it."""
 
 from subspace.retrieval.engines.choose import (
     check_target,

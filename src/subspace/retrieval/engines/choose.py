@@ -1,4 +1,4 @@
-"""Which engine: told from where the index is.
+"""Choice of the engine by the address of the index.
 
 =====================================  ====================================================
 a folder                               `numpy` (default) or `faiss`, as its manifest says
@@ -19,13 +19,17 @@ from subspace.retrieval.engines.engine import Engine
 from subspace.retrieval.engines.index_folder import check_folder, read_folder
 from subspace.retrieval.engines.numpy_engine import NumpyEngine
 
-# What every engine is made with; all else are settings of its own.
+# Parameters that every engine takes; any other parameter is a setting of that engine.
 _OF_ALL = ("target", "folder", "layout", "projection_digest")
 EMBEDDED = ("numpy", "faiss")
 
 
 def _kind(target: Path | str) -> str:
-    """`folder`, `pgvector` or `milvus`."""
+    """Returns the kind of an address: `folder`, `pgvector` or `milvus`.
+
+    Raises:
+        ConfigError: The address has another scheme.
+    """
     text = str(target)
     if text.startswith(("postgresql://", "postgres://")):
         return "pgvector"
@@ -39,23 +43,22 @@ def _kind(target: Path | str) -> str:
 
 
 def show_target(target: Path | str) -> str:
-    """An address without the user, password and parameters in it."""
+    """Returns an address (with #NAME) without user, password and parameters, for messages."""
     scheme, separator, rest = str(target).partition("://")
     if not separator:
         return str(target)
-    address, _, name = rest.rpartition("#")
-    host = address.rpartition("@")[2].partition("?")[0]
-    return f"{scheme}://{host}#{name}"
+    host, mark, name = rest.rpartition("@")[2].partition("#")
+    return f"{scheme}://{host.partition('?')[0]}{mark}{name}"
 
 
 def open_engine(target: Path | str) -> Engine:
-    """Opens an index that is there.
+    """Opens an existing index.
 
     Raises:
-        IndexFolderError: There is none in that folder, or it is damaged.
+        IndexFolderError: The folder holds no index, or the index is damaged.
         EngineError: A server cannot be reached, there is no such table or collection, or the
             engine's package is not installed.
-        ConfigError: The target is of no known kind.
+        ConfigError: The address is of no known kind.
     """
     kind = _kind(target)
     if kind == "pgvector":
@@ -77,13 +80,13 @@ def open_engine(target: Path | str) -> Engine:
 def check_target(
     target: Path | str, *, engine: str | None = None, settings: Mapping[str, Any] | None = None
 ) -> None:
-    """Whether an index can be made there: to be asked before the work that it takes.
+    """Raises unless an index can be created at `target`. Call before long work.
 
-    A server is not asked; nothing is written.
+    Connects to no server. Creates missing parents of a folder, but not the folder itself.
 
     Raises:
-        ConfigError: Engine and target do not go together, or there is no such setting.
-        IndexFolderError: The folder holds something else, or cannot be written.
+        ConfigError: The engine cannot store at this address, or has no such setting.
+        IndexFolderError: The folder holds something other than an index, or cannot be written.
         EngineError: The engine's package is not installed.
     """
     kind = _kind(target)
@@ -111,18 +114,18 @@ def create_engine(
     engine: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Engine:
-    """An empty index; what was there under that name is replaced.
+    """Creates an empty index, which replaces an index at the same address.
 
     Args:
-        target: Where it is to be. An embedded engine writes there with `save`.
+        target: Address of the index. A folder is written, or replaced, only by `save`.
         layout: The blocks of every vector.
-        projection_digest: Identifies the projection that makes the vectors.
-        engine: `numpy` or `faiss` for a folder; None for the only one there is otherwise.
-        settings: Of the engine, as its class takes them.
+        projection_digest: Digest of the projection that makes the vectors.
+        engine: Name of the engine, such as `faiss` for a folder; None for the default.
+        settings: Settings of the engine, by parameter name of its constructor or `create`.
 
     Raises:
-        ConfigError: Engine and target do not go together, or a setting is wrong.
-        IndexFolderError: The folder holds something else.
+        ConfigError: The engine cannot store at this address, or a setting is wrong.
+        IndexFolderError: The folder holds something other than an index, or cannot be written.
         EngineError: A server cannot be reached, or the engine's package is not installed.
     """
     check_target(target, engine=engine, settings=settings)
@@ -133,7 +136,7 @@ def create_engine(
 
 
 def _factory(kind: str, engine: str | None) -> Callable[..., Engine]:
-    """What makes an empty index."""
+    """Returns the function that creates an empty index."""
     if kind == "pgvector":
         from subspace.retrieval.engines.pgvector_engine import PgvectorEngine
 
@@ -150,6 +153,6 @@ def _factory(kind: str, engine: str | None) -> Callable[..., Engine]:
 
 
 def _settings_of(factory: Callable[..., Engine]) -> list[str]:
-    """Names of what a factory takes beside what all do."""
+    """Lists the parameters of a factory that only its engine has."""
     names = inspect.signature(factory).parameters
     return [name for name in names if name not in _OF_ALL]

@@ -1,8 +1,8 @@
-"""Engine: what a search needs of whatever keeps the vectors.
+"""Engine: the interface of everything that stores vectors and searches them.
 
-The score of an item is the inner product of its vector with the query, plus what a `Priors` adds
-to it. Weights, recency and importance are folded into the query before it gets here, so an engine
-knows nothing of blocks, and none of them ever makes it build anything anew.
+The score of an item is the inner product of its vector with the query, plus its value in `Priors`.
+Weights, recency and importance of blocks are multiplied into the query before the search, so an
+engine does not score block by block, and no change of them requires rebuilding an index.
 """
 
 import math
@@ -19,24 +19,25 @@ from subspace.blocks import BlockLayout
 from subspace.data.records import Record, Scalar
 from subspace.errors import ConfigError, EngineError, LayoutError, QueryError
 
-# Error of a float32 inner product, relative to the sum of the query's entries.
+# Bound on the error of a float32 inner product, relative to the query's L1 norm.
 ROUNDING = 1e-6
 
 _SCALARS = "a text, a truth value, a finite number or a whole one of 64 bits"
 
-# Metadata that an item must have: a value, or one of several, by name.
+# A filter: for each name of the metadata, the value that an item must have, or several to choose
+# from.
 Where = Mapping[str, Scalar | Sequence[Scalar]]
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # arrays compare element by element
 class Priors:
-    """What is added to the score of each item, whatever the query.
+    """Values that are added to the scores of items, the same for every query.
 
     Attributes:
-        ids: Items that have a value of their own, each once; a list that only ever grows at its
-            end, so that an engine may remember where the first of them are.
-        values: What is added for each of them, same order.
-        default: What is added for all others.
+        ids: Items that have a value of their own, each once. The list may grow at its end while
+            `values` stays as it is; an engine may remember the rows of ids that it looked up.
+        values: Value for each of the first ids (P,), same order.
+        default: Value for all other items.
     """
 
     ids: list[str]
@@ -58,7 +59,7 @@ class Candidates:
 
 
 class Engine(Protocol):
-    """Keeps documents and their unit blocks, and finds the best by inner product."""
+    """A store of documents and their vectors of unit blocks, searched by inner product."""
 
     @property
     def layout(self) -> BlockLayout:
@@ -67,77 +68,78 @@ class Engine(Protocol):
 
     @property
     def projection_digest(self) -> str:
-        """Identifies the projection that made the vectors."""
+        """Digest of the projection that made the vectors."""
         ...
 
     @property
     def exact(self) -> bool:
-        """Whether a search finds the best for certain."""
+        """Whether a search is guaranteed to find the best documents."""
         ...
 
     def upsert(self, documents: Sequence[Record], vectors: Vectors) -> None:
-        """Adds documents with their vectors, in the place of those with the same ids.
+        """Adds documents with their vectors; replaces documents with the same ids.
 
-        All of them or, if any is refused, none.
+        If any document is refused, none is added.
 
         Raises:
             EngineError: An id is empty or given twice, or the engine cannot write.
-            LayoutError: The vectors have another shape, or are not finite.
+            LayoutError: The vectors are not (len(documents), dim), or not finite.
         """
         ...
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Removes documents and gives their number; ids that are not there are passed over."""
+        """Removes documents and returns their number; unknown ids are ignored."""
         ...
 
     def search(
         self, queries: Vectors, *, k: int, priors: Priors | None = None, where: Where | None = None
     ) -> list[Candidates]:
-        """The best `k` of each query (Q, dim), in any order.
+        """Finds the best `k` documents for each query (Q, dim), in any order.
 
-        More may come: those whose score cannot be told from that of the last. With fewer
-        documents, all of them.
+        Returns more than `k` if scores equal the k-th within rounding, and fewer if there are
+        fewer documents.
 
         Raises:
-            ConfigError: `k` is no whole number from 1.
-            LayoutError: The queries have another shape, or are not finite.
-            QueryError: `where` is not what it must be.
+            ConfigError: `k` is no whole number of 1 or more.
+            LayoutError: The queries are not (Q, dim), or not finite.
+            QueryError: `where` is not valid; see `check_where`.
             EngineError: The engine cannot be reached.
         """
         ...
 
     def fetch(self, ids: Sequence[str]) -> Candidates:
-        """Documents by id, in the order asked for; ids that are not there are left out."""
+        """Returns documents by id, in the order of `ids`; unknown ids are left out."""
         ...
 
     def sample(self, count: int) -> Candidates:
-        """About `count` documents from all over the index; all, if there are no more."""
+        """Returns about `count` documents from all over the index, or all if there are fewer."""
         ...
 
     def count(self, where: Where | None = None) -> int:
-        """Number of documents, or of those with such metadata."""
+        """Counts all documents, or those whose metadata match `where`."""
         ...
 
     def save(self) -> None:
-        """Writes what was changed to disk, where that is not done at once.
+        """Writes changes to disk, in engines that do not write them at once.
 
         Raises:
-            ConfigError: There is no place to write to.
-            IndexFolderError: The disk refuses.
+            ConfigError: No folder to write to is known.
+            IndexFolderError: The folder cannot be written.
         """
         ...
 
     def close(self) -> None:
-        """Gives back files and connections."""
+        """Closes files and connections."""
         ...
 
 
 def check_documents(documents: Sequence[Record], vectors: Vectors, *, layout: BlockLayout) -> None:
-    """Refuses what no engine may take in.
+    """Raises unless documents and vectors meet the rules that all engines share.
 
     Raises:
-        EngineError: An id is given twice, or an id, text or metadata cannot be kept.
-        LayoutError: Not one vector per document, of another dimension, or not finite.
+        EngineError: A document is no `Record`, an id is given twice, or an id, text or metadata
+            cannot be stored.
+        LayoutError: The vectors are not (len(documents), dim), or not finite.
     """
     wrong = [document for document in documents if not isinstance(document, Record)]
     if wrong:
@@ -171,10 +173,10 @@ def check_documents(documents: Sequence[Record], vectors: Vectors, *, layout: Bl
 
 
 def check_queries(queries: Vectors, *, layout: BlockLayout) -> None:
-    """Refuses queries that are not (Q, dim) and finite.
+    """Raises unless queries are (Q, dim) and finite.
 
     Raises:
-        LayoutError: They are not.
+        LayoutError: The queries have another shape, or hold NaN or infinity.
     """
     if queries.ndim != 2 or queries.shape[1] != layout.dim:
         raise LayoutError(f"queries have shape {queries.shape}, the index needs (Q, {layout.dim})")
@@ -183,10 +185,14 @@ def check_queries(queries: Vectors, *, layout: BlockLayout) -> None:
 
 
 def check_k(k: Any, *, name: str = "k") -> int:
-    """`k` as a number of hits.
+    """Returns `k` as an int of 1 or more.
+
+    Args:
+        k: The value to check.
+        name: Name of the value in the error message.
 
     Raises:
-        ConfigError: It is no whole number from 1.
+        ConfigError: `k` is no whole number, or below 1.
     """
     try:
         count = operator.index(k)
@@ -198,11 +204,11 @@ def check_k(k: Any, *, name: str = "k") -> int:
 
 
 def check_where(where: Where | None) -> dict[str, tuple[Scalar, ...]]:
-    """The values that are allowed, by name of the metadata.
+    """Returns the allowed values of each filtered name; empty without a filter.
 
     Raises:
-        QueryError: A name is empty, no value is given, or a value is no text, number or truth
-            value.
+        QueryError: `where` is no mapping, a name is empty, no value is given, or a value is no
+            text, number or bool that engines can store.
     """
     if where is not None and not isinstance(where, Mapping):
         raise QueryError(f"metadata is filtered by name, as {{'lang': 'en'}}, got {where!r:.60}")
@@ -221,7 +227,7 @@ def check_where(where: Where | None) -> dict[str, tuple[Scalar, ...]]:
 
 
 def _is_scalar(value: Any) -> bool:
-    """Whether every engine can keep a value, and tell it from others."""
+    """Tells whether every engine can store a metadata value without changing it."""
     if isinstance(value, bool):
         return True
     if isinstance(value, int):
@@ -230,7 +236,7 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """The beginning of a value's text; Python writes no whole number of more than 4,300 digits."""
+    """Shortens a value for a message; ints too long for Python to print become a number of bits."""
     try:
         return f"{value!r:.60}"
     except ValueError:
@@ -238,7 +244,7 @@ def _shown(value: Any) -> str:
 
 
 def _is_text(value: Any) -> bool:
-    """A text that every engine and file takes: without NUL and half surrogate pairs."""
+    """Tells whether a value is a text that every engine and file can hold: no NUL or surrogates."""
     if not isinstance(value, str) or "\0" in value:
         return False
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

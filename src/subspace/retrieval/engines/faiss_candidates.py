@@ -1,6 +1,6 @@
-"""CompressedIndex: a faiss index of the vectors of some rows, and which row each of them is.
+"""CompressedIndex: a faiss index of vectors, and the row of the engine that each belongs to.
 
-`pq`: 4-bit codes of all vectors that are scanned without inverted lists; `hnsw`: a graph.
+Methods: `pq`, 4-bit codes of all vectors that are scanned without inverted lists; `hnsw`, a graph.
 """
 
 from collections.abc import Iterator
@@ -18,32 +18,32 @@ from subspace.errors import EngineError, IndexFolderError, install_command
 Method = Literal["pq", "hnsw"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
-# Vectors that codes are trained on, drawn by a fixed seed: faiss takes no more for 16 centroids.
+# Number of training vectors, drawn with a fixed seed: faiss uses no more for 16 centroids.
 _TRAINED = 4096
-# Dimensions that share 4 bits. A block as narrow as `_NARROW` has 4 bits for each: alone, it must
-# tell as many documents apart as a wide one.
+# Dimensions that share a code of 4 bits. A block has at least `_NARROW` codes, or one per dimension
+# if it is narrower: searched alone, it must distinguish as many documents as a wide block.
 _SHARED = 4
 _NARROW = 32
-# Of the graph: links of a node, and how widely its neighbours are searched for.
+# Of the graph: links per node (M), and width of the search for them (efConstruction).
 _LINKS, _EFFORT = 32, 200
-_FOR_THREADS = 16  # queries that are worth several threads
-_ADDED = 16_384  # vectors given to faiss at once
+_FOR_THREADS = 16  # least number of queries that are searched by several threads
+_ADDED = 16_384  # vectors added to faiss at once
 
 
 class CompressedIndex:
-    """A faiss index, and which row each of its vectors is now.
+    """A faiss index, and the current row of each of its vectors.
 
-    A vector that is replaced or removed stays in faiss and has no row; rows without a vector in
-    faiss are fresh.
+    A vector that was replaced or removed stays in faiss but has no row (-1). Rows without a vector
+    in faiss are called fresh.
     """
 
     def __init__(self, index: Any, rows: Ints) -> None:
-        """Takes over a faiss `IndexIDMap` and the row of each of its vectors, -1 for none."""
+        """Takes a faiss `IndexIDMap`, and the row of each of its vectors, -1 for none."""
         self._mapped = index
         self._index = import_faiss().downcast_index(index.index)
         self._rows = rows
         there = np.flatnonzero(rows >= 0)
-        # Of each row that faiss was built with: its vector in faiss, -1 if it is another now.
+        # For each row, the position of its vector in faiss; -1 if that vector was replaced.
         self._places = np.full(int(rows.max(initial=-1)) + 1, -1, dtype=np.int64)
         self._places[rows[there]] = there
         self._replaced: Ints | None = None
@@ -52,10 +52,10 @@ class CompressedIndex:
     def build(
         cls, vectors: npt.NDArray[Any], *, layout: BlockLayout, method: Method
     ) -> "CompressedIndex":
-        """Indexes vectors (N, dim); the same ones always alike.
+        """Builds an index of vectors (N, dim); the same vectors give the same index.
 
         Raises:
-            IndexFolderError: One is not finite.
+            IndexFolderError: A vector is not finite.
         """
         faiss = import_faiss()
         rows = np.arange(len(vectors))
@@ -63,7 +63,7 @@ class CompressedIndex:
         sample = _check_finite(vectors[np.sort(drawn)])
         make = _make_codes if method == "pq" else _make_graph
         index = faiss.IndexIDMap(make(faiss, sample, layout))
-        # Before 1.15 several threads link a graph in the order in which they happen to come.
+        # Before faiss 1.15, a graph that several threads build depends on their timing.
         ordered = method == "pq" or hasattr(faiss, "hnsw_add_vertices_deterministic")
         with _threads(faiss, None if ordered else 1):
             for start in range(0, len(vectors), _ADDED):
@@ -73,10 +73,16 @@ class CompressedIndex:
 
     @classmethod
     def read(cls, path: Path, *, dim: int, indexed: int, rows: int) -> "CompressedIndex":
-        """Reads what `write` wrote.
+        """Reads a file that `write` wrote.
+
+        Args:
+            path: The file.
+            dim: Expected number of dimensions.
+            indexed: Expected number of vectors in faiss.
+            rows: Number of documents of the engine.
 
         Raises:
-            IndexFolderError: faiss cannot read it, or it is not of these vectors.
+            IndexFolderError: faiss cannot read the file, or it was made for other vectors.
         """
         faiss = import_faiss()
         try:
@@ -99,10 +105,10 @@ class CompressedIndex:
         return cls(index, found)
 
     def write(self, path: Path) -> None:
-        """Writes one file.
+        """Writes the index to one file.
 
         Raises:
-            OSError: The disk refuses.
+            OSError: The file cannot be written.
         """
         faiss = import_faiss()
         faiss.copy_array_to_vector(self._rows, self._mapped.id_map)
@@ -112,7 +118,7 @@ class CompressedIndex:
             raise OSError(str(error)) from error
 
     def __len__(self) -> int:
-        """Number of vectors in faiss, with those that are gone."""
+        """Counts the vectors in faiss, including replaced and removed ones."""
         return len(self._rows)
 
     @property
@@ -121,27 +127,28 @@ class CompressedIndex:
         return int((self._rows < 0).sum())
 
     def fresh(self, count: int) -> Ints:
-        """Which of `count` rows faiss does not have, ascending."""
+        """Returns the rows below `count` that have no vector in faiss, ascending."""
         if self._replaced is None:
             self._replaced = np.flatnonzero(self._places < 0)
         return np.concatenate([self._replaced, np.arange(len(self._places), count)])
 
     def search(self, queries: Vectors, *, count: int) -> tuple[Vectors, Ints]:
-        """The best `count` by faiss's own scores: these, and their rows (Q, count) both.
+        """Returns the best `count` by faiss's own scores: scores and rows, both (Q, count).
 
-        Vectors that are gone have the row -1; where faiss has no more, the score is infinite, too.
+        The row of a replaced or removed vector is -1. If faiss finds fewer vectors than `count`,
+        the remaining places have the row -1 and an infinite score.
         """
         faiss, more = import_faiss(), {}
         if hasattr(self._index, "hnsw"):
             more["params"] = faiss.SearchParametersHNSW(efSearch=count)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        # A single query is done before threads have found together.
+        # A few queries take less time than starting several threads.
         with _threads(faiss, 1 if len(queries) < _FOR_THREADS else None):
             guesses, places = self._index.search(queries, count, **more)
         return np.where(places < 0, np.inf, guesses), np.where(places < 0, -1, self._rows[places])
 
     def forget(self, rows: Ints) -> None:
-        """The vectors of these rows are others now."""
+        """Marks the vectors of these rows as replaced."""
         rows = rows[rows < len(self._places)]
         places = self._places[rows]
         self._rows[places[places >= 0]] = -1
@@ -149,7 +156,7 @@ class CompressedIndex:
         self._replaced = None
 
     def remove(self, rows: Ints) -> None:
-        """These rows are gone, and all after them move up."""
+        """Removes rows; all rows after them move up."""
         self.forget(rows)
         self._places = np.delete(self._places, rows[rows < len(self._places)])
         there = np.flatnonzero(self._places >= 0)
@@ -157,7 +164,7 @@ class CompressedIndex:
 
 
 def _make_codes(faiss: Any, sample: Vectors, layout: BlockLayout) -> Any:
-    """A trained, empty scan of 4-bit codes, in turned dimensions."""
+    """Makes a trained, empty index of 4-bit codes of rotated vectors."""
     turned = _turn(sample, layout)
     turn = faiss.LinearTransform(layout.dim, len(turned), False)
     faiss.copy_array_to_vector(turned.ravel(), turn.A)
@@ -166,14 +173,14 @@ def _make_codes(faiss: Any, sample: Vectors, layout: BlockLayout) -> Any:
         len(turned), len(turned) // _SHARED, 4, faiss.METRIC_INNER_PRODUCT
     )
     index = faiss.IndexPreTransform(turn, codes)
-    # Its many small steps take 30 times as long where threads wait for one another.
+    # Training takes many small steps; threads that wait for each other make it 30 times slower.
     with _threads(faiss, 1):
         index.train(sample)
     return index
 
 
 def _make_graph(faiss: Any, sample: Vectors, layout: BlockLayout) -> Any:
-    """A trained, empty graph over 8-bit vectors: found as well as with 32, and a third faster."""
+    """Makes a trained, empty graph over 8-bit vectors: a third faster than 32-bit, same recall."""
     index = faiss.IndexHNSWSQ(
         layout.dim, faiss.ScalarQuantizer.QT_8bit, _LINKS, faiss.METRIC_INNER_PRODUCT
     )
@@ -183,11 +190,12 @@ def _make_graph(faiss: Any, sample: Vectors, layout: BlockLayout) -> Any:
 
 
 def _turn(sample: Vectors, layout: BlockLayout) -> Vectors:
-    """A matrix (D, dim) that keeps inner products, with dimensions ready to be coded in fours.
+    """Computes a rotation (D, dim) to dimensions that are coded in groups of four.
 
-    Every block is turned to its principal axes, and these are dealt out so that all groups of four
-    vary alike (a group for each axis where the block is narrow, filled up with zeros): a code has
-    as much to say in each. Blocks stay apart, so that a search by one meets errors of no other.
+    It keeps inner products. Every block is rotated to its principal axes, which are distributed so
+    that all groups of four have similar variance and the codes carry similar amounts of
+    information. Narrow blocks have more groups than their axes fill; the rest is zeros. Blocks
+    share no group, so a search by one block has no errors from the others.
     """
     pieces = []
     for block in layout.split(sample.astype(np.float64)).values():
@@ -195,7 +203,7 @@ def _turn(sample: Vectors, layout: BlockLayout) -> Vectors:
         groups = max(-(-width // _SHARED), min(width, _NARROW))
         _, axes = np.linalg.eigh(np.atleast_2d(np.cov(block.T)))
         turned = np.zeros((groups, _SHARED, width))
-        # To and fro, from the axis along which they vary most to that along which they do least.
+        # By falling variance, forwards through the groups and then backwards: balances their sums.
         for number, axis in enumerate(axes.T[::-1]):
             turn, place = divmod(number, groups)
             turned[place if turn % 2 == 0 else groups - 1 - place, turn] = axis
@@ -219,7 +227,7 @@ def _check_finite(vectors: npt.NDArray[Any]) -> Vectors:
 
 @contextmanager
 def _threads(faiss: Any, count: int | None) -> Iterator[None]:
-    """Lets faiss use only so many threads; as many as before if None."""
+    """Limits faiss to `count` threads; keeps the present limit if None."""
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(count or before)
     try:
@@ -229,10 +237,10 @@ def _threads(faiss: Any, count: int | None) -> Iterator[None]:
 
 
 def import_faiss() -> Any:
-    """The package.
+    """Imports faiss.
 
     Raises:
-        EngineError: It is not installed.
+        EngineError: faiss is not installed.
     """
     try:
         import faiss

@@ -1,20 +1,21 @@
-"""FaissEngine: faiss finds candidates, and what counts is computed exactly.
+"""FaissEngine: faiss finds candidates, and their scores are computed exactly.
 
-Documents and vectors are kept as `NumpyEngine` keeps them. Beside them lies a faiss index: `pq`,
-4-bit codes of all vectors that are scanned without inverted lists (their cells follow equal
-weights, and a search by one block falls between them), or `hnsw`, a graph. It names candidates;
-their scores come from the vectors.
+Documents and vectors are stored as in `NumpyEngine`, with a faiss index beside them: `pq`, 4-bit
+codes of all vectors that are scanned without inverted lists (the cells of such lists follow equal
+weights of the blocks, and a search by one block would have hits in too many of them), or `hnsw`, a
+graph. faiss returns candidates; their scores are computed from the vectors.
 
-By how much faiss's own scores are wrong is known on the candidates. Where the k-th best score is
-not 3 standard deviations of that above what faiss left out, 8 times as many candidates are taken,
-and where that is not enough the query is scanned exactly: narrow blocks alone need it, as their
-scores lie close together. So is a search for which a scan costs less: of few documents, or a batch
-of queries on not very many. What a graph does not reach it cannot know of. So recall is measured
-whenever the index is built, and a warning is logged if it is low.
+The candidates show how large the errors of faiss's own scores are. If the k-th best score is less
+than 3 standard deviations of these errors above the documents that faiss left out, 8 times as many
+candidates are scored; if that is not enough, the query is scanned exactly. Searches by a narrow
+block alone need this, as their scores lie close together. An exact scan is also used where it costs
+less: with few documents, or for a batch of queries on a moderate number of documents. The errors
+say nothing about documents that a graph does not reach, so recall is measured whenever the index is
+built, and a warning is logged if it is low.
 
-Scored exactly, whatever faiss finds: documents added or replaced after the index was built, and
-those with a prior of their own, so that nothing recent or popular is lost however much that
-counts. With `where` all is scanned exactly: the scan of codes cannot leave out rows.
+Some documents are always scored exactly: those added or replaced after the index was built, and
+those with a prior of their own, so that no recent or popular document is missed. A search with
+`where` is an exact scan, as the scan of codes cannot leave out rows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,28 +50,30 @@ from subspace.retrieval.engines.numpy_engine import NumpyEngine, widen
 from subspace.retrieval.engines.recall import RecallReport, measure_recall, warn_if_low
 
 INDEX = "candidates.faiss"
-# PQ needs 624 vectors to train.
+# With fewer documents than this, no faiss index is built (training PQ takes 624 vectors).
 _FEW = 2000
-# A candidate costs as much as so many rows of a scan, and so many times that next to a batch of
-# as many queries or more, whose scan is one product (measured with 312 and 1,024 dimensions).
+# For a single query, scoring a candidate costs as much as `_COST` rows of an exact scan. For a
+# batch this is multiplied by the number of queries, up to `_BATCHED`, as the scan is one matrix
+# product for all of them (measured with 312 and 1,024 dimensions).
 _COST, _BATCHED = 15.0, 5
-# The index is built anew once more than this share of its rows was added, replaced or removed.
+# `save` rebuilds the index if more than this share of its rows was added, replaced or removed.
 _OUTDATED = 0.1
-# Scores of scattered rows cost several times those of a scan: above this share all are scanned.
+# Scoring scattered rows costs several times as much as a scan: above this share, all are scanned.
 _SCATTERED = 0.25
-# Candidates that are scored exactly: so many, of which so many for each hit; and this many times
-# as many if the k-th score is not this many standard deviations of the errors above the rest.
+# Number of candidates that are scored exactly, and at least how many per hit. `_MORE` times as many
+# are scored if the k-th score is less than `_CERTAIN` standard deviations of faiss's errors above
+# the documents that faiss left out.
 _RESCORE: Mapping[Method, int] = {"pq": 500, "hnsw": 128}
 _PER_HIT = 4
 _MORE = 8
 _CERTAIN = 3.0
-# Below this, more candidates would not do: 8 times as many add 1 to 2.
+# Below this number of standard deviations more candidates do not help: 8 times as many add 1 to 2.
 _HOPELESS = 1.5
-# Candidates from which the errors of faiss's scores can be estimated.
+# Least number of candidates from which the errors of faiss's scores are estimated.
 _ESTIMATED = 30
 _QUERIES = 64  # searched at once
 _WIDENED = 16_384  # vectors scored at once
-_MEASURED = 50  # queries that recall is measured with, each under some ten weights
+_MEASURED = 50  # queries to measure recall, each under about ten weightings
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +81,11 @@ class _Apart:
     """Rows that are scored exactly whatever faiss finds.
 
     Attributes:
-        rows: Which (P,), ascending.
-        scores: Of each query (Q, P), with what the priors add.
-        among: Whether a row is one of them (count,).
-        default: What the priors add to all others.
-        largest: The largest amount that they add.
+        rows: The rows (P,), ascending.
+        scores: Scores for each query (Q, P), priors included.
+        among: Whether each row of the index is one of them (count,).
+        default: Prior of all other rows.
+        largest: Largest absolute prior of any row.
     """
 
     rows: Ints
@@ -93,11 +96,11 @@ class _Apart:
 
 
 class FaissEngine(NumpyEngine):
-    """The exact engine with a faiss index beside it, which `save` or `build` makes.
+    """The exact engine with a faiss index beside it, which `build` or `save` makes.
 
     Attributes:
         method: `pq` or `hnsw`.
-        rescore: Number of candidates that are scored exactly.
+        rescore: Number of candidates per query that are scored exactly.
     """
 
     name = "faiss"
@@ -112,20 +115,21 @@ class FaissEngine(NumpyEngine):
         method: str = "pq",
         rescore: int | None = None,
     ) -> None:
-        """Starts with no documents.
+        """Creates an empty index.
 
         Args:
             layout: The blocks of every vector.
-            projection_digest: Identifies the projection that makes the vectors.
+            projection_digest: Digest of the projection that makes the vectors.
             dtype: `float32`, or `float16` for half the memory at a rounding of 5e-4.
-            folder: Where `save` writes to.
-            method: `pq` (an eighth of a byte per dimension; 100,000 documents in seconds) or
-                `hnsw` (a byte per dimension and 270 per document; in minutes).
-            rescore: How many candidates are scored exactly, at least 4 for each hit, and how
-                widely the graph is searched; 500 for `pq` and 128 for `hnsw` if None.
+            folder: Folder that `save` writes to by default.
+            method: `pq` (an eighth of a byte per dimension; indexes 100,000 documents in seconds)
+                or `hnsw` (a byte per dimension and 270 per document; in minutes).
+            rescore: Number of candidates that are scored exactly, at least 4 for each hit; for
+                `hnsw` also the width of the search (efSearch). None for 500 (`pq`) or 128 (`hnsw`).
 
         Raises:
-            ConfigError: The dtype or the method is another, or `rescore` is no whole number from 1.
+            ConfigError: `dtype` or `method` is unknown, or `rescore` is no whole number of 1 or
+                more.
             EngineError: faiss is not installed.
         """
         super().__init__(
@@ -141,10 +145,10 @@ class FaissEngine(NumpyEngine):
 
     @classmethod
     def from_stored(cls, stored: Stored, *, folder: Path | str, **settings: Any) -> Self:
-        """What a folder holds, as an engine; warns if its recall was low.
+        """Creates an engine from the contents of a folder; warns if its measured recall is low.
 
         Raises:
-            IndexFolderError: It is damaged.
+            IndexFolderError: The settings or the faiss index are damaged.
         """
         about = stored.settings
         try:
@@ -182,19 +186,19 @@ class FaissEngine(NumpyEngine):
 
     @property
     def exact(self) -> bool:
-        """Whether a search finds the best for certain: as long as there is no faiss index."""
+        """Whether a search is guaranteed to find the best documents: only without a faiss index."""
         return self._candidates is None
 
     @property
     def recall(self) -> RecallReport | None:
-        """Recall when the faiss index was built; None as long as there is none."""
+        """Recall when the faiss index was built; None without a faiss index."""
         return self._recall
 
     def build(self) -> None:
         """Builds the faiss index from all documents, and measures its recall.
 
-        The same vectors give the same index. Few documents need none: below 2,000, or 15 for
-        each candidate (7,500 for `pq` as it is), a scan is faster.
+        The same vectors give the same index. No index is built for fewer than 2,000 documents, or
+        fewer than 15 per candidate (7,500 for `pq` by default), as an exact scan is faster.
 
         Raises:
             IndexFolderError: A vector is not finite.
@@ -211,20 +215,20 @@ class FaissEngine(NumpyEngine):
         warn_if_low(self._recall)
 
     def save(self, folder: Path | str | None = None) -> None:
-        """Writes everything: whole, or not at all; an index that is outdated is built first."""
+        """Writes the whole index, or nothing; rebuilds an outdated faiss index first."""
         if self._is_outdated():
             self.build()
         super().save(folder)
 
     def upsert(self, documents: Sequence[Record], vectors: Vectors) -> None:
-        """Adds documents with their vectors, in the place of those with the same ids."""
+        """Adds documents with their vectors; replaces documents with the same ids."""
         super().upsert(documents, vectors)
         if self._candidates is not None:
             rows = [self._rows[document.id] for document in documents]
             self._candidates.forget(np.array(rows, dtype=np.int64))
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Removes documents and gives their number; ids that are not there are passed over."""
+        """Removes documents and returns their number; unknown ids are ignored."""
         gone = sorted({self._rows[name] for name in ids if name in self._rows})
         count = super().delete(ids)
         if self._candidates is not None:
@@ -234,7 +238,7 @@ class FaissEngine(NumpyEngine):
     def search(
         self, queries: Vectors, *, k: int, priors: Priors | None = None, where: Where | None = None
     ) -> list[Candidates]:
-        """The best `k` of each query, and what ties with the last, in the order of adding."""
+        """Finds the best `k` for each query and ties with the last, in the order of adding."""
         k = check_k(k)
         check_queries(queries, layout=self._layout)
         if self._candidates is None or check_where(where):
@@ -245,7 +249,7 @@ class FaissEngine(NumpyEngine):
         return found
 
     def _search(self, queries: Vectors, *, k: int, priors: Priors | None) -> list[Candidates]:
-        """The best of some queries: from candidates, from more of them, and where need be all."""
+        """Searches by candidates, then by more candidates, and at last by an exact scan."""
         assert self._candidates is not None
         found: dict[int, Candidates] = {}
         left = list(range(len(queries)))
@@ -271,12 +275,12 @@ class FaissEngine(NumpyEngine):
         return [found[number] for number in range(len(queries))]
 
     def _costs_more(self, count: int, *, queries: int) -> bool:
-        """Whether so many candidates of each query cost more than a scan."""
+        """Tells whether scoring `count` candidates per query costs more than an exact scan."""
         rows = max(2.0, _COST * min(queries, _BATCHED)) * count
         return rows > len(self._documents)
 
     def _apart(self, queries: Vectors, priors: Priors | None) -> _Apart | None:
-        """Rows that are scored exactly whatever faiss finds; None if they are too many for it."""
+        """Returns the rows that are always scored exactly; None if they are too many."""
         assert self._candidates is not None
         count = len(self._documents)
         rows = self._candidates.fresh(count)
@@ -303,10 +307,10 @@ class FaissEngine(NumpyEngine):
     def _sift(
         self, query: Vectors, guesses: Vectors, rows: Ints, *, number: int, k: int, apart: _Apart
     ) -> tuple[Ints, float]:
-        """Rows of the best `k`, ascending, and how certain it is that faiss left none of them out.
+        """Returns the rows of the best `k`, ascending, and a certainty that faiss left none out.
 
-        That is by how many standard deviations of faiss's errors the k-th score is above what was
-        left out.
+        The certainty is the number of standard deviations of faiss's errors by which the k-th score
+        is above the documents that faiss left out.
         """
         there = np.flatnonzero(rows >= 0)
         there = there[np.argsort(rows[there])]
@@ -324,11 +328,11 @@ class FaissEngine(NumpyEngine):
         lowest = float(kth - ROUNDING * (np.abs(query).sum() + apart.largest))
         above = lowest - (float(guesses.min()) + mean + apart.default)
         best = np.sort(near[scores >= lowest])
-        # NaN is above nothing: the scan says which vector holds it.
+        # This holds for NaN, too: the exact scan that follows names the vector that holds it.
         if not above > 0:
             return best, 0.0
-        # Where errors are mostly below 0 they are what made these the candidates, and others have
-        # as good a claim.
+        # If the errors are mostly below 0, faiss overestimated these rows and may have chosen them
+        # for that alone: rows that it left out can be as good.
         certainty = above / deviation if deviation > 0 else np.inf
         return best, certainty if mean >= -deviation else min(certainty, _HOPELESS)
 
@@ -344,20 +348,20 @@ class FaissEngine(NumpyEngine):
         return fresh > _OUTDATED * count or gone > _OUTDATED * len(self._candidates)
 
     def _exact_scan(self) -> NumpyEngine:
-        """The same documents and vectors without an index; nothing is copied."""
+        """Returns an exact engine that shares the documents and vectors of this one."""
         scan = NumpyEngine(layout=self._layout, projection_digest=self._projection_digest)
         scan._documents, scan._rows, scan._buffer = self._documents, self._rows, self._buffer
         return scan
 
 
 def _inner(queries: Vectors, vectors: npt.NDArray[Any], rows: Ints) -> Vectors:
-    """Inner products (Q, len(rows)) with some of the vectors, given by ascending rows."""
+    """Computes inner products (Q, len(rows)) with the vectors at `rows`, which are ascending."""
     scores = np.empty((len(queries), len(rows)), dtype=np.float32)
     for start in range(0, len(rows), _WIDENED):
         part = rows[start : start + _WIDENED]
         in_sequence = part[-1] - part[0] == len(part) - 1
         some = widen(vectors[part[0] : part[-1] + 1] if in_sequence else vectors[part])
-        # A product so small would wait for the threads of linear algebra longer than it takes.
+        # For one query, starting the threads of a matrix product would take longer than np.vecdot.
         scores[:, start : start + len(part)] = (
             np.vecdot(some, queries[0]) if len(queries) == 1 else queries @ some.T
         )

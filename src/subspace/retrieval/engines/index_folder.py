@@ -1,20 +1,20 @@
-"""The folder of an embedded index: written whole or not at all, checked when it is opened.
+"""The folder of an embedded index: written completely or not at all, checked when it is opened.
 
 Files: `items.jsonl` (id, text and metadata of each document), `vectors.npy` (float32 or float16,
-count x dim, unit blocks, memory-mapped when read), perhaps files of an engine's own, and
+count x dim, unit blocks, memory-mapped when read), files that only one engine has, and
 `manifest.json` (format 2)::
 
     format_version   2
-    engine           what searches it: "numpy", "faiss"
-    settings         of the engine
+    engine           name of the engine that searches it: "numpy", "faiss"
+    settings         settings of that engine
     projection       digest of the projection that made the vectors
     blocks           {"topic": 96, ...}: the layout, in order
-    count            of documents
-    sums             {"items.jsonl": "sha256:...", "vectors.npy": "crc32:..."}: of every file
+    count            number of documents
+    sums             {"items.jsonl": "sha256:...", "vectors.npy": "crc32:..."}: every other file
 
-The sums are checked whenever an index is opened, which makes that a tenth slower (300,000 short
-texts, 384 dimensions; reading the items takes the rest). A CRC is enough to find what a disk or a
-copy damaged, and is faster for the larger files.
+The sums are checked whenever an index is opened, which makes opening a tenth slower (measured with
+300,000 short texts and 384 dimensions; reading the items takes most of the time). A CRC is enough
+to detect damage by a disk or a copy, and is faster than SHA-256 on the larger files.
 """
 
 import hashlib
@@ -40,17 +40,17 @@ MANIFEST, ITEMS, VECTORS = "manifest.json", "items.jsonl", "vectors.npy"
 KINDS = ("float32", "float16")
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # arrays compare element by element
 class Stored:
-    """What an index folder holds.
+    """The contents of an index folder.
 
     Attributes:
-        documents: What can be found.
+        documents: All documents.
         vectors: Unit blocks (len(documents), layout.dim), float32 or float16, same order.
         layout: The blocks.
-        projection_digest: Identifies the projection that made the vectors.
-        engine: What searches it.
-        settings: Of the engine, JSON-ready.
+        projection_digest: Digest of the projection that made the vectors.
+        engine: Name of the engine that searches the index.
+        settings: Settings of the engine, JSON-ready.
     """
 
     documents: Sequence[Record]
@@ -62,10 +62,12 @@ class Stored:
 
 
 def check_folder(folder: Path | str) -> None:
-    """Whether an index can be written there: to be asked before the work that it takes.
+    """Raises unless an index can be written to `folder`. Call before long work.
+
+    Creates missing parents of the folder, but not the folder itself.
 
     Raises:
-        IndexFolderError: The folder holds something else, or cannot be written.
+        IndexFolderError: The folder holds something other than an index, or cannot be written.
     """
     try:
         target = _resolve(folder)
@@ -78,15 +80,15 @@ def check_folder(folder: Path | str) -> None:
 def write_folder(
     folder: Path | str, stored: Stored, *, more: Mapping[str, Callable[[Path], None]] | None = None
 ) -> None:
-    """Writes an index: whole, or not at all; through a link, to where it points.
+    """Writes an index completely or not at all.
 
     Args:
-        folder: Where to.
-        stored: What to write.
-        more: Files of the engine's own: by name, what writes them.
+        folder: Folder to write; a symbolic link is followed.
+        stored: Contents to write.
+        more: Functions that write further files of the engine, by file name.
 
     Raises:
-        IndexFolderError: The folder holds something else, or the disk refuses.
+        IndexFolderError: The folder holds something other than an index, or cannot be written.
     """
     try:
         target = _resolve(folder)
@@ -107,10 +109,10 @@ def write_folder(
 
 
 def read_folder(folder: Path | str) -> Stored:
-    """Opens an index; its vectors are memory-mapped, and changing them changes no file.
+    """Reads an index; its vectors are memory-mapped and read-only.
 
     Raises:
-        IndexFolderError: It is missing, damaged, or of another format version.
+        IndexFolderError: The index is missing, damaged, or of another format version.
     """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
@@ -132,7 +134,7 @@ def read_folder(folder: Path | str) -> Stored:
         )
         changed = [name for name, wanted in sums.items() if _sum(folder / name) != wanted]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        said = str(error) if isinstance(error, OSError) else repr(error)  # names the file
+        said = str(error) if isinstance(error, OSError) else repr(error)  # OSErrors name the file
         raise IndexFolderError(f"the index {folder} is damaged: {said}") from error
     if vectors.shape != (count, stored.layout.dim) or len(stored.documents) != count:
         raise IndexFolderError(
@@ -153,7 +155,11 @@ def read_folder(folder: Path | str) -> Stored:
 
 
 def _map(path: Path) -> npt.NDArray[Any]:
-    """Vectors from disk as they are touched; unlike np.load, this reads nothing but .npy."""
+    """Maps a .npy file of vectors into memory; unlike np.load, refuses every other format.
+
+    Raises:
+        ValueError: The file holds no matrix of numbers.
+    """
     mapped = np.lib.format.open_memmap(path, mode="r")
     if mapped.dtype.hasobject or mapped.ndim != 2:
         raise ValueError(f"{path.name} holds no vectors")
@@ -192,7 +198,11 @@ def _write_manifest(folder: Path, stored: Stored) -> None:
 
 
 def _resolve(folder: Path | str) -> Path:
-    """Where an index is really written, if nothing else is lost there."""
+    """Resolves symbolic links in `folder`.
+
+    Raises:
+        IndexFolderError: The folder holds something other than an index.
+    """
     target = Path(os.path.realpath(folder))
     if not _is_free(target):
         raise IndexFolderError(f"{folder} is no index and no empty folder; choose another folder")
@@ -200,7 +210,7 @@ def _resolve(folder: Path | str) -> Path:
 
 
 def _is_free(folder: Path) -> bool:
-    """Whether an index can be written there without anything else being lost."""
+    """Tells whether a folder is missing, empty, or holds the files of an index and no others."""
     if not folder.exists():
         return True
     if not folder.is_dir():
@@ -210,7 +220,7 @@ def _is_free(folder: Path) -> bool:
 
 
 def _own_files(folder: Path) -> set[str]:
-    """Names of the files that the manifest of a folder says are the index's."""
+    """Returns names of an index's files: the three of every index, and those in its manifest."""
     try:
         sums = json.loads((folder / MANIFEST).read_bytes()).get("sums", {})
         return {MANIFEST, ITEMS, VECTORS, *sums}
@@ -219,7 +229,7 @@ def _own_files(folder: Path) -> set[str]:
 
 
 def _swap(new: Path, folder: Path) -> None:
-    """Puts `new` in the place of `folder`; the old one is removed only after that."""
+    """Replaces `folder` by `new`, and removes the old folder only after that."""
     if not folder.exists():
         os.replace(new, folder)
         return

@@ -1,4 +1,4 @@
-"""What an index in Milvus is, where it is, and the calls of the client for it."""
+"""The metadata and the address of an index in Milvus, and the client's calls for it."""
 
 import json
 import logging
@@ -22,27 +22,27 @@ FORMAT_VERSION = 1
 INDEXES: dict[str, dict[str, int]] = {"FLAT": {}, "HNSW": {"M": 32, "efConstruction": 200}}
 
 _CONNECT_S, _CALL_S = 10.0, 120.0
-# The client asks every ten seconds whether the server is there; milvus-lite, which is in the same
-# process, takes that for an attack after a minute, and breaks off.
+# The client pings the server every ten seconds. milvus-lite, which runs in this process, rejects so
+# frequent pings after a minute and closes the connection.
 _NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1}
 _ABOUT = "subspace"
 _TOKEN = "MILVUS_TOKEN"
 _FORM = "http://HOST:PORT#COLLECTION or FILE.db#COLLECTION"
 _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
-# They log, with tracebacks, what they raise or answer as well, which comes with our errors.
+# These loggers repeat, with tracebacks, errors that are raised as `EngineError` anyway.
 _LOUD = ("pymilvus", "milvus_lite.server_manager", "milvus_lite.adapter.grpc.servicer")
 
 
 @dataclass(frozen=True)
 class IndexMetadata:
-    """What a collection is."""
+    """The metadata of a collection: blocks, digest of the projection, and type of its index."""
 
     layout: BlockLayout
     projection: str
     index: str
 
     def to_json(self) -> str:
-        """What `from_json` reads."""
+        """Writes the metadata as JSON that `from_json` reads."""
         return json.dumps(
             {
                 _ABOUT: FORMAT_VERSION,
@@ -54,10 +54,10 @@ class IndexMetadata:
 
     @classmethod
     def from_json(cls, text: str) -> Self | None:
-        """What `to_json` wrote; None for anything else.
+        """Reads JSON that `to_json` wrote; returns None for any other text.
 
         Raises:
-            EngineError: It is of another format version.
+            EngineError: The metadata has another format version.
         """
         try:
             values = json.loads(text)
@@ -79,17 +79,17 @@ class IndexMetadata:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a collection is."""
+    """The address of a collection."""
 
     address: str
     collection: str
 
     @classmethod
     def parse(cls, target: str) -> Self:
-        """Reads a target.
+        """Reads `http(s)://HOST:PORT#COLLECTION` or `FILE.db#COLLECTION`.
 
         Raises:
-            ConfigError: It is not of the form.
+            ConfigError: The address has another form, or holds a user or a password.
         """
         address, _, collection = str(target).partition("#")
         if address.startswith(("http://", "https://")):
@@ -116,14 +116,14 @@ class Target:
 
     @property
     def file(self) -> Path | None:
-        """The file of milvus-lite (a folder, in fact); None for a server."""
+        """The file of milvus-lite (in fact a folder); None for a server."""
         return None if self.address.startswith("http") else Path(self.address)
 
     def make_folder(self) -> None:
-        """Makes the folder that the file is in.
+        """Makes the folder that the file is in; does nothing for a server.
 
         Raises:
-            EngineError: The disk refuses.
+            EngineError: The folder cannot be made.
         """
         if self.file is not None:
             try:
@@ -136,18 +136,18 @@ class Connection:
     """A client of Milvus, and its calls for one collection.
 
     Attributes:
-        place: Where the collection is.
+        place: The address of the collection.
     """
 
-    # Engines on each file: milvus-lite runs once for all of them, in this process.
+    # Open connections per file: they share one milvus-lite, which runs in this process.
     _engines: ClassVar[Counter[str]] = Counter()
     _lock: ClassVar = threading.Lock()
 
     def __init__(self, place: Target) -> None:
-        """Connects.
+        """Connects to Milvus.
 
         Raises:
-            EngineError: That is not possible.
+            EngineError: Milvus cannot be reached, or its client is not installed.
         """
         self.place = place
         self._pymilvus, self._errors = _import_client()
@@ -168,10 +168,10 @@ class Connection:
             raise EngineError(self._unreachable(error)) from error
 
     def call(self, method: str, **options: Any) -> Any:
-        """What the client's `method` gives for the collection.
+        """Calls a method of the client for the collection, and returns its result.
 
         Raises:
-            EngineError: Milvus refuses, or cannot be reached.
+            EngineError: The connection was closed, or Milvus refuses or cannot be reached.
         """
         if not self._is_open:
             raise EngineError(f"the index {self.place.address} was closed")
@@ -186,10 +186,10 @@ class Connection:
             ) from error
 
     def about(self) -> IndexMetadata | None:
-        """What the collection is; None if there is no such collection.
+        """Reads the metadata of the collection; returns None if there is no such collection.
 
         Raises:
-            EngineError: It is something else's, or of another format version.
+            EngineError: The collection is no index of subspace, or has another format version.
         """
         if not self.call("has_collection"):
             return None
@@ -205,7 +205,7 @@ class Connection:
         return about
 
     def make(self, about: IndexMetadata) -> None:
-        """Makes an empty collection."""
+        """Makes an empty collection and loads it."""
         text, types = about.to_json(), self._pymilvus.DataType
         schema = self._client.create_schema(
             auto_id=False, enable_dynamic_field=False, description=text
@@ -224,15 +224,15 @@ class Connection:
         self.call(
             "create_collection",
             schema=schema,
-            consistency_level="Strong",  # what was written is found
+            consistency_level="Strong",  # a search finds all earlier writes
             properties=None if self.place.file is None else {_ABOUT: text},
         )
-        # Loading waits for the index; the client itself would look at it every half a second.
+        # With sync, the client would check every half second; loading waits for the index anyway.
         self.call("create_index", index_params=params, sync=False)
         self.call("load_collection")
 
     def close(self) -> None:
-        """Closes the client; more than once does no harm."""
+        """Closes the client; does nothing if it is closed."""
         if not self._is_open:
             return
         self._is_open = False
@@ -248,7 +248,7 @@ class Connection:
 
     @property
     def _path(self) -> str:
-        return os.path.abspath(self.place.address)  # noqa: PTH100 - as milvus-lite tells files apart
+        return os.path.abspath(self.place.address)  # noqa: PTH100 - milvus-lite's key of a file
 
     def _unreachable(self, error: Exception) -> str:
         if self.place.file is not None:
@@ -264,7 +264,7 @@ class Connection:
 
 @contextmanager
 def connected(place: Target) -> Iterator[Connection]:
-    """A connection that is closed if what is done with it fails."""
+    """Opens a connection, and closes it if the body of the `with` statement fails."""
     connection = Connection(place)
     try:
         yield connection
@@ -274,10 +274,10 @@ def connected(place: Target) -> Iterator[Connection]:
 
 
 def _import_client() -> tuple[Any, tuple[type[Exception], ...]]:
-    """The client's package and what it raises.
+    """Imports the client and silences its loggers; returns the package and its exceptions.
 
     Raises:
-        EngineError: It is not installed.
+        EngineError: The client is not installed.
     """
     with _installed():
         pymilvus, grpc = import_module("pymilvus"), import_module("grpc")
@@ -287,10 +287,10 @@ def _import_client() -> tuple[Any, tuple[type[Exception], ...]]:
 
 
 def _import_server() -> Any:
-    """What runs milvus-lite in this process.
+    """Imports milvus-lite; returns the manager that runs it in this process.
 
     Raises:
-        EngineError: It is not installed.
+        EngineError: milvus-lite is not installed.
     """
     with _installed():
         return import_module("milvus_lite.server_manager").server_manager_instance

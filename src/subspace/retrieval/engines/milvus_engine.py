@@ -1,28 +1,28 @@
-"""MilvusEngine: vectors in Milvus: embedded in this process (milvus-lite), a server or a cluster.
+"""MilvusEngine: an index in Milvus: embedded in this process (milvus-lite), a server or a cluster.
 
-All blocks are one vector field, searched by inner product with the folded query. Milvus' own
-search over several fields is another score: a document that is missing from one field's list gets
-nothing for it. The fields of a collection (format 1):
+All blocks are stored in one vector field, which is searched by inner product with the weighted
+query. Milvus's own search over several vector fields computes another score: a document that is
+not among the hits of a field gets nothing for that field. The fields of a collection (format 1):
 
 ========  ============  ===================================================================
 id        VARCHAR       the primary key
 seq       INT64         order of adding; a document that is replaced keeps its place
-draw      INT64         a hash of the id, below 2 ** 32: the smallest of them are a sample
-tags      VARCHAR       a hash of each name and value of the metadata, to filter by
-text      VARCHAR       65,535 bytes at most, as all texts in Milvus
+draw      INT64         a hash of the id, below 2 ** 32; the smallest values are a sample
+tags      VARCHAR       a hash of each name and value of the metadata, for filters
+text      VARCHAR       at most 65,535 bytes, as every text in Milvus
 metadata  JSON
 vector    FLOAT_VECTOR  unit blocks
 ========  ============  ===================================================================
 
-`where` asks for tags, not for the metadata itself: Milvus cannot be asked for every name, and in
-milvus-lite True is 1 and JSON is many times slower. A hash needs no escaping, either.
+`where` filters by tags, not by the field `metadata`: Milvus cannot filter by every name, and in
+milvus-lite True equals 1 and filters on JSON are many times slower. Also, a hash needs no escaping.
 
-What a collection is stands in its description, and, as milvus-lite keeps none, in a file also in a
-property of the name `subspace`::
+The metadata of the index are JSON in the collection's description. milvus-lite does not keep
+descriptions, so in a file they are in a property `subspace` as well::
 
     {"subspace": 1, "projection": "...", "blocks": {"topic": 96, ...}, "index": "FLAT"}
 
-Priors cannot be added in Milvus' scan; `threshold` says how they are searched.
+A search in Milvus cannot add priors; the module `threshold` describes how they are added.
 """
 
 import math
@@ -67,22 +67,23 @@ from subspace.retrieval.engines.milvus_rows import (
 )
 from subspace.retrieval.engines.threshold import search_by_similarity, search_with_priors
 
-# Milvus' own limits: hits of one query, `ef`.
+# Milvus's limits on the hits of one query, and on `ef`, the width of an HNSW search.
 _MOST_HITS = 16_384
 _MOST_EF = 32_768
-# Documents in one answer to a search, or in one that fetches them, whatever their texts.
+# Largest number of documents in the answer to one search, and to one query by ids.
 _HITS, _IDS = 2048, 256
-# milvus-lite searches what is not flushed row by row, and a flush takes 20 ms.
+# Rows after which milvus-lite is flushed: until then it searches them row by row. A flush takes
+# 20 ms.
 _FLUSH_ROWS = 256
 
 
 class MilvusEngine:
-    """Documents and vectors in one collection."""
+    """An engine with documents and vectors in one collection of Milvus."""
 
     name = "milvus"
 
     def __init__(self, connection: "Connection", about: "IndexMetadata") -> None:
-        """Takes over a connection; use `open` or `create`."""
+        """Takes an open connection; use `open` or `create` instead."""
         self._connection = connection
         self._about = about
         self._last_seq = 0
@@ -90,15 +91,15 @@ class MilvusEngine:
 
     @classmethod
     def open(cls, target: str) -> Self:
-        """Opens a collection.
+        """Opens an existing collection.
 
         Args:
             target: `http(s)://HOST:PORT#COLLECTION` or `PATH/FILE.db#COLLECTION`. The environment
                 variable MILVUS_TOKEN may hold a server's token.
 
         Raises:
-            ConfigError: The target is not of that form.
-            EngineError: There is no such collection, it is something else's, Milvus cannot be
+            ConfigError: The target has another form.
+            EngineError: There is no such collection, it is no index of subspace, Milvus cannot be
                 reached, or its client is not installed.
         """
         place = Target.parse(target)
@@ -118,17 +119,17 @@ class MilvusEngine:
     def create(
         cls, target: str, *, layout: BlockLayout, projection_digest: str, index: str = "FLAT"
     ) -> Self:
-        """Makes an empty collection, in the place of one that was made here.
+        """Makes an empty collection, which replaces an index of the same name.
 
         Args:
-            target: As in `open`; the folder of a file is made.
+            target: As in `open`; the parent folder of a file is made.
             layout: The blocks of every vector.
-            projection_digest: Identifies the projection that makes the vectors.
+            projection_digest: Digest of the projection that makes the vectors.
             index: `FLAT`, which is exact, or `HNSW`, which is faster.
 
         Raises:
-            ConfigError: The target is not of that form, or there is no such index.
-            EngineError: There is such a collection and it is something else's, Milvus cannot be
+            ConfigError: The target has another form, or there is no such type of index.
+            EngineError: The collection exists and is no index of subspace, Milvus cannot be
                 reached, or its client is not installed.
         """
         if index not in INDEXES:
@@ -149,24 +150,24 @@ class MilvusEngine:
 
     @property
     def projection_digest(self) -> str:
-        """Identifies the projection that made the vectors."""
+        """Digest of the projection that made the vectors."""
         return self._about.projection
 
     @property
     def exact(self) -> bool:
-        """Whether a search finds the best for certain: with a FLAT index."""
+        """Whether a search is guaranteed to find the best documents: only with FLAT."""
         return self._about.index == "FLAT"
 
     def upsert(self, documents: Sequence[Record], vectors: Vectors) -> None:
-        """Adds documents with their vectors, in the place of those with the same ids.
+        """Adds documents with their vectors; replaces documents with the same ids.
 
-        All of them are checked before any is written. Many are written in several batches: should
-        one of these fail, the earlier ones have been written.
+        All documents are checked before any is written. They are written in batches: if one fails,
+        the earlier ones have been written.
 
         Raises:
-            EngineError: An id is empty or given twice, a text or metadata is none that Milvus
-                keeps, or Milvus cannot write.
-            LayoutError: The vectors have another shape, or are not finite.
+            EngineError: An id is empty or given twice, an id, text or metadata cannot be stored in
+                Milvus, or writing fails.
+            LayoutError: The vectors are not (len(documents), dim), or not finite.
         """
         check_documents(documents, vectors, layout=self.layout)
         rows = [to_row(d, vector) for d, vector in zip(documents, vectors, strict=True)]
@@ -188,7 +189,7 @@ class MilvusEngine:
         self._flush(len(rows))
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Removes documents and gives their number; ids that are not there are passed over."""
+        """Removes documents and returns their number; unknown ids are ignored."""
         there = [row["id"] for row in self._rows(ids, "id")]
         for some in sliced(there, _IDS):
             self._connection.call("delete", filter=id_in(some))
@@ -197,16 +198,16 @@ class MilvusEngine:
     def search(
         self, queries: Vectors, *, k: int, priors: Priors | None = None, where: Where | None = None
     ) -> list[Candidates]:
-        """The best `k` of each query, and what ties with the last, in the order of adding.
+        """Finds the best `k` for each query and ties with the last, in the order of adding.
 
-        Without priors that is one call for all queries, unless more than 2,048 documents are read
-        or many of them tie.
+        Without priors this is one call to Milvus for all queries, unless more than 2,048 documents
+        are read or many scores tie.
 
         Raises:
-            ConfigError: `k` is no whole number from 1.
-            LayoutError: The queries have another shape, or are not finite.
-            QueryError: `where` is not what it must be.
-            EngineError: More hits are asked for than Milvus gives, or it cannot be reached.
+            ConfigError: `k` is no whole number of 1 or more.
+            LayoutError: The queries are not (Q, dim), or not finite.
+            QueryError: `where` is not valid; see `check_where`.
+            EngineError: `k` is above Milvus's limit of 16,384 hits, or Milvus cannot be reached.
         """
         k = check_k(k)
         check_queries(queries, layout=self.layout)
@@ -228,14 +229,14 @@ class MilvusEngine:
         return [scan.in_order(items) for items in found]
 
     def fetch(self, ids: Sequence[str]) -> Candidates:
-        """Documents by id, in the order asked for; ids that are not there are left out."""
+        """Returns documents by id, in the order of `ids`; unknown ids are left out."""
         rows = {row["id"]: row for row in self._rows(ids, *_Scan.FIELDS)}
         return self._found([rows[name] for name in ids if name in rows])
 
     def sample(self, count: int) -> Candidates:
-        """`count` documents drawn by a hash of their ids; all, if there are no more."""
+        """Returns the `count` documents with the smallest hashes of ids; all if there are fewer."""
         total = self.count()
-        # So many that fewer come only by a chance of one in ten thousand.
+        # Four standard deviations above `count`: a smaller draw is less likely than 1 in 10,000.
         share = (count + 4 * math.sqrt(max(count, 0)) + 4) / max(total, 1)
         drawn = self._connection.call(
             "query",
@@ -247,27 +248,30 @@ class MilvusEngine:
         return self._found(sorted(rows, key=lambda row: int(row["seq"])))
 
     def count(self, where: Where | None = None) -> int:
-        """Number of documents, or of those with such metadata."""
+        """Counts all documents, or those whose metadata match `where`."""
         condition = has_tags(wanted_tags(where))
         rows = self._connection.call("query", filter=condition, output_fields=["count(*)"])
         return int(rows[0]["count(*)"])
 
     def save(self) -> None:
-        """Nothing to do: what a call has written when it returns is kept."""
+        """Does nothing: every call writes its changes before it returns."""
 
     def close(self) -> None:
-        """Closes the connection; milvus-lite ends with the last engine on its file."""
+        """Closes the connection; milvus-lite stops with the last connection to its file."""
         self._connection.close()
 
     def _flush(self, count: int) -> None:
-        """A server needs none: its collections are consistent, and it limits flushes."""
+        """Flushes milvus-lite once enough rows were written.
+
+        A server needs no flush: its collections are strongly consistent, and it limits flushes.
+        """
         self._not_flushed += count
         if self._connection.place.file is not None and self._not_flushed >= _FLUSH_ROWS:
             self._connection.call("flush")
             self._not_flushed = 0
 
     def _rows(self, ids: Sequence[str], *fields: str) -> list[Row]:
-        """Fields of documents, each document once."""
+        """Reads fields of documents by id, each document once."""
         names = list(dict.fromkeys(name for name in ids if can_be_id(name)))
         return [
             row
@@ -278,7 +282,7 @@ class MilvusEngine:
         ]
 
     def _nearest(self, queries: Vectors, *, depth: int, condition: str) -> list[list[Row]]:
-        """Rows of the `depth` best of each query, best first."""
+        """Returns the rows of the `depth` best documents for each query, best first."""
         most = min(_HITS, MESSAGE_BYTES // (4 * self.layout.dim))
         fields = _Scan.FIELDS if depth <= most else ()
         params = {} if self.exact else {"ef": min(max(128, 4 * depth), _MOST_EF)}
@@ -313,7 +317,7 @@ class MilvusEngine:
 
 @dataclass(frozen=True, eq=False)
 class _Scan:
-    """What one search reads, and in which order that was added."""
+    """One search: its queries, its filter, and the `seq` of each document that it read."""
 
     engine: MilvusEngine
     queries: Vectors
@@ -323,7 +327,7 @@ class _Scan:
     FIELDS = ("seq", "text", "metadata", "vector")
 
     def nearest(self, rows: Sequence[int], depth: int, without: Sequence[str]) -> list[Candidates]:
-        """As `threshold` asks for it."""
+        """Finds the most similar documents, as `Nearest` in `threshold` describes."""
         others = [name for name in without if can_be_id(name)]
         conditions = [has_tags(self.wanted), id_in(others, negate=True) if others else ""]
         condition = " and ".join(filter(None, conditions))
@@ -331,12 +335,15 @@ class _Scan:
         return [self._noted(items) for items in read]
 
     def fetch(self, ids: Sequence[str]) -> Candidates:
-        """As `threshold` asks for it; filtered here, as Milvus is fast if asked for ids alone."""
+        """Reads documents by id, as `Fetch` in `threshold` describes.
+
+        Filters here, as Milvus is faster with a condition on ids alone.
+        """
         rows = self.engine._rows(ids, *self.FIELDS)
         return self._noted([row for row in rows if self._is_wanted(row["metadata"])])
 
     def in_order(self, found: Candidates) -> Candidates:
-        """The same in the order of adding."""
+        """Sorts documents by the order of adding."""
         rows = sorted(
             range(len(found.documents)), key=lambda n: (self.seqs[found.documents[n].id], n)
         )

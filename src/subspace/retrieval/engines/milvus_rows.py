@@ -1,4 +1,4 @@
-"""Documents as rows of Milvus, and the conditions that find them."""
+"""Documents as rows of Milvus, and filter expressions that select them."""
 
 import hashlib
 import json
@@ -14,20 +14,21 @@ from subspace.retrieval.engines.engine import Where, check_where
 
 Row = dict[str, Any]
 
-# Milvus' own limit of a text and of a JSON value; and what is sent at once, as a server takes and
-# sends messages of 64 MB.
+# Milvus's limit on the size of a text and of a JSON value.
 TEXT_BYTES = 65_535
+# Size of one message: a server accepts and sends up to 64 MB.
 MESSAGE_BYTES = 16 << 20
+# Number of values of the field `draw`.
 DRAWS = 1 << 32
-# The escapes that Milvus and milvus-lite both know; any other character stands for itself.
+# The escapes that both Milvus and milvus-lite know; other characters need none.
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 
 
 def to_row(document: Record, vector: Vectors) -> Row:
-    """A row without its `seq`.
+    """Makes the row of a document, without its `seq`.
 
     Raises:
-        EngineError: Milvus does not keep such a document.
+        EngineError: The id, text or metadata is longer than Milvus allows.
     """
     _check_length("id", document.id, of=document)
     _check_length("text", document.text, of=document)
@@ -55,7 +56,7 @@ def _check_length(name: str, text: str, *, of: Record) -> None:
 
 
 def batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Rows in messages that a server takes."""
+    """Yields rows in batches that a server accepts in one message."""
     batch: list[Row] = []
     size = 0
     for row in rows:
@@ -71,13 +72,13 @@ def batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
 
 
 def sliced(several: Any, count: int) -> Iterator[Any]:
-    """A list or an array, `count` at once."""
+    """Yields slices of a list or an array, of `count` entries each."""
     for start in range(0, len(several), count):
         yield several[start : start + count]
 
 
 def can_be_id(name: Any) -> bool:
-    """Whether a document can have such an id; what a usage log names may be anything."""
+    """Tells whether a document can have this id; ids from a usage log may be anything."""
     if not isinstance(name, str) or not name or "\0" in name:
         return False
     try:
@@ -87,31 +88,31 @@ def can_be_id(name: Any) -> bool:
 
 
 def id_in(ids: Sequence[str], *, negate: bool = False) -> str:
-    """A condition; the client's own `ids=` does not escape them."""
+    """Writes a condition on the id; the client's own option `ids=` does not escape ids."""
     quoted = ", ".join(f'"{name.translate(_ESCAPES)}"' for name in ids)
     return f"id {'not in' if negate else 'in'} [{quoted}]"
 
 
 def wanted_tags(where: Where | None) -> list[list[str]]:
-    """For each name, the tags of the values that it may have."""
+    """Returns, for each filtered name of the metadata, the tags of its allowed values."""
     return [
         [make_tag(name, value) for value in several] for name, several in check_where(where).items()
     ]
 
 
 def has_tags(wanted: Sequence[Sequence[str]]) -> str:
-    """A condition: one of the tags of each list; empty if any document will do."""
+    """Writes the condition that a document has a tag of each list; empty without lists."""
     conditions = [[f'tags like "%{tag}%"' for tag in several] for several in wanted]
     return " and ".join(f"({' or '.join(several)})" for several in conditions)
 
 
 def make_tag(name: str, value: Any) -> str:
-    """The same for the same name and equal values: 1 is 1.0, but neither True nor "1"."""
+    """Hashes a name and a value of metadata; 1 and 1.0 have the same tag, True and "1" others."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return hash_text(json.dumps([name, value]))
 
 
 def hash_text(text: str) -> str:
-    """16 bytes in hexadecimal."""
+    """Hashes a text to 16 bytes in hexadecimal."""
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,7 +1,7 @@
-"""NumpyEngine: the exact scan, in this process.
+"""NumpyEngine: an exact scan in this process, by one matrix product over all vectors.
 
-One matrix product over all vectors. Nothing is built, so adding, removing and every change of
-weights or priors are free; a batch of queries costs 5-8 times less per query than one by one.
+There is no index structure, so no change of documents, weights or priors requires a rebuild. In a
+batch, a query takes 5 to 8 times less time than alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,18 +27,18 @@ from subspace.retrieval.engines.engine import (
 )
 from subspace.retrieval.engines.index_folder import KINDS, Stored, read_folder, write_folder
 
-# Queries scored at once: their scores take 4 bytes per document each.
+# Queries scored at once: the scores of each take 4 bytes per document.
 _QUERIES = 64
-# Rows of float16 that are widened at once, small enough to stay in the processor's cache.
+# Rows converted from float16 at once: few enough to stay in the processor's cache.
 _WIDEN_ROWS = 2048
-# The exponent of a float16 that is infinite or no number.
+# Exponent bits of a float16; all of them are set in infinity and NaN.
 _ALL_ONES = 0x7C00
 
 
 class NumpyEngine:
-    """Documents and vectors in memory, or mapped from a folder.
+    """An exact engine with documents and vectors in memory, or memory-mapped from a folder.
 
-    What `upsert` and `delete` change is on disk after `save`.
+    Changes by `upsert` and `delete` are written to disk by `save`.
     """
 
     name = "numpy"
@@ -51,16 +51,16 @@ class NumpyEngine:
         dtype: str = "float32",
         folder: Path | str | None = None,
     ) -> None:
-        """Starts with no documents.
+        """Creates an empty index.
 
         Args:
             layout: The blocks of every vector.
-            projection_digest: Identifies the projection that makes the vectors.
+            projection_digest: Digest of the projection that makes the vectors.
             dtype: `float32`, or `float16` for half the memory at a rounding of 5e-4.
-            folder: Where `save` writes to.
+            folder: Folder that `save` writes to by default.
 
         Raises:
-            ConfigError: The dtype is another.
+            ConfigError: `dtype` is neither of these.
         """
         if dtype not in KINDS:
             raise ConfigError(f"vectors are kept as {' or '.join(KINDS)}, not {dtype!r}")
@@ -75,10 +75,10 @@ class NumpyEngine:
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """Opens what `save` wrote; the vectors are memory-mapped.
+        """Opens an index that `save` wrote; its vectors are memory-mapped.
 
         Raises:
-            IndexFolderError: It is missing, damaged, or of another format version or engine.
+            IndexFolderError: The index is missing, damaged, or of another format version or engine.
         """
         stored = read_folder(folder)
         if stored.engine != cls.name:
@@ -87,10 +87,10 @@ class NumpyEngine:
 
     @classmethod
     def from_stored(cls, stored: Stored, *, folder: Path | str, **settings: Any) -> Self:
-        """What a folder holds, as an engine.
+        """Creates an engine from the contents of a folder.
 
         Raises:
-            IndexFolderError: It is damaged.
+            IndexFolderError: An id is used more than once.
         """
         engine = cls(
             layout=stored.layout,
@@ -107,14 +107,14 @@ class NumpyEngine:
         return engine
 
     def save(self, folder: Path | str | None = None) -> None:
-        """Writes everything: whole, or not at all.
+        """Writes the whole index, or nothing if writing fails.
 
         Args:
-            folder: Where to; where it was opened from or made for, if None.
+            folder: Folder to write; None for the one that was opened, created or last saved.
 
         Raises:
-            ConfigError: There is no folder.
-            IndexFolderError: The folder holds something else, or the disk refuses.
+            ConfigError: No folder is known.
+            IndexFolderError: The folder holds something other than an index, or cannot be written.
         """
         target = folder or self._folder
         if target is None:
@@ -131,11 +131,11 @@ class NumpyEngine:
         self._folder = Path(target)
 
     def _settings(self) -> Mapping[str, Any]:
-        """What the manifest says of the engine, beside what all have."""
+        """Returns the settings that the manifest records for the engine."""
         return {}
 
     def _files(self) -> Mapping[str, Callable[[Path], None]]:
-        """Files to write beside what all have: by name, what writes them."""
+        """Returns functions that write further files of the engine, by file name."""
         return {}
 
     @property
@@ -145,26 +145,26 @@ class NumpyEngine:
 
     @property
     def projection_digest(self) -> str:
-        """Identifies the projection that made the vectors."""
+        """Digest of the projection that made the vectors."""
         return self._projection_digest
 
     @property
     def exact(self) -> bool:
-        """Whether a search finds the best for certain: yes."""
+        """Whether a search is guaranteed to find the best documents: always."""
         return True
 
     @property
     def documents(self) -> Sequence[Record]:
-        """All documents, in the order they were added."""
+        """All documents, in the order of adding."""
         return tuple(self._documents)
 
     @property
     def vectors(self) -> npt.NDArray[Any]:
-        """Their vectors (count, dim), float32 or float16."""
+        """Vectors of the documents (count, dim), float32 or float16."""
         return self._buffer[: len(self._documents)]
 
     def upsert(self, documents: Sequence[Record], vectors: Vectors) -> None:
-        """Adds documents with their vectors, in the place of those with the same ids."""
+        """Adds documents with their vectors; replaces documents with the same ids."""
         check_documents(documents, vectors, layout=self._layout)
         if not documents:
             return
@@ -182,7 +182,7 @@ class NumpyEngine:
         self._forget_priors()
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Removes documents and gives their number; ids that are not there are passed over."""
+        """Removes documents and returns their number; unknown ids are ignored."""
         gone = {self._rows[name] for name in ids if name in self._rows}
         if not gone:
             return 0
@@ -196,7 +196,7 @@ class NumpyEngine:
     def search(
         self, queries: Vectors, *, k: int, priors: Priors | None = None, where: Where | None = None
     ) -> list[Candidates]:
-        """The best `k` of each query, and what ties with the last, in the order of adding."""
+        """Finds the best `k` for each query and ties with the last, in the order of adding."""
         k = check_k(k)
         check_queries(queries, layout=self._layout)
         mask = self._matching(where)
@@ -217,24 +217,24 @@ class NumpyEngine:
         return found
 
     def fetch(self, ids: Sequence[str]) -> Candidates:
-        """Documents by id, in the order asked for; ids that are not there are left out."""
+        """Returns documents by id, in the order of `ids`; unknown ids are left out."""
         rows = [self._rows[name] for name in ids if name in self._rows]
         return self._take(np.array(rows, dtype=np.int64))
 
     def sample(self, count: int) -> Candidates:
-        """`count` documents drawn by a fixed seed; all, if there are no more."""
+        """Draws `count` documents with a fixed seed, or returns all if there are fewer."""
         rows = np.arange(len(self._documents))
         if count < len(rows):
             rows = np.sort(np.random.default_rng(0).choice(rows, count, replace=False))
         return self._take(rows)
 
     def count(self, where: Where | None = None) -> int:
-        """Number of documents, or of those with such metadata."""
+        """Counts all documents, or those whose metadata match `where`."""
         mask = self._matching(where)
         return len(self._documents) if mask is None else int(mask.sum())
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Does nothing, as no file or connection needs closing."""
 
     def _take(self, rows: Ints) -> Candidates:
         return Candidates(
@@ -243,10 +243,10 @@ class NumpyEngine:
         )
 
     def _scores(self, queries: Vectors) -> Vectors:
-        """Inner products (Q, count).
+        """Computes inner products with all vectors (Q, count).
 
         Raises:
-            IndexFolderError: A vector is not finite: NaN and infinity come through at any weight.
+            IndexFolderError: A vector holds NaN or infinity; even a weight of 0 gives NaN for it.
         """
         vectors = self.vectors
         with np.errstate(all="ignore"):
@@ -279,7 +279,7 @@ class NumpyEngine:
         )
 
     def _make_room(self, count: int) -> None:
-        """A buffer of one's own with room for `count` rows."""
+        """Ensures that the buffer is writable and has room for `count` rows."""
         if count <= len(self._buffer) and self._buffer.flags.writeable:
             return
         rows = len(self._buffer)
@@ -295,7 +295,7 @@ class NumpyEngine:
         self._prior_rows = np.empty(0, dtype=np.int64)
 
     def _spread(self, priors: Priors) -> Vectors:
-        """What is added to each document (count,); only ids that are new are looked up."""
+        """Returns the prior of every document (count,); remembers the rows of ids between calls."""
         if priors.ids is not self._prior_ids:
             self._forget_priors()
             self._prior_ids = priors.ids
@@ -310,10 +310,11 @@ class NumpyEngine:
 
 
 def widen(vectors: npt.NDArray[Any]) -> Vectors:
-    """Float16 as float32, several times as fast as numpy does it; NaN and infinity become NaN."""
+    """Converts float16 to float32, several times faster than numpy; infinity becomes NaN."""
     if vectors.dtype == np.float32:
         return vectors
-    # Sign, exponent and fraction lie alike in both; the exponent counts from 15 or from 127.
+    # Both formats order their bits as sign, exponent, fraction. Shifting aligns them; multiplying
+    # by 2 ** (127 - 15) corrects the bias of the exponent.
     halves = vectors.view(np.int16)
     bits = halves.astype(np.int32)
     bits <<= 13
@@ -327,15 +328,15 @@ def widen(vectors: npt.NDArray[Any]) -> Vectors:
 
 
 def _is_among(value: Any, allowed: tuple[Any, ...]) -> bool:
-    """Whether a value is one of several; True is not 1, in any engine."""
+    """Tells whether a value equals one of several; True does not equal 1, as in every engine."""
     return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed)
 
 
 def _best(scores: Vectors, *, k: int, margin: float) -> Ints:
-    """Positions of everything that may be among the `k` best, in the order of adding.
+    """Returns the positions of scores that may be among the `k` best, ascending.
 
-    A matrix product rounds a row by where it stands in the matrix, so that copies of one
-    document can differ in the last digits: the k-th score has a margin.
+    The rounding of a matrix product depends on a row's position in the matrix, so scores of equal
+    vectors can differ in the last digits. So scores down to `margin` below the k-th count.
     """
     if k >= len(scores):
         return np.arange(len(scores))

@@ -1,4 +1,4 @@
-"""Where an index in PostgreSQL is, and connections to it."""
+"""The address of an index in PostgreSQL, and connections to it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ from subspace.errors import EngineError, install_command
 if TYPE_CHECKING:
     from psycopg import Connection
 
-# What PostgreSQL and pgvector take.
+# PostgreSQL's limit on names.
 _NAME_BYTES = 63
-# Of the connection, where the address does not say otherwise: a server that cannot be reached, or
-# is gone without a word, is noticed.
+# Parameters of the connection that the address can override. The time limits detect a server that
+# cannot be reached, or that disappeared without closing the connection.
 _CONNECTION = {
     "connect_timeout": "10",
     "keepalives_idle": "30",
@@ -22,27 +22,28 @@ _CONNECTION = {
     "application_name": "subspace",
 }
 _FORM = "postgresql://USER:PASSWORD@HOST:PORT/DB#TABLE"
-# No statement hangs for ever, unless the address, the user or the server has a limit of its own.
+# A time limit for every statement, unless the address, the user or the server sets one.
 _TIMEOUT = """\
 SELECT set_config('statement_timeout', '300s', false)
 WHERE current_setting('statement_timeout') = '0'
 """
-# What to do, by the SQLSTATE of the refusal.
+# Advice in error messages, by SQLSTATE.
 _ADVICE = {
     "42501": "ask an administrator for the right to do so",
     "40P01": "nothing was changed; try again",
     "57014": "give it more time: ?options=-cstatement_timeout%3D30min in the address",
 }
+# SQLSTATEs of a server that has ended the connection, or is shutting down or starting.
 _ENDED = {"57P01", "57P02", "57P03", "57P05"}
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where an index is; as a text it names no user and no password.
+    """The address of an index; as a text it holds no user and no password.
 
     Attributes:
-        parameters: Of the connection.
-        table: The table.
+        parameters: Connection parameters of libpq.
+        table: Name of the table.
     """
 
     parameters: Mapping[str, Any] = field(repr=False)
@@ -50,7 +51,11 @@ class Address:
 
     @classmethod
     def parse(cls, target: str) -> "Address":
-        """Reads `postgresql://...#TABLE`; no message repeats any of it but the table."""
+        """Reads `postgresql://...#TABLE`; error messages repeat only the table.
+
+        Raises:
+            EngineError: The address cannot be read, or a package is not installed.
+        """
         try:
             from psycopg import ProgrammingError
             from psycopg.conninfo import conninfo_to_dict
@@ -69,8 +74,8 @@ class Address:
             parameters = conninfo_to_dict(uri)
         except ProgrammingError:  # its message quotes pieces of the address
             parameters = None
-        # After a # in a password, the rest of it would be taken for a table, or the first of it
-        # for a port.
+        # A # in a password cuts it in two: the second part is read as the table, the first as the
+        # port.
         if parameters is None or "@" in table:
             raise EngineError(
                 f"PostgreSQL cannot read the address; it must be like {_FORM}, with %23 for # and "
@@ -80,7 +85,7 @@ class Address:
 
     @property
     def server(self) -> str:
-        """Host and port."""
+        """Host and port, for messages."""
         host = self.parameters.get("host") or self.parameters.get("hostaddr") or "the local socket"
         return f"{host}:{self.parameters.get('port', 5432)}"
 
@@ -96,14 +101,14 @@ def _missing(error: ImportError) -> EngineError:
 
 def _connect(address: Address) -> "Connection[Any]":
     try:
-        import pgvector.psycopg  # noqa: F401  # translate_errors before there is a connection
+        import pgvector.psycopg  # noqa: F401  # fails before there is a connection
         import psycopg
     except ImportError as error:
         raise _missing(error) from error
     settings = {**_CONNECTION, **address.parameters, "client_encoding": "utf8"}
     try:
-        # Statements are not prepared on the server: poolers take that badly, and a plan made for
-        # one filter or one set of priors is not good for all.
+        # Statements are not prepared on the server: connection poolers may not support that, and a
+        # plan for one filter or one set of priors can be slow for another.
         connection = psycopg.connect(**settings, autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:
         raise EngineError(
@@ -116,7 +121,7 @@ def _connect(address: Address) -> "Connection[Any]":
 
 @contextmanager
 def opening(address: Address) -> Iterator["Connection[Any]"]:
-    """A new connection, closed again if what is done with it fails."""
+    """Opens a connection, and closes it if the body of the `with` statement fails."""
     connection = _connect(address)
     try:
         with translate_errors(address, connection):
@@ -129,7 +134,7 @@ def opening(address: Address) -> Iterator["Connection[Any]"]:
 
 @contextmanager
 def translate_errors(address: Address, connection: "Connection[Any]") -> Iterator[None]:
-    """What PostgreSQL refuses, as an error that names the index, and says what to do."""
+    """Turns errors of PostgreSQL into an `EngineError` that names the index and gives advice."""
     import psycopg
 
     try:
@@ -147,7 +152,7 @@ def translate_errors(address: Address, connection: "Connection[Any]") -> Iterato
 
 
 def reason(error: Any) -> str:
-    """The first thing that PostgreSQL says; what follows it can quote rows."""
+    """Returns the first part of PostgreSQL's message; later parts can quote rows."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return str(error.diag.message_primary or (lines[0] if lines else type(error).__name__))
 

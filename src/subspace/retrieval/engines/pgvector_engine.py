@@ -1,7 +1,7 @@
 """PgvectorEngine: an index in one table of PostgreSQL, with the extension pgvector.
 
-Where it is: `postgresql://USER:PASSWORD@HOST:PORT/DB?parameters#TABLE`. The name of the table is
-taken as it is and found along the `search_path`; all parameters are those of libpq. Its columns::
+Its address is `postgresql://USER:PASSWORD@HOST:PORT/DB?parameters#TABLE`, with libpq's parameters.
+The name of the table is taken literally and found along the `search_path`. The columns::
 
     id         text, the primary key
     seq        bigint, the order of adding: an updated document keeps its place
@@ -9,12 +9,12 @@ taken as it is and found along the `search_path`; all parameters are those of li
     metadata   jsonb, flat
     embedding  vector(dim), unit blocks
 
-The comment of the table says what the manifest of an index folder says: format version, layout,
-projection and settings. A table without such a comment is never touched.
+The comment of the table holds format version, layout, projection and settings, as the manifest of
+an index folder does. A table without such a comment is never changed.
 
-A search is one SQL statement: folded query, priors and filter together, so that nothing is built
-anew when weights, recency or importance change. pgvector's inner products are sums in float32;
-everything around them is double precision.
+A search is one SQL statement per query, with weighted query vector, priors and filter, so nothing
+is rebuilt when weights, recency or importance change. pgvector computes inner products in float32;
+everything else is in double precision.
 """
 
 import threading
@@ -78,13 +78,14 @@ from subspace.retrieval.engines.pgvector_values import (
 if TYPE_CHECKING:
     from psycopg import Connection, sql
 
+# Limits of PostgreSQL's index of ids, of pgvector's vectors, and of its HNSW.
 _ID_BYTES = 2600
 _DIM = 16_000
 _HNSW_DIM = 2000
 _HNSW_CANDIDATES = 1000
-# Documents of one INSERT; the transaction is around all of them.
+# Documents per INSERT; one transaction holds all of an upsert.
 _BATCH = 500
-# Documents asked for beyond the k-th, to see which of them tie with it.
+# Rows read beyond the k-th, to find those that tie with it.
 _SURPLUS = 32
 
 
@@ -99,10 +100,10 @@ class _Row(NamedTuple):
 
 
 class PgvectorEngine:
-    """Documents and vectors in a table; what a call has written when it returns is kept.
+    """An engine with documents and vectors in a table; every call commits what it writes.
 
-    A lost connection is an `EngineError`, and the next call connects again. Calls of several
-    threads wait for each other.
+    A call that loses the connection raises `EngineError`, and the next call connects again. Calls
+    from several threads wait for each other.
     """
 
     name = "pgvector"
@@ -115,7 +116,7 @@ class PgvectorEngine:
         table: Table,
         about: IndexMetadata,
     ) -> None:
-        """Takes over an open connection; use `open` or `create`."""
+        """Takes an open connection; use `open` or `create` instead."""
         self._address = address
         self._connection: Connection[Any] | None = connection
         self._table = table
@@ -124,14 +125,14 @@ class PgvectorEngine:
 
     @classmethod
     def open(cls, target: str) -> Self:
-        """Opens an index that is there.
+        """Opens an existing index.
 
         Args:
             target: `postgresql://USER:PASSWORD@HOST:PORT/DB#TABLE`.
 
         Raises:
-            EngineError: The server cannot be reached, there is no such table, it is not an index,
-                or is damaged, or a package is not installed.
+            EngineError: The server cannot be reached, there is no such table, it is no index or a
+                damaged one, or a package is not installed.
         """
         address = Address.parse(target)
         with opening(address) as connection:
@@ -146,20 +147,20 @@ class PgvectorEngine:
     def create(
         cls, target: str, *, layout: BlockLayout, projection_digest: str, hnsw: bool = False
     ) -> Self:
-        """Makes an empty index, in the place of one of that name: whole, or not at all.
+        """Makes an empty index, and replaces one of the same name in the same transaction.
 
         Args:
             target: `postgresql://USER:PASSWORD@HOST:PORT/DB#TABLE`.
             layout: The blocks of every vector.
-            projection_digest: Identifies the projection that makes the vectors.
-            hnsw: Search a graph (HNSW, m 16, ef_construction 64), which finds nearly all of the
-                best, and at once, among millions; up to 2,000 dimensions. Otherwise every search
-                reads all vectors, and is exact.
+            projection_digest: Digest of the projection that makes the vectors.
+            hnsw: Whether to search a graph (HNSW, m 16, ef_construction 64), which quickly finds
+                nearly all of the best among millions; at most 2,000 dimensions. Otherwise every
+                search reads all vectors, and is exact.
 
         Raises:
-            ConfigError: `hnsw` is no truth value, or there are too many dimensions for it.
-            EngineError: The server cannot be reached or refuses, the table is something else,
-                there are more than 16,000 dimensions, or a package is not installed.
+            ConfigError: `hnsw` is no bool, or there are too many dimensions for it.
+            EngineError: The server cannot be reached or refuses, the table is no index, there are
+                more than 16,000 dimensions, or a package is not installed.
         """
         _check_settings(hnsw=hnsw, dim=layout.dim)
         about = IndexMetadata(layout=layout, projection_digest=projection_digest, hnsw=hnsw)
@@ -182,24 +183,24 @@ class PgvectorEngine:
 
     @property
     def projection_digest(self) -> str:
-        """Identifies the projection that made the vectors."""
+        """Digest of the projection that made the vectors."""
         return self._about.projection_digest
 
     @property
     def exact(self) -> bool:
-        """Whether a search finds the best for certain: without HNSW."""
+        """Whether a search is guaranteed to find the best documents: only without HNSW."""
         return not self._about.hnsw
 
     def upsert(self, documents: Sequence[Record], vectors: Vectors) -> None:
-        """Adds documents with their vectors, in the place of those with the same ids.
+        """Adds documents with their vectors; replaces documents with the same ids.
 
-        All of them or, if any is refused or the connection is lost, none. One writer at a time;
-        who searches meanwhile finds what was there before.
+        If a document is refused or the connection is lost, none is written. Writers wait for each
+        other; searches meanwhile see the earlier state.
 
         Raises:
-            EngineError: An id is empty, too long or given twice, metadata cannot be kept, the index
-                was made anew by somebody else, or the server refuses or is gone.
-            LayoutError: The vectors have another shape, or are not finite.
+            EngineError: An id is empty, too long or given twice, metadata cannot be stored, another
+                client made the index again, the server refuses, or the connection is lost.
+            LayoutError: The vectors are not (len(documents), dim), or not finite.
         """
         check_documents(documents, vectors, layout=self.layout)
         _check_ids(documents)
@@ -224,10 +225,10 @@ class PgvectorEngine:
                 self._make_graph(connection)
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Removes documents and gives their number; ids that are not there are passed over.
+        """Removes documents and returns their number; unknown ids are ignored.
 
         Raises:
-            EngineError: The server refuses or is gone.
+            EngineError: The server refuses, or the connection is lost.
         """
         with self._session() as connection:
             return connection.execute(self._sql(DELETE), (storable(ids),)).rowcount
@@ -235,17 +236,17 @@ class PgvectorEngine:
     def search(
         self, queries: Vectors, *, k: int, priors: Priors | None = None, where: Where | None = None
     ) -> list[Candidates]:
-        """The best `k` of each query, and what ties with the last, in the order of adding.
+        """Finds the best `k` for each query and ties with the last, in the order of adding.
 
-        With HNSW, candidates are the nearest by inner product, four times `k` and at least 100,
-        together with the items of the highest priors. Where these are not enough (a filter leaves
-        too few, or `k` is above 250) all vectors are read.
+        At most 32 ties are returned. With HNSW, the candidates are the 4 * `k` (at least 100)
+        nearest by inner product, and the documents with the highest priors. If fewer than `k` of
+        them pass the filter, or `k` is above 250, all vectors are read.
 
         Raises:
-            ConfigError: `k` is no whole number from 1.
-            LayoutError: The queries have another shape, or are not finite.
-            QueryError: `where` is not what it must be.
-            EngineError: The server refuses or is gone, or the index was made anew.
+            ConfigError: `k` is no whole number of 1 or more.
+            LayoutError: The queries are not (Q, dim), or not finite.
+            QueryError: `where` is not valid; see `check_where`.
+            EngineError: The connection is lost, the server refuses, or the index was made again.
         """
         k = check_k(k)
         check_queries(queries, layout=self.layout)
@@ -274,30 +275,30 @@ class PgvectorEngine:
         ]
 
     def fetch(self, ids: Sequence[str]) -> Candidates:
-        """Documents by id, in the order asked for; ids that are not there are left out.
+        """Returns documents by id, in the order of `ids`; unknown ids are left out.
 
         Raises:
-            EngineError: The server refuses or is gone, or the index was made anew.
+            EngineError: The connection is lost, the server refuses, or the index was made again.
         """
         with self._session() as connection:
             return self._take(self._select(connection, self._sql(FETCH), (storable(ids),)))
 
     def sample(self, count: int) -> Candidates:
-        """`count` documents, the same every time, from all over; all, if there are no more.
+        """Returns the `count` documents with the smallest MD5 of the id; all if there are fewer.
 
         Raises:
-            EngineError: The server refuses or is gone, or the index was made anew.
+            EngineError: The connection is lost, the server refuses, or the index was made again.
         """
         with self._session() as connection:
             rows = self._select(connection, self._sql(SAMPLE), (count,))
         return self._take(sorted(rows, key=lambda row: row.seq))
 
     def count(self, where: Where | None = None) -> int:
-        """Number of documents, or of those with such metadata.
+        """Counts all documents, or those whose metadata match `where`.
 
         Raises:
-            QueryError: `where` is not what it must be.
-            EngineError: The server refuses or is gone.
+            QueryError: `where` is not valid; see `check_where`.
+            EngineError: The server refuses, or the connection is lost.
         """
         condition, values = compose_filter(where)
         with self._session() as connection:
@@ -305,10 +306,10 @@ class PgvectorEngine:
         return int(row[0]) if row else 0
 
     def save(self) -> None:
-        """Nothing to do: what a call has written when it returns is kept."""
+        """Does nothing: every call commits its changes before it returns."""
 
     def close(self) -> None:
-        """Closes the connection; what was written is kept."""
+        """Closes the connection."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -316,10 +317,10 @@ class PgvectorEngine:
 
     @contextmanager
     def _session(self) -> Iterator["Connection[Any]"]:
-        """The connection, for one call; a new one, if the last was lost.
+        """Yields the connection for one call; connects again if it was lost.
 
         Raises:
-            EngineError: The engine was closed, or the server refuses or is gone.
+            EngineError: The engine was closed, or the server refuses or cannot be reached.
         """
         with self._lock:
             if self._connection is None:
@@ -341,7 +342,7 @@ class PgvectorEngine:
 
         with connection.cursor(row_factory=args_row(_Row), binary=True) as cursor:
             rows = cursor.execute(query, parameters).fetchall()
-        # The vectors of another projection must not be taken for ours.
+        # Another client may have made the table again, with vectors of another projection.
         if any(row.table != self._table.oid for row in rows):
             raise self._replaced()
         return rows
@@ -393,7 +394,7 @@ def _largest(priors: Priors | None) -> float:
 
 
 def _best(rows: Sequence[_Row], *, k: int, margin: float) -> list[_Row]:
-    """The first `k` of rows by falling score, and what ties with the last, in order of adding."""
+    """Keeps the first `k` of rows by falling score, and ties; sorts by the order of adding."""
     if len(rows) > k:
         least = rows[k - 1].score - margin
         rows = [row for row in rows if row.score >= least]

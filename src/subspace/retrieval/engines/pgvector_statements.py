@@ -1,9 +1,9 @@
-"""What an index in PostgreSQL is asked: statements with {table} and {filter} to be put in."""
+"""The SQL statements of an index in PostgreSQL, with {table} and {filter} to be filled in."""
 
-# Items of the highest priors that HNSW candidates are joined by.
+# Number of items with the highest priors that are added to the HNSW candidates.
 _POPULAR = 10_000
-# A graph of what is there already is built 8 times faster than one that grows row by row, so it is
-# made at the end of the first upsert; and that may take its time.
+# Building a graph of existing rows is 8 times faster than adding row by row, so the graph is made
+# at the end of the first upsert, without a time limit.
 HAS_GRAPH = """\
 SELECT 1 FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
 JOIN pg_am AS a ON a.oid = c.relam WHERE i.indrelid = %s AND a.amname = 'hnsw'
@@ -30,8 +30,8 @@ SELECT {_COLUMNS}, {_SIMILARITY} AS score
 FROM {{table}} AS t WHERE {{filter}}
 ORDER BY score DESC, t.seq LIMIT %(limit)b
 """
-# With priors, scores are joined, and the rows of the best only are looked up then: on a table that
-# was not analysed yet, the planner would otherwise sort all rows with their vectors for the join.
+# With priors, only ids and scores are joined and sorted; then the rows of the best are looked up.
+# Otherwise the planner would sort all rows with their vectors if the table was not yet analysed.
 _PRIOR = """\
 prior AS (
     SELECT id, value FROM unnest(%(ids)b::text[], %(values)b::float8[]) AS given(id, value)

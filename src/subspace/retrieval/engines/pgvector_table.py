@@ -1,4 +1,4 @@
-"""The table of an index in PostgreSQL: what its comment says, and how it is made."""
+"""The table of an index in PostgreSQL, and the metadata in its comment."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 FORMAT_VERSION = 1
-# Two processes that make an index at once do it one after the other ("subspace" as a number).
+# Key of the lock by which processes make indexes one after another (the first 7 bytes of "subspace"
+# as a number).
 MAKING = int.from_bytes(b"subspace"[:7])
 _OWN = {"id", "seq", "text", "metadata", "embedding"}
 _LOOK_UP = """\
@@ -26,8 +27,9 @@ SELECT c.oid, n.nspname, c.relkind = 'r', obj_description(c.oid, 'pg_class'),
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.oid = to_regclass(quote_ident(%s))
 """
-# Ids are compared byte by byte, whatever the database's language. Vectors and metadata stay in
-# their rows: every search reads them all, which is 2-4 times faster than from beside the table.
+# COLLATE "C" compares ids byte by byte, whatever the database's language. STORAGE MAIN keeps
+# vectors and metadata in their rows: a search reads them 2 to 4 times faster than from a TOAST
+# table.
 _CREATE = (
     """\
 CREATE TABLE {table} (
@@ -44,14 +46,14 @@ CREATE TABLE {table} (
 
 @dataclass(frozen=True)
 class IndexMetadata:
-    """What the comment of a table says."""
+    """The metadata of an index, as the comment of its table holds them."""
 
     layout: BlockLayout
     projection_digest: str
     hnsw: bool
 
     def to_comment(self) -> str:
-        """What `from_comment` reads."""
+        """Writes the metadata as JSON that `from_comment` reads."""
         about = {
             "format_version": FORMAT_VERSION,
             "projection": self.projection_digest,
@@ -62,7 +64,7 @@ class IndexMetadata:
 
     @classmethod
     def from_comment(cls, comment: str) -> "IndexMetadata":
-        """Reads it; raises what `json`, a mapping or a layout raises if it is damaged."""
+        """Reads a comment; if it is damaged, raises the error of `json`, a mapping or a layout."""
         about = json.loads(comment)["subspace"]
         return cls(
             layout=BlockLayout.from_widths(about["blocks"]),
@@ -73,7 +75,7 @@ class IndexMetadata:
 
 @dataclass(frozen=True)
 class Table:
-    """What the database says of a table."""
+    """A table as PostgreSQL describes it."""
 
     oid: int
     schema: str
@@ -83,7 +85,7 @@ class Table:
 
     @property
     def version(self) -> Any:
-        """The format version that its comment tells; None if it is no index of ours."""
+        """Format version in the comment; None if the table is no index of subspace."""
         if not self.is_table or not set(self.columns) >= _OWN:
             return None
         try:
@@ -93,17 +95,17 @@ class Table:
 
 
 def look_up(connection: "Connection[Any]", address: Address) -> Table | None:
-    """The table of an address; None if there is none."""
+    """Finds the table of an address; returns None if there is none."""
     row = connection.execute(_LOOK_UP, (address.table,)).fetchone()
     return None if row is None else Table(*row)
 
 
 def read_about(table: Table, *, address: Address) -> IndexMetadata:
-    """What the comment says.
+    """Reads the metadata from the comment of a table.
 
     Raises:
-        EngineError: It is not one of ours, of another format version, damaged, or says another
-            dimension than the table has.
+        EngineError: The table is no index of subspace, its comment is damaged or of another format
+            version, or the comment and the table have different dimensions.
     """
     if table.version is None:
         raise EngineError(
@@ -128,10 +130,10 @@ def read_about(table: Table, *, address: Address) -> IndexMetadata:
 
 
 def make_extension(connection: "Connection[Any]", *, address: Address) -> None:
-    """Adds pgvector to the database where it is not there yet.
+    """Adds the extension pgvector to the database if it is missing.
 
     Raises:
-        EngineError: The user may not, or the server does not have it.
+        EngineError: The user may not add it, or the server does not have it.
     """
     import psycopg
 
@@ -152,7 +154,11 @@ def make_extension(connection: "Connection[Any]", *, address: Address) -> None:
 
 
 def make_table(connection: "Connection[Any]", about: IndexMetadata, *, address: Address) -> None:
-    """An empty table in the place of what is there, if that is ours."""
+    """Makes an empty table, which replaces an index of the same name.
+
+    Raises:
+        EngineError: Something else has that name, or another client changed the table meanwhile.
+    """
     from psycopg import sql
 
     old = look_up(connection, address)

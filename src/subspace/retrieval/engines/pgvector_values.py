@@ -1,4 +1,4 @@
-"""SQL with names and values of one's own in it, and values as PostgreSQL takes and gives them."""
+"""SQL with names and values filled in, and conversion of values to and from PostgreSQL."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,33 +13,33 @@ from subspace.retrieval.engines.engine import Priors, Where, check_where
 if TYPE_CHECKING:
     from psycopg import sql
 
-# From here on Python writes floats as 1e+16, which PostgreSQL would give back as a whole number.
+# Python writes floats from here on as 1e+16, which PostgreSQL would return as a whole number.
 _EXPONENTS = 1e16
 
 
 def compose(template: str, **parts: Any) -> "sql.Composed":
-    """A statement with names, values and other pieces of SQL in its places."""
+    """Fills names, values and other pieces of SQL into the places of a statement."""
     from psycopg import sql
 
     return sql.SQL(template).format(**parts)
 
 
 def quote_name(*parts: str) -> "sql.Identifier":
-    """A quoted name; psycopg looks for placeholders in what is composed, so % is doubled."""
+    """Quotes a name; doubles %, as psycopg looks for placeholders in composed statements."""
     from psycopg import sql
 
     return sql.Identifier(*(part.replace("%", "%%") for part in parts))
 
 
 def quote_literal(text: str) -> "sql.Literal":
-    """A quoted text, where PostgreSQL takes no parameter."""
+    """Quotes a text, for statements in which PostgreSQL takes no parameters."""
     from psycopg import sql
 
     return sql.Literal(text.replace("%", "%%"))
 
 
 def compose_filter(where: Where | None) -> tuple["sql.Composable", dict[str, Any]]:
-    """The condition that metadata must meet, and the values of its placeholders."""
+    """Returns the condition on metadata, and the values of its placeholders."""
     from psycopg import sql
 
     conditions, values = [sql.Composed([sql.SQL("true")])], {}
@@ -52,11 +52,11 @@ def compose_filter(where: Where | None) -> tuple["sql.Composable", dict[str, Any
 
 
 def prior_values(priors: Priors | None) -> dict[str, Any]:
-    """Priors as placeholders take them."""
+    """Returns priors as values of placeholders; leaves out ids that PostgreSQL cannot store."""
     if priors is None:
         return {"ids": [], "values": [], "default": 0.0}
     values = priors.values.tolist()
-    ids = priors.ids[: len(values)]  # it grows meanwhile
+    ids = priors.ids[: len(values)]  # the list may have grown
     kept = storable(ids)
     if len(kept) < len(ids):
         there = set(kept)
@@ -65,7 +65,7 @@ def prior_values(priors: Priors | None) -> dict[str, Any]:
 
 
 def storable(ids: Sequence[str]) -> list[str]:
-    """Those ids that can be in a database at all: without NUL and half surrogate pairs."""
+    """Returns the ids that PostgreSQL can store: those without NUL and surrogates."""
     together = "".join(ids)
     if together.isascii() and "\0" not in together:
         return list(ids)
@@ -81,7 +81,7 @@ def _is_valid(text: str) -> bool:
 
 
 def write_json(metadata: Mapping[str, Scalar]) -> str:
-    """An object of JSON in which every number stays what it is, and equals what it equals."""
+    """Writes metadata as JSON in which PostgreSQL keeps the type and value of every number."""
     pairs = [f"{json.dumps(name)}: {_write_scalar(value)}" for name, value in metadata.items()]
     return "{" + ", ".join(pairs) + "}"
 
@@ -93,5 +93,5 @@ def _write_scalar(value: Scalar) -> str:
 
 
 def to_array(embedding: Any) -> Vectors:
-    """A vector as pgvector's package gives it: an array of numpy, or an object that makes one."""
+    """Converts a vector from pgvector's package, a numpy array or its own type, to an array."""
     return np.asarray(embedding if isinstance(embedding, np.ndarray) else embedding.to_numpy())

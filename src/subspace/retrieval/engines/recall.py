@@ -1,7 +1,7 @@
-"""Recall: how much of what an exact scan finds an approximate engine finds, too.
+"""Recall of an approximate engine: the share of an exact scan's hits that it finds, too.
 
-Measured on the user's own vectors, under the weights that are hardest: a search by one block alone
-has another geometry than the one that an index was made for.
+It is measured on the vectors of the index itself. The weights include each block alone, which is
+the hardest case, as an index is built for inner products over all blocks.
 """
 
 import logging
@@ -17,9 +17,9 @@ from subspace.retrieval.engines.engine import ROUNDING, Candidates, Engine
 
 logger = logging.getLogger(__name__)
 
-# Below this somebody is told.
+# Recall below which a warning is logged.
 LIMIT = 0.95
-# Tables of Dirichlet weights, drawn evenly from all that sum to 1.
+# Number of random weightings, drawn uniformly from all weights of blocks that sum to 1.
 _DIRICHLET = 4
 
 
@@ -28,9 +28,9 @@ class KindRecall:
     """Recall under weights of one kind.
 
     Attributes:
-        mean: Over these weights and all queries, in [0, 1].
-        worst: The lowest mean over the queries that any of these weights has.
-        weights: Which weights these are, by block.
+        mean: Mean recall over the weights of this kind and all queries, in [0, 1].
+        worst: Recall under the weights where it is lowest, mean over queries, in [0, 1].
+        weights: The weights where it is lowest, by block.
     """
 
     mean: float
@@ -44,8 +44,8 @@ class RecallReport:
 
     Attributes:
         k: Number of hits that were compared.
-        queries: Number of queries, each asked under all weights.
-        kinds: `one block` (each alone), `uniform` and `dirichlet`.
+        queries: Number of queries, each searched under all weights.
+        kinds: Recall under weights of each kind: `one block` (each alone), `uniform`, `dirichlet`.
     """
 
     k: int
@@ -54,21 +54,21 @@ class RecallReport:
 
     @property
     def worst(self) -> KindRecall:
-        """The kind with the worst weights."""
+        """The kind with the lowest recall under any weights."""
         return min(self.kinds.values(), key=lambda kind: kind.worst)
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
+        """Returns values that `from_json` reads, JSON-ready."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "RecallReport":
-        """The inverse of `to_json`.
+        """Reads values that `to_json` returned.
 
         Raises:
-            KeyError: Something is missing.
-            TypeError: Something is of another type.
-            ValueError: A number is none.
+            KeyError: A value is missing.
+            TypeError: A value has the wrong type.
+            ValueError: A value is no number, or there is no kind of weights.
         """
         kinds = {
             str(name): KindRecall(
@@ -94,16 +94,16 @@ def measure_recall(
 ) -> RecallReport:
     """Compares an engine with the exact scan of the same documents.
 
-    A hit counts if its score cannot be told from, or is above, that of the exact scan's k-th: of
-    documents that score alike it does not matter which are found.
+    A hit counts if its score reaches that of the exact scan's k-th hit, within rounding: it does
+    not matter which of several documents with equal scores are found.
 
     Args:
-        engine: What is to be measured.
-        exact: The same documents, searched exactly.
+        engine: The engine to measure.
+        exact: An exact engine with the same documents.
         layout: The blocks of the vectors.
-        queries: How many of the documents are searched with; all if there are no more.
-        k: How many hits are compared.
-        seed: Of the Dirichlet weights.
+        queries: Number of documents that serve as queries; all if there are fewer.
+        k: Number of hits to compare.
+        seed: Seed of the Dirichlet weights.
     """
     vectors = exact.sample(queries).vectors
     kinds = {
@@ -114,7 +114,7 @@ def measure_recall(
 
 
 def warn_if_low(report: RecallReport, *, limit: float = LIMIT) -> None:
-    """Logs a warning that says under which weights recall is below `limit`, and what to do."""
+    """Logs a warning with advice if recall under any weights is below `limit`."""
     worst = report.worst
     if worst.worst >= limit:
         return
@@ -132,7 +132,7 @@ def warn_if_low(report: RecallReport, *, limit: float = LIMIT) -> None:
 
 
 def _tables(blocks: int, *, seed: int) -> dict[str, Floats]:
-    """Weights by kind, one row (blocks,) each."""
+    """Returns weights by kind, as tables with one row (blocks,) per weighting."""
     return {
         "one block": np.eye(blocks),
         "uniform": np.full((1, blocks), 1 / blocks),
@@ -152,7 +152,7 @@ def _measure(
     recalls = []
     for table in tables:
         folded = queries * np.repeat(table, layout.widths).astype(np.float32)
-        # One by one: an engine may rather scan a batch.
+        # One query per call: an engine may answer a batch by an exact scan.
         ours = [engine.search(query[None], k=k)[0] for query in folded]
         pairs = zip(folded, ours, exact.search(folded, k=k), strict=True)
         shares = [_share(q, found, wanted, exact=exact, k=k) for q, found, wanted in pairs]
@@ -168,9 +168,9 @@ def _measure(
 def _share(
     query: Vectors, found: Candidates, wanted: Candidates, *, exact: Engine, k: int
 ) -> float:
-    """Part of the best `k` that was found."""
+    """Computes the share of the best `k` that was found."""
     best = np.sort(wanted.vectors @ query)[-k:]
-    # Scores are those of the exact scan's vectors: the engine's own may be coarser.
+    # Scores come from the exact engine's vectors: those of the other engine may be less precise.
     own = exact.fetch([document.id for document in found.documents]).vectors @ query
     reached = int((own >= best[0] - ROUNDING * np.abs(query).sum()).sum())
     return min(reached, len(best)) / len(best)

@@ -1,18 +1,18 @@
-"""Priors on top of an engine that can only rank by similarity: the threshold algorithm.
+"""The threshold algorithm: adds priors to an engine that can rank only by similarity.
 
-Two lists are read from their best ends: items by similarity, which the engine gives, and items by
-their priors. An item on neither list so far totals at most ::
+Two lists are read from their best ends: items by similarity, which the engine returns, and items
+by prior. The total score of an item that was read from neither list is at most ::
 
     last similarity read  +  best prior not read yet
 
-As soon as k items read total more than that, they are the best k of all: Fagin, Lotem and Naor,
-"Optimal aggregation algorithms for middleware" (J. Computer and System Sciences 66, 2003). Each
-round reads both lists twice as deep as the one before.
+As soon as k of the items read have a higher total, they are the best k of all: Fagin, Lotem and
+Naor, "Optimal aggregation algorithms for middleware" (J. Computer and System Sciences 66, 2003).
+Each round reads both lists twice as deep as the one before.
 
-Rescoring just the best few by similarity would be wrong wherever a prior outweighs the distance
-between them and the rest. If an engine gives no more than so many items, or if few items have a
-prior of their own, the search ends another way that is exact as well: those items are fetched, and
-the others, which all have the same prior, are searched by similarity alone.
+Adding priors to only the most similar items would be wrong wherever a prior outweighs a difference
+in similarity. If few items have a prior of their own, or the engine's limit on hits is reached,
+the search ends in another exact way: the items with a prior of their own that can still matter are
+fetched, and all others, which share the default prior, are searched by similarity alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,29 +23,29 @@ import numpy as np
 from subspace.arrays import Floats, Vectors
 from subspace.retrieval.engines.engine import ROUNDING, Candidates, Priors
 
-# The items most similar to some queries (their rows), best first: that many per query, fewer only
-# if there are no more, without those that have such ids.
+# Takes rows of queries, a number of hits and ids to leave out. Returns the most similar items of
+# each query, best first; fewer than that number only if there are no more.
 Nearest = Callable[[Sequence[int], int, Sequence[str]], list[Candidates]]
-# Items by id, in any order; those that are not there, or may not be found, are left out.
+# Returns items by id, in any order; leaves out unknown ids and items that the filter excludes.
 Fetch = Callable[[Sequence[str]], Candidates]
 
 
-# Read beyond k at first, so that a tie or two at its end needs no second call.
+# Hits read beyond k in the first call, so that a few ties with the k-th need no second call.
 _SPARE = 8
-# A first round with priors reads twice as many as are asked for, and no fewer than these.
+# Least depth of the first round with priors, which otherwise reads 2 * k items.
 _ROUND = 64
 
 
 def search_by_similarity(
     queries: Vectors, *, k: int, nearest: Nearest, limit: int
 ) -> list[Candidates]:
-    """The best `k` of each query, and what ties with the last of them.
+    """Finds the best `k` items for each query by similarity, and ties with the last.
 
     Args:
         queries: Queries (Q, dim), float32.
-        k: How many; with fewer items, all of them.
+        k: Number of hits; all items if there are fewer.
         nearest: The engine's search.
-        limit: How many items the engine gives at most. Ties beyond it are cut off.
+        limit: Largest number of hits that the engine returns. Ties beyond it are cut off.
     """
     search = _Search(queries, k=k, nearest=nearest, limit=limit)
     return search.by_similarity(range(len(queries)))
@@ -54,18 +54,18 @@ def search_by_similarity(
 def search_with_priors(
     queries: Vectors, *, k: int, priors: Priors, nearest: Nearest, fetch: Fetch, limit: int
 ) -> list[Candidates]:
-    """The best `k` of each query by similarity plus prior, and what ties with the last of them.
+    """Finds the best `k` items for each query by similarity plus prior, and ties with the last.
 
-    All queries go through the rounds together: a round is one call of `nearest` for those that
-    have not ended yet, and one of `fetch` for all.
+    All queries go through the rounds together: a round calls `nearest` once, for the queries that
+    are not done, and `fetch` once, for all of them.
 
     Args:
         queries: Queries (Q, dim), float32.
-        k: How many; with fewer items, all of them.
-        priors: What is added to the similarity of each item.
+        k: Number of hits; all items if there are fewer.
+        priors: Values that are added to the similarity of each item.
         nearest: The engine's search.
-        fetch: Items by id.
-        limit: How many items the engine gives at most.
+        fetch: The engine's items by id.
+        limit: Largest number of hits that the engine returns.
     """
     search = _Search(queries, k=k, nearest=nearest, limit=limit, own=_Own.of(priors))
     return search.by_total(fetch)
@@ -73,7 +73,7 @@ def search_with_priors(
 
 @dataclass(frozen=True, eq=False)
 class _Own:
-    """Items that have a prior of their own, the largest first."""
+    """Items that have a prior of their own, the largest first, and the default of all others."""
 
     ids: tuple[str, ...] = ()
     values: Floats = field(default_factory=lambda: np.empty(0))
@@ -93,28 +93,28 @@ class _Own:
 
     @property
     def largest(self) -> float:
-        """The largest prior there is, in absolute value."""
+        """Largest absolute value of any prior, default included."""
         return float(np.abs(np.append(self.values, self.default)).max())
 
     def between(self, start: int, end: int) -> tuple[str, ...]:
-        """Ids from one place of the list to another, as far as they are above the default.
+        """Returns the ids at positions `start` to `end` whose priors exceed the default.
 
-        The others need not be looked for: what was not seen may have the default anyway.
+        The others need no fetching: the bound on unread items allows for the default prior anyway.
         """
         return self.ids[start : min(end, int((self.values > self.default).sum()))]
 
     def best_after(self, end: int) -> float:
-        """The best prior of items that are not among the first `end`."""
+        """Returns the best prior of items beyond the first `end`, default included."""
         return max(self.default, float(self.values[end])) if end < len(self.ids) else self.default
 
     def at_least(self, floor: float) -> tuple[str, ...]:
-        """Ids of those whose priors are not below `floor`."""
+        """Returns the ids whose priors are `floor` or more."""
         return self.ids[: int((self.values >= floor).sum())]
 
 
 @dataclass(eq=False)
 class _Search:
-    """One search of a batch of queries; `rows` are rows of `queries`."""
+    """A search with a batch of queries; a `row` is a position in `queries`."""
 
     queries: Vectors
     k: int
@@ -123,12 +123,12 @@ class _Search:
     own: _Own = field(default_factory=_Own)
 
     def __post_init__(self) -> None:
-        """Floats that differ by less than the margin cannot be told apart."""
+        """Computes the margin of each query within which scores count as equal."""
         self._margins = ROUNDING * (np.abs(self.queries).sum(axis=1) + self.own.largest)
         self._nothing = Candidates((), np.empty((0, self.queries.shape[1]), dtype=np.float32))
 
     def by_similarity(self, rows: Sequence[int], without: Sequence[str] = ()) -> list[Candidates]:
-        """Reads deeper until the last item read is worse than the k-th."""
+        """Searches deeper until the last item read is clearly worse than the k-th."""
         done: dict[int, Candidates] = {}
         left, depth = list(rows), min(self.k + _SPARE, self.limit)
         while left:
@@ -141,7 +141,7 @@ class _Search:
         return [done[row] for row in rows]
 
     def by_total(self, fetch: Fetch) -> list[Candidates]:
-        """Rounds of the threshold algorithm, and the other way for what they leave."""
+        """Runs the threshold algorithm; finishes open queries in the module's other exact way."""
         done: dict[int, Candidates] = {}
         seen = dict.fromkeys(range(len(self.queries)), self._nothing)
         left, start, depth = list(seen), 0, min(max(2 * self.k, _ROUND), self.limit)
@@ -152,7 +152,7 @@ class _Search:
             for row, found in zip(left, self.nearest(left, depth, ()), strict=True):
                 seen[row] = _join(found, preferred)
                 totals = self._totals(seen[row], row)
-                # What was not seen is among the best only if its prior is not below this.
+                # An unread item is among the best only if its prior is `needed` or more.
                 last = self._similarities(found, row).min(initial=np.inf)
                 needed = self._kth(totals) - last - self._margins[row]
                 if len(found.documents) < depth or best_left < needed:
@@ -177,7 +177,7 @@ class _Search:
         return self._similarities(found, row) + np.array(added, dtype=np.float64)
 
     def _kth(self, scores: Floats) -> float:
-        """The k-th best score; with fewer items, what any item reaches."""
+        """Returns the k-th best score; minus infinity if there are fewer than k."""
         if len(scores) < self.k:
             return -np.inf
         return float(np.partition(scores, len(scores) - self.k)[len(scores) - self.k])
@@ -188,7 +188,7 @@ class _Search:
 
 
 def _join(first: Candidates, second: Candidates) -> Candidates:
-    """Items of both, each once."""
+    """Joins two lists of items, and keeps each item once."""
     known = {document.id for document in first.documents}
     new = [n for n, document in enumerate(second.documents) if document.id not in known]
     return Candidates(

@@ -1,1 +1,1 @@
-"""What was used when and how well it did: the log, its decay, traces, and the bandit."""
+"""The usage log, recency and importance computed from it, and bandits that choose weights."""

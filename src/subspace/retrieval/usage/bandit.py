@@ -1,8 +1,8 @@
-"""WeightBandit: which weights work is learned while searching, by Thompson sampling.
+"""WeightBandit: learns by Thompson sampling which weights give good hits.
 
-Arms are presets, or any weights by name; each has a Beta posterior over its mean
-reward. The sampling and the SQLite store are those of `kusp-dial` (module `thompson_bandits`), so
-that posteriors already collected under the presets' names carry on.
+Each arm is a preset or a named set of weights, and has a Beta posterior over its mean reward.
+Sampling and SQLite store are those of `kusp-dial` (module `thompson_bandits`), so a file that
+kusp-dial wrote under the presets' names can be used as it is.
 """
 
 import sqlite3
@@ -30,15 +30,16 @@ if TYPE_CHECKING:
 
 
 def reward(ratings: Mapping[str, float] | float, *, scale: tuple[float, float] = (1, 5)) -> float:
-    """One reward in [0, 1]: a success as it is, or the mean of ratings on `scale`.
+    """Returns a reward in [0, 1]: the success itself, or the mean rating scaled to [0, 1].
 
     Args:
-        ratings: A success in [0, 1], or ratings by `recency`, `importance` and `relevance`, one
-            of them or more.
+        ratings: A success in [0, 1], or ratings of `recency`, `importance` and `relevance` (at
+            least one of them) on `scale`.
         scale: The worst and the best rating.
 
     Raises:
-        BanditError: A name is unknown, or a value is no number or outside its range.
+        BanditError: A name is unknown, there is no rating, a value is not a number or outside its
+            range, or the scale is wrong.
     """
     if not isinstance(ratings, Mapping):
         return _within(ratings, (0, 1), of="success")
@@ -55,22 +56,22 @@ def reward(ratings: Mapping[str, float] | float, *, scale: tuple[float, float] =
 
 
 class Bandit(Protocol):
-    """Chooses weights by the name of an arm, and learns what the arm earned."""
+    """Chooses an arm, whose name stands for weights, and learns from its reward."""
 
     def choose(self) -> str:
-        """An arm."""
+        """Returns the name of the arm to use next."""
         ...
 
     def weights(self, arm: str, *, layout: BlockLayout) -> Weights:
-        """The weights of an arm."""
+        """Returns the weights of an arm."""
         ...
 
     def check(self, layout: BlockLayout) -> None:
-        """Whether the weights of every arm fit the blocks."""
+        """Raises `WeightsError` unless the weights of every arm fit the layout."""
         ...
 
     def update(self, arm: str, value: float) -> None:
-        """Learns that an arm earned a reward in [0, 1]."""
+        """Updates the posterior of an arm with a reward in [0, 1]."""
         ...
 
     def close(self) -> None:
@@ -79,12 +80,12 @@ class Bandit(Protocol):
 
 
 class WeightBandit:
-    """Chooses an arm, and learns from its reward.
+    """Chooses among named weights by Thompson sampling, and learns from rewards.
 
     Attributes:
         arms: Weights by the name of the arm, as `Weights.from_mapping` takes them.
-        path: The file.
-        connection: To the file.
+        path: SQLite file of the posteriors.
+        connection: Connection to the file.
     """
 
     def __init__(
@@ -97,20 +98,21 @@ class WeightBandit:
         table: str = "bandit_arms",
         connection: HeldConnection | None = None,
     ) -> None:
-        """Opens the posteriors in a file, or starts with none.
+        """Opens the file of the posteriors; creates it if it does not exist.
 
         Args:
             path: SQLite file of the posteriors; `:memory:` keeps them in memory.
             arms: Names of presets, or weights by name; all presets if None. Posteriors of other
-                arms in the file are left alone.
-            discount: Factor by which an arm's past counts less with every reward of its own,
-                for rewards that change; None for never.
-            seed: Of the sampling; None for a new one each time.
-            table: Name of the posteriors' table in the file.
-            connection: An open one to the file, to be shared with another bandit.
+                arms in the file are not changed.
+            discount: Factor in (0, 1) by which alpha and beta of an arm are multiplied before
+                each of its rewards, for rewards that change over time; None for no discount.
+            seed: Seed of the sampling; None for a random one.
+            table: Name of the table in the file.
+            connection: An open connection to the file, to share it with another bandit.
 
         Raises:
-            BanditError: The package or the file cannot be used, or there are no arms.
+            BanditError: The package kusp-dial is not installed, the file cannot be used, the
+                discount is wrong, or there are no arms.
             WeightsError: A preset is unknown.
         """
         self.arms = _read_arms(arms)
@@ -148,7 +150,7 @@ class WeightBandit:
         self.connection.close()
 
     def choose(self) -> str:
-        """The arm with the largest draw from the posteriors.
+        """Returns the arm with the largest sample from its posterior.
 
         Raises:
             BanditError: The file cannot be read.
@@ -157,7 +159,7 @@ class WeightBandit:
             return str(self._bandit.select())
 
     def weights(self, arm: str, *, layout: BlockLayout) -> Weights:
-        """The weights of an arm.
+        """Returns the weights of an arm.
 
         Raises:
             BanditError: There is no such arm.
@@ -168,7 +170,7 @@ class WeightBandit:
         return Weights.from_mapping(self.arms[arm], layout=layout)
 
     def check(self, layout: BlockLayout) -> None:
-        """Whether the weights of every arm fit the blocks.
+        """Raises unless the weights of every arm fit the layout.
 
         Raises:
             WeightsError: An arm names a block that the layout does not have.
@@ -177,7 +179,7 @@ class WeightBandit:
             self.weights(arm, layout=layout)
 
     def update(self, arm: str, value: float) -> None:
-        """Learns that an arm earned a reward in [0, 1].
+        """Updates the posterior of an arm with a reward in [0, 1].
 
         Raises:
             BanditError: There is no such arm, the reward is outside its range, or the file
@@ -190,14 +192,15 @@ class WeightBandit:
             try:
                 self._bandit.update(arm, earned)
             except BaseException:
-                self.connection.rollback()  # or the next reading would see the file as it was now
+                # An open transaction would hide later writes of other processes.
+                self.connection.rollback()
                 raise
 
     def best(self) -> str:
-        """The arm that it has learned of most often, so the one it has come to choose.
+        """Returns the arm with the most rewards; on a tie, the one with the highest mean.
 
-        A posterior mean may be high by chance where an arm was tried a few times only; of equals,
-        the one with the best mean.
+        In the long run Thompson sampling chooses the best arm most often. The highest mean alone
+        may be due to chance if the arm was tried only a few times.
 
         Raises:
             BanditError: The file cannot be read.
@@ -207,7 +210,7 @@ class WeightBandit:
         return str(max(arms, key=lambda arm: (arm.pulls, arm.mean)).arm_id)
 
     def posteriors(self) -> dict[str, tuple[float, float]]:
-        """(alpha, beta) of the Beta posterior of each arm."""
+        """Returns (alpha, beta) of the Beta posterior of each arm."""
         with translate_errors(self.path, "read"):
             return {arm.arm_id: (arm.alpha, arm.beta) for arm in self._bandit.get_arms()}
 
@@ -220,24 +223,24 @@ def learn(
     ratings: Mapping[str, float] | float,
     scale: tuple[float, float] = (1, 5),
 ) -> str:
-    """Tells a bandit, once, how good the hits of a search were whose weights it chose.
+    """Updates a bandit with the ratings of a search whose weights it chose; only once per search.
+
+    The bandit's file is written just before the log marks the search as rated. If the process is
+    killed between the two, the search can be rated again.
 
     Args:
-        bandit: What chose.
-        log: Where the search was noted.
-        query_id: The search.
-        ratings: As `reward` takes them.
-        scale: As `reward` takes it.
-
-    The reward is in the bandit's file just before the search counts as rated in the log: a process
-    that is killed between the two leaves a search that can be rated again.
+        bandit: The bandit that chose the weights.
+        log: The usage log that holds the search.
+        query_id: `Results.query_id` of the search.
+        ratings: As in `reward`.
+        scale: As in `reward`.
 
     Returns:
-        The arm that earned it.
+        The arm that was updated.
 
     Raises:
-        BanditError: A rating is wrong, or the search was not the bandit's.
-        UsageLogError: There was no such search, or it was rated before.
+        BanditError: A rating is wrong, or a bandit did not choose the search's weights.
+        UsageLogError: The log has no such search, or it was rated before.
     """
     value = reward(ratings, scale=scale)
     with log.rating(query_id) as arm:
@@ -248,7 +251,7 @@ def learn(
 
 
 class _OwnArms:
-    """A store of which only one's own arms are seen: other bandits may share the file."""
+    """A view of a store that lists only given arms, as other bandits may share the file."""
 
     def __init__(self, store: Any, *, names: frozenset[str]) -> None:
         self._store = store
@@ -292,7 +295,7 @@ def _within(value: Any, scale: tuple[float, float], *, of: str) -> float:
 
 @contextmanager
 def translate_errors(path: Path | str, done: str) -> Iterator[None]:
-    """What SQLite or the store refuses, as an error that names the file."""
+    """Turns errors of SQLite and of the store into a `BanditError` that names the file."""
     try:
         yield
     except (
@@ -300,5 +303,5 @@ def translate_errors(path: Path | str, done: str) -> Iterator[None]:
         OSError,
         KeyError,
         ValueError,
-    ) as error:  # the last two by arms that are broken
+    ) as error:  # KeyError and ValueError come from damaged rows of arms
         raise BanditError(f"the bandit's file {path} cannot be {done}: {error}") from error

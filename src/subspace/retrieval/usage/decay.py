@@ -1,4 +1,4 @@
-"""Recency and importance of each item by itself: how lately it was used, and how well it did."""
+"""Recency and importance of single items, from their last use and their success rate."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -16,8 +16,8 @@ Kind = Literal["linear", "exponential", "power"]
 KINDS: tuple[Kind, ...] = ("linear", "exponential", "power")
 
 
-# Recency and importance of an item that was never used: no news, neither good nor bad. For
-# importance that is what the smoothing gives: (0 + 1) / (0 + 0 + 2).
+# Recency and importance of an item that was never used: a neutral value. For importance it is the
+# smoothed success rate without any use: (0 + 1) / (0 + 0 + 2).
 UNUSED = 0.5
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -26,22 +26,22 @@ _DURATION = re.compile(r"([0-9.eE+-]+)\s*([smhdw]?)")
 
 @dataclass(frozen=True)
 class Decay:
-    """How recency falls with age: 1 at age 0, never more for the older.
+    """A function from age to recency: 1 at age 0, and never increasing.
 
     Attributes:
         kind: `linear`: max(0, 1 - age / scale); `exponential`: 2 ** -(age / scale); `power`:
             1 / (1 + age / scale).
-        scale: The window, the half-life, or the age of recency one half; in steps or seconds.
+        scale: In steps or seconds, the age at which recency is 0 (`linear`) or 1/2 (others).
 
     Raises:
-        ConfigError: The kind is unknown, or the scale is not above 0 and finite.
+        ConfigError: The kind is unknown, or the scale is not a finite number above 0.
     """
 
     kind: Kind = "linear"
     scale: float = 50.0
 
     def __post_init__(self) -> None:
-        """Checks kind and scale."""
+        """Checks the kind and the scale."""
         if self.kind not in KINDS:
             raise ConfigError(f"recency is one of {', '.join(KINDS)}, not {self.kind!r}")
         if not 0 < self.scale < float("inf"):
@@ -51,15 +51,15 @@ class Decay:
 
     @classmethod
     def default(cls, clock: Clock) -> "Decay":
-        """A window of 50 steps, or of 50 days."""
+        """Returns linear decay over 50 steps, or over 50 days of wall-clock time."""
         return cls(scale=50.0 if clock == "steps" else 50 * _SECONDS["d"])
 
     @classmethod
     def parse(cls, text: str, *, clock: Clock) -> "Decay":
-        """Reads `linear:50` (steps), `exponential:7d` or `power:12h` (s, m, h, d, w).
+        """Reads a text such as `linear:50` (steps) or `exponential:7d` (units s, m, h, d, w).
 
         Raises:
-            ConfigError: The text is not of that form.
+            ConfigError: The text does not have that form.
         """
         kind, _, scale = (piece.strip() for piece in text.partition(":"))
         if kind not in KINDS:
@@ -69,7 +69,7 @@ class Decay:
         return cls(kind=kind, scale=parse_duration(scale, clock=clock))
 
     def __call__(self, age: npt.ArrayLike) -> Floats:
-        """Recency in [0, 1] of each age; an age below 0 counts as 0."""
+        """Returns the recency in [0, 1] of each age; an age below 0 counts as 0."""
         relative = np.maximum(np.asarray(age, dtype=np.float64), 0) / self.scale
         if self.kind == "linear":
             return np.maximum(0.0, 1 - relative)
@@ -79,10 +79,10 @@ class Decay:
 
 
 def parse_duration(text: str, *, clock: Clock) -> float:
-    """Reads a number of steps (`50`), or a time with its unit (`90s`, `12h`, `7d`) as seconds.
+    """Reads a number of steps (`50`), or a time with a unit (`90s`, `12h`, `7d`) in seconds.
 
     Raises:
-        ConfigError: The text is not of the form that goes with the clock.
+        ConfigError: The text does not have the form that the clock needs.
     """
     found = _DURATION.fullmatch(text.strip())
     try:
@@ -101,19 +101,20 @@ def parse_duration(text: str, *, clock: Clock) -> float:
 
 @dataclass
 class ItemHistory:
-    """When each item was used last, and with what success; O(1) per use.
+    """The last use and the success counts of each item; adding a use takes O(1).
 
     Attributes:
-        ids: Items used, in the order of their first use.
+        ids: Ids of the used items, in the order in which they were first added.
     """
 
     ids: list[str] = field(default_factory=list)
     _rows: dict[str, int] = field(default_factory=dict)
-    # Last use, sum of success and of its contrary, one row per item; grown by doubling.
+    # One row per item: time of the last use, sum of success, sum of 1 - success. The number of rows
+    # is doubled when they are full.
     _table: Floats = field(default_factory=lambda: np.empty((16, 3)))
 
     def add(self, uses: Iterable[Use]) -> None:
-        """Counts uses, in any order."""
+        """Adds uses, in any order."""
         for use in uses:
             row = self._row(use.item)
             self._table[row, 0] = max(self._table[row, 0], use.time)
@@ -121,20 +122,24 @@ class ItemHistory:
                 self._table[row, 1:] += (use.success, 1 - use.success)
 
     def recency(self, now: float, *, decay: Decay) -> Floats:
-        """Recency of each of `ids`."""
+        """Returns the recency of each item in `ids`."""
         return decay(now - self._table[: len(self.ids), 0])
 
     def importance(self) -> Floats:
-        """Laplace-smoothed success rate (s + 1) / (s + f + 2) of each of `ids`."""
+        """Returns the smoothed success rate of each item in `ids`.
+
+        With s the sum of success and f that of 1 - success, the rate with Laplace smoothing is
+        (s + 1) / (s + f + 2).
+        """
         successes, failures = self._table[: len(self.ids), 1:].T
         return np.asarray((successes + 1) / (successes + failures + 2))
 
     def of(self, ids: Sequence[str], now: float, *, decay: Decay) -> tuple[Floats, Floats]:
-        """Recency and importance of some items, used or not."""
+        """Returns recency and importance of items; `UNUSED` for items without uses."""
         rows = np.array([self._rows.get(name, -1) for name in ids], dtype=np.int64)
         values = []
         for known in (self.recency(now, decay=decay), self.importance()):
-            values.append(np.append(known, UNUSED)[rows])  # -1 is the last
+            values.append(np.append(known, UNUSED)[rows])  # row -1 is UNUSED
         return values[0], values[1]
 
     def _row(self, item: str) -> int:

@@ -1,9 +1,9 @@
-"""FactoredBandit: presets and block weights learned side by side, not as pairs.
+"""FactoredBandit: learns presets and block weights with one bandit each, instead of pairs.
 
-With 12 presets and 4 ways to weigh blocks there are 48 pairs, and each would need its own tries.
-Two bandits, each choosing for itself and both learning from the same reward, need 16 arms' worth
-of tries: what a preset is worth is averaged over the blocks it was tried with. They find the best
-pair where the two add up, and a good one otherwise.
+12 presets and 4 sets of block weights make 48 pairs, each of which would have to be tried often.
+Two bandits that choose independently and learn from the same reward have only 16 arms. The reward
+of a preset is then averaged over the block weights that it was tried with. The two find the best
+pair if their effects on the reward add up, and usually a good one otherwise.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,10 +21,10 @@ _BLOCK_TABLE = "bandit_blocks"
 class FactoredBandit:
     """Chooses a preset and block weights, and learns from the reward of the two together.
 
-    An arm is called `PRESET`, with equal block weights, or `PRESET/BLOCKS`.
+    The name of an arm is `PRESET/BLOCKS`, or `PRESET` for equal block weights.
 
     Attributes:
-        presets: Chooses the preset; its posteriors are those of presets alone.
+        presets: Chooses the preset; a `WeightBandit` on the same file has the same posteriors.
         blocks: Chooses the block weights.
     """
 
@@ -37,17 +37,18 @@ class FactoredBandit:
         discount: float | None = None,
         seed: int | None = None,
     ) -> None:
-        """Opens the posteriors in a file, or starts with none.
+        """Opens the file of the posteriors; creates it if it does not exist.
 
         Args:
-            path: As `WeightBandit` takes it.
-            blocks: Block weights by name, to choose from beside equal ones.
-            presets: Names of presets; all if None.
-            discount: As `WeightBandit` takes it.
-            seed: Of both samplings; None for a new one each time.
+            path: As in `WeightBandit`.
+            blocks: Block weights by name; equal weights are always a choice as well.
+            presets: Names of presets; all presets if None.
+            discount: As in `WeightBandit`.
+            seed: Seed of both samplings; None for a random one.
 
         Raises:
-            BanditError: As `WeightBandit` does, or a name is wrong.
+            BanditError: As in `WeightBandit`, or the name of block weights is not allowed.
+            WeightsError: A preset is unknown.
         """
         for name in blocks:
             if not isinstance(name, str) or not name or "/" in name or name == EQUAL:
@@ -59,7 +60,7 @@ class FactoredBandit:
                 path,
                 arms=own,
                 discount=discount,
-                seed=None if seed is None else seed + 1,  # not the same draws as of the presets
+                seed=None if seed is None else seed + 1,  # other random numbers than for presets
                 table=_BLOCK_TABLE,
                 connection=self.presets.connection,
             )
@@ -69,10 +70,10 @@ class FactoredBandit:
 
     def close(self) -> None:
         """Closes the file."""
-        self.presets.close()  # the connection is one
+        self.presets.close()  # both bandits share this connection
 
     def choose(self) -> str:
-        """A preset and block weights, each with the largest draw from its posteriors.
+        """Returns an arm: preset and block weights with the largest samples from their posteriors.
 
         Raises:
             BanditError: The file cannot be read.
@@ -80,7 +81,7 @@ class FactoredBandit:
         return _join(self.presets.choose(), self.blocks.choose())
 
     def weights(self, arm: str, *, layout: BlockLayout) -> Weights:
-        """The weights of an arm.
+        """Returns the weights of an arm.
 
         Raises:
             BanditError: There is no such arm.
@@ -92,7 +93,7 @@ class FactoredBandit:
         )
 
     def check(self, layout: BlockLayout) -> None:
-        """Whether the weights of every arm fit the blocks.
+        """Raises unless the weights of every arm fit the layout.
 
         Raises:
             WeightsError: Block weights name a block that the layout does not have.
@@ -102,7 +103,7 @@ class FactoredBandit:
                 self.weights(_join(preset, blocks), layout=layout)
 
     def update(self, arm: str, value: float) -> None:
-        """Learns that an arm earned a reward in [0, 1].
+        """Updates the posteriors of the preset and of the block weights with a reward in [0, 1].
 
         Raises:
             BanditError: There is no such arm, the reward is outside its range, or the file
@@ -114,7 +115,7 @@ class FactoredBandit:
             self.blocks.update(blocks, value)
 
     def best(self) -> str:
-        """The preset and the block weights that it has learned of most often."""
+        """Returns the preset and the block weights with the most rewards, as one arm."""
         return _join(self.presets.best(), self.blocks.best())
 
     def _part(self, arm: str) -> tuple[str, str]:

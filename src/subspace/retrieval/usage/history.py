@@ -1,4 +1,4 @@
-"""History: what a usage log says of the items of an index, kept up to date use by use."""
+"""History: recency and importance of the items of an index, computed from a usage log."""
 
 from itertools import islice
 
@@ -10,17 +10,17 @@ from subspace.retrieval.usage.traces import Traces
 from subspace.retrieval.usage.usage_log import UsageLog
 from subspace.retrieval.weights import Weights
 
-# Uses that are counted at once: their vectors are in memory together.
+# Number of uses that are read at once; their vectors are in memory together.
 _BATCH = 4096
 _DAY_S = 86_400.0
 
 
 class History:
-    """Recency and importance of items, and of blocks, from one usage log.
+    """Recency and importance, of single items and as traces in the blocks, from one usage log.
 
-    Reading goes on where it stopped: a use costs O(dim) once, whoever logged it. A use leaves the
-    vector that its item had when it was read; after items were changed or removed, a history that
-    is read anew goes by the vectors of now.
+    `refresh` reads only the uses that were logged since the last time, by any process, and takes
+    O(dim) for each. Traces keep the vector that an item had when its use was read. If items are
+    changed or removed later, a new `History` of the same log has other traces.
 
     Attributes:
         log: The usage log.
@@ -34,15 +34,18 @@ class History:
         recency: Decay | None = None,
         half_life: float | None = None,
     ) -> None:
-        """Reads nothing yet.
+        """Starts without uses; `refresh` reads the log.
 
         Args:
             log: The usage log.
-            engine: Where the items' vectors are.
-            recency: How the recency of an item falls with age; a window of 50 steps, or of 50
-                days of wall-clock time, if None.
-            half_life: Age after which a use counts half in the traces of the blocks; 50 steps,
-                or 50 days, if None.
+            engine: Keeps the items' vectors.
+            recency: Decay of the recency of an item with age; if None, linear over 50 steps, or
+                over 50 days of wall-clock time.
+            half_life: Age at which a use counts half in the traces; if None, 50 steps or 50
+                days.
+
+        Raises:
+            ConfigError: The half-life is not above 0.
         """
         self.log = log
         self._engine = engine
@@ -56,10 +59,10 @@ class History:
         self._now = 0.0
 
     def refresh(self) -> None:
-        """Counts what was logged since, and looks at the clock.
+        """Reads the uses that were logged since the last call, and the current time.
 
-        Uses of items that are not in the index (any more) count for the item alone, should it
-        come back: without a vector there is no trace.
+        A use of an item that is not in the index has no vector, so it is left out of the traces.
+        It counts for the item itself, should the item be added later.
         """
         uses = self.log.since(self._position)
         while batch := list(islice(uses, _BATCH)):
@@ -68,26 +71,26 @@ class History:
             row = {document.id: n for n, document in enumerate(found.documents)}
             known = [use for use in logged if use.item in row]
             self._traces.add(known, found.vectors[[row[use.item] for use in known]])
-            self._items.add(logged)  # after all that can fail, so that nothing is counted twice
+            self._items.add(logged)  # last: if a line above fails, the batch is read again
             self._position = batch[-1][0]
         self._now = self.log.now()
 
     @property
     def recency(self) -> Vectors:
-        """Trace r (dim,) of what was used lately, unit blocks."""
+        """Trace r of recently used items (dim,), unit blocks."""
         return self._traces.recency
 
     @property
     def importance(self) -> Vectors:
-        """Trace m (dim,) of what did well, unit blocks."""
+        """Trace m of successful items (dim,), unit blocks."""
         return self._traces.importance
 
     def item_values(self, ids: list[str]) -> tuple[Floats, Floats]:
-        """Recency and importance in [0, 1] of items by themselves."""
+        """Returns recency and importance in [0, 1] of single items."""
         return self._items.of(ids, self._now, decay=self._decay)
 
     def priors(self, weights: Weights) -> Priors:
-        """What recency and importance of the items by themselves add to their scores."""
+        """Returns what recency and importance of single items add to their scores."""
         recency, importance = sum(weights.recency), sum(weights.importance)
         return Priors(
             ids=self._items.ids,
@@ -98,10 +101,10 @@ class History:
 
 
 def require(history: History | None) -> History:
-    """A history, where recency and importance count.
+    """Returns the history; raises unless there is one.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is no history, as the index has no usage log.
     """
     if history is None:
         raise ConfigError(

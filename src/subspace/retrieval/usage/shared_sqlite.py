@@ -1,4 +1,4 @@
-"""One SQLite file that many processes read and write at once."""
+"""SQLite files that several processes read and write at the same time."""
 
 import sqlite3
 import time
@@ -6,24 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# How long a writer waits for another one.
+# Seconds that a writer waits for another one.
 BUSY_S = 30.0
 _PAUSE_S = 0.01
 
 
 class HeldConnection(sqlite3.Connection):
-    """A connection whose commits can be held, for what is to be written as a whole."""
+    """A connection whose commits can be delayed, to write several changes as one."""
 
     _held = False
 
     def commit(self) -> None:
-        """Commits, unless commits are held."""
+        """Commits, except within `holding`."""
         if not self._held:
             super().commit()
 
     @contextmanager
     def holding(self) -> Iterator[None]:
-        """All that is written inside is committed at its end, or none of it."""
+        """Commits all changes within the block at its end; none of them if it raises."""
         self._held = True
         try:
             yield
@@ -36,11 +36,11 @@ class HeldConnection(sqlite3.Connection):
 
 
 def open_shared(path: Path | str) -> HeldConnection:
-    """Opens a file, or makes it and its folder.
+    """Opens a file; creates it and its folder if they do not exist.
 
     Raises:
-        sqlite3.Error: It cannot be opened.
-        OSError: Its folder cannot be made.
+        sqlite3.Error: The file cannot be opened.
+        OSError: The folder cannot be created.
     """
     if str(path) != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -48,22 +48,22 @@ def open_shared(path: Path | str) -> HeldConnection:
 
 
 def table_names(connection: sqlite3.Connection) -> set[str]:
-    """Names of all tables of a file; none in an empty one.
+    """Returns the names of all tables and indexes of a file; none if it is empty.
 
     Raises:
-        sqlite3.Error: It is no database.
+        sqlite3.Error: The file is not a database.
     """
     return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
 
 
 def switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Lets readers go on while one process writes.
+    """Switches to write-ahead logging, so that readers need not wait for a writer.
 
-    While several processes open a new file, SQLite refuses the switch at once, whatever the
-    connection's timeout, so that waiting is left to us.
+    If several processes open a new file, SQLite refuses the switch at once, whatever the
+    connection's timeout. So this function waits and tries again.
 
     Raises:
-        sqlite3.Error: The file is no database, cannot be written, or is locked for too long.
+        sqlite3.Error: The file is not a database, cannot be written, or is locked for too long.
     """
     deadline = time.monotonic() + BUSY_S
     while True:
@@ -71,7 +71,7 @@ def switch_to_wal(connection: sqlite3.Connection) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # the rest says why
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # the primary code
             if not busy or time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE_S)

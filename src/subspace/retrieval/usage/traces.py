@@ -1,15 +1,15 @@
-"""Recency and importance per block: credit that spreads to items that are alike in the block.
+"""Traces: recency and importance per block, shared with items that are similar in the block.
 
 For every block b, over the uses i of items with blocks d_i, at times t_i, with half-life h::
 
     r_b = unit( sum_i 2 ** -((t - t_i) / h) d_ib )
     m_b = unit( sum_i 2 ** -((t - t_i) / h) (2 s_i - 1) d_ib )
 
-where s_i in [0, 1] is the success of use i; uses that nobody rated count in r alone. The score of
-an item d is then wR <r_b, d_b> + wI <m_b, d_b>, which folds into the query. As traces are scaled to
-unit length, time itself changes nothing: only how the uses stand to one another counts. So each
-sum is kept for the time of its latest use, and a use costs O(dim), whatever the length of the
-log. Where uses cancel (an item that did well as often as badly), the trace is 0.
+where t is the current time and s_i in [0, 1] the success of use i; uses without a rating are left
+out of m. The score of an item d gets the terms wR <r_b, d_b> + wI <m_b, d_b>, which are folded into
+the query. As traces are scaled to unit length, the current time t cancels. So each sum is kept as
+of its latest use, and adding a use takes O(dim), whatever the length of the log. Where uses cancel
+(an item succeeded as often as it failed), the trace is 0.
 """
 
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ from subspace.blocks import BlockLayout, unit_blocks
 from subspace.errors import ConfigError
 from subspace.retrieval.usage.usage_log import Use
 
-# A sum this small beside what went into it is what rounding left of uses that cancel.
+# A sum whose norm is below this share of its absolute weights is rounding error: its uses cancel.
 _CANCELLED = 1e-9
 
 
 @dataclass
 class _DecayedSum:
-    """A sum of vectors that fade, as of the latest of them: later it is the same but for scale."""
+    """A sum of vectors that decay exponentially with age, as of the time of the latest vector."""
 
     layout: BlockLayout
     half_life: float
     latest: float = -np.inf
     total: Floats = field(init=False)
-    # The same of absolute weights: how long the sum of a block were if nothing cancelled.
+    # Decayed sum of the absolute weights: the largest norm that a block of `total` can have.
     size: float = 0.0
 
     def __post_init__(self) -> None:
@@ -52,7 +52,7 @@ class _DecayedSum:
         self.latest = latest
 
     def unit(self) -> Vectors:
-        """The sum in unit blocks; a block in which everything cancels is 0."""
+        """Returns the sum with each block scaled to unit length; 0 where the vectors cancel."""
         blocks = self.layout.split(self.total)
         kept = [np.linalg.norm(block) > _CANCELLED * self.size for block in blocks.values()]
         total = self.total * np.repeat(kept, self.layout.widths)
@@ -64,11 +64,11 @@ class _DecayedSum:
 
 @dataclass
 class Traces:
-    """The decayed sums of what was used, and of how well it did.
+    """The traces r (recency) and m (importance).
 
     Attributes:
         layout: The blocks.
-        half_life: Time after which a use counts half, in steps or seconds.
+        half_life: Age at which a use counts half, in steps or seconds.
 
     Raises:
         ConfigError: The half-life is not above 0.
@@ -80,7 +80,7 @@ class Traces:
     _rated: _DecayedSum = field(init=False)
 
     def __post_init__(self) -> None:
-        """Starts from nothing."""
+        """Checks the half-life, and starts without uses."""
         if not self.half_life > 0:
             raise ConfigError(f"the half-life must be above 0, got {self.half_life}")
         self._used = _DecayedSum(self.layout, self.half_life)
@@ -88,20 +88,20 @@ class Traces:
 
     @property
     def recency(self) -> Vectors:
-        """The trace r (dim,): unit blocks, 0 where nothing was used."""
+        """The trace r (dim,) in unit blocks; 0 if nothing was used."""
         return self._used.unit()
 
     @property
     def importance(self) -> Vectors:
-        """The trace m (dim,): unit blocks, 0 where nothing was rated."""
+        """The trace m (dim,) in unit blocks; 0 if nothing was rated."""
         return self._rated.unit()
 
     def add(self, uses: Sequence[Use], vectors: Vectors) -> None:
-        """Counts uses, in any order.
+        """Adds uses, in any order.
 
         Args:
             uses: The uses.
-            vectors: Unit blocks (len(uses), dim) of the item of each use.
+            vectors: Unit blocks of the item of each use (len(uses), dim).
         """
         times = np.array([use.time for use in uses], dtype=np.float64)
         self._used.add(vectors, weights=np.ones(len(uses)), times=times)

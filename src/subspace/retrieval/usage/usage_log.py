@@ -1,13 +1,13 @@
-"""UsageLog: which item was used when, and how well it did.
+"""UsageLog: a record of which item was used when, and with what success.
 
-One SQLite file with a write-ahead log, so that many processes may read and write it at once and
-what `add` has returned from survives a killed process. Two tables (format 1)::
+The log is one SQLite file with a write-ahead log. Several processes may read and write it at the
+same time, and uses are on disk when `add` returns. It has two tables (format 1)::
 
     uses     id (in order of writing), item, time, success (NULL if not rated), query
-    queries  id, time, arm (what the bandit chose), rated
+    queries  id, time, arm (that the bandit chose), rated
 
-and `about`: the format version and what time is, `wall` (seconds since 1970) or `steps` (a
-counter that goes on by one with every call of `add`).
+and a third, `about`, with the format version and the clock: `wall` (seconds since 1970) or `steps`
+(a counter that grows by one with every call of `add`).
 """
 
 import json
@@ -29,9 +29,9 @@ Clock = Literal["wall", "steps"]
 CLOCKS: tuple[Clock, ...] = ("wall", "steps")
 FORMAT_VERSION = 1
 
-# Clocks of two machines differ a little; a use further ahead than this is a mistake.
+# Seconds that the time of a use may lie in the future, as clocks of two machines differ a little.
 _AHEAD_S = 60.0
-# From here on a float does not count by ones any more.
+# Largest number of steps: beyond it, a float cannot represent every integer.
 _STEPS = 2.0**53
 
 _TABLES = """\
@@ -56,9 +56,9 @@ class Use:
 
     Attributes:
         item: The item's id.
-        time: Seconds since 1970, or the step.
-        success: How well it did, in [0, 1]; None if nobody said.
-        query: The id of the query that found it, if any.
+        time: Seconds since 1970, or the number of the step.
+        success: Success in [0, 1]; None if it was not rated.
+        query: Id of the query that found the item; None if unknown.
     """
 
     item: str
@@ -72,26 +72,26 @@ class UsageLog:
 
     Attributes:
         path: The file.
-        clock: What time is: `wall` or `steps`.
+        clock: Unit of time: `wall` (seconds since 1970) or `steps`.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, *, clock: Clock) -> None:
-        """Takes over an open connection; use `open`."""
+        """Takes over an open connection; call `open` instead."""
         self.path = path
         self.clock = clock
         self._connection = connection
 
     @classmethod
     def open(cls, path: Path | str, *, clock: Clock | None = None, create: bool = True) -> Self:
-        """Opens a log, or makes an empty one.
+        """Opens a log; creates an empty one if the file does not exist.
 
         Args:
-            path: The file; its folder is made.
-            clock: What time is; the file's own if None, and `wall` for a new file.
-            create: Whether a file that is not there is made.
+            path: The file; its folder is created.
+            clock: `wall` or `steps`; if None, the clock of the file, and `wall` for a new file.
+            create: Whether to create a file that does not exist; if False, it is an error.
 
         Raises:
-            UsageLogError: The file is damaged or something else, cannot be written, or has
+            UsageLogError: The file is damaged or not a usage log, cannot be written, or has
                 another clock.
         """
         path = Path(path)
@@ -108,7 +108,7 @@ class UsageLog:
                 if tables and "uses" not in tables:
                     raise UsageLogError(f"{path} is a database, but no usage log")
                 switch_to_wal(connection)
-                connection.execute("PRAGMA synchronous = FULL")  # nothing lost with the power
+                connection.execute("PRAGMA synchronous = FULL")  # uses survive a power failure
                 found = _prepare(connection, clock=clock or "wall")
             if found.get("format_version") != str(FORMAT_VERSION):
                 raise UsageLogError(
@@ -124,11 +124,11 @@ class UsageLog:
         return cls(path, connection, clock=own)
 
     def close(self) -> None:
-        """Closes the file; what was added is kept."""
+        """Closes the file."""
         self._connection.close()
 
     def __enter__(self) -> Self:
-        """The log itself."""
+        """Returns the log itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,7 +136,7 @@ class UsageLog:
         self.close()
 
     def now(self) -> float:
-        """The time: seconds since 1970, or the step that the next `add` gets."""
+        """Returns the current time: seconds since 1970, or the step of the next `add`."""
         if self.clock == "wall":
             return time.time()
         (last,) = self._run("SELECT max(time) FROM uses").fetchone()
@@ -145,15 +145,15 @@ class UsageLog:
     def add(
         self, uses: Iterable[Use | tuple[str, float | None]], *, query: str | None = None
     ) -> None:
-        """Adds uses, all or none; on return they are on disk.
+        """Adds all of the uses or none; they are on disk when it returns.
 
         Args:
-            uses: Uses, or pairs of item and success, which happened now.
-            query: The id of the query that found the items of such pairs.
+            uses: Uses, or pairs of item and success, which get the current time.
+            query: Id of the query that found the items of the pairs.
 
         Raises:
-            UsageLogError: An id is empty, a success is outside [0, 1], a time is not finite, in
-                the future, or the file cannot be written.
+            UsageLogError: An id is empty, a success is outside [0, 1], a time is not finite or
+                lies in the future, or the file cannot be written.
         """
         uses = list(uses)
         with self._transaction():
@@ -166,7 +166,7 @@ class UsageLog:
             self._insert(rows)
 
     def since(self, position: int = 0) -> Iterator[tuple[int, Use]]:
-        """Uses after `position`, in the order they were added, each with its own position."""
+        """Yields (position, use) of the uses after `position`, in the order they were added."""
         with _said(self.path):
             for row in self._connection.execute(
                 "SELECT id, item, time, success, query FROM uses WHERE id > ? ORDER BY id",
@@ -175,17 +175,17 @@ class UsageLog:
                 use = Use(item=row[1], time=row[2], success=row[3], query=row[4])
                 try:
                     self._check(use, now=math.inf)
-                except UsageLogError as error:  # where a page is cut, SQLite reads zeros
+                except UsageLogError as error:  # SQLite reads zeros from a cut page
                     raise UsageLogError(f"the usage log {self.path} is damaged: {error}") from error
                 yield row[0], use
 
     def __len__(self) -> int:
-        """Number of uses."""
+        """Returns the number of uses."""
         (count,) = self._run("SELECT count(*) FROM uses").fetchone()
         return int(count)
 
     def add_query(self, query_id: str, *, arm: str | None) -> None:
-        """Notes that a query was asked, and what the bandit chose for it."""
+        """Writes the id of a query, and the arm that the bandit chose for it."""
         with self._transaction():
             self._run(
                 "INSERT INTO queries (id, time, arm) VALUES (?, ?, ?)", (query_id, self.now(), arm)
@@ -193,12 +193,12 @@ class UsageLog:
 
     @contextmanager
     def rating(self, query_id: str) -> Iterator[str | None]:
-        """Notes that a query was rated, and gives what the bandit chose for it.
+        """Marks a query as rated, and yields the arm that the bandit chose for it.
 
-        If what is done with it fails, the query is as before.
+        If the block raises an error, the query is not marked.
 
         Raises:
-            UsageLogError: There is no such query, or it was rated before.
+            UsageLogError: The log has no such query, or it was rated before.
         """
         with self._transaction():
             row = self._run("SELECT arm, rated FROM queries WHERE id = ?", (query_id,)).fetchone()
@@ -213,7 +213,7 @@ class UsageLog:
             yield None if row[0] is None else str(row[0])
 
     def export_jsonl(self, path: Path | str) -> int:
-        """Writes every use as one line of JSON, with what its time counts; gives their number.
+        """Writes every use and the log's clock as a line of JSON; returns the number of lines.
 
         Raises:
             UsageLogError: The file cannot be written, or is the log itself.
@@ -237,13 +237,13 @@ class UsageLog:
         return count
 
     def import_jsonl(self, path: Path | str) -> int:
-        """Adds the uses of a file of JSON lines, all or none, and gives their number.
+        """Adds all uses of a JSONL file or none, and returns their number.
 
-        Lines hold `item` and perhaps `time` (now, if left out), `success`, `query`, and `clock`,
-        which must be the log's.
+        A line holds `item`, and optionally `time` (the current time if left out), `success`,
+        `query` and `clock`, which must be the log's clock.
 
         Raises:
-            RecordError: With every wrong line.
+            RecordError: Lines are wrong; the message names them.
             UsageLogError: The log cannot be written.
         """
         problems = Problems()
@@ -308,13 +308,13 @@ class UsageLog:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All or nothing, one writer at a time."""
+        """Opens a write transaction; commits it after the block, or rolls it back on an error."""
         self._run("BEGIN IMMEDIATE")
         try:
             yield
             self._run("COMMIT")
         except BaseException:
-            if self._connection.in_transaction:  # on a full disk SQLite has given up by itself
+            if self._connection.in_transaction:  # SQLite may have rolled back
                 self._run("ROLLBACK")
             raise
 
@@ -324,7 +324,10 @@ class UsageLog:
 
 
 def _prepare(connection: sqlite3.Connection, *, clock: Clock) -> dict[str, str]:
-    """What `about` says; makes the tables in an empty file, whoever comes first."""
+    """Creates the tables if the file is empty, and returns the contents of `about`.
+
+    A transaction makes sure that only one of several processes creates them.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         if not table_names(connection):
@@ -346,22 +349,22 @@ def _prepare(connection: sqlite3.Connection, *, clock: Clock) -> dict[str, str]:
 def _is_number(value: object) -> bool:
     try:
         return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number that no float holds
+    except OverflowError:  # an integer too large for a float
         return False
 
 
 def _is_id(value: object) -> bool:
-    """Whether a value is a text that is not empty and that a file takes."""
+    """Tells whether a value is a string that is not empty and can be encoded as UTF-8."""
     try:
         return isinstance(value, str) and bool(value.encode())
-    except UnicodeEncodeError:  # half a surrogate pair
+    except UnicodeEncodeError:  # a lone surrogate
         return False
 
 
 @contextmanager
 def _said(path: Path) -> Iterator[None]:
-    """What SQLite or the system refuses, as an error that names the file."""
+    """Turns errors of SQLite and of the system into a `UsageLogError` that names the file."""
     try:
         yield
-    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last by damaged files
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: damaged files
         raise UsageLogError(f"the usage log {path} cannot be used: {error}") from error

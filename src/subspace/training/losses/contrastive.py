@@ -1,4 +1,4 @@
-"""Contrastive losses inside one block: same label close, others apart."""
+"""Contrastive losses in one block: texts with the same label are close, others apart."""
 
 import torch
 from torch import Tensor
@@ -7,20 +7,20 @@ from torch import Tensor
 def class_contrastive(
     z: Tensor, *, codes: Tensor, groups: Tensor, temperature: float, hard_weight: float
 ) -> Tensor:
-    """Supervised contrastive loss (Khosla et al. 2020, L_out) for categories.
+    """Computes the supervised contrastive loss (Khosla et al. 2020, L_out) for categories.
 
-    Where texts say the same thing (equal group) under another label, the pair is a hard
-    negative: its term in the denominator counts `hard_weight` times.
+    Two texts with the same content (equal group) and different labels are a hard negative pair.
+    Its term in the denominator is multiplied by `hard_weight`.
 
     Args:
         z: Unit vectors of one block (N, width).
-        codes: Class of each text (N,); texts without a label must be left out before.
+        codes: Class of each text (N,). Texts without a label must be left out before.
         groups: Group of each text (N,), -1 for none.
-        temperature: Above 0; smaller looks at nearer neighbours.
+        temperature: Above 0. Lower values concentrate on nearer neighbours.
         hard_weight: 1 or more; 1 treats all negatives alike.
 
     Returns:
-        Mean over the anchors that have a positive; 0 if none has.
+        Mean over the anchors that have a positive; 0 if no anchor has one.
     """
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
     same = (codes[:, None] == codes[None, :]) & ~itself
@@ -37,14 +37,14 @@ def class_contrastive(
 
 
 def ordered_contrastive(z: Tensor, *, values: Tensor, temperature: float) -> Tensor:
-    """Rank-N-Contrast (Zha et al. 2023) for numbers: nearer labels must be nearer vectors.
+    """Computes Rank-N-Contrast (Zha et al. 2023) for numbers: near labels need near vectors.
 
-    For anchor i every other text j is a positive, against all k whose label is at least as far
-    from i's as j's is.
+    For anchor i, every other text j is a positive. The denominator runs over all texts k whose
+    label is at least as far from the label of i as the label of j is.
 
     Args:
         z: Unit vectors of one block (N, width).
-        values: Label of each text (N,); texts without a label must be left out before.
+        values: Label of each text (N,). Texts without a label must be left out before.
         temperature: Above 0.
 
     Returns:
@@ -56,8 +56,8 @@ def ordered_contrastive(z: Tensor, *, values: Tensor, temperature: float) -> Ten
     others = ~torch.eye(count, dtype=torch.bool, device=z.device)
     similarity = ((z @ z.T) / temperature)[others].view(count, count - 1)
     distance = (values[:, None] - values[None, :]).abs()[others].view(count, count - 1)
-    # Farthest first: the running log-sum-exp up to j is then the denominator of j. Among equal
-    # distances it is the one after the last of them.
+    # In order of descending distance, the running log-sum-exp up to j is the denominator of j.
+    # Texts at equal distances share the denominator of the last of them.
     distance, order = distance.sort(dim=1, descending=True, stable=True)
     similarity = similarity.gather(1, order)
     running = similarity.logcumsumexp(dim=1)

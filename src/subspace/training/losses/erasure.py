@@ -1,8 +1,9 @@
-"""Erasure: nothing linear may predict another factor from a block.
+"""Erasure penalty: no linear probe may predict another factor from a block.
 
-By the LEACE theorem (Belrose et al. 2023) no linear probe beats a constant on W_f x exactly when
-W_f Sigma_xg = 0. The class means below span Sigma_xg, and come from one pass over all training
-texts: the penalty is exact, not estimated from the batch.
+By the LEACE theorem (Belrose et al. 2023), no linear probe on W_f x beats a constant if and only if
+W_f Sigma_xg = 0, where Sigma_xg is the cross-covariance of the embedding and factor g. The class
+means of g span Sigma_xg. They are computed from all training texts, so that the condition is exact
+and not estimated from a batch.
 """
 
 from collections.abc import Mapping
@@ -15,13 +16,13 @@ from subspace.fitting.moments import SourceMoments
 
 
 def erasure_penalty(weight: Tensor, *, means: Tensor, z: Tensor) -> Tensor:
-    """How far other factors' class means lie apart inside a block, relative to its variance.
+    """Computes the scatter of other factors' class means in a block, relative to its variance.
 
     Args:
         weight: W_f, the block's rows (width, D).
-        means: Class means of the other factors (D, R), as `other_class_means` gives them.
-        z: The block of a batch before normalisation (N, width); its variance is the scale, so
-            that the block cannot lower the penalty by shrinking.
+        means: Class means of the other factors (D, R), from `other_class_means`.
+        z: The block of a batch before normalisation (N, width). The penalty is divided by its
+            variance, so that the block cannot lower it by shrinking.
 
     Returns:
         Squared Frobenius norm of `weight @ means` over the batch's variance; 0 if and only if
@@ -32,15 +33,16 @@ def erasure_penalty(weight: Tensor, *, means: Tensor, z: Tensor) -> Tensor:
 
 
 def other_class_means(moments: Mapping[str, SourceMoments], *, block: str) -> Floats:
-    """Class means of all factors but the block's own, as columns (D, R) with R <= D.
+    """Returns the class means of all factors but the block's own, as columns (D, R) with R <= D.
 
-    Columns are weighted by the root of the class's share and scaled by the source's total
-    variance, so that `||W_f C||^2` is the mean over sources and factors of the between-class
-    variance that block f holds, relative to the embedding's.
+    The columns C are multiplied by the root of the share of their class and divided by the root of
+    the total variance of their source. The squared norm `||W_f C||^2` is then the between-class
+    variance in block f, relative to the variance of the embedding, averaged over sources and
+    factors.
 
     Args:
-        moments: Of the training texts, by source.
-        block: Its name.
+        moments: Moments of the training texts, by source.
+        block: Name of the block.
     """
     columns = [
         (factor.means * np.sqrt(factor.counts / max(factor.counts.sum(), 1))[:, None]).T
@@ -55,6 +57,6 @@ def other_class_means(moments: Mapping[str, SourceMoments], *, block: str) -> Fl
     joined = np.concatenate(columns, axis=1) / np.sqrt(len(columns))
     if joined.shape[1] <= dim:
         return np.asarray(joined)
-    # The penalty depends on C C^T alone; its root has D columns.
+    # The penalty depends on C only through C C^T, and a root of C C^T needs no more than D columns.
     values, vectors = np.linalg.eigh(joined @ joined.T)
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))

@@ -1,4 +1,4 @@
-"""Keep: a block must still rank like the raw embedding."""
+"""Keep loss: a block must rank texts like the raw embedding."""
 
 import torch
 from torch import Tensor
@@ -6,16 +6,17 @@ from torch.nn.functional import kl_div
 
 
 def keep_loss(raw: Tensor, similarity: Tensor, *, temperature: float) -> Tensor:
-    """Distils the raw embedding's neighbourhoods into a block's.
+    """Computes how much the neighbours of texts in a block differ from those in the raw embedding.
 
     Args:
         raw: Unit vectors of the raw embedding (N, D).
         similarity: Cosines of the texts in the block (N, N).
-        temperature: Above 0, for both sides.
+        temperature: Above 0; divides both kinds of cosines.
 
     Returns:
-        Mean over texts of KL(raw neighbours || block neighbours), each a softmax over the
-        other texts of the batch; 0 if and only if the two agree up to a constant per row.
+        Mean over texts of KL(raw neighbours || block neighbours). Both are softmax distributions
+        over the other texts of the batch. It is 0 if and only if the cosines agree up to a constant
+        per row.
     """
     others = ~torch.eye(len(raw), dtype=torch.bool, device=raw.device)
     count = len(raw)

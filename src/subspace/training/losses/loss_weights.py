@@ -1,4 +1,4 @@
-"""LossWeights: how much each term of the training loss counts."""
+"""LossWeights: the weight of each term of the training loss."""
 
 from dataclasses import asdict, dataclass
 

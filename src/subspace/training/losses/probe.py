@@ -6,16 +6,16 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 
 class TrainingHead(nn.Module):
-    """A linear head for one factor of one source (scales and classes differ by source)."""
+    """A linear head for one factor of one source; sources differ in their scales and classes."""
 
     def __init__(self, *, width: int, class_count: int, mean: float, scale: float) -> None:
-        """Starts at zero, which predicts the mean or all classes alike.
+        """Initialises all weights with zero, which predicts the mean, or all classes alike.
 
         Args:
-            width: Dimensions of the block.
+            width: Number of dimensions of the block.
             class_count: Number of classes, or 0 for a factor of numbers.
             mean: Mean of the numbers; not used for classes.
-            scale: Their standard deviation; not used for classes.
+            scale: Standard deviation of the numbers; not used for classes.
         """
         super().__init__()
         self.linear = nn.Linear(width, class_count or 1)
@@ -26,13 +26,13 @@ class TrainingHead(nn.Module):
         self.scale = scale
 
     def loss(self, z: Tensor, *, labels: Tensor) -> Tensor:
-        """Cross-entropy for classes, squared error in standard deviations for numbers.
+        """Computes the cross-entropy for classes, or the mean squared error of scaled numbers.
 
         Args:
             z: Unit vectors of the block (N, width).
             labels: Class codes (N,) as integers, or numbers (N,).
         """
-        # Unit vectors have entries of about width ** -0.5: bring them to unit size.
+        # The entries of a unit vector are about width ** -0.5 in size; this scales them to about 1.
         predicted = self.linear(z * z.shape[1] ** 0.5)
         if self.ordered:
             return mse_loss(predicted[:, 0], ((labels - self.mean) / self.scale).to(z.dtype))
