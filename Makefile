@@ -1,6 +1,8 @@
 # Every target works on a fresh machine with Python >= 3.11: it makes .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+# A file's tests share what takes long to make, so one worker runs them all.
+PYTEST := $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test quick coverage check format clean
 
@@ -8,15 +10,15 @@ demo: .venv/demo
 	@sh demo.sh $(BIN)/subspace
 
 test: check
-	$(BIN)/pytest -n auto
+	$(PYTEST)
 
 # The same tests, slower, and fails below 90 % of the lines.
 coverage: .venv/dev
-	$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 # Without what takes servers, browsers, kills, or the examples of pages.
 quick: .venv/dev
-	$(BIN)/pytest -n auto -m "not slow"
+	$(PYTEST) -m "not slow"
 
 check: .venv/dev
 	$(BIN)/ruff format --check .

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from command_line import ROOT, run
+from command_line import ROOT, lay_out_project, run
 
 from subspace.cli.main import _make_parser, main
 
@@ -49,9 +49,8 @@ def read_blocks(page: str) -> list[Block]:
 
 @pytest.fixture
 def project(tmp_path) -> Path:
-    """A copy of the project to work in."""
-    for name in ("configs", "data"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    """A folder to work in."""
+    lay_out_project(tmp_path)
     return tmp_path
 
 

@@ -58,6 +58,7 @@ def records(describer: ModuleType) -> list[Record]:
     return loaded
 
 
+@pytest.mark.slow
 def test_checked_in_file_is_what_the_generator_gives(generator: ModuleType) -> None:
     """The file is exactly reproducible."""
     assert generator.render() == RECORDS.read_bytes()

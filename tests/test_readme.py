@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import ROOT
+from command_line import ROOT, lay_out_project
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -28,8 +28,7 @@ def run_python(code: str, *, cwd: Path) -> list[str]:
 def demo(tmp_path_factory) -> Path:
     """A folder in which the demo has been run, with its output in `out.txt`."""
     folder = tmp_path_factory.mktemp("demo")
-    for name in ("configs", "data"):
-        (folder / name).symlink_to(ROOT / name)
+    lay_out_project(folder)
     command = Path(sys.executable).with_name("subspace")
     result = subprocess.run(
         ["sh", ROOT / "demo.sh", command], cwd=folder, text=True, capture_output=True, check=False

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import ROOT, lay_out_project
 from stub_hub import serve_to
 
 from subspace.cli import main
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "sharing.md").read_text(encoding="utf-8")
 # After the page: what a store and a retriever find is what the vectors say.
 CHECKS = """
@@ -53,9 +53,8 @@ def run_shell(code: str) -> None:
 def shared(tmp_path_factory) -> Path:
     """A folder in which every block of the page has run, in the order of reading."""
     folder = tmp_path_factory.mktemp("shared")
-    for name in ("configs", "data"):
-        (folder / name).symlink_to(ROOT / name)
-    lines = (ROOT / "data/factorial/records.jsonl").read_text(encoding="utf-8").splitlines()
+    lay_out_project(folder)
+    lines = (folder / "data/factorial/records.jsonl").read_text(encoding="utf-8").splitlines()
     (folder / "texts.jsonl").write_text("\n".join(lines[::100]) + "\n", encoding="utf-8")
     blocks = re.findall(r"```(sh|python)\n(.*?)```", PAGE, re.DOTALL)
     shell = "\n".join(code for language, code in blocks if language == "sh")

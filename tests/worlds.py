@@ -11,7 +11,7 @@ from subspace.data.records import SPLITS, Record
 from subspace.evaluation.separation import EmbeddedSource
 from subspace.model.projection import Projection, QuerySide
 
-COUNT = 3000
+COUNT = 1500
 DIM = 16
 RAW = slice(0, DIM)
 

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subspace.data.records import assign_split, hash_records, read_sources
+from subspace.data.records import (
+    assign_split,
+    by_source,
+    hash_records,
+    read_records,
+    read_sources,
+)
 from subspace.errors import RecordError
 
 GOOD = {"id": "a", "text": "one", "group": None, "factors": {"topic": "x"}, "split": "train"}
@@ -88,6 +94,12 @@ def test_a_factor_is_a_text_everywhere_or_a_number_everywhere(tmp_path):
     write(tmp_path / "two.jsonl", good("b", factors={"topic": 3}))
     with pytest.raises(RecordError, match=r"factor 'topic' is 3\.0 here and a text at one/a"):
         read_sources([tmp_path / "one.jsonl", tmp_path / "two.jsonl"])
+    records = [
+        *read_records(tmp_path / "one.jsonl"),
+        *read_records(tmp_path / "two.jsonl"),
+    ]
+    with pytest.raises(RecordError, match=r"factor 'topic' is 3\.0 here and a text at one/a"):
+        by_source(records)
 
 
 def test_plain_and_gzipped_files_say_the_same(tmp_path):

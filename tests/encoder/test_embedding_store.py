@@ -179,6 +179,7 @@ for _ in range(20):
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on_and_ends_like_an_uninterrupted_one(tiny_qwen, tmp_path):
     # One thread: those of a pool do not survive a fork.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}

@@ -173,6 +173,7 @@ def test_a_missing_folder_is_one_sentence():
         Encoder(EncoderSpec(model="./nowhere"))
 
 
+@pytest.mark.slow
 def test_an_unreachable_hub_is_one_sentence_that_says_what_to_do():
     code = (
         "from subspace.encoder import Encoder, EncoderSpec\n"
@@ -192,6 +193,7 @@ def test_an_unreachable_hub_is_one_sentence_that_says_what_to_do():
     assert "give the path of a downloaded copy" in last
 
 
+@pytest.mark.slow
 def test_a_model_on_the_hub_is_found_in_the_local_cache_at_its_revision(tiny_qwen, tmp_path):
     commit = "1" * 40
     repository = tmp_path / "hub" / "models--someone--tiny"

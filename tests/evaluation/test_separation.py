@@ -17,6 +17,7 @@ from subspace.evaluation.separation import (
 from subspace.model.projection import Projection
 
 PROBE_NAMES = ["linear", "neighbours", "network"]
+pytestmark = pytest.mark.usefixtures("short_networks")
 every_probe = pytest.mark.parametrize("probe", PROBE_NAMES)
 
 
@@ -31,7 +32,7 @@ def matrix(readings, *, probe: str = "linear", controlled: bool = False) -> Matr
 
 
 @pytest.fixture(scope="module")
-def planted():
+def planted(short_networks):
     return read(cut(PLANTED), embedded(make_labels()))[0]
 
 

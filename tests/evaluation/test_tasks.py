@@ -59,7 +59,7 @@ def test_classes_that_training_has_never_seen_cannot_be_tested_but_numbers_can()
 def test_seeds_draw_other_training_texts_and_the_same_test_texts():
     labels = make_labels()
     (task,) = make_tasks(labels, factor="topic", seeds=3)
-    assert task.draws.shape == (3, int(0.8 * 2000))
+    assert task.draws.shape == (3, int(0.8 * 1000))
     assert len({tuple(draw) for draw in task.draws}) == 3
     for positions, split in ((task.train, 0), (task.validation, 1), (task.test, 2)):
         assert (labels.splits[positions] == split).all()

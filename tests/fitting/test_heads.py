@@ -203,3 +203,14 @@ def test_pseudo_labels_teach_where_there_are_none_and_weigh_beside_those_there_a
             PROJECTION, labelled, vectors=x, pseudo_labels=counted, pseudo_weight=weight
         )
         assert sign * order(heads, x, numbers) > 0.7
+
+
+def test_numbers_counted_in_texts_are_no_labels_beside_categories(world):
+    x, topics, numbers = world
+    train = np.isin(np.arange(COUNT) % 6, (0, 1, 2, 3))
+    counted = {"complexity": {"one": numbers[train]}}
+    levels = {"one": make_source({"complexity": topics})}
+    alone = fit_heads(PROJECTION, levels, vectors=x)["complexity"]
+    beside = fit_heads(PROJECTION, levels, vectors=x, pseudo_labels=counted, pseudo_weight=1.0)
+    assert beside["complexity"].classes == alone.classes
+    np.testing.assert_array_equal(beside["complexity"].weight, alone.weight)

@@ -193,6 +193,7 @@ def test_an_endpoint_that_is_down_ends_the_run_and_marks_no_text_as_failed(tmp_p
     assert parallel > 1 or all(found)
 
 
+@pytest.mark.slow
 def test_a_short_run_that_reaches_nobody_ends_with_an_error_and_one_that_is_refused_does_not(
     tmp_path, caplog
 ):

@@ -199,6 +199,7 @@ for number, part in enumerate(shards.source.parts):
 """
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_leave_shards_done_or_absent(tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text("".join(f'{{"id": "{n}", "text": "t"}}\n' for n in range(1500)))

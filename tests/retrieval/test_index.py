@@ -705,6 +705,7 @@ assert all(name in sys.modules for name in heavy)
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_that_is_not_needed(model, folder, tmp_path):
     """Neither by importing, nor by searching a folder."""
     model.save(tmp_path / "model")

@@ -8,7 +8,6 @@ from subspace.data.records import read_sources
 from subspace.encoder import EncoderSpec
 from subspace.fitting.fitting_data import FittingData
 from subspace.fitting.weak.weak_supervision import WeakSupervision
-from subspace.training.data_module import FactorData
 
 STEPS_PER_EPOCH = 5
 
@@ -16,6 +15,8 @@ STEPS_PER_EPOCH = 5
 @pytest.fixture(scope="session")
 def stored(labelled_folder: Path, tiny_qwen: Path, tmp_path_factory) -> dict:
     """Arguments of a data module whose vectors are stored."""
+    from subspace.training.data_module import FactorData  # imports the trainer, which takes seconds
+
     arguments = {
         "sources": [str(labelled_folder)],
         "encoder": EncoderSpec(model=str(tiny_qwen), layers=(1, 2)),

@@ -67,10 +67,17 @@ def read_records(*paths: Path | str, exclude: Sequence[str] = ()) -> tuple[Recor
 
 
 def by_source(records: Iterable[Record]) -> dict[str, tuple[Record, ...]]:
-    """Groups records by the name of their source, in the order of first occurrence."""
+    """Groups records by the name of their source, in the order of first occurrence.
+
+    Raises:
+        RecordError: A factor is a category in some records and a number in others.
+    """
     sources: dict[str, list[Record]] = {}
     for record in records:
         sources.setdefault(record.source, []).append(record)
+    problems = Problems()
+    _check_kinds(sources, problems=problems)
+    problems.raise_if_any()
     return {name: tuple(of_source) for name, of_source in sources.items()}
 
 

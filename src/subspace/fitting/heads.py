@@ -66,22 +66,23 @@ def fit_heads(
         sources: Labelled texts by source.
         vectors: All stored embeddings (rows, D).
         pseudo_labels: A number for every training text (N,), by factor and source, such as a score
-            that is counted in the text.
+            that is counted in the text. Not used for a factor that is labelled with categories.
         pseudo_weight: Weight of the pseudo-labels of a source; its labels have weight 1.
         numbers_only: Skips categories, whose heads take most of the time.
     """
     heads = {}
     for factor in projection.layout:
+        columns = [source.labels.columns.get(factor) for source in sources.values()]
+        categories = any(column is not None and not column.ordered for column in columns)
+        if categories and numbers_only:
+            continue
         parts = []
         for name, source in sources.items():
-            column = source.labels.columns.get(factor)
-            if numbers_only and column is not None and not column.ordered:
-                continue
             part = labelled_block(factor, source, projection=projection, vectors=vectors)
             if part is not None:
                 parts.append(part)
             numbers = (pseudo_labels or {}).get(factor, {}).get(name)
-            if numbers is not None and pseudo_weight:
+            if numbers is not None and pseudo_weight and not categories:
                 parts.append(
                     _pseudo_labelled(
                         factor,
