@@ -1,4 +1,4 @@
-"""The command line as its users call it, every shipped configuration included."""
+"""The command line as its users call it."""
 
 import json
 import os
@@ -8,14 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from command_line import ROOT, run, tiny
 
 from subspace.model import load
 
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-# Files that are added to another one, and to which.
-OVERLAYS = {"sgd": ["demo"], "wandb": ["demo", "sgd"], "tensorboard": ["demo", "sgd"]}
 SGD = [part for name in ("demo", "sgd") for part in ("--config", ROOT / "configs" / f"{name}.yaml")]
 BLOCKS = {"topic": 6, "style": 4, "complexity": 4, "specificity": 4}
 
@@ -35,26 +31,6 @@ def trained(labelled_folder, tiny_qwen, tmp_path_factory) -> Path:
         cwd=folder,
     )
     return folder
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_every_shipped_configuration_fits(config, labelled_folder, tiny_qwen, tmp_path):
-    configs = [*(config.with_stem(name) for name in OVERLAYS.get(config.stem, ())), config]
-    named = [argument for path in configs for argument in ("--config", path)]
-    logged = ["--trainer.log_every_n_steps", "1"]  # these epochs are short
-    run("fit", *named, *tiny(labelled_folder, tiny_qwen), *logged, cwd=tmp_path)
-
-    settings = [yaml.safe_load(path.read_text()) for path in configs]
-    folder = tmp_path / next(each["output"] for each in reversed(settings) if "output" in each)
-    model = load(folder)
-    assert model.layout.to_widths() == BLOCKS
-    assert model.heads
-    trained = model.recipe["solver"] == "sgd"
-    assert (folder / "last.ckpt").is_file() == trained
-    runs = list(tmp_path.glob("runs/wandb/offline-run-*"))
-    assert bool(runs) == (config.stem == "wandb"), (
-        "W&B writes only where it is asked for, and only offline"
-    )
 
 
 def test_validate_and_test_read_the_file_to_resume_from(trained, labelled_folder, tiny_qwen):

@@ -1,5 +1,6 @@
 """The steering bench: measurements, curves and readable hits over many sources."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from subspace.blocks import unit
 from subspace.data.records import Record
 from subspace.errors import ConfigError
+from subspace.evaluation.evaluate import match_sources
 from subspace.evaluation.steering_run import SteeringRow, measure_steering
 from subspace.evaluation.steering_tables import write_steering
 from subspace.fitting.fitting_data import DEFAULT_STORE, FittingData
@@ -15,6 +17,7 @@ from subspace.fitting.recipe import Recipe
 from subspace.model.checkpoint import manifest
 from subspace.model.model import Model
 
+logger = logging.getLogger(__name__)
 # Number of queries shown per factor, and of hits per query.
 _SHOWN, _HITS = 3, 3
 
@@ -33,11 +36,12 @@ def bench_steer(
     """Measures steering and writes steering.json, .md and .png.
 
     Args:
-        model: The model; its recipe is solved again without each source.
+        model: The model; measured as it is on sources that it was not fitted on.
         sources: Labelled texts by source.
         output: Folder of the results.
         kin: Groups of similar sources, which are left out together.
-        solve_again: Whether to solve again; otherwise the model is measured as it is.
+        solve_again: Whether to measure a source that the model was fitted on with the recipe solved
+            again without it.
         queries: Number of queries per source, 1 or more.
         store: Folder of computed embeddings.
         progress: Whether to show progress bars.
@@ -55,10 +59,18 @@ def bench_steer(
     data = FittingData.encode(
         labelled, encoder=model.encoder, weak=recipe.weak, store=store, progress=progress
     )
+    seen, warnings = match_sources(model, data)
+    for warning in warnings:
+        logger.warning(warning)
     rows = measure_steering(
-        model, data, kin=[list(g) for g in kin], solve_again=solve_again, queries=queries,
+        model,
+        data,
+        seen=seen,
+        kin=[list(group) for group in kin],
+        solve_again=solve_again,
+        queries=queries,
         progress=progress,
-    )  # fmt: skip
+    )
     write_steering(
         rows,
         folder=output,

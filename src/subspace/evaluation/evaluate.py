@@ -33,16 +33,16 @@ def evaluate(
 ) -> Report:
     """Measures the steering, separation and base retrieval of a model.
 
-    Separation: on sources that the model was fitted on, its own blocks are read in-corpus, and the
-    blocks of a projection that is solved again without the source are read cross-corpus. On all
-    other sources, its own blocks are cross-corpus.
+    On sources that it was not fitted on, the model is measured as it is. On a source that it was
+    fitted on, steering is measured with a projection that is solved again without the source, and
+    separation with both that one (cross-corpus) and the model itself (in-corpus).
 
     Args:
         model: The model to measure.
         records: Labelled texts; texts without labels are ignored.
         retrieval_sets: Queries with judged documents, by name.
         cross_corpus: Whether to solve the projection again without each source.
-        kin: Groups of similar sources that are left out together when steering is measured.
+        kin: Groups of similar sources that are left out together.
         seeds: Number of training samples and initialisations of each probe.
         store: Folder of stored embeddings; those that it holds are not computed again.
         progress: Whether to show progress bars.
@@ -71,13 +71,14 @@ def evaluate(
     searched = []
     for name, found in (retrieval_sets or {}).items():
         searched.append(_search(model, name, found, data=data, progress=progress))
-    fitted = data.only(*seen)
+    fitted, groups = data.only(*seen), [list(group) for group in kin]
     others: dict[str, Projection] = {}
     if recipe and cross_corpus and len(fitted.sources) > 1:
         others = leave_one_out(
-            fitted.moments,
+            fitted,
             blocks=recipe.blocks,
             layers=model.fingerprint.layers,
+            kin=groups,
             progress=progress,
         )
     steering = []
@@ -85,8 +86,9 @@ def evaluate(
         steering = measure_steering(
             model,
             data,
-            kin=[list(group) for group in kin],
-            solve_again=bool(recipe) and cross_corpus and len(data.sources) > 1,
+            seen=seen,
+            kin=groups,
+            solve_again=bool(recipe) and cross_corpus,
             progress=progress,
         )
     except ConfigError as error:

@@ -1,10 +1,10 @@
 """Steering of a model on labelled sources, compared with baselines.
 
-By default, every source is measured with a projection that is solved again without it and its kin,
-so that its texts were not used for fitting.
+By default, no text was used for fitting the blocks that it measures: a source that the model was
+fitted on is measured with a projection that is solved again without it and its kin.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,9 +16,10 @@ from subspace.blocks import unit
 from subspace.data.labels import Column, control_labels
 from subspace.data.records import Record
 from subspace.errors import ConfigError
+from subspace.evaluation.cross_corpus import folds
 from subspace.evaluation.steering import KEPT, STRENGTHS, Curve, SteeringTask
 from subspace.evaluation.taste import TASTE_RATINGS, measure_taste
-from subspace.fitting.closed_form import solve_closed_form
+from subspace.fitting.closed_form import solvable, solve_closed_form
 from subspace.fitting.fitting_data import FittingData
 from subspace.fitting.heads import fit_heads
 from subspace.fitting.recipe import Recipe
@@ -54,6 +55,7 @@ class SteeringRow:
         factor: The factor.
         kind: `toward` more or less of a number, or `alike` in a class.
         contender: Name of the score that was added to the relevance.
+        in_corpus: Whether the blocks were fitted on texts of this source.
         curve: Relevance and gain at every strength.
         taste: By number of rated pairs, the share of unseen pairs in the order that the user
             likes; see `measure_taste`. Empty if it was not measured.
@@ -63,6 +65,7 @@ class SteeringRow:
     factor: str
     kind: Kind
     contender: str
+    in_corpus: bool
     curve: Curve
     taste: Mapping[int, float]
 
@@ -73,6 +76,7 @@ class SteeringRow:
             "factor": self.factor,
             "kind": self.kind,
             "contender": self.contender,
+            "in_corpus": self.in_corpus,
             "gain": {str(kept): self.curve.at(kept) for kept in KEPT},
             "interval": {str(kept): list(self.curve.interval(kept)) for kept in KEPT},
             "strengths": STRENGTHS.tolist(),
@@ -86,6 +90,7 @@ def measure_steering(
     model: Model,
     data: FittingData,
     *,
+    seen: Collection[str] = (),
     kin: Sequence[Iterable[str]] = (),
     solve_again: bool = True,
     queries: int = _QUERIES,
@@ -94,11 +99,12 @@ def measure_steering(
     """Measures steering by every factor of every source that has a block of this name.
 
     Args:
-        model: The model; its recipe says how to solve again.
+        model: The model. It is measured as it is on sources that it was not fitted on.
         data: The labelled sources, encoded by the model's encoder.
+        seen: Names of the sources that the model was fitted on.
         kin: Groups of similar sources that are left out together.
-        solve_again: Whether to measure each source with the recipe solved on all other sources of
-            `data`; otherwise the model is measured as it is.
+        solve_again: Whether to measure each source in `seen`, and its kin, with the recipe solved
+            on the other sources in `seen`, where there are any.
         queries: Number of queries per factor and source.
         progress: Whether to show a progress bar.
 
@@ -106,13 +112,20 @@ def measure_steering(
         ConfigError: No source has enough texts that are labelled with the factor of a block.
         CheckpointError: The recipe is needed, and the model does not have it.
     """
+    fitted = data.only(*seen)
+    itself = _as_it_is(model, fitted)
     rows: list[SteeringRow] = []
-    for left_out in tqdm(_folds(data, kin), desc="steering", unit="fold", disable=not progress):
-        contender = _solve_without(model, data, left_out) if solve_again else _as_it_is(model)
-        if contender is None:
-            continue
-        for name in left_out:
-            rows += _measure_source(name, data.sources[name], contender, data, queries=queries)
+    for fold in tqdm(folds(data.sources, kin), desc="steering", unit="fold", disable=not progress):
+        again = solve_again and not set(fold).isdisjoint(seen)
+        solved = _solve_without(model, fitted, fold) if again else None
+        for name in fold:
+            rows += _measure_source(
+                data.sources[name],
+                solved or itself,
+                data,
+                in_corpus=solved is None and name in seen,
+                queries=queries,
+            )
     if not rows:
         raise ConfigError(
             f"no source has {_MIN_TEXTS} texts labelled with a factor of the blocks "
@@ -131,22 +144,15 @@ class _Contender:
     ridge: Mapping[str, Floats]
 
 
-def _folds(data: FittingData, kin: Sequence[Iterable[str]]) -> list[list[str]]:
-    """Returns the sources that are left out together: kin, and every other source alone."""
-    groups = [[name for name in group if name in data.sources] for group in kin]
-    taken = {name for group in groups for name in group}
-    return [group for group in groups if group] + [[n] for n in data.sources if n not in taken]
-
-
-def _as_it_is(model: Model) -> _Contender:
-    return _Contender(model.projection, model.heads, model.fingerprint.layers, {})
+def _as_it_is(model: Model, fitted: FittingData) -> _Contender:
+    ridge = _ridge_on_layers(fitted, model.layout)
+    return _Contender(model.projection, model.heads, model.fingerprint.layers, ridge)
 
 
 def _solve_without(model: Model, data: FittingData, left_out: Sequence[str]) -> _Contender | None:
     recipe = Recipe.from_json(model.recipe)
     others = data.without(*left_out)
-    labelled = {factor for part in others.moments.values() for factor in part.factors}
-    blocks = {n: s for n, s in recipe.blocks.items() if n in labelled or not s.signal_power}
+    blocks = solvable(others.moments, blocks=recipe.blocks)
     if not others.moments or not blocks:
         return None
     layers = model.fingerprint.layers
@@ -182,7 +188,12 @@ def _ridge_on_layers(data: FittingData, factors: Iterable[str]) -> dict[str, Flo
 
 
 def _measure_source(
-    name: str, source: StoredSource, contender: _Contender, data: FittingData, *, queries: int
+    source: StoredSource,
+    contender: _Contender,
+    data: FittingData,
+    *,
+    in_corpus: bool,
+    queries: int,
 ) -> list[SteeringRow]:
     chosen = _choose(source)
     x = data.encoder.store.read(source.rows[chosen])
@@ -222,7 +233,17 @@ def _measure_source(
                 measure_taste(spaces[what], codes=taste_of, groups=groups) if what in spaces else {}
             )
             kind: Kind = "toward" if column.ordered else "alike"
-            rows.append(SteeringRow(name, factor, kind, what, curve, taste))
+            rows.append(
+                SteeringRow(
+                    source=source.labels.source,
+                    factor=factor,
+                    kind=kind,
+                    contender=what,
+                    in_corpus=in_corpus,
+                    curve=curve,
+                    taste=taste,
+                )
+            )
     return rows
 
 

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _ABOUT = """\
-Queries are texts of a source, candidates all its other texts but parallel versions; blocks were
-solved without the source that they are measured on. *Toward* is how far the ten hits move toward
-more or less of a number, in standard deviations of its labels (length regressed out); *alike* is
-what the share of hits of the query's own class gains, over one minus chance. Both where 90 % of the
-relevance is kept, as the raw encoder judges it. *Taste*: after 5 rated pairs, how often an unseen
-pair is ordered as the user likes (chance 0.50)."""
+Queries are texts of a source, candidates all its other texts but parallel versions. Blocks were
+fitted without the source that they are measured on, except where there is a `*`. *Toward* is how
+far the ten hits move toward more or less of a number, in standard deviations of its labels (length
+regressed out); *alike* is what the share of hits of the query's own class gains, over one minus
+chance. Both where 90 % of the relevance is kept, as the raw encoder judges it. *Taste*: after 5
+rated pairs, how often an unseen pair is ordered as the user likes (chance 0.50)."""
 
 
 def steering_means(rows: Sequence[SteeringRow]) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def steering_means(rows: Sequence[SteeringRow]) -> dict[str, Any]:
                 factor,
                 own[0].kind,
                 contender,
-                str(len(own)),
+                f"{len(own)} `*`" if any(row.in_corpus for row in own) else str(len(own)),
                 *(f"{gain:.3f}" for gain in gains),
                 f"{np.mean(taste):.2f}" if taste else "-",
             ]
@@ -64,7 +64,7 @@ def steering_by_source(rows: Sequence[SteeringRow]) -> dict[str, Any]:
         taste = " / ".join(f"{value:.2f}" for value in row.taste.values())
         cells.append(
             [
-                row.source,
+                f"{row.source} `*`" if row.in_corpus else row.source,
                 row.factor,
                 row.contender,
                 f"{row.curve.at(0.95):.3f}",

@@ -64,6 +64,12 @@ def solve_closed_form(
     )
 
 
+def solvable(moments: Mapping[str, SourceMoments], *, blocks: BlockSpecs) -> BlockSpecs:
+    """Returns the blocks that need no labels, and those whose factor a source labels."""
+    labelled = {factor for source in moments.values() for factor in source.factors}
+    return {n: spec for n, spec in blocks.items() if n in labelled or not spec.signal_power}
+
+
 def read_dimensions(block: str, spec: BlockSpec, *, layers: Sequence[int], dim: int) -> Ints:
     """Returns the dimensions of an embedding that a block reads, ascending.
 
