@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from subspace.evaluation import Report as Report
     from subspace.evaluation import evaluate as evaluate
     from subspace.fitting import BlockSpec as BlockSpec
+    from subspace.fitting import adapt as adapt
     from subspace.model import Model as Model
     from subspace.model import load as load
     from subspace.retrieval import Hit as Hit
@@ -40,7 +41,7 @@ _ROOMS = {
     "data": ("Record", "read_records"),
     "errors": ("SubspaceError",),
     "evaluation": ("Report", "evaluate"),
-    "fitting": ("BlockSpec",),
+    "fitting": ("BlockSpec", "adapt"),
     "model": ("Model", "load"),
     "retrieval": ("Hit", "Index", "Like", "Results", "Weights"),
     "training": ("fit",),

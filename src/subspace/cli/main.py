@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from subspace.cli import (
+    adapt,
     bench,
     discover,
     embed,
@@ -82,6 +83,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"subspace {version(DISTRIBUTION)}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (
+        adapt,
         embed,
         project,
         probe,

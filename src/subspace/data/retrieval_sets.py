@@ -100,11 +100,15 @@ def iterate_documents(
             )
 
 
-def read_retrieval_set(folder: Path | str) -> RetrievalSet:
+def read_retrieval_set(folder: Path | str, *, judged: bool = True) -> RetrievalSet:
     """Reads `corpus.jsonl`, `queries.jsonl`, and `qrels.tsv` or the files of `qrels/`.
 
     A line of judgements holds a query id, a document id and a grade, separated by tabs; the first
     line may be a header.
+
+    Args:
+        folder: The folder.
+        judged: Whether there must be judgements.
 
     Raises:
         RecordError: Lines are invalid, judgements name unknown queries or documents, or there are
@@ -117,7 +121,7 @@ def read_retrieval_set(folder: Path | str) -> RetrievalSet:
     queries = _read_documents(folder / "queries.jsonl", problems=problems, splits=splits)
     relevance: dict[str, dict[str, float]] = {}
     files = _judgements(folder)
-    if not files:
+    if judged and not files:
         problems.add(str(folder), "has no judgements: neither qrels.tsv nor qrels/*.tsv")
     for path in files:
         for where, query, document, grade in _read_judgements(path, problems=problems):

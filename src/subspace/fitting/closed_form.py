@@ -148,19 +148,19 @@ def _solve_block(
         key = (dims.tobytes(), spec.shrinkage, spec.noise_power)
         if key not in held_down:
             shrunk = (1 - spec.shrinkage) * total + spec.shrinkage * np.eye(count) / count
-            held_down[key] = _power(shrunk, -spec.noise_power / 2)
+            held_down[key] = power(shrunk, -spec.noise_power / 2)
         change = held_down[key]
     if spec.signal_power:
         signal = factor_scatter(moments, factor=block, dims=dims)
         assert signal is not None  # see `check_labels`
-        change = _power(signal, spec.signal_power / 2) @ change
+        change = power(signal, spec.signal_power / 2) @ change
     # The block is the leading principal directions of the transformed embeddings.
     after = change @ total @ change.T
     _, vectors = eigh(after, subset_by_index=(count - spec.width, count - 1))
     return np.asarray(vectors[:, ::-1].T @ change)
 
 
-def _power(matrix: Floats, exponent: float) -> Floats:
+def power(matrix: Floats, exponent: float) -> Floats:
     """Returns a power of a positive semidefinite matrix, with zeros in its numerical null space."""
     values, vectors = np.linalg.eigh(matrix)
     kept = values > _ROUNDING * values[-1]

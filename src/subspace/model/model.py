@@ -118,8 +118,10 @@ class Model:
         """Returns a copy whose blocks are centred on given texts, such as those of an index.
 
         Texts of one kind share properties in which they differ from the training texts. Centring
-        removes these, so that blocks distinguish the texts better (docs/results.md). An index
-        treats the copy as another model, so save it.
+        removes these, so that blocks distinguish the texts better (docs/results.md). Blocks that
+        a search without weights uses stay as they are: centring documents alone costs it a little,
+        and `subspace.adapt` centres queries, too. An index treats the copy as another model, so
+        save it.
 
         Args:
             vectors: Raw vectors of the encoder (N, D).
@@ -127,8 +129,10 @@ class Model:
         Raises:
             LayoutError: The vectors have the wrong dimension, or are not finite.
         """
-        mean = np.asarray(vectors, dtype=np.float64).mean(axis=0).astype(np.float32)
-        return replace(self, projection=replace(self.projection, mean=mean), folder=None)
+        mean = np.asarray(vectors, dtype=np.float64).mean(axis=0)
+        others = [name for name, weight in self.default_weights.items() if not weight]
+        projection = self.projection.centred(others, documents=mean, queries=mean)
+        return replace(self, projection=projection, folder=None)
 
     def predict(self, blocks: Blocks) -> dict[str, Sequence[str | float]]:
         """Predicts the labels of N texts by factor, each from the factor's own block."""

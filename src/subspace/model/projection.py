@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from subspace.arrays import Vectors
+from subspace.arrays import AnyFloats, Vectors
 from subspace.blocks import BlockLayout, unit_blocks
 from subspace.errors import LayoutError
 
@@ -107,6 +108,27 @@ class Projection:
         if self.query is None:
             return self(x)
         return self._project(x, weight=self.query.weight, offset=self.query.offset)
+
+    def centred(
+        self, blocks: Iterable[str], *, documents: AnyFloats, queries: AnyFloats
+    ) -> "Projection":
+        """Returns a copy that centres some blocks on means of documents and of queries.
+
+        Args:
+            blocks: Names of the blocks; the others keep their centres.
+            documents: Mean embedding of documents (D,).
+            queries: Mean embedding of queries (D,).
+        """
+        none = np.zeros(self.layout.dim, dtype=np.float32)
+        asked = self.query or QuerySide(self.weight, none)
+        offset = (none if self.offset is None else self.offset).copy()
+        query_offset = asked.offset.copy()
+        for block in blocks:
+            rows = self.layout.slice(block)
+            offset[rows] = self.weight[rows] @ (documents - self.mean)
+            query_offset[rows] = asked.weight[rows] @ (queries - self.mean)
+        query = QuerySide(weight=asked.weight, offset=query_offset)
+        return replace(self, offset=offset, query=query)
 
     def _project(self, x: Vectors, *, weight: Vectors, offset: Vectors | None) -> Vectors:
         if x.shape[-1] != self.input_dim:

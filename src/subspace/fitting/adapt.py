@@ -1,0 +1,178 @@
+"""Adapts a model's search to queries, and to documents that answer them.
+
+Queries and documents are different kinds of texts: a task is short and asks, a skill is long and
+explains. Two things are learned for each block that a search without weights uses (topic):
+
+- **Means of their own.** Queries are centred on the mean query, documents on the mean document.
+  This needs no judgements.
+- **What pairs have in common**, if there are judgements. With S the scatter within pairs of a query
+  and a relevant document, each centred, scaled to trace 1 and shrunk towards a multiple of the
+  identity, the block becomes the leading principal directions of S^(-p / 2) x: directions in which
+  texts that belong together differ are held down (within-class covariance normalisation, Hatch et
+  al. 2006, at half its power).
+
+All other blocks stay as they are, to the bit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scipy.linalg import eigh
+
+from subspace.arrays import Floats, Ints, Vectors
+from subspace.data.retrieval_sets import RetrievalSet
+from subspace.encoder.cached_encoder import CachedEncoder
+from subspace.errors import ConfigError
+from subspace.fitting.closed_form import power
+from subspace.fitting.fitting_data import DEFAULT_STORE
+from subspace.fitting.recipe import Recipe
+from subspace.fitting.scatter import unit_trace
+from subspace.model.model import Model
+from subspace.model.projection import Projection
+from subspace.model.score_spread import measure_score_spread
+
+# Exponent p, and the least share of the identity in S (docs/results.md).
+_POWER, _SHRINKAGE = 0.5, 0.2
+# A mean over fewer texts is mostly chance.
+_MIN_TEXTS = 5
+
+
+def adapt(
+    model: Model,
+    data: RetrievalSet,
+    *,
+    name: str = "queries",
+    store: Path | str = DEFAULT_STORE,
+    progress: bool = False,
+) -> Model:
+    """Adapts the search of a model to given queries and documents.
+
+    Learns from the queries of the split `train` (all if the set has no splits) and from all
+    documents. An index has to be built again with the new model.
+
+    Args:
+        model: The model to start from.
+        data: Queries and documents; judgements are optional.
+        name: Name of the set, under which the new model's recipe keeps its hash.
+        store: Folder of stored embeddings; those that it holds are not computed again.
+        progress: Whether to show progress bars.
+
+    Returns:
+        A new model. It has no heads for the blocks that changed.
+
+    Raises:
+        ConfigError: There are fewer than 5 training queries or documents, or all queries or all
+            documents have the same embedding.
+        CheckpointError: The model does not say how it was fitted, or was made for another encoder.
+        EncoderError: The encoder cannot be loaded.
+        StoreError: The store cannot be used.
+    """
+    recipe = Recipe.from_json(model.recipe)
+    training = [query for query in data.queries if data.split(query) == "train"]
+    counts = {"queries in the split 'train'": len(training), "documents": len(data.documents)}
+    for what, count in counts.items():
+        if count < _MIN_TEXTS:
+            raise ConfigError(f"'{name}' has {count} {what}, needs {_MIN_TEXTS} or more")
+    encoder = CachedEncoder.open(model.encoder, root=store)
+    model.check_encoder(encoder.encoder.fingerprint)
+    documents = encoder.encode([one.text for one in data.documents], progress=progress)
+    queries = encoder.encode(
+        [data.queries[query] for query in training], kind="query", progress=progress
+    )
+    for what, vectors in (("queries", queries), ("documents", documents)):
+        if not np.ptp(vectors, axis=0).any():
+            raise ConfigError(f"all {what} of '{name}' have the same embedding")
+    blocks = [block for block, weight in model.default_weights.items() if weight]
+    projection = adapt_projection(
+        model.projection,
+        blocks=blocks,
+        queries=queries,
+        documents=documents,
+        pairs=_relevant_pairs(data, training),
+    )
+    spreads = measure_score_spread(projection(documents), layout=model.layout).blocks
+    return replace(
+        model,
+        projection=projection,
+        heads={factor: head for factor, head in model.heads.items() if factor not in blocks},
+        score_spreads=dict(model.score_spreads) | {b: spreads[b] for b in blocks if spreads[b] > 0},
+        recipe=replace(recipe, pairs={**recipe.pairs, name: data.judgements_sha256}).to_json(),
+        folder=None,
+    )
+
+
+def adapt_projection(
+    projection: Projection,
+    *,
+    blocks: Sequence[str],
+    queries: Vectors,
+    documents: Vectors,
+    pairs: Ints,
+) -> Projection:
+    """Adapts some blocks of a projection to queries and documents; see the module.
+
+    Args:
+        projection: The projection to start from.
+        blocks: Names of the blocks to change.
+        queries: Raw vectors of queries (Q, D).
+        documents: Raw vectors of documents (N, D).
+        pairs: Positions of queries and of their relevant documents (P, 2); without any, only the
+            centres change.
+    """
+    if len(pairs):
+        asked, found = _centred(queries)[pairs[:, 0]], _centred(documents)[pairs[:, 1]]
+        total = np.concatenate([_centred(queries), _centred(documents)])
+        query, weight = projection.query, projection.weight.copy()
+        query_weight = weight if query is None else query.weight.copy()
+        for block in blocks:
+            rows = projection.layout.slice(block)
+            weight[rows] = _hold_down(weight[rows], total=total, apart=asked - found)
+            query_weight[rows] = weight[rows]
+        query = query and replace(query, weight=query_weight)
+        projection = replace(projection, weight=weight, query=query)
+    return projection.centred(
+        blocks,
+        documents=documents.mean(axis=0, dtype=np.float64),
+        queries=queries.mean(axis=0, dtype=np.float64),
+    )
+
+
+def _relevant_pairs(data: RetrievalSet, queries: Sequence[str]) -> Ints:
+    place = {document.id: position for position, document in enumerate(data.documents)}
+    pairs = [
+        (row, place[document])
+        for row, query in enumerate(queries)
+        for document, grade in data.relevance.get(query, {}).items()
+        if grade > 0
+    ]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def _hold_down(rows: Vectors, *, total: Floats, apart: Floats) -> Vectors:
+    """Returns new rows (width, D) of a block, which reads the same dimensions as before.
+
+    Args:
+        rows: The block's rows of the projection (width, D).
+        total: Centred vectors of all texts (Q + N, D).
+        apart: Differences within pairs (P, D).
+    """
+    dims = np.flatnonzero(rows.any(axis=0))
+    width, count = len(rows), len(dims)
+    total, apart = total[:, dims], apart[:, dims]
+    # Few pairs tell few directions: the others are left to the identity.
+    share = max(_SHRINKAGE, count / (count + 4 * len(apart)))
+    within = (1 - share) * unit_trace(apart.T @ apart) + share * np.eye(count) / count
+    change = power(within, -_POWER / 2)
+    _, vectors = eigh(
+        change @ (total.T @ total) @ change, subset_by_index=(count - width, count - 1)
+    )
+    found = np.zeros(rows.shape, dtype=np.float32)
+    found[:, dims] = vectors[:, ::-1].T @ change
+    return found
+
+
+def _centred(vectors: Vectors) -> Floats:
+    x = vectors.astype(np.float64)
+    return np.asarray(x - x.mean(axis=0))

@@ -1,0 +1,183 @@
+"""Adapting a search: what its queries have in common is undone, and nothing else changes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from models import model_of, with_heads
+
+from subspace.blocks import BlockLayout
+from subspace.data.records import Record
+from subspace.data.retrieval_sets import RetrievalSet
+from subspace.encoder import Encoder, EncoderSpec
+from subspace.errors import ConfigError, IndexFolderError
+from subspace.fitting import Recipe, adapt
+from subspace.fitting.adapt import adapt_projection
+from subspace.fitting.block_spec import read_blocks
+from subspace.model import Projection, load
+from subspace.retrieval import Index
+
+DIM, COUNT = 24, 200
+LAYOUT = BlockLayout.from_widths({"topic": 12, "style": 8})
+NO_PAIRS = np.zeros((0, 2), dtype=np.int64)
+
+
+def make_projection() -> Projection:
+    rng = np.random.default_rng(3)
+    return Projection(
+        weight=np.concatenate([np.eye(DIM)[:12], rng.normal(size=(8, DIM))]).astype(np.float32),
+        mean=rng.normal(size=DIM).astype(np.float32),
+        layout=LAYOUT,
+    )
+
+
+def make_world(*, shift: float = 0.0, nuisance: float = 0.0, seed: int = 0):
+    """Query n asks for document n: the same content, plus what only queries or documents have."""
+    rng = np.random.default_rng(seed)
+    content = rng.normal(size=(COUNT, DIM))
+    sides = []
+    for sign in (1, -1):
+        x = content + 0.4 * rng.normal(size=(COUNT, DIM))
+        x[:, :3] += nuisance * rng.normal(size=(COUNT, 3))
+        x[:, 5] += sign * shift
+        sides.append(x.astype(np.float32))
+    return (*sides, np.stack([np.arange(COUNT)] * 2, axis=1))
+
+
+def share_found(projection: Projection, queries, documents, *, block: str = "topic") -> float:
+    """Share of the queries whose own document is the best."""
+    place = projection.layout.slice(block)
+    scores = projection.queries(queries)[:, place] @ projection(documents)[:, place].T
+    return float((scores.argmax(axis=1) == np.arange(len(queries))).mean())
+
+
+def adapted(world, *, pairs=None, blocks=("topic",)) -> Projection:
+    queries, documents, own = world
+    return adapt_projection(
+        make_projection(),
+        blocks=blocks,
+        queries=queries,
+        documents=documents,
+        pairs=own if pairs is None else pairs,
+    )
+
+
+def test_means_of_their_own_undo_what_all_queries_have_in_common():
+    unseen = make_world(shift=4.0, seed=1)[:2]
+    before = share_found(make_projection(), *unseen)
+    after = share_found(adapted(make_world(shift=4.0), pairs=NO_PAIRS), *unseen)
+    assert after > before + 0.3
+    # Counter-check: where the two sides have the same mean, nothing is gained.
+    alike = make_world(seed=1)[:2]
+    found = share_found(adapted(make_world(), pairs=NO_PAIRS), *alike)
+    assert found == pytest.approx(share_found(make_projection(), *alike), abs=0.1)
+
+
+def test_pairs_hold_down_directions_in_which_query_and_document_differ():
+    unseen = make_world(nuisance=3.0, seed=1)[:2]
+    means = share_found(adapted(make_world(nuisance=3.0), pairs=NO_PAIRS), *unseen)
+    pairs = share_found(adapted(make_world(nuisance=3.0)), *unseen)
+    assert pairs > means + 0.15
+    # Counter-check: pairs drawn at random say nothing, and cost next to nothing.
+    drawn = np.random.default_rng(0).permutation(COUNT)
+    random = np.stack([np.arange(COUNT), drawn], axis=1)
+    assert share_found(adapted(make_world(nuisance=3.0), pairs=random), *unseen) > 0.9 * means
+
+
+def test_a_single_pair_hardly_moves_the_block():
+    world = make_world(nuisance=3.0)
+    one, none = adapted(world, pairs=world[2][:1]), adapted(world, pairs=NO_PAIRS)
+    unseen = make_world(nuisance=3.0, seed=1)[:2]
+    assert share_found(one, *unseen) == pytest.approx(share_found(none, *unseen), abs=0.05)
+
+
+def test_other_blocks_stay_to_the_bit():
+    world = make_world(shift=4.0, nuisance=3.0)
+    before, after = make_projection(), adapted(world)
+    place = LAYOUT.slice("style")
+    for side in (Projection.__call__, Projection.queries):
+        np.testing.assert_array_equal(side(after, world[0])[:, place], before(world[0])[:, place])
+
+
+def test_adapting_again_to_the_same_texts_centres_them_alike():
+    world = make_world(shift=4.0)
+    once = adapted(world, pairs=NO_PAIRS)
+    twice = adapt_projection(
+        once, blocks=["topic"], queries=world[0], documents=world[1], pairs=NO_PAIRS
+    )
+    assert once.digest == twice.digest
+
+
+# Of a model, by texts.
+
+
+@pytest.fixture(scope="module")
+def model(tiny_qwen):
+    widths = {"topic": 8, "style": 4}
+    made = with_heads(model_of(Encoder(EncoderSpec(model=str(tiny_qwen))), widths=widths))
+    recipe = Recipe(blocks=read_blocks(widths)).to_json()
+    return replace(made, recipe=recipe, default_weights={"topic": 1.0, "style": 0.0})
+
+
+def make_set(*, queries: int = 12, splits=None, judged: bool = True) -> RetrievalSet:
+    words = ("rose", "slug", "bread", "goal", "drum", "star")
+    texts = [f"{words[n % 6]} and {words[(n * 5 + 1) % 6]} number {n}" for n in range(12)]
+    return RetrievalSet(
+        documents=tuple(Record(id=str(n), text=f"About {t}.") for n, t in enumerate(texts)),
+        queries={f"q{n}": f"how to {texts[n]}" for n in range(queries)},
+        relevance={f"q{n}": {str(n): 1.0} for n in range(queries)} if judged else {},
+        splits=splits or {},
+    )
+
+
+def test_a_model_is_adapted_saved_and_read(model, tmp_path):
+    data = make_set()
+    found = adapt(model, data, name="mine", store=tmp_path / "store")
+    assert found.recipe["pairs"] == {"mine": data.judgements_sha256}
+    assert "topic" not in found.heads
+    assert found.projection.query is not None
+    found.save(tmp_path / "checkpoint")
+    again = load(tmp_path / "checkpoint")
+    assert again.projection.digest == found.projection.digest != model.projection.digest
+    asked = again.encode_query(["how to rose"]).array
+    np.testing.assert_array_equal(asked, found.encode_query(["how to rose"]).array)
+
+
+def test_an_index_of_the_model_before_is_refused(model, tmp_path):
+    data = make_set()
+    with Index.create(tmp_path / "index", model) as index:
+        index.add(data.documents)
+    with pytest.raises(IndexFolderError, match="another checkpoint"):
+        Index.open(tmp_path / "index", adapt(model, data, store=tmp_path / "store"))
+
+
+def test_queries_of_other_splits_teach_nothing(model, tmp_path):
+    splits = {f"q{n}": "test" for n in range(6, 12)}
+    first = adapt(model, make_set(splits=splits), store=tmp_path)
+    fewer = adapt(model, make_set(queries=6), store=tmp_path)
+    assert first.projection.digest == fewer.projection.digest
+
+
+def test_without_judgements_the_matrix_stays(model, tmp_path):
+    found = adapt(model, make_set(judged=False), store=tmp_path).projection
+    np.testing.assert_array_equal(found.weight, model.projection.weight)
+    assert found.digest != model.projection.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"queries": 4}, "'queries' has 4 queries in the split 'train', needs 5 or more"),
+        ({"splits": {f"q{n}": "test" for n in range(12)}}, "has 0 queries in the split 'train'"),
+    ],
+)
+def test_too_little_to_learn_from_is_refused(change, message, model, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        adapt(model, make_set(**change), store=tmp_path)
+
+
+def test_queries_that_are_all_the_same_are_refused(model, tmp_path):
+    data = make_set()
+    same = RetrievalSet(data.documents, dict.fromkeys(data.queries, "the same"), data.relevance)
+    with pytest.raises(ConfigError, match="all queries of 'queries' have the same embedding"):
+        adapt(model, same, store=tmp_path)
