@@ -4,12 +4,16 @@ BIN := .venv/bin
 # A file's tests share what takes long to make, so one worker runs them all.
 PYTEST := $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test quick coverage check format clean
+.PHONY: demo test pytest quick coverage check format clean
 
 demo: .venv/demo
 	@sh demo.sh $(BIN)/subspace
 
-test: check
+# The checkers take one core and the tests all: together they leave none idle.
+test: .venv/dev
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check pytest
+
+pytest: .venv/dev
 	$(PYTEST)
 
 # The same tests, slower, and fails below 90 % of the lines.

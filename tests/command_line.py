@@ -12,7 +12,7 @@ from pathlib import Path
 from subspace.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-TOPICS = ("cooking", "gardening", "medicine", "music")
+TOPICS = ("cooking", "gardening")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def run(*arguments: str | Path, cwd: Path, expect: int = 0) -> Output:
 
 
 def lay_out_project(folder: Path) -> None:
-    """Makes a folder in which examples run: `configs`, and four of the eight topics of `data`."""
+    """Makes a folder in which examples run: `configs`, and two of the eight topics of `data`."""
     (folder / "configs").symlink_to(ROOT / "configs")
     corpus = ROOT / "data/factorial/records.jsonl"
     lines = corpus.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -100,7 +100,7 @@ def test_probe_writes_the_report(trained, labelled_folder):
     """In-corpus, and cross-corpus from the settings that the checkpoint carries."""
     out = run(
         *("probe", "--checkpoint", "checkpoints/demo", "--data", labelled_folder),
-        *("--output", "report", "--seeds", "2"),
+        *("--output", "report", "--seeds", "1"),
         cwd=trained,
     ).stdout
     report = json.loads((trained / "report/separation.json").read_text())

@@ -38,7 +38,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument(
         "--queries",
         action="store_true",
-        help="they are of queries: differs where blocks are learned from pairs",
+        help="they are of queries: differs where a search was adapted to queries",
     )
     parser.add_argument(
         "--blocks", metavar="B,...", help="which blocks to write, in this order (default: all)"
