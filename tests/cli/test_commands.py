@@ -96,6 +96,65 @@ def test_embed_writes_blocks_ids_and_layout_alike_from_both_forms(trained):
     np.testing.assert_array_equal(folder["embeddings"], lightning["embeddings"])
 
 
+def write_set(folder: Path, *, judgements: str = "") -> Path:
+    """A retrieval set of ten songs that are asked for."""
+    folder.mkdir()
+    for name, frame in (("corpus", "the {} song of the {} choir"), ("queries", "play {} by {}")):
+        lines = (
+            json.dumps({"_id": f"{name[0]}{n}", "text": frame.format("lo" * n, "la" * (n % 3))})
+            for n in range(1, 11)
+        )
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    if judgements:
+        (folder / "qrels.tsv").write_text(judgements)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reads_queries(trained, labelled_folder, tiny_qwen) -> Path:
+    """A checkpoint whose encoder reads more of a query than the prompt before it."""
+    given = [*tiny(labelled_folder, tiny_qwen), "--data.encoder.max_length=128"]
+    demo = ROOT / "configs" / "demo.yaml"
+    run("fit", "--config", demo, *given, "--output", "checkpoints/long", cwd=trained)
+    return trained / "checkpoints/long"
+
+
+def test_adapt_writes_a_checkpoint_to_index_and_search_with(trained, reads_queries):
+    write_set(trained / "songs", judgements="q1\tc1\t1\nq2\tc2\t1\n")
+    base = ["adapt", "--checkpoint", reads_queries, "--pairs", "songs"]
+    out = run(*base, "--output", "checkpoints/adapted", cwd=trained).stdout
+    assert "10 queries, 2 with judgements, 10 documents" in out
+    model, before = (load(trained / "checkpoints" / name) for name in ("adapted", "long"))
+    assert list(model.recipe["pairs"]) == ["songs"]
+    assert model.projection.digest != before.projection.digest
+    new = ["--checkpoint", "checkpoints/adapted"]
+    run(
+        *("index", *new, "--input", "songs/corpus.jsonl", "--output", "songs/index"),
+        cwd=trained,
+    )
+    found = run("search", *new, "--index", "songs/index", "--query", "play lolo", cwd=trained)
+    assert "query: play lolo" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("judgements", "message"),
+    [
+        ("", None),
+        ("q1\tnone\t1\n", "judges an unknown query or document: 'q1', 'none'"),
+        ("q1\n", "qrels.tsv:1: must be query-id, corpus-id and a grade, got 'q1'"),
+    ],
+)
+def test_what_adapt_reads_is_checked(judgements, message, reads_queries, tmp_path):
+    folder = write_set(tmp_path / "set", judgements=judgements)
+    base = ["adapt", "--checkpoint", reads_queries, "--pairs", folder]
+    expect = 2 if message else 0
+    said = run(*base, "--output", "out", cwd=tmp_path, expect=expect)
+    assert message is None or message in said.stderr
+    assert (tmp_path / "out").exists() == (message is None)
+    missing = [*base[:-1], tmp_path / "nowhere", "--output", "other"]
+    assert "nowhere" in run(*missing, cwd=tmp_path, expect=2).stderr
+
+
 def test_probe_writes_the_report(trained, labelled_folder):
     """In-corpus, and cross-corpus from the settings that the checkpoint carries."""
     out = run(
@@ -464,6 +523,7 @@ def test_wrong_weights_are_refused_in_one_line(trained, weights, message):
         ("index", "texts.jsonl/below", "cannot write the index texts.jsonl/below"),
         ("embed", "folder.npz", "folder.npz is a folder"),
         ("embed", "texts.jsonl/below.npz", "cannot write to texts.jsonl"),
+        ("adapt", "foreign", "foreign/config.json was not written by subspace"),
     ],
 )
 def test_an_output_that_cannot_be_is_one_sentence_before_any_work(
@@ -472,6 +532,8 @@ def test_an_output_that_cannot_be_is_one_sentence_before_any_work(
     (trained / "foreign").mkdir(exist_ok=True)
     (trained / "foreign" / "config.json").write_text('{"model_type": "bert"}')
     (trained / "folder.npz").mkdir(exist_ok=True)
+    if not (trained / "set").exists():
+        write_set(trained / "set")
     reading = ["--checkpoint", "checkpoints/demo", "--input", "texts.jsonl", "--store", "untouched"]
     arguments = {
         "fit": [
@@ -480,6 +542,7 @@ def test_an_output_that_cannot_be_is_one_sentence_before_any_work(
         ],
         "index": reading,
         "embed": reading,
+        "adapt": ["--checkpoint", "checkpoints/demo", "--pairs", "set", "--store", "untouched"],
     }
     result = run(command, *arguments[command], "--output", output, cwd=trained, expect=2)
     assert message in result.stderr
@@ -562,7 +625,18 @@ def test_the_reading_side_imports_no_trainer(trained, command):
 
 @pytest.mark.parametrize(
     "command",
-    ["", "embed", "probe", "discover", "index", "search", "feedback", "presets", "rewrite"],
+    [
+        "",
+        "adapt",
+        "embed",
+        "probe",
+        "discover",
+        "index",
+        "search",
+        "feedback",
+        "presets",
+        "rewrite",
+    ],
 )
 def test_help_is_there_for_every_command(command, tmp_path):
     out = run(*([command] if command else []), "--help", cwd=tmp_path).stdout

@@ -38,10 +38,10 @@ def _run(arguments: argparse.Namespace) -> None:
     from subspace.model import load
     from subspace.model.checkpoint_folder import check_target
 
-    check_target(arguments.output)
     folder = Path(arguments.pairs)
     data = read_retrieval_set(folder, judged=False)
     model = load(arguments.checkpoint, encoder=arguments.encoder)
+    check_target(arguments.output)  # before the work that it is the target of
     name = folder.resolve().name
     adapted = adapt(model, data, name=name, store=arguments.store, progress=True)
     adapted.save(arguments.output)
