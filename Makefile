@@ -11,7 +11,7 @@ demo: .venv/demo
 
 # The checkers take one core and the tests all: together they leave none idle.
 test: .venv/dev
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check pytest
+	@$(MAKE) --no-print-directory --jobs=2 check pytest
 
 pytest: .venv/dev
 	$(PYTEST)

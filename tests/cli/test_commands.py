@@ -125,7 +125,8 @@ def test_adapt_writes_a_checkpoint_to_index_and_search_with(trained, reads_queri
     out = run(*base, "--output", "checkpoints/adapted", cwd=trained).stdout
     assert "10 queries, 2 with judgements, 10 documents" in out
     model, before = (load(trained / "checkpoints" / name) for name in ("adapted", "long"))
-    assert list(model.recipe["pairs"]) == ["songs"]
+    assert list(model.recipe["queries"]) == ["songs"]
+    assert "it predicts no labels of topic any more" in out
     assert model.projection.digest != before.projection.digest
     new = ["--checkpoint", "checkpoints/adapted"]
     run(

@@ -8,18 +8,17 @@ from models import model_of, with_heads
 
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
-from subspace.data.retrieval_sets import RetrievalSet
+from subspace.data.retrieval_sets import RetrievalSet, query_key
 from subspace.encoder import Encoder, EncoderSpec
 from subspace.errors import ConfigError, IndexFolderError
 from subspace.fitting import Recipe, adapt
-from subspace.fitting.adapt import adapt_projection
+from subspace.fitting.adapt import hold_down
 from subspace.fitting.block_spec import read_blocks
 from subspace.model import Projection, load
 from subspace.retrieval import Index
 
 DIM, COUNT = 24, 200
 LAYOUT = BlockLayout.from_widths({"topic": 12, "style": 8})
-NO_PAIRS = np.zeros((0, 2), dtype=np.int64)
 
 
 def make_projection() -> Projection:
@@ -51,61 +50,75 @@ def share_found(projection: Projection, queries, documents, *, block: str = "top
     return float((scores.argmax(axis=1) == np.arange(len(queries))).mean())
 
 
-def adapted(world, *, pairs=None, blocks=("topic",)) -> Projection:
+def centred(projection: Projection, world) -> Projection:
+    queries, documents = (side.mean(axis=0) for side in world[:2])
+    return projection.centred(["topic"], documents=documents, queries=queries)
+
+
+def held_down(world, *, pairs=None, start: Projection | None = None) -> Projection:
     queries, documents, own = world
-    return adapt_projection(
-        make_projection(),
-        blocks=blocks,
-        queries=queries,
-        documents=documents,
-        pairs=own if pairs is None else pairs,
+    start = start or make_projection()
+    pairs = own if pairs is None else pairs
+    return centred(
+        hold_down(start, blocks=["topic"], queries=queries, documents=documents, pairs=pairs),
+        world,
     )
 
 
 def test_means_of_their_own_undo_what_all_queries_have_in_common():
     unseen = make_world(shift=4.0, seed=1)[:2]
     before = share_found(make_projection(), *unseen)
-    after = share_found(adapted(make_world(shift=4.0), pairs=NO_PAIRS), *unseen)
+    after = share_found(centred(make_projection(), make_world(shift=4.0)), *unseen)
     assert after > before + 0.3
     # Counter-check: where the two sides have the same mean, nothing is gained.
     alike = make_world(seed=1)[:2]
-    found = share_found(adapted(make_world(), pairs=NO_PAIRS), *alike)
+    found = share_found(centred(make_projection(), make_world()), *alike)
     assert found == pytest.approx(share_found(make_projection(), *alike), abs=0.1)
 
 
 def test_pairs_hold_down_directions_in_which_query_and_document_differ():
     unseen = make_world(nuisance=3.0, seed=1)[:2]
-    means = share_found(adapted(make_world(nuisance=3.0), pairs=NO_PAIRS), *unseen)
-    pairs = share_found(adapted(make_world(nuisance=3.0)), *unseen)
+    means = share_found(centred(make_projection(), make_world(nuisance=3.0)), *unseen)
+    pairs = share_found(held_down(make_world(nuisance=3.0)), *unseen)
     assert pairs > means + 0.15
     # Counter-check: pairs drawn at random say nothing, and cost next to nothing.
     drawn = np.random.default_rng(0).permutation(COUNT)
     random = np.stack([np.arange(COUNT), drawn], axis=1)
-    assert share_found(adapted(make_world(nuisance=3.0), pairs=random), *unseen) > 0.9 * means
+    assert share_found(held_down(make_world(nuisance=3.0), pairs=random), *unseen) > 0.9 * means
 
 
 def test_a_single_pair_hardly_moves_the_block():
     world = make_world(nuisance=3.0)
-    one, none = adapted(world, pairs=world[2][:1]), adapted(world, pairs=NO_PAIRS)
+    one, none = held_down(world, pairs=world[2][:1]), centred(make_projection(), world)
     unseen = make_world(nuisance=3.0, seed=1)[:2]
     assert share_found(one, *unseen) == pytest.approx(share_found(none, *unseen), abs=0.05)
 
 
 def test_other_blocks_stay_to_the_bit():
     world = make_world(shift=4.0, nuisance=3.0)
-    before, after = make_projection(), adapted(world)
+    before, after = make_projection(), held_down(world)
     place = LAYOUT.slice("style")
     for side in (Projection.__call__, Projection.queries):
         np.testing.assert_array_equal(side(after, world[0])[:, place], before(world[0])[:, place])
 
 
-def test_adapting_again_to_the_same_texts_centres_them_alike():
-    world = make_world(shift=4.0)
-    once = adapted(world, pairs=NO_PAIRS)
-    twice = adapt_projection(
-        once, blocks=["topic"], queries=world[0], documents=world[1], pairs=NO_PAIRS
-    )
-    assert once.digest == twice.digest
+def test_a_block_of_few_texts_keeps_the_directions_that_they_do_not_tell():
+    """Three texts have two directions; the rest is the block as it was, and a world is searched."""
+    queries, documents, _ = make_world()
+    few = queries[:3], documents[:3], np.array([[0, 0], [1, 1], [2, 2]])
+    unseen = make_world(seed=1)[:2]
+    before = share_found(make_projection(), *unseen)
+    assert share_found(held_down(few), *unseen) > before - 0.1
+
+
+def test_a_query_side_of_its_own_gets_the_same_directions():
+    world = make_world(nuisance=3.0)
+    once = held_down(world)
+    twice = held_down(world, start=once)
+    assert once.query is not None
+    place = LAYOUT.slice("topic")
+    np.testing.assert_array_equal(twice.query.weight[place], twice.weight[place])
+    np.testing.assert_array_equal(twice.query.weight[LAYOUT.slice("style")], once.query.weight[12:])
 
 
 # Of a model, by texts.
@@ -133,9 +146,11 @@ def make_set(*, queries: int = 12, splits=None, judged: bool = True) -> Retrieva
 def test_a_model_is_adapted_saved_and_read(model, tmp_path):
     data = make_set()
     found = adapt(model, data, name="mine", store=tmp_path / "store")
-    assert found.recipe["pairs"] == {"mine": data.judgements_sha256}
-    assert "topic" not in found.heads
-    assert found.projection.query is not None
+    assert found.recipe["queries"] == {"mine": [query_key(text) for text in data.queries.values()]}
+    assert list(found.heads) == ["style"]
+    assert set(found.score_spreads) == {"topic", "style"}
+    unjudged = adapt(model, make_set(judged=False), store=tmp_path / "store")
+    assert not np.allclose(found.projection.weight[:8], unjudged.projection.weight[:8])
     found.save(tmp_path / "checkpoint")
     again = load(tmp_path / "checkpoint")
     assert again.projection.digest == found.projection.digest != model.projection.digest
@@ -156,10 +171,29 @@ def test_queries_of_other_splits_teach_nothing(model, tmp_path):
     first = adapt(model, make_set(splits=splits), store=tmp_path)
     fewer = adapt(model, make_set(queries=6), store=tmp_path)
     assert first.projection.digest == fewer.projection.digest
+    assert first.recipe == fewer.recipe
 
 
-def test_without_judgements_the_matrix_stays(model, tmp_path):
-    found = adapt(model, make_set(judged=False), store=tmp_path).projection
+def test_queries_of_two_runs_are_both_remembered(model, tmp_path):
+    first = adapt(model, make_set(queries=6), store=tmp_path)
+    both = adapt(first, make_set(), store=tmp_path)
+    assert both.recipe["queries"]["queries"] == [*map(query_key, make_set().queries.values())]
+
+
+def test_a_block_learned_from_labels_keeps_its_directions(model, tmp_path):
+    other = replace(model, default_weights={"topic": 0.0, "style": 1.0})
+    found = adapt(other, make_set(), store=tmp_path).projection
+    np.testing.assert_array_equal(found.weight, model.projection.weight)
+    assert found.offset[8:].any()
+    assert not found.offset[:8].any()
+
+
+@pytest.mark.parametrize("grade", [None, 0.0, -1.0])
+def test_without_judgements_the_matrix_stays(grade, model, tmp_path):
+    data = make_set(judged=False)
+    if grade is not None:
+        data = replace(data, relevance={query: {"1": grade} for query in data.queries})
+    found = adapt(model, data, store=tmp_path).projection
     np.testing.assert_array_equal(found.weight, model.projection.weight)
     assert found.digest != model.projection.digest
 

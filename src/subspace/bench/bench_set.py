@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from subspace.data.retrieval_sets import RetrievalSet, read_retrieval_set
 from subspace.errors import ConfigError
+from subspace.evaluation.unseen_queries import keep_unseen
 from subspace.model import Model
 
 _log = logging.getLogger(__name__)
@@ -38,34 +39,6 @@ def read_bench_set(
         documents = tuple(replace(d, text=_cut(d.text, until)) for d in data.documents)
         data = replace(data, documents=documents)
     return data, notes
-
-
-def keep_unseen(data: RetrievalSet, model: Model, *, name: str) -> tuple[RetrievalSet, str | None]:
-    """Leaves out the queries of the split `train` if the model was fitted on the set.
-
-    Args:
-        data: The set.
-        model: The model; its recipe has a hash of the judgements of each set it was fitted on.
-        name: Name of the set in the warning.
-
-    Returns:
-        The set, and a warning or None. If no query would be left, all of them stay and the
-        warning says so.
-    """
-    if data.judgements_sha256 not in model.recipe.get("pairs", {}).values():
-        return data, None
-    unseen = {query: text for query, text in data.queries.items() if data.split(query) != "train"}
-    seen = len(data.queries) - len(unseen)
-    if not unseen:
-        return data, (
-            f"the checkpoint was fitted on all {seen} queries of '{name}': its results there say "
-            "nothing about other queries"
-        )
-    warning = (
-        f"{seen} of the {len(data.queries)} queries of '{name}' are left out: the checkpoint was "
-        "fitted on them"
-    )
-    return replace(data, queries=unseen), warning
 
 
 def relevance_matrix(data: RetrievalSet) -> npt.NDArray[np.bool_]:

@@ -60,6 +60,8 @@ def bench_steer(
         labelled, encoder=model.encoder, weak=recipe.weak, store=store, progress=progress
     )
     seen, warnings = match_sources(model, data)
+    if recipe.queries and solve_again and seen:
+        warnings.append("sources that the model was fitted on are measured before it was adapted")
     for warning in warnings:
         logger.warning(warning)
     rows = measure_steering(

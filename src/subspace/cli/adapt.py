@@ -14,8 +14,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         description="Writes a checkpoint whose search is adapted to queries and documents of your "
         "own: both are centred on their own means, and with judgements, directions in which a "
         "query and its relevant documents differ are held down. Takes seconds. Other blocks stay "
-        "as they are. Queries of the split 'test' or 'validation' are left out, so that the gain "
-        "can be measured on them.",
+        "as they are. Where the set has splits, queries of the split 'train' alone are learned "
+        "from, so that the gain can be measured on the others.",
         epilog="example: subspace adapt --checkpoint minilm --pairs my/skills "
         "--output checkpoints/mine",
     )
@@ -46,6 +46,12 @@ def _run(arguments: argparse.Namespace) -> None:
     adapted = adapt(model, data, name=name, store=arguments.store, progress=True)
     adapted.save(arguments.output)
     queries = sum(data.split(query) == "train" for query in data.queries)
-    judged = sum(data.split(query) == "train" for query in data.relevance)
+    judged = sum(
+        data.split(query) == "train" and max(grades.values()) > 0
+        for query, grades in data.relevance.items()
+    )
     print(f"{queries} queries, {judged} with judgements, {len(data.documents)} documents")
+    gone = ", ".join(factor for factor in model.heads if factor not in adapted.heads)
+    if gone:
+        print(f"it predicts no labels of {gone} any more")
     print(f"checkpoint -> {arguments.output}; build indexes again with it")

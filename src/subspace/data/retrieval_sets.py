@@ -47,6 +47,11 @@ class RetrievalSet:
         return self.splits.get(query, "train")
 
 
+def query_key(text: str) -> str:
+    """Returns the key by which a model remembers a query that it learned from."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def find_retrieval_sets(paths: Iterable[Path | str]) -> dict[str, Path]:
     """Finds the folders with a retrieval set among `paths` and their children, by name."""
     found = {}

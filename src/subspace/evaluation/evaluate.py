@@ -12,6 +12,7 @@ from subspace.evaluation.cross_corpus import leave_one_out
 from subspace.evaluation.report import Report, measure_report
 from subspace.evaluation.separation import EmbeddedSource
 from subspace.evaluation.steering_run import measure_steering
+from subspace.evaluation.unseen_queries import keep_unseen
 from subspace.fitting.fitting_data import DEFAULT_STORE, FittingData
 from subspace.fitting.recipe import Recipe
 from subspace.fitting.weak.weak_supervision import WeakSupervision
@@ -70,7 +71,9 @@ def evaluate(
     warnings += odd
     searched = []
     for name, found in (retrieval_sets or {}).items():
-        searched.append(_search(model, name, found, data=data, progress=progress))
+        unseen, warning = keep_unseen(found, model, name=name)
+        warnings += [warning] if warning else []
+        searched.append(_search(model, name, unseen, data=data, progress=progress))
     fitted, groups = data.only(*seen), [list(group) for group in kin]
     others: dict[str, Projection] = {}
     if recipe and cross_corpus and len(fitted.sources) > 1:
@@ -146,12 +149,18 @@ def _recipe(model: Model) -> tuple[Recipe | None, list[str]]:
         recipe = Recipe.from_json(model.recipe)
     except CheckpointError as error:
         return None, [f"{error}: there are no cross-corpus figures"]
+    warnings = []
     if recipe.solver == "sgd":
-        return recipe, [
+        warnings.append(
             "cross-corpus figures are of the closed form with the model's recipe: training again "
             "without each source would take hours"
-        ]
-    return recipe, []
+        )
+    if recipe.queries:
+        warnings.append(
+            "cross-corpus figures are of blocks before the search was adapted to queries "
+            f"({', '.join(recipe.queries)})"
+        )
+    return recipe, warnings
 
 
 def _baselines(model: Model, fitted: FittingData) -> dict[str, Projection]:

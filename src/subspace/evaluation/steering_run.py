@@ -5,7 +5,7 @@ fitted on is measured with a projection that is solved again without it and its 
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -211,7 +211,9 @@ def _measure_source(
         task = SteeringTask.draw(raw, groups=groups, among=known, count=queries)
         block = contender.projection(x)[:, place]
         # As `Model.centred_on` does; the mean of the texts is available without labels.
-        centred = replace(contender.projection, mean=x.mean(axis=0))(x)[:, place]
+        mean = x.mean(axis=0, dtype=np.float64)
+        moved = contender.projection.centred([factor], documents=mean, queries=mean)
+        centred = moved(x)[:, place]
         early = _early(x, width=width, deepest=deepest)
         spaces = {BLOCKS: block, CENTRED: centred, EARLY: early}
         steers: Mapping[str, AnyFloats]

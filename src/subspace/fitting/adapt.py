@@ -1,7 +1,8 @@
 """Adapts a model's search to queries, and to documents that answer them.
 
 Queries and documents are different kinds of texts: a task is short and asks, a skill is long and
-explains. Two things are learned for each block that a search without weights uses (topic):
+explains. Two things are learned for each block that a search without weights uses, which is topic
+unless the model says otherwise:
 
 - **Means of their own.** Queries are centred on the mean query, documents on the mean document.
   This needs no judgements.
@@ -9,7 +10,7 @@ explains. Two things are learned for each block that a search without weights us
   and a relevant document, each centred, scaled to trace 1 and shrunk towards a multiple of the
   identity, the block becomes the leading principal directions of S^(-p / 2) x: directions in which
   texts that belong together differ are held down (within-class covariance normalisation, Hatch et
-  al. 2006, at half its power).
+  al. 2006, at half its power). A block that was learned from labels keeps its directions.
 
 All other blocks stay as they are, to the bit.
 """
@@ -22,7 +23,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from subspace.arrays import Floats, Ints, Vectors
-from subspace.data.retrieval_sets import RetrievalSet
+from subspace.data.retrieval_sets import RetrievalSet, query_key
 from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.errors import ConfigError
 from subspace.fitting.closed_form import power
@@ -33,8 +34,10 @@ from subspace.model.model import Model
 from subspace.model.projection import Projection
 from subspace.model.score_spread import measure_score_spread
 
-# Exponent p, and the least share of the identity in S (docs/results.md).
+# Exponent p, chosen on kusp_skills (LOG.md), and the least share of the identity in S.
 _POWER, _SHRINKAGE = 0.5, 0.2
+# Weight of the block as it was beside the covariance of the texts, which may be few.
+_BEFORE = 0.01
 # A mean over fewer texts is mostly chance.
 _MIN_TEXTS = 5
 
@@ -55,17 +58,19 @@ def adapt(
     Args:
         model: The model to start from.
         data: Queries and documents; judgements are optional.
-        name: Name of the set, under which the new model's recipe keeps its hash.
+        name: Name of the set, under which the new model's recipe keeps the queries' hashes.
         store: Folder of stored embeddings; those that it holds are not computed again.
         progress: Whether to show progress bars.
 
     Returns:
-        A new model. It has no heads for the blocks that changed.
+        A new model. It has no heads for the blocks that changed. The score spreads of all blocks
+        are those of the documents.
 
     Raises:
         ConfigError: There are fewer than 5 training queries or documents, or all queries or all
             documents have the same embedding.
-        CheckpointError: The model does not say how it was fitted, or was made for another encoder.
+        CheckpointError: The model does not say how it was fitted, which tells the blocks that were
+            learned from labels; or it was made for another encoder.
         EncoderError: The encoder cannot be loaded.
         StoreError: The store cannot be used.
     """
@@ -78,32 +83,42 @@ def adapt(
     encoder = CachedEncoder.open(model.encoder, root=store)
     model.check_encoder(encoder.encoder.fingerprint)
     documents = encoder.encode([one.text for one in data.documents], progress=progress)
-    queries = encoder.encode(
-        [data.queries[query] for query in training], kind="query", progress=progress
-    )
+    asked = [data.queries[query] for query in training]
+    queries = encoder.encode(asked, kind="query", progress=progress)
     for what, vectors in (("queries", queries), ("documents", documents)):
         if not np.ptp(vectors, axis=0).any():
             raise ConfigError(f"all {what} of '{name}' have the same embedding")
     blocks = [block for block, weight in model.default_weights.items() if weight]
-    projection = adapt_projection(
-        model.projection,
-        blocks=blocks,
-        queries=queries,
-        documents=documents,
-        pairs=_relevant_pairs(data, training),
+    pairs = _relevant_pairs(data, training)
+    projection = model.projection
+    # A block with a signal power was learned from labels, and one after training from gradients.
+    free = [b for b in blocks if recipe.solver == "closed_form" and not _learned(recipe, b)]
+    if len(pairs):
+        projection = hold_down(
+            projection, blocks=free, queries=queries, documents=documents, pairs=pairs
+        )
+    projection = projection.centred(
+        blocks,
+        documents=documents.mean(axis=0, dtype=np.float64),
+        queries=queries.mean(axis=0, dtype=np.float64),
     )
     spreads = measure_score_spread(projection(documents), layout=model.layout).blocks
+    learned = dict.fromkeys([*recipe.queries.get(name, ()), *map(query_key, asked)])
     return replace(
         model,
         projection=projection,
         heads={factor: head for factor, head in model.heads.items() if factor not in blocks},
-        score_spreads=dict(model.score_spreads) | {b: spreads[b] for b in blocks if spreads[b] > 0},
-        recipe=replace(recipe, pairs={**recipe.pairs, name: data.judgements_sha256}).to_json(),
+        score_spreads=spreads if all(spreads.values()) else model.score_spreads,
+        recipe=replace(recipe, queries={**recipe.queries, name: list(learned)}).to_json(),
         folder=None,
     )
 
 
-def adapt_projection(
+def _learned(recipe: Recipe, block: str) -> bool:
+    return block in recipe.blocks and recipe.blocks[block].signal_power > 0
+
+
+def hold_down(
     projection: Projection,
     *,
     blocks: Sequence[str],
@@ -111,32 +126,25 @@ def adapt_projection(
     documents: Vectors,
     pairs: Ints,
 ) -> Projection:
-    """Adapts some blocks of a projection to queries and documents; see the module.
+    """Solves some blocks so that directions count less in which relevant pairs differ.
 
     Args:
         projection: The projection to start from.
-        blocks: Names of the blocks to change.
+        blocks: Names of the blocks to solve.
         queries: Raw vectors of queries (Q, D).
         documents: Raw vectors of documents (N, D).
-        pairs: Positions of queries and of their relevant documents (P, 2); without any, only the
-            centres change.
+        pairs: Positions of queries and of their relevant documents (P, 2), at least one.
     """
-    if len(pairs):
-        asked, found = _centred(queries)[pairs[:, 0]], _centred(documents)[pairs[:, 1]]
-        total = np.concatenate([_centred(queries), _centred(documents)])
-        query, weight = projection.query, projection.weight.copy()
-        query_weight = weight if query is None else query.weight.copy()
-        for block in blocks:
-            rows = projection.layout.slice(block)
-            weight[rows] = _hold_down(weight[rows], total=total, apart=asked - found)
-            query_weight[rows] = weight[rows]
-        query = query and replace(query, weight=query_weight)
-        projection = replace(projection, weight=weight, query=query)
-    return projection.centred(
-        blocks,
-        documents=documents.mean(axis=0, dtype=np.float64),
-        queries=queries.mean(axis=0, dtype=np.float64),
-    )
+    asked, found = _centred(queries), _centred(documents)
+    total, apart = np.concatenate([asked, found]), asked[pairs[:, 0]] - found[pairs[:, 1]]
+    query, weight = projection.query, projection.weight.copy()
+    query_weight = weight if query is None else query.weight.copy()
+    for block in blocks:
+        rows = projection.layout.slice(block)
+        weight[rows] = _solve_rows(weight[rows], total=total, apart=apart)
+        query_weight[rows] = weight[rows]
+    query = query and replace(query, weight=query_weight)
+    return replace(projection, weight=weight, query=query)
 
 
 def _relevant_pairs(data: RetrievalSet, queries: Sequence[str]) -> Ints:
@@ -150,7 +158,7 @@ def _relevant_pairs(data: RetrievalSet, queries: Sequence[str]) -> Ints:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def _hold_down(rows: Vectors, *, total: Floats, apart: Floats) -> Vectors:
+def _solve_rows(rows: Vectors, *, total: Floats, apart: Floats) -> Vectors:
     """Returns new rows (width, D) of a block, which reads the same dimensions as before.
 
     Args:
@@ -160,14 +168,13 @@ def _hold_down(rows: Vectors, *, total: Floats, apart: Floats) -> Vectors:
     """
     dims = np.flatnonzero(rows.any(axis=0))
     width, count = len(rows), len(dims)
-    total, apart = total[:, dims], apart[:, dims]
+    total, apart, before = total[:, dims], apart[:, dims], rows[:, dims].astype(np.float64)
     # Few pairs tell few directions: the others are left to the identity.
     share = max(_SHRINKAGE, count / (count + 4 * len(apart)))
     within = (1 - share) * unit_trace(apart.T @ apart) + share * np.eye(count) / count
     change = power(within, -_POWER / 2)
-    _, vectors = eigh(
-        change @ (total.T @ total) @ change, subset_by_index=(count - width, count - 1)
-    )
+    texts = unit_trace(total.T @ total) + _BEFORE * unit_trace(before.T @ before)
+    _, vectors = eigh(change @ texts @ change, subset_by_index=(count - width, count - 1))
     found = np.zeros(rows.shape, dtype=np.float32)
     found[:, dims] = vectors[:, ::-1].T @ change
     return found

@@ -65,9 +65,14 @@ def solve_closed_form(
 
 
 def solvable(moments: Mapping[str, SourceMoments], *, blocks: BlockSpecs) -> BlockSpecs:
-    """Returns the blocks that need no labels, and those whose factor a source labels."""
-    labelled = {factor for source in moments.values() for factor in source.factors}
-    return {n: spec for n, spec in blocks.items() if n in labelled or not spec.signal_power}
+    """Returns the blocks that need no labels, and those whose factor has two classes somewhere."""
+    told = {
+        name
+        for source in moments.values()
+        for name, factor in source.factors.items()
+        if (factor.counts > 0).sum() > 1
+    }
+    return {name: spec for name, spec in blocks.items() if name in told or not spec.signal_power}
 
 
 def read_dimensions(block: str, spec: BlockSpec, *, layers: Sequence[int], dim: int) -> Ints:

@@ -1,6 +1,6 @@
 """Recipe: how a model was fitted. Checkpoints hold it, so that a model can be fitted again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self, get_args
 
@@ -21,7 +21,7 @@ class Recipe:
         steps: Number of training steps that were taken.
         weak: Settings of weak supervision.
         origin_weights: Weights of labels that no person gave, by their origin.
-        pairs: Hash of each training set of queries and relevance judgements, by name.
+        queries: Keys of the queries that the search was adapted to, by set; see `query_key`.
     """
 
     blocks: BlockSpecs
@@ -29,7 +29,7 @@ class Recipe:
     steps: int = 0
     weak: WeakSupervision = field(default_factory=WeakSupervision)
     origin_weights: Mapping[str, float] = field(default_factory=dict)
-    pairs: Mapping[str, str] = field(default_factory=dict)
+    queries: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the recipe as JSON values."""
@@ -39,7 +39,7 @@ class Recipe:
             "steps": self.steps,
             "weak": asdict(self.weak),
             "origin_weights": dict(self.origin_weights),
-            "pairs": dict(self.pairs),
+            "queries": {name: list(keys) for name, keys in self.queries.items()},
         }
 
     @classmethod
@@ -58,7 +58,7 @@ class Recipe:
                 steps=int(value["steps"]),
                 weak=WeakSupervision(**value["weak"]),
                 origin_weights=dict(value["origin_weights"]),
-                pairs=dict(value["pairs"]),
+                queries={n: tuple(keys) for n, keys in value.get("queries", {}).items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError, LayoutError) as error:
             raise CheckpointError(

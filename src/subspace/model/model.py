@@ -119,9 +119,9 @@ class Model:
 
         Texts of one kind share properties in which they differ from the training texts. Centring
         removes these, so that blocks distinguish the texts better (docs/results.md). Blocks that
-        a search without weights uses stay as they are: centring documents alone costs it a little,
-        and `subspace.adapt` centres queries, too. An index treats the copy as another model, so
-        save it.
+        a search without weights uses stay as they are, unless all are: centring documents alone
+        costs it a little, and `subspace.adapt` centres queries, too. An index treats the copy as
+        another model, so save it.
 
         Args:
             vectors: Raw vectors of the encoder (N, D).
@@ -131,7 +131,7 @@ class Model:
         """
         mean = np.asarray(vectors, dtype=np.float64).mean(axis=0)
         others = [name for name, weight in self.default_weights.items() if not weight]
-        projection = self.projection.centred(others, documents=mean, queries=mean)
+        projection = self.projection.centred(others or self.layout, documents=mean, queries=mean)
         return replace(self, projection=projection, folder=None)
 
     def predict(self, blocks: Blocks) -> dict[str, Sequence[str | float]]:

@@ -32,8 +32,7 @@ class Projection:
 
     Attributes:
         weight: W, float32 (layout.dim, D), its rows grouped by block.
-        mean: mu, float32 (D,): the mean of the training embeddings, or of those that the model was
-            centred on.
+        mean: mu, float32 (D,): the mean of the training embeddings.
         layout: The blocks of the output.
         offset: c, float32 (layout.dim,); None for zeros. Needed if and only if `query` is given.
         query: Another W and c for queries; None if queries are projected like documents.
@@ -118,7 +117,15 @@ class Projection:
             blocks: Names of the blocks; the others keep their centres.
             documents: Mean embedding of documents (D,).
             queries: Mean embedding of queries (D,).
+
+        Raises:
+            LayoutError: There is no such block, or a mean has another shape or is not finite.
         """
+        if documents.shape != self.mean.shape or queries.shape != self.mean.shape:
+            raise LayoutError(
+                f"means have shapes {documents.shape} and {queries.shape}, the projection takes "
+                f"{self.input_dim} dimensions"
+            )
         none = np.zeros(self.layout.dim, dtype=np.float32)
         asked = self.query or QuerySide(self.weight, none)
         offset = (none if self.offset is None else self.offset).copy()
