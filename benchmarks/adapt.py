@@ -41,30 +41,29 @@ def main() -> None:
     judged = [q for q, grades in data.relevance.items() if max(grades.values()) > 0]
     data = replace(data, splits={}, queries={name: data.queries[name] for name in judged})
     print(f"{len(data.queries)} queries, {len(data.documents)} documents, {FOLDS} folds\n")
-    print("| adapted on | nDCG@10 |\n|---|---|")
-    show("nothing: the raw encoder", search(model, data, store=store, raw=True))
-    show("nothing: default weights", search(model, data, store=store))
-    show("queries", cross_validate(model, replace(data, relevance={}), data, store=store))
-    for count in [*arguments.counts, len(data.queries)]:
-        if count <= len(data.queries):
-            found = cross_validate(model, data, data, store=store, count=count)
-            few = count < len(data.queries)
-            show(f"queries and judgements of {count if few else 'four fifths'}", found)
+    print("| adapted to | texts alone | with judgements |\n|---|---|---|")
+    print(f"| nothing: the raw encoder | {show(search(model, data, store=store, raw=True))} | |")
+    print(f"| nothing: default weights | {show(search(model, data, store=store))} | |")
+    unjudged = replace(data, relevance={})
+    for count in [*arguments.counts, len(data.queries) * (FOLDS - 1) // FOLDS]:
+        cells = (
+            show(cross_validate(model, taught, data, store=store, count=count))
+            for taught in (unjudged, data)
+        )
+        print(f"| {count} queries | {' | '.join(cells)} |", flush=True)
     if arguments.also:
-        print("\n| set that was not seen | before | queries | judgements |\n|---|---|---|---|")
+        print("\n| set that was not seen | before | texts alone | with judgements |")
+        print("|---|---|---|---|")
     for path in map(Path, arguments.also):
         other = read_retrieval_set(path)
         raw = search(model, other, store=store, raw=True).mean()
-        models = [
-            model,
-            *(adapt(model, d, store=store) for d in (replace(data, relevance={}), data)),
-        ]
+        models = [model, *(adapt(model, one, store=store) for one in (unjudged, data))]
         shares = (search(each, other, store=store).mean() / raw for each in models)
         print(f"| {path.name} | " + " | ".join(f"{share:.3f}" for share in shares) + " |")
 
 
 def cross_validate(
-    model: Model, taught: RetrievalSet, data: RetrievalSet, *, store: str, count: int | None = None
+    model: Model, taught: RetrievalSet, data: RetrievalSet, *, store: str, count: int
 ) -> Floats:
     """Mean nDCG of each query, searched by models adapted on `count` queries of other folds."""
     names, found = list(data.queries), np.zeros(len(data.queries))
@@ -112,9 +111,9 @@ def search(
     )
 
 
-def show(name: str, found: Floats) -> None:
+def show(found: Floats) -> str:
     low, high = mean_interval(found)
-    print(f"| {name} | {found.mean():.3f} ({low:.3f} to {high:.3f}) |", flush=True)
+    return f"{found.mean():.3f} ({low:.3f} to {high:.3f})"
 
 
 if __name__ == "__main__":

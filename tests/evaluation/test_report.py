@@ -90,6 +90,7 @@ def test_the_files_are_a_json_a_markdown_a_png_and_an_html_page(report, tmp_path
 
 
 def test_the_json_holds_everything_and_no_nan(report, tmp_path):
+    json.dumps(report.to_json(), allow_nan=False)
     text = written(report, tmp_path)["separation.json"]
     document = json.loads(text, parse_constant=refuse_constant)
     assert document["about"] == {"encoder": "tiny", "seeds": 2}

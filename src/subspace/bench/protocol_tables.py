@@ -1,6 +1,5 @@
 """Results of the protocol bench as JSON, Markdown and a plot."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from subspace.bench.protocol_results import (
     Result,
     adjust,
 )
-from subspace.evaluation.result_files import result_files
+from subspace.evaluation.result_files import result_files, write_json
 from subspace.model.markdown import table
 
 if TYPE_CHECKING:
@@ -45,8 +44,7 @@ def write_protocols(bench: ProtocolBench, *, folder: Path) -> None:
         ],
     }
     with result_files(folder) as place:
-        text = json.dumps(content, indent=1) + "\n"
-        (place / "protocols.json").write_text(text, encoding="utf-8")
+        write_json(content, place / "protocols.json")
         (place / "protocols.md").write_text(protocols_markdown(bench), encoding="utf-8")
         _draw(bench, path=place / "protocols.png")
 

@@ -1,6 +1,5 @@
 """Results of the bench of recency, importance and relevance as JSON, Markdown and a plot."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from subspace.bench.riv_results import BANDIT, EXTRA, RELEVANCE, RivBench, Row
-from subspace.evaluation.result_files import result_files
+from subspace.evaluation.result_files import result_files, write_json
 from subspace.model.markdown import table
 from subspace.retrieval.hits import Scope
 from subspace.retrieval.presets import PRESETS
@@ -36,7 +35,7 @@ def write_riv(bench: RivBench, *, folder: Path) -> None:
         "rows": [row.to_json() for row in bench.rows],
     }
     with result_files(folder) as place:
-        (place / "riv.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(content, place / "riv.json")
         (place / "riv.md").write_text(riv_markdown(bench), encoding="utf-8")
         _draw(bench, path=place / "riv.png")
 

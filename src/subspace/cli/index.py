@@ -152,5 +152,8 @@ def _say_spread(index: "Index") -> None:
     print(f"standard deviation of scores among {spread.items} texts: {spreads}")
     if index.blocks.history is not None:
         for part, values in index.blocks.history_spread().items():
-            shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
-            print(f"standard deviation of {part} among the texts: {shown}")
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in values.blocks.items())
+            print(
+                f"standard deviation of {part} among the texts: {shown}; "
+                f"in item scope {values.items:.3f}"
+            )

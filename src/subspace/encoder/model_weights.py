@@ -19,7 +19,7 @@ def load_weights(folder: Path, *, dtype: str) -> Any:
     from transformers.utils import logging as transformers_logging
 
     shows_bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # its bars would hide ours
+    transformers_logging.disable_progress_bar()
     try:
         model, found = AutoModel.from_pretrained(
             folder,
@@ -31,7 +31,7 @@ def load_weights(folder: Path, *, dtype: str) -> Any:
         raise EncoderError(f"{folder} holds no readable model: {error}") from error
     finally:
         if shows_bars:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            transformers_logging.enable_progress_bar()
     # transformers fills missing tensors with random numbers. Poolers may be missing: none is used.
     missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
     if missing:

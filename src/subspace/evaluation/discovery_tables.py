@@ -1,6 +1,5 @@
 """Files of a discovery: JSON, Markdown and a plot."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from subspace.evaluation.dimensions import SPLITS
 from subspace.evaluation.discovery import SIGNIFICANT, Discovery, Finding
 from subspace.evaluation.discovery_plot import draw_shares
 from subspace.evaluation.rank_agreement import RankAgreement, mean_agreement, tops
-from subspace.evaluation.result_files import result_files
+from subspace.evaluation.result_files import result_files, write_json
 from subspace.evaluation.retained_share import (
     BEST,
     LEARNED,
@@ -34,9 +33,8 @@ def write_discovery(found: Discovery, *, folder: Path) -> None:
     Raises:
         ConfigError: The folder cannot be written to.
     """
-    content = json.dumps(_as_json(found), indent=1, ensure_ascii=False, allow_nan=False)
     with result_files(folder) as place:
-        (place / "discover.json").write_text(content + "\n", encoding="utf-8")
+        write_json(_as_json(found), place / "discover.json")
         (place / "discover.md").write_text(discovery_markdown(found), encoding="utf-8")
         draw_shares(found, path=place / "discover.png")
 

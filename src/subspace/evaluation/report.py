@@ -15,6 +15,7 @@ from subspace.evaluation.disentanglement import Disentanglement, measure_disenta
 from subspace.evaluation.geometry import BlockGeometry, measure_geometry
 from subspace.evaluation.neighbours import precision_at_ten
 from subspace.evaluation.probes import PROBES
+from subspace.evaluation.result_files import finite
 from subspace.evaluation.separation import (
     RAW,
     EmbeddedSource,
@@ -140,7 +141,7 @@ class Report:
             for controlled in (False, True)
             for probe in PROBES
         ]
-        return {
+        report = {
             "about": dict(self.about),
             "blocks": list(self.blocks),
             "matrices": [matrix for matrix in matrices if matrix["blocks"]],
@@ -157,6 +158,8 @@ class Report:
             "left_out": list(self.left_out),
             "readings": [reading.to_json() for reading in self.readings],
         }
+        found: dict[str, Any] = finite(report)
+        return found
 
 
 def measure_report(

@@ -1,7 +1,6 @@
 """The report as files: JSON for machines, Markdown, PNG and HTML for people."""
 
 import base64
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from subspace.evaluation.heat_maps import PROBE_TITLES, draw_heat_maps
 from subspace.evaluation.probes import PROBES
 from subspace.evaluation.report import CROSS_CORPUS, IN_CORPUS, Report
-from subspace.evaluation.result_files import result_files
+from subspace.evaluation.result_files import result_files, write_json
 from subspace.evaluation.separation import ALL_LAYERS, RAW, Matrix
 from subspace.evaluation.steering_tables import steering_by_source, steering_means
 from subspace.model.markdown import table
@@ -34,8 +33,7 @@ def write_report(report: Report, *, folder: Path) -> None:
         ConfigError: The folder cannot be written to.
     """
     with result_files(folder) as place:
-        text = json.dumps(_finite(report.to_json()), indent=1, ensure_ascii=False)
-        (place / "separation.json").write_text(text + "\n", encoding="utf-8")
+        write_json(report.to_json(), place / "separation.json")
         draw_heat_maps(report, path=place / "separation.png")
         picture = base64.b64encode((place / "separation.png").read_bytes()).decode()
         (place / "separation.md").write_text(to_markdown(report), encoding="utf-8")
@@ -445,17 +443,6 @@ def _table(title: str, head: Sequence[str], rows: Iterable[list[Cell]]) -> Table
 
 def _number(value: float, *, digits: int = 2) -> str:
     return "-" if np.isnan(value) else f"{value:.{digits}f}"
-
-
-def _finite(value: Any) -> Any:
-    """Replaces NaN and infinity by None, since JSON has neither."""
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
 
 
 def _environment() -> jinja2.Environment:

@@ -1,10 +1,13 @@
 """Files of a result: all are written, or none."""
 
+import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from subspace.errors import ConfigError
 
@@ -26,3 +29,18 @@ def result_files(folder: Path) -> Iterator[Path]:
                 os.replace(path, folder / path.name)
     except OSError as error:
         raise ConfigError(f"--output: cannot write to {folder}: {error}") from error
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Writes indented JSON; NaN and infinity, which JSON does not have, become null."""
+    text = json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def finite(value: Any) -> Any:
+    """Returns a JSON-ready value with null in the place of NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

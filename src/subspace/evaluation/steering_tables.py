@@ -1,13 +1,12 @@
 """Tables and curves of steering, for reports and `subspace bench steer`."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from subspace.evaluation.result_files import result_files
+from subspace.evaluation.result_files import result_files, write_json
 from subspace.evaluation.steering import KEPT
 from subspace.evaluation.steering_run import BLOCKS, CEILING, SteeringRow
 from subspace.model.markdown import table
@@ -106,8 +105,7 @@ def write_steering(
     """
     with result_files(folder) as place:
         content = {"about": about or {}, "rows": [row.to_json() for row in rows]}
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        (place / "steering.json").write_text(text, encoding="utf-8")
+        write_json(content, place / "steering.json")
         page = steering_markdown(rows, examples=examples)
         (place / "steering.md").write_text(page, encoding="utf-8")
         draw_steering(rows, path=place / "steering.png")

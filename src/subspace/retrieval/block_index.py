@@ -11,12 +11,13 @@ engine gives an item the same score.
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, Unpack
 
 import numpy as np
 
-from subspace.arrays import Vectors
+from subspace.arrays import AnyFloats, Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
 from subspace.errors import IndexFolderError, LayoutError, WeightsError
@@ -31,6 +32,19 @@ from subspace.retrieval.usage.decay import Decay
 from subspace.retrieval.usage.history import History, require
 from subspace.retrieval.usage.usage_log import UsageLog
 from subspace.retrieval.weights import PARTS, Part, Weights
+
+
+@dataclass(frozen=True)
+class HistorySpread:
+    """How much recency or importance varies among the items.
+
+    Attributes:
+        blocks: Standard deviation in `block` scope, by block.
+        items: Standard deviation in `item` scope, where it is the same in all blocks.
+    """
+
+    blocks: Mapping[str, float]
+    items: float
 
 
 class BlockIndex:
@@ -108,7 +122,12 @@ class BlockIndex:
             IndexFolderError: The folder holds no index, or the index is damaged.
             EngineError: A server cannot be reached, or has no such index.
         """
-        return cls(open_engine(target), **options)
+        engine = open_engine(target)
+        try:
+            return cls(engine, **options)
+        except BaseException:
+            engine.close()
+            raise
 
     def __enter__(self) -> Self:
         """Returns the index itself."""
@@ -265,14 +284,13 @@ class BlockIndex:
         """Forgets measurements of the items before a change."""
         self._score_spread = None
 
-    def history_spread(self) -> dict[Part, dict[str, float]]:
+    def history_spread(self) -> dict[Part, HistorySpread]:
         """Measures how much recency and importance vary among the items, on a sample.
 
         A weight on a part with a standard deviation near 0 hardly changes a ranking.
 
         Returns:
-            By part (recency, importance), the standard deviation of R_b and I_b in `block` scope
-            by block name, and under the key "item" that in `item` scope.
+            The standard deviations of recency and of importance.
 
         Raises:
             ConfigError: There is no usage log.
@@ -282,14 +300,13 @@ class BlockIndex:
         sample = self.engine.sample(SPREAD_SAMPLE)
         own = history.item_values([document.id for document in sample.documents])
         traces = {"recency": history.recency, "importance": history.importance}
-        spread: dict[Part, dict[str, float]] = {}
+        spread: dict[Part, HistorySpread] = {}
         for part, values in zip(PARTS[:2], own, strict=True):
             scores = self.layout.split(sample.vectors * traces[part])
-            spread[part] = {
-                name: float(block.sum(axis=1).std()) if len(block) else 0.0
-                for name, block in scores.items()
-            }
-            spread[part]["item"] = float(values.std()) if len(values) else 0.0
+            spread[part] = HistorySpread(
+                blocks={name: _deviation(block.sum(axis=1)) for name, block in scores.items()},
+                items=_deviation(values),
+            )
         return spread
 
     def _scorer(self, weights: Weights, *, scope: Scope) -> Scorer:
@@ -326,6 +343,10 @@ class BlockIndex:
         if options.candidates is None:
             return kept
         return [_keep_best(items, one, k=count) for items, one in zip(kept, folded, strict=True)]
+
+
+def _deviation(values: AnyFloats) -> float:
+    return float(values.std()) if len(values) else 0.0
 
 
 def _to_array(queries: Any) -> Vectors:

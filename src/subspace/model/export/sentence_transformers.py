@@ -132,7 +132,7 @@ def _quiet_library() -> Iterator[None]:
     from transformers.utils import logging
 
     shows_bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     try:
         from sentence_transformers.multi_vector_encoder import modules  # noqa: F401  # new in 6.0
 
@@ -143,7 +143,7 @@ def _quiet_library() -> Iterator[None]:
         ) from error
     finally:
         if shows_bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.enable_progress_bar()
 
 
 @contextmanager
