@@ -15,7 +15,7 @@ RECIPE = Recipe(
     steps=700,
     weak=WeakSupervision(features=0.3, rewrites=10),
     origin_weights={"features": 0.5},
-    pairs={"asked": "ab"},
+    queries={"asked": ("ab", "cd")},
 )
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from subspace.arrays import Ints, Vectors
 from subspace.data.labels import Column
 
-# Steps between two evaluations on the validation texts.
-_LOOK = 20
+# Steps between two evaluations on the validation texts, and how many of these may pass without a
+# better one before training stops.
+_LOOK, _PATIENCE = 20, 3
 _WEIGHT_DECAY = 1e-3
 
 
@@ -34,7 +35,7 @@ def train_networks(
         draws: Positions of the training texts of each network (S, M).
         columns: Labels of each network, all of the same kind and with the same number of classes.
         hidden: Units of the hidden layer.
-        steps: Steps of AdamW.
+        steps: Most steps of AdamW; training stops when no network has become better for a while.
         batch: Texts per step and network.
         learning_rate: Learning rate of AdamW.
         judge: Takes outputs (S, N_validation, targets) and returns one score per network.
@@ -59,7 +60,7 @@ def train_networks(
         parameters, lr=learning_rate, weight_decay=_WEIGHT_DECAY, foreach=True
     )
     best = [parameter.detach().clone() for parameter in parameters]
-    best_score = np.full(count, -np.inf)
+    best_score, stale = np.full(count, -np.inf), 0
     known, held = features[torch.from_numpy(draws)], features[torch.from_numpy(validation)]
     rows = torch.arange(count)[:, None]
     with _one_thread():
@@ -81,6 +82,9 @@ def train_networks(
                     best_score = np.where(better, scores, best_score)
                     for kept, parameter in zip(best, parameters, strict=True):
                         kept[better] = parameter.detach()[better]
+                stale = 0 if better.any() else stale + 1
+                if stale == _PATIENCE:
+                    break
     return lambda x: _apply(best, x.expand(count, -1, -1)).numpy()
 
 

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from subspace.arrays import AnyFloats, Floats, Ints, Vectors
 from subspace.blocks import unit
 from subspace.data.labels import Column, control_labels
-from subspace.data.records import Record
 from subspace.errors import ConfigError
 from subspace.evaluation.cross_corpus import folds
 from subspace.evaluation.steering import KEPT, STRENGTHS, Curve, SteeringTask
@@ -200,7 +199,7 @@ def _measure_source(
     width = x.shape[1] // len(contender.layers)
     deepest = int(np.argmax(contender.layers)) * width
     raw = unit(x[:, deepest : deepest + width])
-    records = [source.records[position] for position in chosen]
+    counted = _count_features([source.records[position].text for position in chosen])
     rows = []
     for factor, column in source.labels.take(chosen).columns.items():
         known = column.labelled
@@ -220,7 +219,7 @@ def _measure_source(
         labels = np.zeros(len(chosen))
         if column.ordered:
             labels[known] = _controlled(source, column, known, chosen=chosen)
-            steers = _toward_scores(x, records, labels, known, factor, contender, spaces)
+            steers = _toward_scores(x, counted, labels, known, factor, contender, spaces)
             taste_of = _levels(column)
         else:
             steers = {**spaces, CEILING: _inside(x, column, known)}
@@ -296,7 +295,7 @@ def _levels(column: Column) -> Ints:
 
 def _toward_scores(
     x: Vectors,
-    records: Sequence[Record],
+    counted: Mapping[str, Floats],
     labels: Floats,
     known: Ints,
     factor: str,
@@ -309,16 +308,19 @@ def _toward_scores(
     if head is not None and head.classes is None:
         for name in (BLOCKS, CENTRED):
             scores[name] = (spaces[name] @ head.weight[0]).astype(np.float64)
-    try:
-        counted = score_features([record.text for record in records])
-    except ConfigError:  # the word frequencies are not installed
-        counted = {}
     if factor in counted:
         scores[COUNTING] = counted[factor]
     if factor in contender.ridge:
         scores[RIDGE] = (x - x.mean(axis=0)) @ contender.ridge[factor]
     scores[CEILING] = _cross_fit(x, labels, known)
     return scores
+
+
+def _count_features(texts: Sequence[str]) -> Mapping[str, Floats]:
+    try:
+        return score_features(texts)
+    except ConfigError:  # the word frequencies are not installed
+        return {}
 
 
 def _ridge(x: Vectors, y: Floats) -> Floats:
