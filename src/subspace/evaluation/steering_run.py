@@ -113,10 +113,15 @@ def measure_steering(
     """
     fitted = data.only(*seen)
     itself = _as_it_is(model, fitted)
+    # Counting takes longer than solving, so it is done once for all folds.
+    recipe = Recipe.from_json(model.recipe) if solve_again and fitted.sources else None
+    counted = fitted.pseudo_labels() if recipe and recipe.weak.features else {}
     rows: list[SteeringRow] = []
     for fold in tqdm(folds(data.sources, kin), desc="steering", unit="fold", disable=not progress):
-        again = solve_again and not set(fold).isdisjoint(seen)
-        solved = _solve_without(model, fitted, fold) if again else None
+        solved = None
+        if recipe and not set(fold).isdisjoint(seen):
+            layers = model.fingerprint.layers
+            solved = _solve_again(recipe, fitted.without(*fold), layers=layers, counted=counted)
         for name in fold:
             rows += _measure_source(
                 data.sources[name],
@@ -148,19 +153,22 @@ def _as_it_is(model: Model, fitted: FittingData) -> _Contender:
     return _Contender(model.projection, model.heads, model.fingerprint.layers, ridge)
 
 
-def _solve_without(model: Model, data: FittingData, left_out: Sequence[str]) -> _Contender | None:
-    recipe = Recipe.from_json(model.recipe)
-    others = data.without(*left_out)
+def _solve_again(
+    recipe: Recipe,
+    others: FittingData,
+    *,
+    layers: tuple[int, ...],
+    counted: Mapping[str, Mapping[str, Floats]],
+) -> _Contender | None:
     blocks = solvable(others.moments, blocks=recipe.blocks)
     if not others.moments or not blocks:
         return None
-    layers = model.fingerprint.layers
     projection = solve_closed_form(others.moments, blocks=blocks, layers=layers)
     heads = fit_heads(
         projection,
         others.sources,
-        vectors=data.vectors,
-        pseudo_labels=others.pseudo_labels() if recipe.weak.features else None,
+        vectors=others.vectors,
+        pseudo_labels=counted,
         pseudo_weight=recipe.weak.features,
         numbers_only=True,
     )
