@@ -1,0 +1,77 @@
+"""Which blocks a source is measured with: none that were fitted on it, where others are left."""
+
+import pytest
+
+from subspace.data.records import read_sources
+from subspace.encoder import EncoderSpec
+from subspace.evaluation.steering_run import BLOCKS, measure_steering
+from subspace.fitting import Recipe, WeakSupervision
+from subspace.fitting.block_spec import read_blocks
+from subspace.fitting.fitting_data import FittingData
+
+BLOCKS_OF = {"topic": 8, "style": 4, "complexity": 4}
+
+
+@pytest.fixture(scope="module")
+def data(labelled_folder, tiny_qwen, tmp_path_factory) -> FittingData:
+    return FittingData.encode(
+        read_sources([labelled_folder]),
+        encoder=EncoderSpec(model=str(tiny_qwen), layers=(1, 2)),
+        weak=WeakSupervision(),
+        store=tmp_path_factory.mktemp("store"),
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(data):
+    """A model of all sources, and one that has not seen `graded`."""
+    recipe = Recipe(blocks=read_blocks(BLOCKS_OF))
+    style = Recipe(blocks=read_blocks({"topic": 8, "style": 4}))
+    return data.solve(recipe), data.without("graded").solve(style)
+
+
+def rows_of(model, data, **options) -> dict[tuple[str, str], list]:
+    found: dict[tuple[str, str], list] = {}
+    for row in measure_steering(model, data, queries=20, **options):
+        found.setdefault((row.source, row.factor), []).append(row)
+    return found
+
+
+def curve_of(rows) -> list[float]:
+    (curve,) = (row.curve.gained.tolist() for row in rows if row.contender == BLOCKS)
+    return curve
+
+
+def test_a_source_that_was_not_seen_is_measured_with_the_model_as_it_is(data, fitted):
+    _, model = fitted
+    found = rows_of(model, data, seen=["parallel", "detailed"])
+    again = rows_of(model, data.only("graded"))
+    assert curve_of(found["graded", "topic"]) == curve_of(again["graded", "topic"])
+    assert not any(row.in_corpus for row in found["graded", "topic"])
+
+
+def test_a_source_that_was_seen_is_measured_with_blocks_that_were_not_fitted_on_it(data, fitted):
+    model, _ = fitted
+    seen = list(data.sources)
+    found = rows_of(model, data, seen=seen)
+    itself = rows_of(model, data, seen=seen, solve_again=False)
+    assert not any(row.in_corpus for row in found["parallel", "topic"])
+    assert all(row.in_corpus for row in itself["parallel", "topic"])
+    # Style is labelled in one source alone: without it, no block of style is left to measure.
+    assert ("parallel", "style") in itself
+    assert ("parallel", "style") not in found
+
+
+def test_the_only_source_is_measured_in_corpus_and_says_so(data, fitted):
+    model, _ = fitted
+    found = rows_of(model, data.only("parallel"), seen=["parallel"])
+    assert all(row.in_corpus for rows in found.values() for row in rows)
+
+
+def test_kin_that_was_seen_is_left_out_for_a_source_that_was_not(data, fitted):
+    """`graded` is measured without `parallel`, which is all that has topics besides it."""
+    _, model = fitted
+    options = {"seen": ["parallel", "detailed"], "kin": [["graded", "parallel"]]}
+    alone = rows_of(model, data, seen=["parallel", "detailed"])
+    kin = rows_of(model, data, **options)
+    assert curve_of(kin["graded", "topic"]) != curve_of(alone["graded", "topic"])
