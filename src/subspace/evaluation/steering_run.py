@@ -5,7 +5,7 @@ fitted on is measured with a projection that is solved again without it and its 
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -118,10 +118,17 @@ def measure_steering(
     counted = fitted.pseudo_labels() if recipe and recipe.weak.features else {}
     rows: list[SteeringRow] = []
     for fold in tqdm(folds(data.sources, kin), desc="steering", unit="fold", disable=not progress):
-        solved = None
-        if recipe and not set(fold).isdisjoint(seen):
-            layers = model.fingerprint.layers
-            solved = _solve_again(recipe, fitted.without(*fold), layers=layers, counted=counted)
+        solved, others = None, fitted.without(*fold)
+        if recipe and others.sources and not set(fold).isdisjoint(seen):
+            labelled = {f for name in fold for f in data.sources[name].labels.columns}
+            solved = _solve_again(
+                replace(recipe, blocks={n: s for n, s in recipe.blocks.items() if n in labelled}),
+                others,
+                layers=model.fingerprint.layers,
+                counted=counted,
+            )
+            if solved is None:  # no other source labels a factor of these
+                continue
         for name in fold:
             rows += _measure_source(
                 data.sources[name],
