@@ -20,7 +20,7 @@ pytest: .venv/dev
 coverage: .venv/dev
 	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=90
 
-# Without what takes servers, browsers, kills, or the examples of pages.
+# Without what takes servers, browsers, kills, the trainer, or the examples of pages.
 quick: .venv/dev
 	$(PYTEST) -m "not slow"
 

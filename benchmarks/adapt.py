@@ -38,7 +38,7 @@ def main() -> None:
 
     model, store = load(arguments.checkpoint), arguments.store
     data = read_retrieval_set(arguments.data)
-    judged = [q for q, grades in data.relevance.items() if max(grades.values()) > 0]
+    judged = [query for query in data.queries if data.relevant(query)]
     data = replace(data, splits={}, queries={name: data.queries[name] for name in judged})
     print(f"{len(data.queries)} queries, {len(data.documents)} documents, {FOLDS} folds\n")
     print("| adapted to | texts alone | with judgements |\n|---|---|---|")
@@ -89,7 +89,7 @@ def search(
 ) -> Floats:
     """The nDCG of queries (Q,) at the model's default weights, or by the encoder's last layer."""
     encoder = CachedEncoder.open(model.encoder, root=store)
-    names = [q for q in queries or data.queries if max(data.relevance.get(q, {"": 0}).values()) > 0]
+    names = [query for query in queries or data.queries if data.relevant(query)]
     documents = encoder.encode([document.text for document in data.documents])
     asked = encoder.encode([data.queries[name] for name in names], kind="query")
     if raw:

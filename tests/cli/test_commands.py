@@ -135,6 +135,8 @@ def test_adapt_writes_a_checkpoint_to_index_and_search_with(trained, reads_queri
     )
     found = run("search", *new, "--index", "songs/index", "--query", "play lolo", cwd=trained)
     assert "query: play lolo" in found.stdout
+    run("export", *new, "--to", "folder", "songs/shared", cwd=trained)
+    assert "adapted to 10 queries of songs" in (trained / "songs/shared/README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -610,7 +612,8 @@ def test_the_reading_side_imports_no_trainer(trained, command):
     code = (
         "import sys; from subspace.cli import main; "
         f"assert main({READING[command]!r}) == 0; "
-        "loaded = {'pytorch_lightning', 'wandb', 'jsonargparse'} & set(sys.modules); "
+        "unwanted = {'pytorch_lightning', 'wandb', 'jsonargparse', 'subspace.fitting'}; "
+        "loaded = unwanted & set(sys.modules); "
         "assert not loaded, loaded"
     )
     result = subprocess.run(

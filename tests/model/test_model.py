@@ -74,3 +74,38 @@ def test_a_direction_orders_as_the_head_does_and_stays_in_its_block(model):
 def test_vectors_of_another_encoder_are_refused(model):
     with pytest.raises(LayoutError, match="have 7 dimensions"):
         model.project(np.ones((2, 7), np.float32))
+
+
+# Centring on given texts.
+
+
+def means(model: Model, x: np.ndarray) -> dict[str, float]:
+    """How far the mean of every block is from zero, before unit length."""
+    p = model.projection
+    z = (x - p.mean) @ p.weight.T - (0 if p.offset is None else p.offset)
+    return {
+        name: float(np.abs(part.mean(axis=0)).max()) for name, part in p.layout.split(z).items()
+    }
+
+
+def test_blocks_are_centred_on_texts_but_for_those_that_search_uses():
+    x = 3 + np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    before = replace(make_model(), default_weights={"topic": 1.0, "style": 0.0})
+    after = before.centred_on(x)
+    assert means(before, x)["style"] > 0.5
+    assert means(after, x)["style"] < 1e-5
+    place = before.layout.slice("topic")
+    for side in ("__call__", "queries"):
+        old, new = (getattr(one.projection, side)(x) for one in (before, after))
+        np.testing.assert_array_equal(new[:, place], old[:, place])
+        assert not np.allclose(new, old)
+
+
+def test_where_search_uses_every_block_all_are_centred():
+    x = 3 + np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    assert max(means(make_model().centred_on(x), x).values()) < 1e-5
+
+
+def test_texts_of_another_encoder_are_no_centre():
+    with pytest.raises(LayoutError, match="takes 4 dimensions"):
+        make_model().centred_on(np.ones((5, 3), dtype=np.float32))

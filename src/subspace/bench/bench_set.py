@@ -52,8 +52,7 @@ def relevance_matrix(data: RetrievalSet) -> npt.NDArray[np.bool_]:
     column = {document.id: position for position, document in enumerate(data.documents)}
     relevant = np.zeros((len(data.queries), len(data.documents)), dtype=bool)
     for row, query in enumerate(data.queries):
-        for document, grade in data.relevance.get(query, {}).items():
-            relevant[row, column[document]] = grade > 0
+        relevant[row, [column[document] for document in data.relevant(query)]] = True
     if not relevant.any(axis=1).all():
         missing = list(data.queries)[int(np.flatnonzero(~relevant.any(axis=1))[0])]
         raise ConfigError(f"query '{missing}' has no relevant document, so nothing can succeed")

@@ -45,12 +45,9 @@ def _run(arguments: argparse.Namespace) -> None:
     name = folder.resolve().name
     adapted = adapt(model, data, name=name, store=arguments.store, progress=True)
     adapted.save(arguments.output)
-    queries = sum(data.split(query) == "train" for query in data.queries)
-    judged = sum(
-        data.split(query) == "train" and max(grades.values()) > 0
-        for query, grades in data.relevance.items()
-    )
-    print(f"{queries} queries, {judged} with judgements, {len(data.documents)} documents")
+    queries = [query for query in data.queries if data.split(query) == "train"]
+    judged = sum(bool(data.relevant(query)) for query in queries)
+    print(f"{len(queries)} queries, {judged} with judgements, {len(data.documents)} documents")
     gone = ", ".join(factor for factor in model.heads if factor not in adapted.heads)
     if gone:
         print(f"it predicts no labels of {gone} any more")

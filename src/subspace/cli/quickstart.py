@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from subspace.cli import index, label, probe, search
 from subspace.cli.arguments import Commands, add_store, make_folder
 from subspace.errors import ConfigError
-from subspace.fitting.block_spec import DEFAULT_LAYERS
 
 if TYPE_CHECKING:
     from subspace.data import Record
@@ -175,6 +174,8 @@ def _assign_splits(lines: Sequence[dict[str, Any]]) -> None:
 
 def _steps(output: Path, *, store: str) -> Iterator[_Step]:
     """Yields the steps after the first. Each must be executed before the next is requested."""
+    from subspace.fitting import DEFAULT_LAYERS  # every command imports this module
+
     labelled, checkpoint = output / _LABELLED, output / "checkpoint"
     yield _Step(
         "labelling",
@@ -191,7 +192,8 @@ def _steps(output: Path, *, store: str) -> Iterator[_Step]:
         ),
     )
     config = output / _CONFIG
-    _write_config(config, source=labelled, checkpoint=checkpoint, store=store)
+    encoder = {"model": "minilm", "layers": list(DEFAULT_LAYERS)}
+    _write_config(config, source=labelled, checkpoint=checkpoint, encoder=encoder, store=store)
     yield _Step(
         "fitting",
         "one matrix splits the embedding into blocks: what a text is about, and one per label",
@@ -230,7 +232,9 @@ def _command(name: str, **options: Path | str) -> list[str]:
     return [name, *(part for key, value in options.items() for part in (f"--{key}", str(value)))]
 
 
-def _write_config(path: Path, *, source: Path, checkpoint: Path, store: str) -> None:
+def _write_config(
+    path: Path, *, source: Path, checkpoint: Path, encoder: dict[str, Any], store: str
+) -> None:
     import yaml
 
     config = {
@@ -238,7 +242,7 @@ def _write_config(path: Path, *, source: Path, checkpoint: Path, store: str) -> 
         "seed_everything": 0,
         "data": {
             "sources": [str(source)],
-            "encoder": {"model": "minilm", "layers": list(DEFAULT_LAYERS)},
+            "encoder": encoder,
             "store": store,
         },
     }

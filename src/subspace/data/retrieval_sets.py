@@ -46,6 +46,10 @@ class RetrievalSet:
         """Returns the split of a query; `train` if the set states none."""
         return self.splits.get(query, "train")
 
+    def relevant(self, query: str) -> list[str]:
+        """Returns the ids of the documents that are judged relevant to a query: grades above 0."""
+        return [one for one, grade in self.relevance.get(query, {}).items() if grade > 0]
+
 
 def query_key(text: str) -> str:
     """Returns the key by which a model remembers a query that it learned from."""

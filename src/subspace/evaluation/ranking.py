@@ -48,8 +48,7 @@ def rank_score(
     column = {document.id: position for position, document in enumerate(data.documents)}
     gains = np.zeros(scores.shape)
     for row, query in enumerate(query_ids):
-        for document, grade in data.relevance.get(query, {}).items():
-            gains[row, column[document]] = float(grade > 0)
+        gains[row, [column[document] for document in data.relevant(query)]] = 1.0
     judged = (gains > 0).any(axis=1)
     if not judged.any():
         raise ValueError("no query has a relevant document")

@@ -13,17 +13,24 @@ from tqdm import tqdm
 
 from subspace.arrays import AnyFloats, Floats, Ints, Vectors
 from subspace.blocks import unit
-from subspace.data.labels import Column, control_labels
+from subspace.data.labels import Column
 from subspace.errors import ConfigError
 from subspace.evaluation.cross_corpus import folds
 from subspace.evaluation.steering import KEPT, STRENGTHS, Curve, SteeringTask
+from subspace.evaluation.steering_baselines import (
+    classified_inside,
+    control_length,
+    counted_scores,
+    early_layers,
+    fitted_inside,
+    ridge_directions,
+)
 from subspace.evaluation.taste import TASTE_RATINGS, measure_taste
 from subspace.fitting.closed_form import solvable, solve_closed_form
 from subspace.fitting.fitting_data import FittingData
 from subspace.fitting.heads import fit_heads
 from subspace.fitting.recipe import Recipe
 from subspace.fitting.stored_sources import StoredSource
-from subspace.fitting.weak.feature_scores import score_features
 from subspace.model.linear_heads import LinearHead
 from subspace.model.model import Model
 from subspace.model.projection import Projection
@@ -42,7 +49,6 @@ _TEXTS = 3000
 # A factor with fewer labelled texts in a source is not measured.
 _MIN_TEXTS = 100
 _QUERIES = 150
-_RIDGES = tuple(10.0**power for power in range(-2, 5))
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value
@@ -112,7 +118,7 @@ def measure_steering(
         CheckpointError: The recipe is needed, and the model does not have it.
     """
     fitted = data.only(*seen)
-    itself = _as_it_is(model, fitted)
+    itself: _Contender | None = None  # its ridge regression takes seconds
     # Counting takes longer than solving, so it is done once for all folds.
     recipe = Recipe.from_json(model.recipe) if solve_again and fitted.sources else None
     counted = fitted.pseudo_labels() if recipe and recipe.weak.features else {}
@@ -129,10 +135,14 @@ def measure_steering(
             )
             if solved is None:  # no other source labels a factor of these
                 continue
+        elif itself is None:
+            itself = _as_it_is(model, fitted)
+        contender = solved or itself
+        assert contender is not None
         for name in fold:
             rows += _measure_source(
                 data.sources[name],
-                solved or itself,
+                contender,
                 data,
                 in_corpus=solved is None and name in seen,
                 queries=queries,
@@ -156,7 +166,7 @@ class _Contender:
 
 
 def _as_it_is(model: Model, fitted: FittingData) -> _Contender:
-    ridge = _ridge_on_layers(fitted, model.layout)
+    ridge = ridge_directions(fitted, model.layout)
     return _Contender(model.projection, model.heads, model.fingerprint.layers, ridge)
 
 
@@ -179,26 +189,7 @@ def _solve_again(
         pseudo_weight=recipe.weak.features,
         numbers_only=True,
     )
-    return _Contender(projection, heads, layers, _ridge_on_layers(others, blocks))
-
-
-def _ridge_on_layers(data: FittingData, factors: Iterable[str]) -> dict[str, Floats]:
-    """Fits a ridge regression on embeddings for each numeric factor; returns directions (D,)."""
-    directions = {}
-    for factor in factors:
-        x, y = [], []
-        for source in data.sources.values():
-            column = source.labels.columns.get(factor)
-            if column is not None and column.values is not None:
-                train = np.intersect1d(source.labels.positions("train"), column.labelled)
-                train = train[:: max(1, len(train) // 500)]
-                if len(train) > 1:
-                    vectors = data.encoder.store.read(source.rows[train])
-                    x.append(vectors - vectors.mean(axis=0))
-                    y.append(_controlled(source, column, train))
-        if x:
-            directions[factor] = _ridge(np.concatenate(x), np.concatenate(y))
-    return directions
+    return _Contender(projection, heads, layers, ridge_directions(others, blocks))
 
 
 def _measure_source(
@@ -214,12 +205,17 @@ def _measure_source(
     width = x.shape[1] // len(contender.layers)
     deepest = int(np.argmax(contender.layers)) * width
     raw = unit(x[:, deepest : deepest + width])
-    counted = _count_features([source.records[position].text for position in chosen])
+    columns = {
+        factor: column
+        for factor, column in source.labels.take(chosen).columns.items()
+        if factor in contender.projection.layout.names and len(column.labelled) >= _MIN_TEXTS
+    }
+    counted: Mapping[str, Floats] = {}
+    if any(column.ordered for column in columns.values()):
+        counted = counted_scores([source.records[position].text for position in chosen])
     rows = []
-    for factor, column in source.labels.take(chosen).columns.items():
+    for factor, column in columns.items():
         known = column.labelled
-        if factor not in contender.projection.layout.names or len(known) < _MIN_TEXTS:
-            continue
         place = contender.projection.layout.slice(factor)
         groups = source.labels.groups[chosen]
         task = SteeringTask.draw(raw, groups=groups, among=known, count=queries)
@@ -228,16 +224,16 @@ def _measure_source(
         mean = x.mean(axis=0, dtype=np.float64)
         moved = contender.projection.centred([factor], documents=mean, queries=mean)
         centred = moved(x)[:, place]
-        early = _early(x, width=width, deepest=deepest)
+        early = early_layers(x, width=width, deepest=deepest)
         spaces = {BLOCKS: block, CENTRED: centred, EARLY: early}
         steers: Mapping[str, AnyFloats]
         labels = np.zeros(len(chosen))
         if column.ordered:
-            labels[known] = _controlled(source, column, known, chosen=chosen)
+            labels[known] = control_length(source, column, known, chosen=chosen)
             steers = _toward_scores(x, counted, labels, known, factor, contender, spaces)
             taste_of = _levels(column)
         else:
-            steers = {**spaces, CEILING: _inside(x, column, known)}
+            steers = {**spaces, CEILING: classified_inside(x, column, known)}
             taste_of = column.codes
         rel = task.standardize(task.raw)
         for what, steer in steers.items():
@@ -275,29 +271,6 @@ def _choose(source: StoredSource) -> Ints:
     return np.sort(np.argsort(order, kind="stable")[:_TEXTS])
 
 
-def _early(x: Vectors, *, width: int, deepest: int) -> Vectors:
-    """Returns all layers but the deepest, or an only layer, centred and scaled to unit length."""
-    rest = np.delete(x, np.arange(deepest, deepest + width), axis=1)
-    return unit(rest - rest.mean(axis=0)) if rest.shape[1] else unit(x - x.mean(axis=0))
-
-
-def _controlled(
-    source: StoredSource, column: Column, positions: Ints, *, chosen: Ints | None = None
-) -> Floats:
-    """Regresses the number of words out of some labels.
-
-    Args:
-        source: The source of the texts.
-        column: Numeric labels.
-        positions: Positions of the texts in `column`.
-        chosen: Positions in `source` of the texts of `column`; None if it has all of them.
-    """
-    assert column.values is not None
-    texts = positions if chosen is None else chosen[positions]
-    words = np.log([len(source.records[position].text.split()) for position in texts])
-    return control_labels(column.values[positions], [words])
-
-
 def _levels(column: Column) -> Ints:
     """Splits numbers at the median of the labelled texts; returns levels 0 and 1, -1 for none."""
     assert column.values is not None
@@ -327,50 +300,8 @@ def _toward_scores(
         scores[COUNTING] = counted[factor]
     if factor in contender.ridge:
         scores[RIDGE] = (x - x.mean(axis=0)) @ contender.ridge[factor]
-    scores[CEILING] = _cross_fit(x, labels, known)
+    scores[CEILING] = fitted_inside(x, labels, known)
     return scores
-
-
-def _count_features(texts: Sequence[str]) -> Mapping[str, Floats]:
-    try:
-        return score_features(texts)
-    except ConfigError:  # the word frequencies are not installed
-        return {}
-
-
-def _ridge(x: Vectors, y: Floats) -> Floats:
-    from sklearn.linear_model import RidgeCV
-
-    return np.asarray(RidgeCV(alphas=_RIDGES).fit(x, y).coef_, dtype=np.float64)
-
-
-def _cross_fit(x: Vectors, labels: Floats, known: Ints) -> Floats:
-    """Scores each half of the texts by a ridge regression that is fitted on the other half (N,)."""
-    scores = np.zeros(len(x))
-    half = np.random.default_rng(0).permutation(len(x)) % 2
-    for part in (0, 1):
-        train = known[half[known] != part]
-        centre = x[train].mean(axis=0)
-        direction = _ridge(x[train] - centre, labels[train])
-        scores[half == part] = (x[half == part] - centre) @ direction
-    return scores
-
-
-def _inside(x: Vectors, column: Column, known: Ints) -> Vectors:
-    """Returns class probabilities (N, K); a discriminant analysis of each half scores the other."""
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-    found = np.zeros((len(x), column.class_count), dtype=np.float32)
-    half = np.random.default_rng(0).permutation(len(x)) % 2
-    for part in (0, 1):
-        train = known[half[known] != part]
-        counts = np.bincount(column.codes[train], minlength=column.class_count)
-        train = train[counts[column.codes[train]] > 1]  # one text has no covariance
-        fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.5)
-        fitted.fit(x[train], column.codes[train])
-        inside = np.flatnonzero(half == part)
-        found[np.ix_(inside, fitted.classes_)] = fitted.predict_proba(x[inside])
-    return found
 
 
 __all__ = ["TASTE_RATINGS", "SteeringRow", "measure_steering"]

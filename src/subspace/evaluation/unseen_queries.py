@@ -23,7 +23,7 @@ def keep_unseen(data: RetrievalSet, model: Model, *, name: str) -> tuple[Retriev
     seen = len(data.queries) - len(unseen)
     if not seen:
         return data, None
-    if not any(max(data.relevance.get(query, {"": 0}).values()) > 0 for query in unseen):
+    if not any(data.relevant(query) for query in unseen):
         return data, (
             f"the checkpoint was fitted on all judged queries of '{name}' ({seen}): its results "
             "there say nothing about other queries"

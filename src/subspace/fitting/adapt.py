@@ -34,7 +34,7 @@ from subspace.model.model import Model
 from subspace.model.projection import Projection
 from subspace.model.score_spread import measure_score_spread
 
-# Exponent p, chosen on kusp_skills (LOG.md), and the least share of the identity in S.
+# Exponent p, chosen among 0, 0.5 and 1 (LOG.md), and the least share of the identity in S.
 _POWER, _SHRINKAGE = 0.5, 0.2
 # Weight of the block as it was beside the covariance of the texts, which may be few.
 _BEFORE = 0.01
@@ -91,11 +91,10 @@ def adapt(
     blocks = [block for block, weight in model.default_weights.items() if weight]
     pairs = _relevant_pairs(data, training)
     projection = model.projection
-    # A block with a signal power was learned from labels, and one after training from gradients.
-    free = [b for b in blocks if recipe.solver == "closed_form" and not _learned(recipe, b)]
     if len(pairs):
+        principal = [block for block in blocks if _is_principal(recipe, block)]
         projection = hold_down(
-            projection, blocks=free, queries=queries, documents=documents, pairs=pairs
+            projection, blocks=principal, queries=queries, documents=documents, pairs=pairs
         )
     projection = projection.centred(
         blocks,
@@ -114,8 +113,10 @@ def adapt(
     )
 
 
-def _learned(recipe: Recipe, block: str) -> bool:
-    return block in recipe.blocks and recipe.blocks[block].signal_power > 0
+def _is_principal(recipe: Recipe, block: str) -> bool:
+    """Tells whether a block is principal directions: neither filtered by labels nor trained."""
+    spec = recipe.blocks.get(block)
+    return recipe.solver == "closed_form" and (spec is None or not spec.signal_power)
 
 
 def hold_down(
@@ -152,8 +153,7 @@ def _relevant_pairs(data: RetrievalSet, queries: Sequence[str]) -> Ints:
     pairs = [
         (row, place[document])
         for row, query in enumerate(queries)
-        for document, grade in data.relevance.get(query, {}).items()
-        if grade > 0
+        for document in data.relevant(query)
     ]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 

@@ -252,6 +252,11 @@ def _limits(manifest: Manifest, *, report: Report | None, cut: bool) -> Iterator
     """Yields sentences on limits of the model and of its measurements."""
     tokens = manifest["encoder"]["fingerprint"]["max_length"]
     yield f"Texts are cut after {tokens} tokens."
+    for name, queries in manifest["recipe"].get("queries", {}).items():
+        yield (
+            f"Its search was adapted to {len(queries)} queries of {name}: on other queries and "
+            "documents it may find less than the raw embedding."
+        )
     model, revision = manifest["encoder"]["model"], manifest["encoder"]["fingerprint"]["revision"]
     if revision.startswith("sha256:") and Path(model).name != model:
         yield "Its encoder was read from a folder: `--encoder` must name one with the same files."
