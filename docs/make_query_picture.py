@@ -28,8 +28,7 @@ def main() -> None:
     figure, axes = plt.subplots(1, len(SEARCHES), figsize=(14, 4.7))
     figure.suptitle(f"“{QUERY}”", fontsize=12, fontstyle="italic")
     with TemporaryDirectory() as folder:
-        index = subspace.Index.create(Path(folder) / "index", subspace.load("minilm"))
-        index.add(records)
+        index = subspace.Index.create(Path(folder) / "index", subspace.load("minilm"), records)
         found = {
             title: index.search(QUERY, k=HITS, toward=toward) for title, toward in SEARCHES.items()
         }

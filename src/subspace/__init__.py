@@ -6,8 +6,7 @@
 
     records = subspace.read_records("my/texts.jsonl")
     model = subspace.fit(records, encoder="minilm")
-    with subspace.Index.create("runs/index", model) as index:
-        index.add(records)
+    with subspace.Index.create("runs/index", model, records) as index:
         hits = index.search("growing tomatoes", weights={"topic": 1, "style": 0.5})
 
 Public names are imported on first use, so that `import subspace` is quick; the trainer is imported

@@ -1,4 +1,6 @@
-"""Types of the arrays in this package; docstrings give their shapes."""
+"""Types of the arrays in this package, and vectors as text; docstrings give their shapes."""
+
+import base64
 
 import numpy as np
 import numpy.typing as npt
@@ -8,3 +10,21 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 # Floating-point numbers of any precision.
 AnyFloats = npt.NDArray[np.floating]
+
+
+def to_base64(vector: Vectors) -> str:
+    """Writes a vector as little-endian float32 in base64, for a place in a JSON file."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def from_base64(text: str) -> Vectors:
+    """Reads what `to_base64` wrote.
+
+    Raises:
+        ValueError: The text is no base64 of whole numbers, or one is not finite.
+        TypeError: It is no text.
+    """
+    vector = np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4").astype(np.float32)
+    if not np.isfinite(vector).all():
+        raise ValueError("a vector is not finite")
+    return vector

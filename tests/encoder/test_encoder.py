@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 
 from subspace.encoder import Encoder, EncoderSpec, Fingerprint, model_files
 from subspace.encoder.cached_encoder import CachedEncoder
+from subspace.encoder.model import FrozenModel
 from subspace.encoder.pooling import POOLINGS
 from subspace.errors import EncoderError
 
@@ -88,18 +89,62 @@ def test_texts_that_are_cut_are_counted(pair):
 
 
 @pytest.mark.parametrize("layers", [(0, 1, 2), (2,), (1,), (2, 1)])
-def test_layers_are_pooled_normalised_and_side_by_side(tiny_qwen, layers):
+@pytest.mark.parametrize("early", [None, "own mean", "lasttoken", "mean", "cls"])
+@pytest.mark.parametrize("kind", ["document", "query"])
+def test_layers_are_pooled_normalised_and_side_by_side(tiny_qwen, layers, early, kind):
+    """Slowly: the mean of an early layer is over the text's own tokens, not those of a prompt."""
     from transformers import AutoModel, AutoTokenizer
 
-    encoder = Encoder(EncoderSpec(model=str(tiny_qwen), layers=layers))
-    tokens = AutoTokenizer.from_pretrained(tiny_qwen)([TEXTS[1]], return_tensors="pt")
+    encoder = Encoder(EncoderSpec(model=str(tiny_qwen), layers=layers, early_pooling=early))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_qwen)
     model = AutoModel.from_pretrained(tiny_qwen, dtype=torch.float32)
-    with torch.no_grad():
-        out = model(**tokens, output_hidden_states=True)
-    states = [out.last_hidden_state if layer == 2 else out.hidden_states[layer] for layer in layers]
-    expected = torch.cat([torch.nn.functional.normalize(state[0, -1], dim=0) for state in states])
-    np.testing.assert_allclose(encoder.encode([TEXTS[1]])[0], expected, atol=1e-5)
+    prompt = encoder.prompt(kind)
+    expected = []
+    for text in TEXTS:
+        cut = {"truncation": True, "max_length": encoder.fingerprint.max_length}
+        tokens = tokenizer([prompt + text], return_tensors="pt", **cut)
+        with torch.no_grad():
+            out = model(**tokens, output_hidden_states=True)
+        ids, parts = tokens["input_ids"][0].tolist(), []
+        own = [place for place, one in enumerate(ids) if one not in tokenizer.all_special_ids]
+        own = own[len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) :]
+        for layer in layers:
+            states = out.last_hidden_state[0] if layer == 2 else out.hidden_states[layer][0]
+            pooled = {
+                "own mean": states[own].mean(dim=0),
+                "mean": states.mean(dim=0),
+                "lasttoken": states[-1],
+                "cls": states[0],
+            }["lasttoken" if layer == 2 else early or "own mean"]
+            parts.append(torch.nn.functional.normalize(pooled, dim=0))
+        expected.append(torch.cat(parts))
+    found = encoder.encode(TEXTS, kind=kind)
+    np.testing.assert_allclose(found, torch.stack(expected), atol=1e-5)
     assert encoder.dim == 32 * len(layers)
+
+
+@pytest.mark.parametrize(
+    "texts", [[f"A text of one beginning {end}" for end in ("a", "b", "c and d", "e")], TEXTS]
+)
+def test_a_shared_prompt_changes_no_early_layer(tiny_qwen, monkeypatch, texts):
+    """The prompt is run once for all queries, and is in none of the means."""
+    encoder = Encoder(EncoderSpec(model=str(tiny_qwen), layers=(0, 1, 2)))
+    begun = []
+    begin = FrozenModel.begin
+    monkeypatch.setattr(
+        FrozenModel, "begin", lambda model, ids: begun.append(len(ids)) or begin(model, ids)
+    )
+    found = encoder.encode(texts, kind="query")
+    assert begun == [encoder._tokenizer.count(encoder.prompt("query"))]
+    alone = np.concatenate([encoder.encode([text], kind="query") for text in texts])
+    np.testing.assert_allclose(found, alone, atol=1e-5)
+
+
+def test_the_last_token_of_the_first_layer_is_the_same_for_all_texts(tiny_qwen):
+    first = {"model": str(tiny_qwen), "layers": (0,)}
+    last = Encoder(EncoderSpec(**first, early_pooling="lasttoken")).encode(TEXTS)
+    assert np.ptp(last, axis=0).max() < 1e-6
+    assert np.ptp(Encoder(EncoderSpec(**first)).encode(TEXTS), axis=0).max() > 0.1
 
 
 def test_minus_one_is_the_last_layer_and_the_default(tiny_qwen):
@@ -142,6 +187,7 @@ def test_pooling_equals_a_slow_loop(name):
     ("settings", "message"),
     [
         ({"layers": (3,)}, "layers has 3.*0 to 2"),
+        ({"early_pooling": "first"}, "early_pooling must be one of .*own mean, got 'first'"),
         ({"layers": ()}, "layers"),
         ({"layers": (1, 1)}, "layers"),
         ({"dtype": "float8"}, "dtype"),
@@ -269,13 +315,20 @@ def test_fingerprints_survive_json_and_say_what_differs(tiny_qwen):
     assert Fingerprint.from_json(fingerprint.to_json()) == fingerprint
     other = Encoder(EncoderSpec(model=str(tiny_qwen), max_length=64)).fingerprint
     named = {line.split(":")[0] for line in fingerprint.differences(other)}
-    assert named == {"layers", "max_length", "dim"}
+    assert named == {"layers", "max_length", "dim", "early_pooling"}
+    # As those were written that knew one pooling for all layers.
+    one = Encoder(EncoderSpec(model=str(tiny_qwen), layers=(1, 2), early_pooling="lasttoken"))
+    assert "early_pooling" not in one.fingerprint.to_json()
+    assert Fingerprint.from_json(one.fingerprint.to_json()) == one.fingerprint
     with pytest.raises(EncoderError, match="exactly the fields"):
         Fingerprint.from_json({**fingerprint.to_json(), "extra": 1})
 
 
-def test_a_spec_from_a_fingerprint_gives_the_same_fingerprint(tiny_qwen):
-    spec = EncoderSpec(model=str(tiny_qwen), layers=(-1, 1), max_length=50, query_prompt="q: ")
+@pytest.mark.parametrize("early", [None, "lasttoken", "max"])
+def test_a_spec_from_a_fingerprint_gives_the_same_fingerprint(tiny_qwen, early):
+    spec = EncoderSpec(
+        model=str(tiny_qwen), layers=(-1, 1), max_length=50, query_prompt="q: ", early_pooling=early
+    )
     fingerprint = Encoder(spec).fingerprint
     again = EncoderSpec.from_fingerprint(fingerprint, model=str(tiny_qwen))
     assert Encoder(again).fingerprint == fingerprint

@@ -28,7 +28,7 @@ def ids_of(lengths: list[int], *, seed: int = 0) -> list[np.ndarray]:
 
 
 def run(model: FrozenModel, texts: list[np.ndarray], **options) -> np.ndarray:
-    (found,) = model.run(texts, layers=[model.depth], reduce=lambda states: states, **options)
+    (found,) = model.run(texts, layers=[model.depth], reduce=lambda _, states: states, **options)
     return found.numpy()
 
 
@@ -112,7 +112,7 @@ def test_queries_with_one_instruction_equal_each_by_itself(tiny_qwen, monkeypatc
 def test_bidirectional_models_share_nothing():
     encoder = Encoder(EncoderSpec(model="minilm", query_prompt="represent this for retrieval: "))
     assert not encoder._model.causal
-    assert encoder._share_beginning([np.arange(30) for _ in range(9)]) is None
+    assert encoder._share_beginning([np.arange(30) for _ in range(9)], prompt=0) is None
 
 
 def test_a_model_that_cannot_be_packed_is_padded_and_gives_the_same(tiny_qwen, monkeypatch, caplog):

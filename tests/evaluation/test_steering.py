@@ -59,6 +59,27 @@ def test_the_sweep_equals_the_loop_of_its_definition():
             ].mean() == pytest.approx(moved, abs=1e-5)
 
 
+def test_off_target_is_what_another_label_moves_by_in_the_direction_asked_for():
+    raw, labels, _, groups = world()
+    task = make_task(raw, groups)
+    rel = task.standardize(task.raw)
+    some = np.where(np.arange(COUNT) % 3 > 0, 0.5 * labels, np.nan)
+    others = {
+        "same": labels,
+        "half": some,
+        "against": -labels,
+        "nothing": np.random.default_rng(1).normal(size=COUNT),
+        "unknown": np.full(COUNT, np.nan),
+    }
+    curve = task.toward(rel, labels, labels=labels, others=others)
+    moved = curve.off_target_at(0.9)
+    assert moved["same"] == pytest.approx(curve.at(0.9))
+    assert moved["against"] == pytest.approx(-curve.at(0.9))
+    assert moved["half"] == pytest.approx(curve.at(0.9) / 2, rel=0.2)
+    assert abs(moved["nothing"]) < 0.1
+    assert moved["unknown"] == 0
+
+
 def test_the_labels_themselves_move_the_hits_and_noise_does_not():
     raw, labels, _, groups = world()
     task = make_task(raw, groups)

@@ -556,6 +556,49 @@ def test_the_index_that_is_replaced_stays_until_the_new_one_is_saved(model, tmp_
     new.close()
 
 
+def test_an_index_of_records_is_centred_on_them_but_for_the_blocks_of_a_plain_search(
+    model, tmp_path
+):
+    elsewhere = replace(model.projection, mean=np.zeros(64, dtype=np.float32))
+    weights = {**dict.fromkeys(LAYOUT, 0.0), "topic": 1.0}
+    model = replace(model, projection=elsewhere, default_weights=weights)
+    raw = model.open_encoder().encode(list(TEXTS.values()))
+    with Index.create(tmp_path / "index", model, iter(RECORDS)) as index:
+        index.add([Record(id="later", text=OTHER)])
+        hits = index.search(QUERY, weights="style=1", k=99).hits
+    centred = model.centred_on(raw)
+    # The model that comes back from disk is not centred, the index knows on what it was.
+    with Index.open(tmp_path / "index", model) as again:
+        assert again.model.projection.digest == centred.projection.digest
+        assert again.search(QUERY, weights="style=1", k=99).hits == hits
+        found = again.blocks.engine.fetch(["later", *TEXTS])
+        wanted = centred.encode_document([OTHER, *TEXTS.values()]).array
+        np.testing.assert_allclose(found.vectors, wanted, atol=1e-6)
+    plain = model.project(raw)
+    np.testing.assert_array_equal(centred.project(raw)["topic"], plain["topic"])
+    assert not np.allclose(centred.project(raw)["style"], plain["style"], atol=0.01)
+    # Encoded before, it is the same; added to an empty index, nothing is centred.
+    with Index.create(tmp_path / "raw", model, RECORDS, vectors=raw) as index:
+        assert index.model.projection.digest == centred.projection.digest
+    make_index(tmp_path / "added", model)
+    with Index.open(tmp_path / "added", model) as index:
+        assert index.blocks.engine.centre is None
+        assert index.model is model
+
+
+def test_records_that_cannot_be_added_leave_the_index_that_they_were_to_replace(model, tmp_path):
+    target = tmp_path / "index"
+    Index.create(target, model, RECORDS).close()
+    bad = Record(id="bad", text="")
+    for records, error in (([*RECORDS, bad], EncoderError), ([*RECORDS, RECORDS[0]], EngineError)):
+        with pytest.raises(error):
+            Index.create(target, model, records)
+    with pytest.raises(LayoutError, match="12 records, 2 vectors"):
+        Index.create(target, model, RECORDS, vectors=np.ones((2, 64), np.float32))
+    with Index.open(target, model) as index:
+        assert len(index) == len(RECORDS)
+
+
 def test_an_error_on_the_way_leaves_what_was_there(model, tmp_path):
     """All or nothing: neither an empty index in its place, nor half of the changes."""
     target = make_index(tmp_path / "index", model)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Number of texts that are projected and added at once.
 _BATCH = 10_000
+# Number of texts whose mean the blocks are centred on, if there are more.
+_CENTRED_ON = 10_000
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -95,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> None:
     settings = _read_settings(arguments)
     check_target(arguments.output, engine=arguments.engine, settings=settings)
     model = load(arguments.checkpoint, encoder=arguments.encoder)
-    batches = _embedded(arguments, model=model)
+    model, batches = _embedded(arguments, model=model)
     # An existing index is replaced only now that the embeddings are there.
     with Index.create(
         arguments.output,
@@ -120,22 +122,31 @@ def _check_usage(path: str) -> None:
 
 def _embedded(
     arguments: argparse.Namespace, *, model: "Model"
-) -> "Iterator[tuple[Sequence[Record], Vectors]]":
-    """Returns records and their blocks in batches. Wrong input raises before the first batch."""
+) -> "tuple[Model, Iterator[tuple[Sequence[Record], Vectors]]]":
+    """Returns the model, centred on the records, and records and their blocks in batches.
+
+    Blocks that were stored before keep their centre. Wrong input raises before the first batch.
+    """
+    import numpy as np
+
     from subspace.data import read_documents
     from subspace.model.embed_texts import open_stored_encoder
     from subspace.model.embedding_shards import read_shards
 
     path = corpus_file(arguments.input)
     if arguments.shards is not None:
-        return read_shards(arguments.shards, texts=path, projection=model.projection)
+        return model, read_shards(arguments.shards, texts=path, projection=model.projection)
     records = read_documents(path)
     encoder = open_stored_encoder(model, store=arguments.store, dtype=arguments.encoder_dtype)
     if arguments.encoder_dtype == "auto":
         print(f"the encoder computes in {encoder.encoder.fingerprint.dtype}")
     rows = encoder.rows([record.text for record in records], progress=True)
+    drawn = np.random.default_rng(0).permutation(len(rows))[:_CENTRED_ON]
+    centred = model.centred_on(encoder.store.read(rows[np.sort(drawn)]))
     parts = [slice(start, start + _BATCH) for start in range(0, len(records), _BATCH)]
-    return ((records[part], model.project(encoder.store.read(rows[part])).array) for part in parts)
+    return centred, (
+        (records[part], centred.project(encoder.store.read(rows[part])).array) for part in parts
+    )
 
 
 def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:

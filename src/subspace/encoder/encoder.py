@@ -1,6 +1,6 @@
 """The frozen encoder: maps each text to one unit vector per hidden layer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import pairwise
@@ -12,7 +12,7 @@ from subspace.arrays import Ints, Vectors
 from subspace.encoder.fingerprint import Fingerprint
 from subspace.encoder.model import OFFSET_POSITIONS, Beginning, FrozenModel
 from subspace.encoder.model_files import ModelFiles, ModelRecipe, locate_model, read_recipe
-from subspace.encoder.pooling import POOLINGS
+from subspace.encoder.pooling import EARLY_POOLINGS, OWN_MEAN, POOLINGS, mean_tokens
 from subspace.encoder.precision import choose_dtype
 from subspace.encoder.spec import EncoderSpec
 from subspace.encoder.texts import check_texts
@@ -87,12 +87,13 @@ class Encoder:
         self, texts: Sequence[str], *, kind: Kind = "document"
     ) -> Iterator[tuple[Ints, Vectors]]:
         """Yields (positions, vectors) batch by batch, each text once; see `encode`."""
+        prompt = self._tokenizer.count(self.prompt(kind)) if self._pools_own else 0
         for start, ids in self._windows(texts, kind=kind):
-            shared = self._share_beginning(ids)
+            shared = self._share_beginning(ids, prompt=prompt)
             skip = shared.length if shared else 0
             for positions in self._cut([one[skip:] for one in ids], behind=skip):
-                batch = [ids[position][skip:] for position in positions]
-                yield positions + start, self._pool(batch, beginning=shared)
+                batch = [ids[position] for position in positions]
+                yield positions + start, self._pool(batch, beginning=shared, prompt=prompt)
 
     def encode_tokens(self, texts: Sequence[str], *, kind: Kind = "document") -> list[Vectors]:
         """Encodes each text to its tokens' states in the last layer, (tokens, hidden size).
@@ -112,13 +113,14 @@ class Encoder:
             for positions in self._cut(ids):
                 batch = [ids[position] for position in positions]
                 (found,) = self._model.run(
-                    batch, layers=[self._model.depth], reduce=lambda rows: normalize(rows, dim=-1)
+                    batch,
+                    layers=[self._model.depth],
+                    reduce=lambda _, rows: normalize(rows, dim=-1),
                 )
                 ends = np.cumsum([len(one) for one in batch])[:-1]
                 parts = np.split(found.cpu().numpy(), ends)
                 for position, one, rows in zip(positions, batch, parts, strict=True):
-                    own = np.flatnonzero(~self._tokenizer.is_special(one))[skip:]
-                    states[position + start] = rows[own] if len(own) else rows
+                    states[position + start] = rows[self._own_tokens(one, prompt=skip)]
         return states
 
     def count_truncated(self, texts: Sequence[str], *, kind: Kind = "document") -> int:
@@ -161,6 +163,7 @@ class Encoder:
                     f"layers has {layer}, but '{spec.model}' has the layers 0 to {depth} "
                     "(0 are the token embeddings; -1 is the last)"
                 )
+        layers = tuple(layer if layer >= 0 else depth + 1 + layer for layer in spec.layers)
         usual = min(longest, recipe.tokenizer_length or longest)
         max_length = spec.max_length or recipe.max_length or usual
         if not 3 <= max_length <= longest:
@@ -173,11 +176,12 @@ class Encoder:
             document_prompt=(
                 recipe.document_prompt if spec.document_prompt is None else spec.document_prompt
             ),
-            layers=tuple(layer if layer >= 0 else depth + 1 + layer for layer in spec.layers),
+            layers=layers,
             max_length=max_length,
             normalise=True,
             dtype=self._choose_dtype(pooling, max_length) if spec.dtype == "auto" else spec.dtype,
             dim=config.hidden_size * len(spec.layers),
+            early_pooling=_choose_early_pooling(spec, pooling, early=min(layers) < depth),
         )
 
     @cached_property
@@ -255,32 +259,83 @@ class Encoder:
             most = 1
         return cut_batches(lengths, most=most, padded=not self._model.packs)
 
-    def _share_beginning(self, ids: Sequence[Ints]) -> Beginning | None:
+    @property
+    def _pools_own(self) -> bool:
+        return self.fingerprint.early_pooling == OWN_MEAN
+
+    def _share_beginning(self, ids: Sequence[Ints], *, prompt: int) -> Beginning | None:
         """Runs the tokens that all texts begin with; None if inexact or without a gain in time."""
-        if len(ids) < _SHARED_TEXTS or self.fingerprint.pooling != "lasttoken":
+        early = self.fingerprint.early_pooling in (None, "lasttoken", OWN_MEAN)
+        if len(ids) < _SHARED_TEXTS or self.fingerprint.pooling != "lasttoken" or not early:
             return None
         length = common_beginning(ids)
+        if self._pools_own:  # the texts' own tokens are needed, each for its text
+            length = min(length, prompt)
         if length < _SHARED_TOKENS or max(map(len, ids)) > _LONGEST_BEHIND:
             return None
         if not (self._model.packs and self._model.causal):
             return None
         return self._model.begin(ids[0][:length])
 
-    def _pool(self, batch: Sequence[Ints], *, beginning: Beginning | None) -> Vectors:
+    def _own_tokens(self, ids: Ints, *, prompt: int) -> Ints:
+        """Returns positions of tokens that are neither special nor of the prompt; if none, all."""
+        own = np.flatnonzero(~self._tokenizer.is_special(ids))[prompt:]
+        return own if len(own) else np.arange(len(ids))
+
+    def _pool_early(
+        self, batch: Sequence[Ints], *, lengths: "Tensor", skip: int, prompt: int
+    ) -> "Callable[[Tensor], Tensor]":
+        """Returns the pooling of the layers before the last, for the tokens after `skip`."""
+        import torch
+
+        if not self._pools_own:
+            pool = POOLINGS[self.fingerprint.early_pooling or self.fingerprint.pooling]
+            return lambda states: pool(states, lengths)
+        own = [self._own_tokens(ids, prompt=prompt) for ids in batch]
+        own = [positions[positions >= skip] - skip for positions in own]
+        starts = np.cumsum([0, *(len(ids) - skip for ids in batch[:-1])])
+        rows = np.concatenate([kept + start for kept, start in zip(own, starts, strict=True)])
+        kept = torch.from_numpy(rows).to(self._device)
+        counts = torch.tensor([len(one) for one in own], device=self._device)
+        return lambda states: mean_tokens(states[kept], counts)
+
+    def _pool(self, batch: Sequence[Ints], *, beginning: Beginning | None, prompt: int) -> Vectors:
+        """Runs texts, whose first tokens may be a shared beginning that was run before."""
         import torch
         from torch.nn.functional import normalize
 
-        pool = POOLINGS[self.fingerprint.pooling]
-        lengths = torch.tensor([len(ids) for ids in batch], device=self._device)
+        skip = beginning.length if beginning else 0
+        last, depth = POOLINGS[self.fingerprint.pooling], self._model.depth
+        lengths = torch.tensor([len(ids) - skip for ids in batch], device=self._device)
+        early = self._pool_early(batch, lengths=lengths, skip=skip, prompt=prompt)
 
-        def reduce(states: "Tensor") -> "Tensor":
-            return normalize(pool(states, lengths), dim=-1)
+        def reduce(layer: int, states: "Tensor") -> "Tensor":
+            pooled = last(states, lengths) if layer == depth else early(states)
+            return normalize(pooled, dim=-1)
 
         pooled = self._model.run(
-            batch, layers=self.fingerprint.layers, reduce=reduce, beginning=beginning
+            [ids[skip:] for ids in batch],
+            layers=self.fingerprint.layers,
+            reduce=reduce,
+            beginning=beginning,
         )
         vectors: Vectors = torch.cat(pooled, dim=-1).cpu().numpy()
         return vectors
+
+
+def _choose_early_pooling(spec: EncoderSpec, pooling: str, *, early: bool) -> str | None:
+    """Returns the pooling of layers before the last; None if it is that of the last.
+
+    Raises:
+        EncoderError: There is no such pooling.
+    """
+    usual = pooling if pooling == "mean" else OWN_MEAN
+    chosen = usual if spec.early_pooling is None else spec.early_pooling
+    if chosen not in EARLY_POOLINGS:
+        raise EncoderError(
+            f"early_pooling must be one of {', '.join(EARLY_POOLINGS)}, got {chosen!r}"
+        )
+    return chosen if early and chosen != pooling else None
 
 
 def _cut_windows(texts: Sequence[str]) -> list[slice]:

@@ -11,6 +11,7 @@ from subspace.errors import EncoderError
 # Python type of each field as read from JSON.
 _JSON_KINDS = {
     **dict.fromkeys(("model", "revision", "pooling", "query_prompt", "document_prompt"), "str"),
+    "early_pooling": "str",
     **{"layers": "list", "max_length": "int", "normalise": "bool", "dtype": "str", "dim": "int"},
 }
 
@@ -31,6 +32,7 @@ class Fingerprint:
         normalise: Whether each layer's vector has unit length.
         dtype: Precision of the forward pass.
         dim: Length of the vector, all layers together.
+        early_pooling: Pooling of the layers before the last; None for that of the last.
     """
 
     model: str
@@ -43,6 +45,7 @@ class Fingerprint:
     normalise: bool
     dtype: str
     dim: int
+    early_pooling: str | None = None
 
     @property
     def digest(self) -> str:
@@ -59,7 +62,10 @@ class Fingerprint:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields as values that `json.dumps` accepts."""
-        return {**asdict(self), "layers": list(self.layers)}
+        value = {**asdict(self), "layers": list(self.layers)}
+        if self.early_pooling is None:  # as before there was this field
+            del value["early_pooling"]
+        return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Fingerprint":
@@ -68,15 +74,16 @@ class Fingerprint:
         Raises:
             EncoderError: A field is missing, unknown or of the wrong type.
         """
-        expected = {field.name for field in fields(cls)}
-        if set(value) != expected:
+        expected = {field.name for field in fields(cls)} - {"early_pooling"}
+        if set(value) - {"early_pooling"} != expected:
             raise EncoderError(
                 "an encoder fingerprint must have exactly the fields "
                 f"{', '.join(sorted(expected))}; got {', '.join(sorted(value))}"
             )
         layers = value["layers"]
-        kinds = {field.name: type(value[field.name]).__name__ for field in fields(cls)}
-        sound = kinds == _JSON_KINDS and layers and all(type(layer) is int for layer in layers)
+        kinds = {name: type(one).__name__ for name, one in value.items()}
+        wanted = {name: _JSON_KINDS[name] for name in value}
+        sound = kinds == wanted and layers and all(type(layer) is int for layer in layers)
         if not sound:
             raise EncoderError(f"a field of an encoder fingerprint has the wrong kind: {kinds}")
         return cls(**{**value, "layers": tuple(layers)})
@@ -85,5 +92,7 @@ class Fingerprint:
         """Lists the fields in which `other` differs, as `field: mine, not theirs`."""
         mine, theirs = self.to_json(), other.to_json()
         return [
-            f"{key}: {mine[key]!r}, not {theirs[key]!r}" for key in mine if mine[key] != theirs[key]
+            f"{key}: {mine.get(key)!r}, not {theirs.get(key)!r}"
+            for key in mine | theirs
+            if mine.get(key) != theirs.get(key)
         ]

@@ -25,8 +25,9 @@ from subspace.encoder.products import multiply_fast
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Called with a layer's states (tokens, dim) once they are computed; only its result is kept.
-Reduce = Callable[["Tensor"], "Tensor"]
+# Called with a layer's number and its states (tokens, dim) once they are computed; only its result
+# is kept.
+Reduce = Callable[[int, "Tensor"], "Tensor"]
 
 _log = logging.getLogger(__name__)
 
@@ -125,7 +126,8 @@ class FrozenModel:
         Args:
             texts: Token ids of each text; texts of equal length should be neighbours.
             layers: Numbers of the hidden layers; 0 is the token embeddings.
-            reduce: Called with a layer's float32 states (tokens, dim), texts concatenated.
+            reduce: Called with a layer's number and float32 states (tokens, dim), texts
+                concatenated.
             beginning: Tokens that precede every text; only if the model packs.
         """
         import torch
@@ -139,7 +141,7 @@ class FrozenModel:
         ):
             last = self._forward(texts, beginning=beginning)
             if self._depth in layers:
-                kept[self._depth] = reduce(last.float())
+                kept[self._depth] = reduce(self._depth, last.float())
         return [kept[layer] for layer in layers]
 
     def begin(self, ids: Ints) -> Beginning:
@@ -209,7 +211,7 @@ class FrozenModel:
         def keep(layer: int, states: Any) -> None:
             states = states[0] if isinstance(states, tuple) else states
             rows = states[0] if self.packs else _unpad(states, texts)
-            kept[layer] = reduce(rows.float())
+            kept[layer] = reduce(layer, rows.float())
 
         hooks = []
         for layer in layers:

@@ -39,6 +39,10 @@ POOLINGS: dict[str, Pooling] = {
     "mean": mean_tokens,
     "max": max_tokens,
 }
+# The mean over the tokens of the text itself, without the prompt's and special ones. A causal
+# model's last token holds its text only in late layers; in layer 0 it is the same for all texts.
+OWN_MEAN = "own mean"
+EARLY_POOLINGS = (*POOLINGS, OWN_MEAN)
 
 
 def _reduce(states: "Tensor", lengths: "Tensor", how: str) -> "Tensor":

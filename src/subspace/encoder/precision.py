@@ -48,7 +48,7 @@ def choose_dtype(folder: Path, *, tokenizer: Tokenizer, device: str, pool: Pooli
     def encode(dtype: str) -> "Tensor":
         model = FrozenModel(folder, dtype=dtype, device=device)
         (vectors,) = model.run(
-            texts, layers=[model.depth], reduce=lambda states: pool(states, lengths)
+            texts, layers=[model.depth], reduce=lambda _, states: pool(states, lengths)
         )
         return vectors
 

@@ -14,6 +14,9 @@ class EncoderSpec:
             `Qwen/Qwen3-Embedding-0.6B`.
         revision: Commit of the hub repository; pin it, since a branch can change.
         pooling: `mean`, `cls`, `lasttoken` or `max`.
+        early_pooling: Pooling of the layers before the last: one of these, or `own mean`, which
+            leaves out the tokens of the prompt and special ones. None for `mean` if that is
+            `pooling`, else for `own mean`: one token of an early layer knows little of its text.
         query_prompt: Put before queries, for Qwen3 `Instruct: {task}\nQuery:`.
         document_prompt: Put before documents.
         layers: Hidden layers to pool, side by side in one vector; 0 are the token embeddings,
@@ -29,6 +32,7 @@ class EncoderSpec:
     model: str = "minilm"
     revision: str | None = None
     pooling: str | None = None
+    early_pooling: str | None = None
     query_prompt: str | None = None
     document_prompt: str | None = None
     layers: tuple[int, ...] = (-1,)
@@ -53,6 +57,7 @@ class EncoderSpec:
             model=model,
             revision=fingerprint.revision if on_hub else None,
             pooling=fingerprint.pooling,
+            early_pooling=fingerprint.early_pooling or fingerprint.pooling,
             query_prompt=fingerprint.query_prompt,
             document_prompt=fingerprint.document_prompt,
             layers=fingerprint.layers,

@@ -12,10 +12,12 @@ to the same difference at c = 0. The *gain* is the difference between c and 0 in
 - toward a number: the mean label of the hits, in standard deviations, in the wanted direction;
 - alike in a class: the share of hits of the query's own class, over one minus chance.
 
-Methods are compared by the gain at which 95 % or 90 % of the relevance is kept.
+Methods are compared by the gain at which 95 % or 90 % of the relevance is kept. Steering toward one
+number should leave others as they are: what they move by at the same strength is *off target*.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -36,10 +38,12 @@ class Curve:
     Attributes:
         relevance: Mean raw cosine of the hits, minus that of random candidates (C, Q).
         gain: Gain of the hits over those at strength 0 (C, Q).
+        off_target: By name of another label, how far it moves in the hits at every strength (C,).
     """
 
     relevance: Floats
     gain: Floats
+    off_target: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def kept(self) -> Floats:
@@ -56,6 +60,12 @@ class Curve:
         """Returns the gain at which the share `kept` of the relevance is kept."""
         return _interpolate(self.kept, self.gained, kept)
 
+    def off_target_at(self, kept: float) -> dict[str, float]:
+        """Returns how far other labels move where the share `kept` of the relevance is kept."""
+        return {
+            name: _interpolate(self.kept, moved, kept) for name, moved in self.off_target.items()
+        }
+
     def interval(self, kept: float) -> tuple[float, float]:
         """Returns the 95 % bootstrap interval of `at` over queries."""
         count = self.gain.shape[1]
@@ -69,7 +79,12 @@ class Curve:
     def __add__(self, other: "Curve") -> "Curve":
         """Averages two curves of the same queries, such as toward more and toward less."""
         return Curve(
-            relevance=(self.relevance + other.relevance) / 2, gain=(self.gain + other.gain) / 2
+            relevance=(self.relevance + other.relevance) / 2,
+            gain=(self.gain + other.gain) / 2,
+            off_target={
+                name: (moved + other.off_target[name]) / 2
+                for name, moved in self.off_target.items()
+            },
         )
 
 
@@ -116,7 +131,14 @@ class SteeringTask:
         deviation = scores.std(axis=1, keepdims=True, where=self.candidates)
         return np.asarray((scores - mean) / np.where(deviation > 0, deviation, 1), np.float32)
 
-    def sweep(self, rel: Vectors, steer: Vectors, *, wanted: AnyFloats) -> Curve:
+    def sweep(
+        self,
+        rel: Vectors,
+        steer: Vectors,
+        *,
+        wanted: AnyFloats,
+        others: Mapping[str, Floats] | None = None,
+    ) -> Curve:
         """Sweeps the strength, and measures relevance and gain of the hits.
 
         Args:
@@ -124,7 +146,10 @@ class SteeringTask:
             steer: Score that is added (Q, N), standardised.
             wanted: Value of each text as a hit (Q, N): its label, or whether it has the query's
                 class.
+            others: Other labels (N,) by name, NaN where a text has none.
         """
+        others = others or {}
+        moved = {name: np.zeros(len(STRENGTHS)) for name in others}
         relevance = np.zeros((len(STRENGTHS), len(self.queries)))
         gain = np.zeros_like(relevance)
         random = self.raw.mean(axis=1, where=self.candidates)
@@ -139,18 +164,34 @@ class SteeringTask:
             hits = np.argpartition(-scores, HITS, axis=1)[:, :HITS]
             relevance[place] = self.raw[rows, hits].mean(axis=1) - random
             gain[place] = wanted[rows, hits].mean(axis=1)
-        return Curve(relevance=relevance, gain=gain - gain[0])
+            for name, values in others.items():
+                found = values[hits]
+                known = np.isfinite(found)
+                moved[name][place] = found[known].mean() if known.any() else 0.0
+        off_target = {name: values - values[0] for name, values in moved.items()}
+        return Curve(relevance=relevance, gain=gain - gain[0], off_target=off_target)
 
-    def toward(self, rel: Vectors, steer: AnyFloats, *, labels: AnyFloats) -> Curve:
+    def toward(
+        self,
+        rel: Vectors,
+        steer: AnyFloats,
+        *,
+        labels: AnyFloats,
+        others: Mapping[str, Floats] | None = None,
+    ) -> Curve:
         """Sweeps toward more and toward less of a number, and averages the two curves.
 
         Args:
             rel: Relevance (Q, N), standardised.
             steer: Score of each text (N,), higher for more of the factor.
             labels: Labels (N,) with mean 0 and standard deviation 1 among the labelled texts.
+            others: Other labels on the same scale, NaN where a text has none.
         """
-        up = self.standardize(steer[None])
-        return self.sweep(rel, up, wanted=labels[None]) + self.sweep(rel, -up, wanted=-labels[None])
+        up, others = self.standardize(steer[None]), others or {}
+        less = {name: -values for name, values in others.items()}
+        return self.sweep(rel, up, wanted=labels[None], others=others) + self.sweep(
+            rel, -up, wanted=-labels[None], others=less
+        )
 
     def alike(self, rel: Vectors, steer: AnyFloats, *, codes: Ints) -> Curve:
         """Sweeps toward texts of the query's own class.

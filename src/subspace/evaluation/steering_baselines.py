@@ -34,6 +34,29 @@ def control_length(
     return control_labels(column.values[positions], [words])
 
 
+def other_numbers(source: StoredSource, factor: str, *, chosen: Ints) -> dict[str, Floats]:
+    """Returns the numbers of words, as `length`, and numeric labels of other factors, by name.
+
+    Each is scaled to mean 0 and standard deviation 1; NaN where a text has no label. Words are
+    counted on a logarithmic scale.
+
+    Args:
+        source: The source of the texts.
+        factor: The factor that is left out.
+        chosen: Positions of the texts in `source`.
+    """
+    words = [len(source.records[position].text.split()) for position in chosen]
+    found = {"length": np.log(words)}
+    for name, column in source.labels.take(chosen).columns.items():
+        if name != factor and column.values is not None:
+            found[name] = column.values
+    return {
+        name: (values - np.nanmean(values)) / (np.nanstd(values) or 1)
+        for name, values in found.items()
+        if np.isfinite(values).any()
+    }
+
+
 def early_layers(x: Vectors, *, width: int, deepest: int) -> Vectors:
     """Returns all layers but the deepest, or an only layer, centred and scaled to unit length."""
     rest = np.delete(x, np.arange(deepest, deepest + width), axis=1)

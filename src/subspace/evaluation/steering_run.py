@@ -1,6 +1,7 @@
 """Steering of a model on labelled sources, compared with baselines.
 
-By default, no text was used for fitting the blocks that it measures: a source that the model was
+Blocks are centred as an index of the source's texts centres them, which needs no labels. By
+default, no text was used for fitting the blocks that it measures: a source that the model was
 fitted on is measured with a projection that is solved again without it and its kin.
 """
 
@@ -23,6 +24,7 @@ from subspace.evaluation.steering_baselines import (
     counted_scores,
     early_layers,
     fitted_inside,
+    other_numbers,
     ridge_directions,
 )
 from subspace.evaluation.taste import TASTE_RATINGS, measure_taste
@@ -36,9 +38,9 @@ from subspace.model.model import Model
 from subspace.model.projection import Projection
 
 Kind = Literal["toward", "alike"]
-BLOCKS, CENTRED, EARLY, COUNTING, RIDGE, CEILING = (
+BLOCKS, UNCENTRED, EARLY, COUNTING, RIDGE, CEILING = (
     "blocks",
-    "blocks, centred",
+    "blocks, not centred",
     "early layers",
     "counting",
     "ridge on layers",
@@ -87,6 +89,7 @@ class SteeringRow:
             "strengths": STRENGTHS.tolist(),
             "kept": self.curve.kept.tolist(),
             "gained": self.curve.gained.tolist(),
+            "off_target": {str(kept): self.curve.off_target_at(kept) for kept in KEPT},
             "taste": {str(count): value for count, value in self.taste.items()},
         }
 
@@ -144,6 +147,7 @@ def measure_steering(
                 data.sources[name],
                 contender,
                 data,
+                searched={block for block, weight in model.default_weights.items() if weight},
                 in_corpus=solved is None and name in seen,
                 queries=queries,
             )
@@ -197,6 +201,7 @@ def _measure_source(
     contender: _Contender,
     data: FittingData,
     *,
+    searched: Collection[str],
     in_corpus: bool,
     queries: int,
 ) -> list[SteeringRow]:
@@ -220,12 +225,11 @@ def _measure_source(
         groups = source.labels.groups[chosen]
         task = SteeringTask.draw(raw, groups=groups, among=known, count=queries)
         block = contender.projection(x)[:, place]
-        # As `Model.centred_on` does; the mean of the texts is available without labels.
-        mean = x.mean(axis=0, dtype=np.float64)
-        moved = contender.projection.centred([factor], documents=mean, queries=mean)
-        centred = moved(x)[:, place]
-        early = early_layers(x, width=width, deepest=deepest)
-        spaces = {BLOCKS: block, CENTRED: centred, EARLY: early}
+        spaces = {BLOCKS: block, EARLY: early_layers(x, width=width, deepest=deepest)}
+        if factor not in searched:  # as `Model.centred_on`, and so an index, does
+            mean = x.mean(axis=0, dtype=np.float64)
+            centred = contender.projection.centred([factor], documents=mean, queries=mean)
+            spaces |= {BLOCKS: centred(x)[:, place], UNCENTRED: block}
         steers: Mapping[str, AnyFloats]
         labels = np.zeros(len(chosen))
         if column.ordered:
@@ -238,7 +242,8 @@ def _measure_source(
         rel = task.standardize(task.raw)
         for what, steer in steers.items():
             if column.ordered:
-                curve = task.toward(rel, steer, labels=labels)
+                others = other_numbers(source, factor, chosen=chosen)
+                curve = task.toward(rel, steer, labels=labels, others=others)
             else:
                 curve = task.alike(rel, steer[task.queries] @ steer.T, codes=column.codes)
             taste = (
@@ -294,8 +299,9 @@ def _toward_scores(
     scores: dict[str, Floats] = {}
     head = contender.heads.get(factor)
     if head is not None and head.classes is None:
-        for name in (BLOCKS, CENTRED):
-            scores[name] = (spaces[name] @ head.weight[0]).astype(np.float64)
+        for name in (BLOCKS, UNCENTRED):
+            if name in spaces:
+                scores[name] = (spaces[name] @ head.weight[0]).astype(np.float64)
     if factor in counted:
         scores[COUNTING] = counted[factor]
     if factor in contender.ridge:

@@ -20,7 +20,8 @@ fitted without the source that they are measured on, except where there is a `*`
 far the ten hits move toward more or less of a number, in standard deviations of its labels (length
 regressed out); *alike* is what the share of hits of the query's own class gains, over one minus
 chance. Both where 90 % of the relevance is kept, as the raw encoder judges it. *Taste*: after 5
-rated pairs, how often an unseen pair is ordered as the user likes (chance 0.50)."""
+rated pairs, how often an unseen pair is ordered as the user likes (chance 0.50). *Off target*: how
+far the length of the hits and other numeric labels move there, the one that moves most."""
 
 
 def steering_means(rows: Sequence[SteeringRow]) -> dict[str, Any]:
@@ -38,6 +39,7 @@ def steering_means(rows: Sequence[SteeringRow]) -> dict[str, Any]:
                 f"{len(own)} `*`" if any(row.in_corpus for row in own) else str(len(own)),
                 *(f"{gain:.3f}" for gain in gains),
                 f"{np.mean(taste):.2f}" if taste else "-",
+                _off_target(own),
             ]
         )
     return {
@@ -49,10 +51,24 @@ def steering_means(rows: Sequence[SteeringRow]) -> dict[str, Any]:
             "sources",
             *(f"gain at {kept:.0%} kept" for kept in KEPT),
             "taste",
+            "off target",
         ],
         "rows": cells,
         "note": " ".join(_ABOUT.split()),
     }
+
+
+def _off_target(rows: Sequence[SteeringRow]) -> str:
+    """Returns the mean over sources of the other label that moves most, and its name."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for name, moved in row.curve.off_target_at(0.90).items():
+            found.setdefault(name, []).append(moved)
+    means = {name: float(np.mean(moved)) for name, moved in found.items()}
+    if not means:
+        return "-"
+    name = max(means, key=lambda one: abs(means[one]))
+    return f"{name} {means[name]:+.2f}"
 
 
 def steering_by_source(rows: Sequence[SteeringRow]) -> dict[str, Any]:

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from subspace.arrays import Vectors
+from subspace.arrays import AnyFloats, Vectors
 from subspace.blocks import BlockLayout, Blocks
 from subspace.encoder import Encoder, EncoderSpec, Fingerprint, Kind
 from subspace.errors import CheckpointError, LayoutError, QueryError
 from subspace.model.encoder_check import encoder_differences
 from subspace.model.linear_heads import Heads, check_heads
 from subspace.model.projection import Projection
+
+# A text's squared distance from the mean of its corpus, over that mean's from the training mean.
+_CENTRE_PRIOR = 5
 
 
 @dataclass(frozen=True, eq=False)  # == on arrays gives no single bool
@@ -34,6 +37,8 @@ class Model:
         data: Hash of the records of each source that it was fitted on.
         recipe: How it was fitted, JSON-ready; `subspace.fitting.Recipe` reads it.
         folder: The checkpoint folder that it was read from, or None.
+        centre: Raw embedding (D,) that `centred_on` centred the blocks on; None for the mean of
+            the training texts.
 
     Raises:
         LayoutError: The projection does not fit the encoder, a head does not fit its block, or
@@ -49,6 +54,7 @@ class Model:
     data: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    centre: Vectors | None = None
 
     def __post_init__(self) -> None:
         """Checks that the parts fit each other."""
@@ -119,20 +125,35 @@ class Model:
 
         Texts of one kind share properties in which they differ from the training texts. Centring
         removes these, so that blocks distinguish the texts better (docs/results.md). Blocks that
-        a search without weights uses stay as they are, unless all are: centring documents alone
-        costs it a little, and `subspace.adapt` centres queries, too. An index treats the copy as
-        another model, so save it.
+        a search without weights uses stay as they are: `subspace.adapt` centres these, on queries
+        and documents each.
 
         Args:
-            vectors: Raw vectors of the encoder (N, D).
+            vectors: Raw vectors of the encoder (N, D). The mean of few says little: the training
+                mean counts as another 5.
 
         Raises:
             LayoutError: The vectors have the wrong dimension, or are not finite.
         """
-        mean = np.asarray(vectors, dtype=np.float64).mean(axis=0)
+        total = np.asarray(vectors, dtype=np.float64).sum(axis=0)
+        if total.shape != self.projection.mean.shape:
+            raise LayoutError(
+                f"the texts' vectors have shape {np.shape(vectors)}, the projection takes "
+                f"{self.projection.input_dim} dimensions"
+            )
+        known = _CENTRE_PRIOR * self.projection.mean.astype(np.float64)
+        return self.centred_at((total + known) / (len(vectors) + _CENTRE_PRIOR))
+
+    def centred_at(self, centre: AnyFloats) -> "Model":
+        """Returns a copy with its blocks centred on one raw embedding (D,); see `centred_on`.
+
+        Raises:
+            LayoutError: The centre has another dimension, or is not finite.
+        """
+        centre = np.asarray(centre, dtype=np.float32)
         others = [name for name, weight in self.default_weights.items() if not weight]
-        projection = self.projection.centred(others or self.layout, documents=mean, queries=mean)
-        return replace(self, projection=projection, folder=None)
+        projection = self.projection.centred(others, documents=centre, queries=centre)
+        return replace(self, projection=projection, folder=None, centre=centre)
 
     def predict(self, blocks: Blocks) -> dict[str, Sequence[str | float]]:
         """Predicts the labels of N texts by factor, each from the factor's own block."""

@@ -15,7 +15,8 @@ from subspace.errors import ConfigError, LayoutError, QueryError, WeightsError
 from subspace.model import Model, load
 from subspace.retrieval.block_index import BlockIndex
 from subspace.retrieval.directions import Toward, make_direction, read_toward, search_toward
-from subspace.retrieval.engines import create_engine
+from subspace.retrieval.engines import check_target, create_engine
+from subspace.retrieval.engines.engine import check_documents
 from subspace.retrieval.hits import Results, Scope
 from subspace.retrieval.queries import Like, Query, items_of, texts_of
 from subspace.retrieval.search_options import SearchKeywords, SearchOptions
@@ -61,7 +62,9 @@ class Index:
         cls,
         target: Path | str,
         model: Model | Path | str,
+        records: Iterable[Record] = (),
         *,
+        vectors: Vectors | None = None,
         engine: str | None = None,
         settings: Mapping[str, Any] | None = None,
         usage: Path | str | None = None,
@@ -69,15 +72,18 @@ class Index:
         half_life: float | None = None,
         bandit: Bandit | None = None,
     ) -> Self:
-        """Creates an empty index, in place of an existing one.
+        """Creates an index of some records, in place of an existing one.
 
-        An index in a folder is written by `save` or `close`; an existing one stays on disk until
-        then.
+        The blocks other than those of a plain search are centred on the records' mean, which the
+        index keeps; see `Model.centred_on`. With no records they keep the model's own. An index in
+        a folder is written by `save` or `close`; an existing one stays on disk until then.
 
         Args:
             target: The folder; or `postgresql://USER@HOST/DB#TABLE`, `http://HOST:PORT#COLLECTION`
                 (Milvus) or `FILE.db#COLLECTION` (Milvus, embedded).
             model: The model that encodes texts, or its name as `subspace.load` takes it.
+            records: Records to begin with; see `add`.
+            vectors: Raw embeddings of the records; see `add`.
             engine: `numpy` (exact) or `faiss` (compressed) for a folder; if None, numpy for a
                 folder and the matching engine for an address.
             settings: Settings of the engine, such as `{"dtype": "float16"}`.
@@ -90,6 +96,10 @@ class Index:
             CheckpointError: There is no such model.
             ConfigError: The engine does not fit the target, or a setting or the half-life is
                 wrong.
+            QueryError: An element is not a `Record`.
+            EncoderError: A text is empty.
+            LayoutError: The number of vectors is not that of the records, or a vector is not
+                finite.
             IndexFolderError: The folder holds something other than an index.
             EngineError: A server cannot be reached, or the engine's package is not installed.
             UsageLogError: The usage log cannot be opened.
@@ -101,18 +111,27 @@ class Index:
             bandit.check(loaded.layout)
         if half_life is not None:
             Traces(layout=loaded.layout, half_life=half_life)
+        check_target(target, engine=engine, settings=settings)
+        records = list(records)
+        raw = _raw_vectors(loaded, records, vectors)
+        if records:
+            loaded = loaded.centred_on(raw)
+        documents, found = _documents(records), loaded.project(raw).array
+        check_documents(documents, found, layout=loaded.layout)
         with ExitStack() as stack:
             log = None if usage is None else stack.enter_context(UsageLog.open(usage))
             made = create_engine(
                 target,
                 layout=loaded.layout,
                 projection_digest=loaded.projection.digest,
+                centre=loaded.centre,
                 engine=engine,
                 settings=settings,
             )
             stack.callback(made.close)
             blocks = BlockIndex(made, usage=log, recency=recency, half_life=half_life)
             index = cls(loaded, blocks, bandit=bandit)
+            blocks.add(documents, found)
             stack.pop_all()  # open until the index is closed
         index._unsaved = True
         return index
@@ -152,6 +171,9 @@ class Index:
             log = None if usage is None else stack.enter_context(UsageLog.open(usage))
             blocks = BlockIndex.open(target, usage=log, recency=recency, half_life=half_life)
             stack.callback(blocks.close)
+            centre = blocks.engine.centre
+            if centre is not None and centre.shape == loaded.projection.mean.shape:
+                loaded = loaded.centred_at(centre)
             index = cls(loaded, blocks, bandit=bandit)
             stack.pop_all()  # open until the index is closed
         return index
@@ -172,16 +194,8 @@ class Index:
                 finite.
         """
         records = list(records)
-        if not all(isinstance(record, Record) for record in records):
-            raise QueryError("records are given as Record(id=..., text=..., metadata={...})")
-        kept = [replace(one, metadata={**one.factors, **one.metadata}) for one in records]
-        if vectors is None:
-            found = self.model.encode_document([record.text for record in kept])
-        elif len(vectors) != len(kept):
-            raise LayoutError(f"{len(kept)} records, {len(vectors)} vectors")
-        else:
-            found = self.model.project(vectors)
-        self.blocks.add(kept, found.array)
+        found = self.model.project(_raw_vectors(self.model, records, vectors))
+        self.blocks.add(_documents(records), found.array)
         self._unsaved = True
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -452,6 +466,24 @@ class Index:
             place = self.layout.slice(block)
             composed[place] = known[part][place]
         return composed
+
+
+def _raw_vectors(model: Model, records: Sequence[Record], vectors: Vectors | None) -> Vectors:
+    """Encodes records, unless their raw vectors are given."""
+    if not all(isinstance(record, Record) for record in records):
+        raise QueryError("records are given as Record(id=..., text=..., metadata={...})")
+    if vectors is None and not records:  # nothing that an encoder would have to be loaded for
+        return np.empty((0, model.projection.input_dim), dtype=np.float32)
+    if vectors is None:
+        return model.open_encoder().encode([record.text for record in records])
+    if len(vectors) != len(records):
+        raise LayoutError(f"{len(records)} records, {len(vectors)} vectors")
+    return vectors
+
+
+def _documents(records: Sequence[Record]) -> list[Record]:
+    """Returns the records with their factors among the metadata, so that filters know them."""
+    return [replace(one, metadata={**one.factors, **one.metadata}) for one in records]
 
 
 def _loaded(model: Model | Path | str) -> Model:

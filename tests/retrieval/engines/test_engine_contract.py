@@ -529,7 +529,8 @@ def test_queries_of_another_shape_or_not_finite_are_refused(three):
 
 def test_what_was_left_is_there_when_it_is_opened_again(kind, new_target, scan):
     target = new_target()
-    with closing(create(kind, target, projection_digest="f" * 64)) as engine:
+    centre = np.float32([0.1, -2e-30, 3e7])
+    with closing(create(kind, target, projection_digest="f" * 64, centre=centre)) as engine:
         records = make_records(300, metadata=colours)
         fill(engine, scan, documents=records, vectors=unit_vectors(300))
         fill(engine, scan, documents=records[:1], vectors=unit_vectors(1, seed=8))
@@ -537,6 +538,7 @@ def test_what_was_left_is_there_when_it_is_opened_again(kind, new_target, scan):
     engine.close()  # once more does no harm
     with closing(open_engine(target)) as again:
         assert (again.layout, again.projection_digest) == (LAYOUT, "f" * 64)
+        np.testing.assert_array_equal(again.centre, centre)
         assert again.exact
         assert_keeps(again, scan)
         assert_finds(again, scan, QUERIES, k=7, where={"colour": "red"})

@@ -26,7 +26,7 @@ from psycopg import sql
 from subspace.blocks import BlockLayout, unit_blocks
 from subspace.data.records import Record
 from subspace.errors import ConfigError, EngineError
-from subspace.retrieval import BlockIndex, UsageLog, Use
+from subspace.retrieval import BlockIndex, Index, UsageLog, Use
 from subspace.retrieval.engines import Candidates, Priors, create_engine, open_engine
 from subspace.retrieval.engines.pgvector_engine import PgvectorEngine
 from subspace.retrieval.weights import Weights
@@ -659,3 +659,13 @@ def test_too_many_dimensions_are_refused_before_anything_is_done(create):
         create(layout=BlockLayout.from_widths({"a": 16_001}))
     with pytest.raises(ConfigError, match="hnsw must be true or false, got 'no'"):
         create(hnsw="no")
+
+
+def test_records_that_cannot_be_added_leave_the_table_that_they_were_to_replace(table, model):
+    records = [Record(id="a", text="bread"), Record(id="b", text="a concert")]
+    Index.create(table, model, records).close()
+    with pytest.raises(EngineError, match="used more than once: b"):
+        Index.create(table, model, [*records, records[1]])
+    with Index.open(table, model) as index:
+        assert len(index) == 2
+        assert index.search("soup")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.errors import ConfigError
 from subspace.retrieval.engines.engine import Engine
@@ -20,7 +21,7 @@ from subspace.retrieval.engines.index_folder import check_folder, read_folder
 from subspace.retrieval.engines.numpy_engine import NumpyEngine
 
 # Parameters that every engine takes; any other parameter is a setting of that engine.
-_OF_ALL = ("target", "folder", "layout", "projection_digest")
+_OF_ALL = ("target", "folder", "layout", "projection_digest", "centre")
 EMBEDDED = ("numpy", "faiss")
 
 
@@ -111,6 +112,7 @@ def create_engine(
     *,
     layout: BlockLayout,
     projection_digest: str,
+    centre: Vectors | None = None,
     engine: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Engine:
@@ -120,6 +122,7 @@ def create_engine(
         target: Address of the index. A folder is written, or replaced, only by `save`.
         layout: The blocks of every vector.
         projection_digest: Digest of the projection that makes the vectors.
+        centre: Raw embedding (D,) that the projection was centred on, if any.
         engine: Name of the engine, such as `faiss` for a folder; None for the default.
         settings: Settings of the engine, by parameter name of its constructor or `create`.
 
@@ -130,7 +133,12 @@ def create_engine(
     """
     check_target(target, engine=engine, settings=settings)
     kind = _kind(target)
-    about = {"layout": layout, "projection_digest": projection_digest, **(settings or {})}
+    about = {
+        "layout": layout,
+        "projection_digest": projection_digest,
+        "centre": centre,
+        **(settings or {}),
+    }
     make = _factory(kind, engine)
     return make(folder=target, **about) if kind == "folder" else make(str(target), **about)
 

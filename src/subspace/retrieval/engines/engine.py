@@ -72,6 +72,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def centre(self) -> Vectors | None:
+        """Raw embedding (D,) that the projection was centred on; None for the model's own mean."""
+        ...
+
+    @property
     def exact(self) -> bool:
         """Whether a search is guaranteed to find the best documents."""
         ...

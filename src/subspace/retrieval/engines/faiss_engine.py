@@ -110,6 +110,7 @@ class FaissEngine(NumpyEngine):
         *,
         layout: BlockLayout,
         projection_digest: str,
+        centre: Vectors | None = None,
         dtype: str = "float32",
         folder: Path | str | None = None,
         method: str = "pq",
@@ -120,6 +121,7 @@ class FaissEngine(NumpyEngine):
         Args:
             layout: The blocks of every vector.
             projection_digest: Digest of the projection that makes the vectors.
+            centre: Raw embedding (D,) that the projection was centred on, if any.
             dtype: `float32`, or `float16` for half the memory at a rounding of 5e-4.
             folder: Folder that `save` writes to by default.
             method: `pq` (an eighth of a byte per dimension; indexes 100,000 documents in seconds)
@@ -133,7 +135,11 @@ class FaissEngine(NumpyEngine):
             EngineError: faiss is not installed.
         """
         super().__init__(
-            layout=layout, projection_digest=projection_digest, dtype=dtype, folder=folder
+            layout=layout,
+            projection_digest=projection_digest,
+            centre=centre,
+            dtype=dtype,
+            folder=folder,
         )
         self.method = _check_method(method)
         self.rescore = check_k(

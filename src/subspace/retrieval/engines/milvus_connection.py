@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
+from subspace.arrays import Vectors, from_base64, to_base64
 from subspace.blocks import BlockLayout
 from subspace.errors import ConfigError, EngineError, LayoutError, install_command
 from subspace.retrieval.engines.milvus_rows import TEXT_BYTES
@@ -33,13 +34,14 @@ _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _LOUD = ("pymilvus", "milvus_lite.server_manager", "milvus_lite.adapter.grpc.servicer")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays compare element by element
 class IndexMetadata:
     """The metadata of a collection: blocks, digest of the projection, and type of its index."""
 
     layout: BlockLayout
     projection: str
     index: str
+    centre: Vectors | None = None
 
     def to_json(self) -> str:
         """Writes the metadata as JSON that `from_json` reads."""
@@ -47,6 +49,7 @@ class IndexMetadata:
             {
                 _ABOUT: FORMAT_VERSION,
                 "projection": self.projection,
+                "centre": None if self.centre is None else to_base64(self.centre),
                 "blocks": self.layout.to_widths(),
                 "index": self.index,
             }
@@ -66,6 +69,7 @@ class IndexMetadata:
                 layout=BlockLayout.from_widths(values["blocks"]),
                 projection=str(values["projection"]),
                 index=str(values["index"]),
+                centre=None if (code := values.get("centre")) is None else from_base64(code),
             )
         except (ValueError, LookupError, TypeError, AttributeError, LayoutError):
             return None

@@ -117,7 +117,13 @@ class MilvusEngine:
 
     @classmethod
     def create(
-        cls, target: str, *, layout: BlockLayout, projection_digest: str, index: str = "FLAT"
+        cls,
+        target: str,
+        *,
+        layout: BlockLayout,
+        projection_digest: str,
+        centre: Vectors | None = None,
+        index: str = "FLAT",
     ) -> Self:
         """Makes an empty collection, which replaces an index of the same name.
 
@@ -125,6 +131,7 @@ class MilvusEngine:
             target: As in `open`; the parent folder of a file is made.
             layout: The blocks of every vector.
             projection_digest: Digest of the projection that makes the vectors.
+            centre: Raw embedding (D,) that the projection was centred on, if any.
             index: `FLAT`, which is exact, or `HNSW`, which is faster.
 
         Raises:
@@ -135,7 +142,9 @@ class MilvusEngine:
         if index not in INDEXES:
             raise ConfigError(f"index is one of {', '.join(INDEXES)}, not {index!r}")
         place = Target.parse(target)
-        about = IndexMetadata(layout=layout, projection=projection_digest, index=index)
+        about = IndexMetadata(
+            layout=layout, projection=projection_digest, index=index, centre=centre
+        )
         place.make_folder()
         with connected(place) as connection:
             if connection.about() is not None:
@@ -152,6 +161,11 @@ class MilvusEngine:
     def projection_digest(self) -> str:
         """Digest of the projection that made the vectors."""
         return self._about.projection
+
+    @property
+    def centre(self) -> Vectors | None:
+        """Raw embedding (D,) that the projection was centred on; None for the model's own mean."""
+        return self._about.centre
 
     @property
     def exact(self) -> bool:

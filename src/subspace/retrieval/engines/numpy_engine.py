@@ -48,6 +48,7 @@ class NumpyEngine:
         *,
         layout: BlockLayout,
         projection_digest: str,
+        centre: Vectors | None = None,
         dtype: str = "float32",
         folder: Path | str | None = None,
     ) -> None:
@@ -56,6 +57,7 @@ class NumpyEngine:
         Args:
             layout: The blocks of every vector.
             projection_digest: Digest of the projection that makes the vectors.
+            centre: Raw embedding (D,) that the projection was centred on, if any.
             dtype: `float32`, or `float16` for half the memory at a rounding of 5e-4.
             folder: Folder that `save` writes to by default.
 
@@ -66,6 +68,7 @@ class NumpyEngine:
             raise ConfigError(f"vectors are kept as {' or '.join(KINDS)}, not {dtype!r}")
         self._layout = layout
         self._projection_digest = projection_digest
+        self._centre = centre
         self._documents: list[Record] = []
         self._rows: dict[str, int] = {}
         # Grown by doubling; the first len(_documents) rows are in use.
@@ -95,6 +98,7 @@ class NumpyEngine:
         engine = cls(
             layout=stored.layout,
             projection_digest=stored.projection_digest,
+            centre=stored.centre,
             dtype=str(stored.vectors.dtype),
             folder=folder,
             **settings,
@@ -124,6 +128,7 @@ class NumpyEngine:
             vectors=self.vectors,
             layout=self._layout,
             projection_digest=self._projection_digest,
+            centre=self._centre,
             engine=self.name,
             settings=self._settings(),
         )
@@ -147,6 +152,11 @@ class NumpyEngine:
     def projection_digest(self) -> str:
         """Digest of the projection that made the vectors."""
         return self._projection_digest
+
+    @property
+    def centre(self) -> Vectors | None:
+        """Raw embedding (D,) that the projection was centred on; None for the model's own mean."""
+        return self._centre
 
     @property
     def exact(self) -> bool:

@@ -145,7 +145,13 @@ class PgvectorEngine:
 
     @classmethod
     def create(
-        cls, target: str, *, layout: BlockLayout, projection_digest: str, hnsw: bool = False
+        cls,
+        target: str,
+        *,
+        layout: BlockLayout,
+        projection_digest: str,
+        centre: Vectors | None = None,
+        hnsw: bool = False,
     ) -> Self:
         """Makes an empty index, and replaces one of the same name in the same transaction.
 
@@ -153,6 +159,7 @@ class PgvectorEngine:
             target: `postgresql://USER:PASSWORD@HOST:PORT/DB#TABLE`.
             layout: The blocks of every vector.
             projection_digest: Digest of the projection that makes the vectors.
+            centre: Raw embedding (D,) that the projection was centred on, if any.
             hnsw: Whether to search a graph (HNSW, m 16, ef_construction 64), which quickly finds
                 nearly all of the best among millions; at most 2,000 dimensions. Otherwise every
                 search reads all vectors, and is exact.
@@ -163,7 +170,9 @@ class PgvectorEngine:
                 more than 16,000 dimensions, or a package is not installed.
         """
         _check_settings(hnsw=hnsw, dim=layout.dim)
-        about = IndexMetadata(layout=layout, projection_digest=projection_digest, hnsw=hnsw)
+        about = IndexMetadata(
+            layout=layout, projection_digest=projection_digest, hnsw=hnsw, centre=centre
+        )
         address = Address.parse(target)
         with opening(address) as connection:
             with connection.transaction():
@@ -185,6 +194,11 @@ class PgvectorEngine:
     def projection_digest(self) -> str:
         """Digest of the projection that made the vectors."""
         return self._about.projection_digest
+
+    @property
+    def centre(self) -> Vectors | None:
+        """Raw embedding (D,) that the projection was centred on; None for the model's own mean."""
+        return self._about.centre
 
     @property
     def exact(self) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from subspace.arrays import Vectors, from_base64, to_base64
 from subspace.blocks import BlockLayout
 from subspace.errors import EngineError, LayoutError
 from subspace.retrieval.engines.pgvector_connection import Address, reason
@@ -44,19 +45,21 @@ CREATE TABLE {table} (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays compare element by element
 class IndexMetadata:
     """The metadata of an index, as the comment of its table holds them."""
 
     layout: BlockLayout
     projection_digest: str
     hnsw: bool
+    centre: Vectors | None = None
 
     def to_comment(self) -> str:
         """Writes the metadata as JSON that `from_comment` reads."""
         about = {
             "format_version": FORMAT_VERSION,
             "projection": self.projection_digest,
+            "centre": None if self.centre is None else to_base64(self.centre),
             "blocks": self.layout.to_widths(),
             "hnsw": self.hnsw,
         }
@@ -70,6 +73,7 @@ class IndexMetadata:
             layout=BlockLayout.from_widths(about["blocks"]),
             projection_digest=str(about["projection"]),
             hnsw=bool(about["hnsw"]),
+            centre=None if (text := about.get("centre")) is None else from_base64(text),
         )
 
 
