@@ -153,7 +153,7 @@ def compare_prefix(model: str, queries: list[str], *, dtype: str, device: str, r
     say_ratio("shared prefix over none", seconds["whole", dtype], seconds["shared", dtype])
 
 
-def _share_nothing(ids: Sequence[Ints], *, prompt: int) -> None:  # noqa: ARG001
+def _share_nothing(ids: Sequence[Ints], *, prompt: Ints) -> None:  # noqa: ARG001
     return None
 
 

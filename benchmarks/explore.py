@@ -18,6 +18,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+from playwright.sync_api import Request as PlaywrightRequest
 from playwright.sync_api import sync_playwright
 
 from subspace.data import Record, read_records
@@ -75,7 +76,7 @@ def measure(folder: Path, *, checkpoint: str, repeats: int) -> dict[str, list[fl
             slider = page.locator(".slider [role=slider]").first.element_handle()
             for n in range(repeats):
                 key = "ArrowLeft" if n // 10 % 2 == 0 else "ArrowRight"  # to and fro
-                with page.expect_request(lambda asked: asked.method == "POST") as posted:
+                with page.expect_request(_is_ranking) as posted:
                     times["browser"].append(page.evaluate(PRESS, [slider, key]))
                 asked = posted.value
                 request = urllib.request.Request(
@@ -89,6 +90,11 @@ def measure(folder: Path, *, checkpoint: str, repeats: int) -> dict[str, list[fl
         server.terminate()
         server.wait()
     return times
+
+
+def _is_ranking(asked: PlaywrightRequest) -> bool:
+    """Tells the request of the ranking from that of the curve below the sliders."""
+    return asked.method == "POST" and '"weighted.children"' in (asked.post_data or "")
 
 
 def main() -> None:

@@ -59,7 +59,7 @@ def cut(encoder: Encoder, words: list[str], *, tokens: int) -> str:
     low, high = 1, len(words)
     while low < high:
         middle = (low + high) // 2
-        if encoder._tokenizer.count(" ".join(words[:middle])) < tokens - 1:
+        if len(encoder._tokenizer.prompt_ids(" ".join(words[:middle]))) < tokens - 1:
             low = middle + 1
         else:
             high = middle

@@ -1,9 +1,13 @@
-"""Fits the reference checkpoint that comes with the package, and writes its model card.
+"""Fits the reference checkpoints that come with the package, and writes their model cards.
 
     python benchmarks/reference_checkpoint.py --data FOLDER --output checkpoints/minilm
+    python benchmarks/reference_checkpoint.py --data FOLDER --output LAST --layers -1
 
-FOLDER holds one folder per labelled source. Only sources whose licence allows a model to be handed
-on are learned from (`LICENCES`), at most 1,500 texts of each, whole groups, drawn by a fixed seed.
+FOLDER holds one folder per labelled source, LAST is checkpoints/minilm-last: the last layer alone,
+for vectors that are stored already. Only sources whose licence allows a model to be handed on are
+learned from (`LICENCES`), at most 1,500 texts of each, whole groups, drawn by a fixed seed. With
+--report, what `subspace bench steer` wrote of the same checkpoint goes into its card; the fit is
+the same again.
 """
 
 import argparse
@@ -17,7 +21,9 @@ import yaml
 
 import subspace
 from subspace.data import Record, read_sources
+from subspace.encoder import EncoderSpec
 from subspace.fitting import WeakSupervision
+from subspace.fitting.block_spec import DEFAULT_LAYERS
 
 TEXTS = 1500
 CARD_LICENCE = "cc-by-sa-4.0"
@@ -77,10 +83,13 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     parser.add_argument("--store", default="runs/embeddings")
     parser.add_argument("--features", type=float, default=0.3)
+    parser.add_argument("--layers", nargs="+", type=int, default=list(DEFAULT_LAYERS))
+    parser.add_argument("--report", help="folder that `subspace bench steer` wrote")
     arguments = parser.parse_args()
     records = licensed_records([*arguments.data, "data/factorial"])
     model = subspace.fit(
         records,
+        encoder=EncoderSpec(layers=tuple(arguments.layers)),
         weak=WeakSupervision(features=arguments.features),
         store=arguments.store,
         progress=True,
@@ -95,7 +104,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         licences = Path(folder) / "licences.yaml"
         licences.write_text(yaml.safe_dump(stated, allow_unicode=True), encoding="utf-8")
-        model.save(arguments.output, name="minilm", licences=licences)
+        name = Path(arguments.output).name
+        model.save(arguments.output, name=name, licences=licences, report=arguments.report)
     print(f"{len(records)} texts of {len(names)} sources -> {arguments.output}")
 
 

@@ -106,7 +106,9 @@ def test_spaces_are_the_last_layer_and_all_blocks_of_the_model(model):
     wanted = x @ y / np.linalg.norm(x) / np.linalg.norm(y)
     assert cosines[0, 3] == pytest.approx(wanted, abs=1e-6)
     assert (raw.layout.dim, raw.scales) == (32, {"whole": 1.0})
-    assert (blocks.layout, blocks.scales) == (LAYOUT, {"topic": 1.0, "style": 2.0})
+    centred = model.centred_on(documents)  # as an index of them
+    assert (blocks.layout, blocks.scales) == (LAYOUT, centred.score_scales)
+    assert blocks.scales != model.score_scales
     np.testing.assert_array_equal(blocks.documents, model.projection(documents))
     np.testing.assert_array_equal(blocks.queries, model.projection.queries(queries))
     assert not np.allclose(blocks.queries, model.projection(queries))

@@ -135,9 +135,57 @@ def test_a_shared_prompt_changes_no_early_layer(tiny_qwen, monkeypatch, texts):
         FrozenModel, "begin", lambda model, ids: begun.append(len(ids)) or begin(model, ids)
     )
     found = encoder.encode(texts, kind="query")
-    assert begun == [encoder._tokenizer.count(encoder.prompt("query"))]
+    assert begun == [len(encoder._tokenizer.prompt_ids(encoder.prompt("query")))]
     alone = np.concatenate([encoder.encode([text], kind="query") for text in texts])
     np.testing.assert_allclose(found, alone, atol=1e-5)
+
+
+def slow_own_mean(folder: Path, prompt: str, text: str) -> np.ndarray:
+    """The mean token embedding of what the tokenizer says lies behind the prompt."""
+    from transformers import AutoModel, AutoTokenizer
+
+    tokens = AutoTokenizer.from_pretrained(folder)(
+        [prompt + text], return_tensors="pt", return_offsets_mapping=True
+    )
+    ends = tokens.pop("offset_mapping")[0, :, 1]
+    special = torch.isin(
+        tokens["input_ids"][0],
+        torch.tensor(AutoTokenizer.from_pretrained(folder).all_special_ids),
+    )
+    own = (ends > len(prompt)) & ~special
+    with torch.no_grad():
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32)
+        states = model(**tokens, output_hidden_states=True).hidden_states[0][0]
+    return torch.nn.functional.normalize(states[own].mean(dim=0), dim=0).numpy()
+
+
+@pytest.mark.parametrize("prompt", ["query: ", "query:", "<|endoftext|>q:", "Instruct: do\nQuery:"])
+def test_own_tokens_begin_where_the_prompt_ends_also_within_a_token(tiny_qwen, prompt):
+    """A prompt's last space is a token with the first word, and prompts may hold special tokens."""
+    spec = EncoderSpec(model=str(tiny_qwen), layers=(0,), query_prompt=prompt)
+    texts = ["the quick fox", "quick", "the", "the fox"]
+    found = Encoder(spec).encode(texts, kind="query")
+    wanted = [slow_own_mean(tiny_qwen, prompt, text) for text in texts]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_a_text_without_tokens_of_its_own_does_not_depend_on_the_others(tiny_qwen):
+    encoder = Encoder(EncoderSpec(model=str(tiny_qwen), layers=(0, 2)))
+    texts = ["<|endoftext|>", "the quick fox", "quick", "<|endoftext|>"]
+    together = encoder.encode(texts, kind="query")
+    alone = np.concatenate([encoder.encode([text], kind="query") for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert np.isfinite(together).all()
+
+
+def test_a_document_that_reads_like_a_query_with_its_prompt_is_another_text(tiny_qwen, tmp_path):
+    spec = EncoderSpec(model=str(tiny_qwen), layers=(0, 2))
+    cached = CachedEncoder.open(spec, root=tmp_path)
+    prompt = cached.encoder.prompt("query")
+    document = cached.encode([prompt + "fox"])[0]
+    query = cached.encode(["fox"], kind="query")[0]
+    np.testing.assert_allclose(query, Encoder(spec).encode(["fox"], kind="query")[0], atol=1e-5)
+    assert not np.allclose(query, document, atol=0.05)
 
 
 def test_the_last_token_of_the_first_layer_is_the_same_for_all_texts(tiny_qwen):

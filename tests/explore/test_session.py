@@ -65,6 +65,36 @@ def test_the_average_text_scores_what_all_score_on_average(session, preset):
     assert ranking.average.score < ranking.found[0].score
 
 
+def test_a_curve_is_what_searches_at_every_weight_find(session, index):
+    """Of twelve texts ten are hits, so that a weight has little to choose from: by hand."""
+    query, blocks = ExplorerQuery(QUERY), {"topic": 1.0, "style": 0.3}
+    curve = session.curve(query, "style", blocks=blocks)
+    vector = index.embed([QUERY])[0]
+    every = index.blocks.engine.sample(100).vectors
+    plain = session.default_weights.scaled(index.model.score_scales).fold(vector[None])[0]
+    place = LAYOUT.slice("style")
+
+    def scores(weights) -> tuple[float, float]:
+        hits = index.search(QUERY, weights=weights, k=10)
+        found = index.blocks.engine.fetch(ids(hits)).vectors - every.mean(axis=0)
+        return (found @ plain).mean(), (found[:, place] @ vector[place]).mean()
+
+    best, _ = scores(None)
+    spread = index.blocks.score_spread.blocks["style"]
+    for position in (0, 4, 10):
+        kept, alike = scores({**blocks, "style": max(curve.weights[position], 1e-6)})
+        assert curve.kept[position] == pytest.approx(kept / best, abs=1e-4)
+        assert curve.alike[position] == pytest.approx(alike / spread, abs=1e-4)
+    assert curve.alike[-1] >= curve.alike[0]
+    # Its own slider needs no other curve, every other weight does.
+    moved = {**blocks, "style": 0.8}
+    assert session.curve(query, "style", blocks=moved) is curve
+    assert session.curve(query, "style", blocks={**blocks, "topic": 0.5}) is not curve
+    assert session.curve(ExplorerQuery(" "), "style", blocks=blocks) is None
+    alone = session.curve(query, "style", blocks={"style": 0.0})
+    assert np.ptp(alone.alike) < 1e-9  # what else has no weight: any is the same
+
+
 def test_nothing_typed_is_no_query(session):
     assert session.rank(ExplorerQuery("  ", "\n", "style")) is None
 

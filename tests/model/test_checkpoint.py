@@ -496,7 +496,7 @@ def test_a_folder_of_a_reference_models_name_comes_first(package, tmp_path):
 
 
 def test_a_name_that_is_nowhere_is_refused_with_what_there_is(package):
-    assert "a reference model (minilm)" in refusal("tinny")
+    assert "a reference model (minilm, minilm-last)" in refusal("tinny")
 
 
 # What does not fit is refused.

@@ -9,6 +9,7 @@ from models import make_model, model_of, with_heads, with_queries
 from subspace.encoder import Encoder, EncoderSpec
 from subspace.errors import CheckpointError, EncoderError, LayoutError, QueryError
 from subspace.model import Model
+from subspace.model.score_spread import measure_score_spread
 
 TEXTS = ["a dog", "The quick brown fox jumps over the lazy dog, twice."]
 
@@ -91,20 +92,55 @@ def means(model: Model, x: np.ndarray) -> dict[str, float]:
 def test_blocks_are_centred_on_texts_but_for_those_that_search_uses():
     x = 3 + np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     before = replace(make_model(), default_weights={"topic": 1.0, "style": 0.0})
-    after = before.centred_on(x)
     assert means(before, x)["style"] > 0.5
-    assert means(before.centred_at(x.mean(axis=0)), x)["style"] < 1e-5
     # The training mean counts as five texts, so one text moves the centre by a sixth.
     for count in (1, 50):
         moved, there = before.centred_on(x[:count]), means(before, x[:count])["style"]
         assert means(moved, x[:count])["style"] == pytest.approx(there * 5 / (count + 5), rel=1e-4)
+    after = before.centred_on(x)
     place = before.layout.slice("topic")
     for side in ("__call__", "queries"):
         old, new = (getattr(one.projection, side)(x) for one in (before, after))
         np.testing.assert_array_equal(new[:, place], old[:, place])
         assert not np.allclose(new, old)
-    again = after.centred_at(after.centre)
+    again = before.centred_at(before.centre_of(x))
     assert again.projection.digest == after.projection.digest != before.projection.digest
+    whole = make_model()  # which searches by every block
+    assert whole.centred_on(x).projection is whole.projection
+
+
+def test_a_weight_means_as_much_after_centring_as_before():
+    x = 3 + np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    before = replace(
+        make_model(),
+        default_weights={"topic": 1.0, "style": 0.0},
+        score_spreads={"topic": 1e-3, "style": 1e-3},
+    )
+    after = before.centred_on(x)
+    own = measure_score_spread(after.project(x).array, layout=after.layout).blocks
+    for name, spread in after.score_spreads.items():
+        assert spread == pytest.approx(own[name] * np.sqrt(200 / 205), rel=1e-3)
+    # Two texts have no spread to measure: what the checkpoint says counts.
+    few = before.centred_on(x[:2]).score_spreads
+    assert few == pytest.approx({"topic": 1e-3 * np.sqrt(5 / 7), "style": 1e-3 * np.sqrt(5 / 7)})
+
+
+def test_classes_of_a_centred_block_are_left_out_and_directions_stay():
+    x = 3 + np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    model = with_heads(make_model())  # style has classes, topic has a direction
+    for weights, heads in (((0.0, 1.0), {"topic", "style"}), ((1.0, 0.0), {"topic"})):
+        mine = replace(model, default_weights=dict(zip(("topic", "style"), weights, strict=True)))
+        assert set(mine.centred_on(x).heads) == heads
+        direction = mine.direction("topic")
+        np.testing.assert_array_equal(mine.centred_on(x).direction("topic"), direction)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_text_that_cannot_be_averaged_is_named(bad):
+    x = np.ones((5, 4), dtype=np.float32)
+    x[3, 1] = bad
+    with pytest.raises(LayoutError, match="NaN or infinity, the first at position 3"):
+        make_model().centred_on(x)
 
 
 def test_texts_of_another_encoder_are_no_centre():

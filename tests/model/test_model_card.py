@@ -56,6 +56,22 @@ def make_report(model: Model) -> dict[str, Any]:
         ],
         "warnings": ["the factors topic and style are tied"],
         "left_out": ["specificity: too few texts"],
+        "steering": [
+            make_row("known", "blocks", 0.2, in_corpus=True),
+            make_row("new", "blocks", 0.3),
+            make_row("known", "counting", 0.1),
+        ],
+    }
+
+
+def make_row(source: str, contender: str, gain: float, *, in_corpus: bool = False) -> dict:
+    return {
+        "source": source,
+        "factor": "complexity",
+        "kind": "toward",
+        "contender": contender,
+        "in_corpus": in_corpus,
+        "gain": {"0.95": gain / 2, "0.9": gain},
     }
 
 
@@ -95,6 +111,25 @@ def test_every_figure_of_the_card_is_the_reports(model, report):
     base = json.loads((report / "separation.json").read_text())["base_retrieval"][0]
     told = [f"{base[key]:.2f}" for key in ("ndcg", "raw_ndcg", "relative")]
     assert rows(card, "Base retrieval")["set"] == [str(base["queries"]), *told]
+
+
+def test_a_card_shows_what_moves_the_hits_also_without_the_rest_of_a_report(
+    model, report, tmp_path
+):
+    found = make_report(model)
+    steering = {"about": found["about"], "rows": found["steering"]}
+    (tmp_path / "steering.json").write_text(json.dumps(steering))
+    for folder in (report, tmp_path):
+        card = make_card(model, report=folder)
+        section = card.text.split("## How far a weight moves the hits")[1].split("\n#")[0]
+        assert "| complexity | toward | blocks | 2 | 0.250 |" in section
+        assert "| complexity | toward | counting | 1 | 0.100 |" in section
+        assert "Steering of known was measured with blocks that were fitted on it." in card.text
+    assert "How well the blocks separate" not in card.text
+    assert "was not read on corpora" not in card.text
+    assert "Plain search with it was not compared" in card.text
+    with pytest.raises(ConfigError, match=r"steering\.json is of another checkpoint"):
+        make_card(with_queries(model), report=tmp_path)
 
 
 def test_the_hub_reads_the_same_figures_from_the_metadata(model, report):

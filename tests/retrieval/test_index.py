@@ -1,5 +1,6 @@
 """Index: texts in, weighted hits out; what is made, changed and left is there again."""
 
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from retrieval_world import LAYOUT, OTHER, QUERY, RECORDS, TEXTS, ids, make_model
 from worlds import turned
 
+from subspace.arrays import to_base64
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
 from subspace.encoder import EncoderSpec
@@ -570,6 +572,7 @@ def test_an_index_of_records_is_centred_on_them_but_for_the_blocks_of_a_plain_se
     # The model that comes back from disk is not centred, the index knows on what it was.
     with Index.open(tmp_path / "index", model) as again:
         assert again.model.projection.digest == centred.projection.digest
+        assert again.model.score_spreads == centred.score_spreads
         assert again.search(QUERY, weights="style=1", k=99).hits == hits
         found = again.blocks.engine.fetch(["later", *TEXTS])
         wanted = centred.encode_document([OTHER, *TEXTS.values()]).array
@@ -580,10 +583,52 @@ def test_an_index_of_records_is_centred_on_them_but_for_the_blocks_of_a_plain_se
     # Encoded before, it is the same; added to an empty index, nothing is centred.
     with Index.create(tmp_path / "raw", model, RECORDS, vectors=raw) as index:
         assert index.model.projection.digest == centred.projection.digest
+    with Index.create(tmp_path / "later", model, centre_on=raw) as index:
+        assert (len(index), index.model.score_spreads) == (0, centred.score_spreads)
     make_index(tmp_path / "added", model)
     with Index.open(tmp_path / "added", model) as index:
         assert index.blocks.engine.centre is None
         assert index.model is model
+
+
+def change_manifest(folder: Path, change) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def test_an_index_from_before_there_were_centres_is_opened(model, tmp_path):
+    target = make_index(tmp_path / "index", model)
+    change_manifest(target, lambda manifest: manifest.pop("centre"))
+    with Index.open(target, model) as index:
+        assert index.model is model
+
+
+HUGE = to_base64(np.full(64, 3e38, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"embedding": "no base64"},
+        {"embedding": "AAAA"},
+        {"embedding": to_base64(np.full(64, np.nan, dtype=np.float32))},
+        {"embedding": to_base64(np.zeros(63, dtype=np.float32))},
+        {"embedding": HUGE},
+        {"embedding": None},
+        {"score_spreads": {"topic": 0.1}},
+        {"score_spreads": dict.fromkeys(LAYOUT, -1.0)},
+        {"score_spreads": [0.1]},
+    ],
+)
+def test_a_damaged_centre_is_one_sentence(model, tmp_path, damage):
+    weights = {**dict.fromkeys(LAYOUT, 0.0), "topic": 1.0}
+    model = replace(model, default_weights=weights)
+    Index.create(tmp_path / "index", model, RECORDS).close()
+    change_manifest(tmp_path / "index", lambda manifest: manifest["centre"].update(damage))
+    with pytest.raises(IndexFolderError, match="damaged"):
+        Index.open(tmp_path / "index", model)
 
 
 def test_records_that_cannot_be_added_leave_the_index_that_they_were_to_replace(model, tmp_path):

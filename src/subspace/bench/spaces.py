@@ -32,12 +32,14 @@ class Space:
 def make_spaces(*, documents: Vectors, queries: Vectors, model: Model) -> list[Space]:
     """Makes two spaces: the raw embedding as one block, and the model's blocks.
 
+    The blocks are centred on the documents, as an index of them is.
+
     Args:
         documents: Raw vectors of the model's encoder (N, D).
         queries: Raw vectors of the model's encoder (Q, D).
         model: Model with the blocks and the scales of their scores.
     """
-    raw = model.fingerprint.last_layer
+    raw, centred = model.fingerprint.last_layer, model.centred_on(documents)
     return [
         Space(
             name="raw embedding",
@@ -49,8 +51,8 @@ def make_spaces(*, documents: Vectors, queries: Vectors, model: Model) -> list[S
         Space(
             name="blocks",
             layout=model.layout,
-            documents=model.project(documents).array,
-            queries=model.project(queries, kind="query").array,
-            scales=model.score_scales,
+            documents=centred.project(documents).array,
+            queries=centred.project(queries, kind="query").array,
+            scales=centred.score_scales,
         ),
     ]

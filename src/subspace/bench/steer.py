@@ -79,6 +79,7 @@ def bench_steer(
         examples=show_hits(model, data),
         about={
             "checkpoint": manifest(model),
+            "projection": model.projection.digest,
             "data": {name: source.sha256 for name, source in data.sources.items()},
             "solved again": solve_again,
         },
@@ -88,7 +89,8 @@ def bench_steer(
 
 def show_hits(model: Model, data: FittingData) -> str:
     """Writes Markdown with hits of a few queries, plain and moved, from the model's own blocks."""
-    lines = ["## Hits, plain and moved", "", "With the blocks of the checkpoint itself."]
+    said = "With the blocks of the checkpoint itself, centred on these texts."
+    lines = ["## Hits, plain and moved", "", said]
     numbers = [factor for factor, head in model.heads.items() if head.classes is None]
     for factor in numbers:
         source = next((s for s in data.sources.values() if factor in s.labels.columns), None)
@@ -97,7 +99,7 @@ def show_hits(model: Model, data: FittingData) -> str:
         taken = np.arange(len(source.rows))[:2000]
         x = data.encoder.store.read(source.rows[taken])
         raw = unit(x[:, model.fingerprint.last_layer])
-        toward = model.project(x).array @ model.direction(factor)
+        toward = model.centred_on(x).project(x).array @ model.direction(factor)
         toward = (toward - toward.mean()) / (toward.std() or 1.0)
         drawn = np.random.default_rng(0).permutation(len(taken))[:_SHOWN]
         for query in drawn:

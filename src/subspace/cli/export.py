@@ -36,8 +36,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument(
         "--report",
         metavar="DIR",
-        help="what `subspace probe --output DIR` wrote, for the card; without it the card claims "
-        "nothing",
+        help="what `subspace probe` or `subspace bench steer` wrote to --output DIR, for the card; "
+        "without it the card claims nothing",
     )
     parser.add_argument(
         "--licences",

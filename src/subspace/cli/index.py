@@ -51,7 +51,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument(
         "--shards",
         metavar="DIR",
-        help="a folder that `subspace embed` wrote of --input: nothing is encoded",
+        help="a folder that `subspace embed` wrote of --input: nothing is encoded, and blocks are "
+        "not centred on these texts",
     )
     parser.add_argument(
         "--output",
@@ -97,17 +98,21 @@ def _run(arguments: argparse.Namespace) -> None:
     settings = _read_settings(arguments)
     check_target(arguments.output, engine=arguments.engine, settings=settings)
     model = load(arguments.checkpoint, encoder=arguments.encoder)
-    model, batches = _embedded(arguments, model=model)
+    centre_on, batches = _embedded(arguments, model=model)
     # An existing index is replaced only now that the embeddings are there.
     with Index.create(
         arguments.output,
         model,
+        centre_on=centre_on,
         engine=arguments.engine,
         settings=settings,
         usage=arguments.usage,
     ) as index:
-        for records, blocks in tqdm(batches, desc="indexing", unit="batch", leave=False):
-            index.blocks.add(records, blocks)
+        for records, vectors in tqdm(batches, desc="indexing", unit="batch", leave=False):
+            if centre_on is None:  # stored blocks
+                index.blocks.add(records, vectors)
+            else:
+                index.add(records, vectors=vectors)
         index.save()
         print(f"{len(index)} texts -> {show_target(arguments.output)}")
         _say_spread(index)
@@ -122,10 +127,11 @@ def _check_usage(path: str) -> None:
 
 def _embedded(
     arguments: argparse.Namespace, *, model: "Model"
-) -> "tuple[Model, Iterator[tuple[Sequence[Record], Vectors]]]":
-    """Returns the model, centred on the records, and records and their blocks in batches.
+) -> "tuple[Vectors | None, Iterator[tuple[Sequence[Record], Vectors]]]":
+    """Returns vectors to centre the blocks on, and records with their vectors in batches.
 
-    Blocks that were stored before keep their centre. Wrong input raises before the first batch.
+    With --shards there are no raw vectors: the first is None, and the batches hold blocks. Wrong
+    input raises before the first batch.
     """
     import numpy as np
 
@@ -135,18 +141,16 @@ def _embedded(
 
     path = corpus_file(arguments.input)
     if arguments.shards is not None:
-        return model, read_shards(arguments.shards, texts=path, projection=model.projection)
+        return None, read_shards(arguments.shards, texts=path, projection=model.projection)
     records = read_documents(path)
     encoder = open_stored_encoder(model, store=arguments.store, dtype=arguments.encoder_dtype)
     if arguments.encoder_dtype == "auto":
         print(f"the encoder computes in {encoder.encoder.fingerprint.dtype}")
     rows = encoder.rows([record.text for record in records], progress=True)
     drawn = np.random.default_rng(0).permutation(len(rows))[:_CENTRED_ON]
-    centred = model.centred_on(encoder.store.read(rows[np.sort(drawn)]))
+    centre_on = encoder.store.read(rows[np.sort(drawn)])
     parts = [slice(start, start + _BATCH) for start in range(0, len(records), _BATCH)]
-    return centred, (
-        (records[part], centred.project(encoder.store.read(rows[part])).array) for part in parts
-    )
+    return centre_on, ((records[part], encoder.store.read(rows[part])) for part in parts)
 
 
 def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from subspace.arrays import Ints, Vectors
 from subspace.encoder import Encoder, EncoderSpec, Kind
 from subspace.encoder.embedding_store import EmbeddingStore, StoreDtype
+from subspace.encoder.pooling import OWN_MEAN
 
 _log = logging.getLogger(__name__)
 
@@ -68,24 +69,33 @@ class CachedEncoder:
 
         An interrupted call keeps every finished batch.
         """
-        prompt = self.encoder.prompt(kind)
-        prompted = [prompt + text for text in texts]
-        rows = self.store.find(prompted)
+        keys = self._keys(texts, kind=kind)
+        rows = self.store.find(keys)
         missing = np.flatnonzero(rows < 0)
         if not len(missing):
             return rows
         # Of equal texts only the first is encoded.
-        first = list({prompted[position]: position for position in reversed(missing)}.values())
+        first = list({keys[position]: position for position in reversed(missing)}.values())
         wanted = [texts[position] for position in sorted(first)]
         with tqdm(
             total=len(wanted), desc="encoding", unit="text", disable=not progress
         ) as progress_bar:
             for positions, vectors in self.encoder.encode_batches(wanted, kind=kind):
-                batch = [prompt + wanted[position] for position in positions]
-                self.store.append(batch, vectors)
+                batch = [wanted[position] for position in positions]
+                self.store.append(self._keys(batch, kind=kind), vectors)
                 progress_bar.update(len(batch))
         self.report_truncation()
-        return self.store.find(prompted)
+        return self.store.find(keys)
+
+    def _keys(self, texts: Sequence[str], *, kind: Kind) -> list[str]:
+        """Returns the keys of texts in the store: what the encoder reads.
+
+        A prompt that is left out of a mean differs from a text that begins with the same words.
+        """
+        prompt = self.encoder.prompt(kind)
+        if prompt and self.encoder.fingerprint.early_pooling == OWN_MEAN:
+            prompt += "\0"
+        return [prompt + text for text in texts]
 
     def report_truncation(self) -> None:
         """Logs how many texts were cut since the last such warning, unless `warns` is off."""
@@ -102,8 +112,7 @@ class CachedEncoder:
         self, texts: Sequence[str], *, kind: Kind = "document", progress: bool = False
     ) -> Vectors:
         """Returns vectors (N, dim) in memory; encodes and stores only those that are missing."""
-        prompt = self.encoder.prompt(kind)
-        found = self.store.fetch([prompt + text for text in texts])
+        found = self.store.fetch(self._keys(texts, kind=kind))
         if found is not None:
             return found
         return self.store.read(self.rows(texts, kind=kind, progress=progress))

@@ -16,7 +16,7 @@ from subspace.encoder.pooling import EARLY_POOLINGS, OWN_MEAN, POOLINGS, mean_to
 from subspace.encoder.precision import choose_dtype
 from subspace.encoder.spec import EncoderSpec
 from subspace.encoder.texts import check_texts
-from subspace.encoder.tokens import Tokenizer, common_beginning, cut_batches
+from subspace.encoder.tokens import Tokenizer, common_beginning, count_shared, cut_batches
 from subspace.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Encoder:
         self, texts: Sequence[str], *, kind: Kind = "document"
     ) -> Iterator[tuple[Ints, Vectors]]:
         """Yields (positions, vectors) batch by batch, each text once; see `encode`."""
-        prompt = self._tokenizer.count(self.prompt(kind)) if self._pools_own else 0
+        prompt = self._tokenizer.prompt_ids(self.prompt(kind))
         for start, ids in self._windows(texts, kind=kind):
             shared = self._share_beginning(ids, prompt=prompt)
             skip = shared.length if shared else 0
@@ -99,15 +99,15 @@ class Encoder:
         """Encodes each text to its tokens' states in the last layer, (tokens, hidden size).
 
         Every state is scaled to unit length. Special tokens and those of the prompt are run but
-        left out of the result. A text with no other tokens keeps all of them, so that every text
-        has at least one state.
+        left out of the result. A text with no other tokens keeps its special ones, so that every
+        text has at least one state.
 
         Raises:
             EncoderError: A text is empty or not a string; the message gives its position.
         """
         from torch.nn.functional import normalize
 
-        skip = self._tokenizer.count(self.prompt(kind))
+        prompt = self._tokenizer.prompt_ids(self.prompt(kind))
         states: list[Vectors] = [np.empty((0, 0), dtype=np.float32)] * len(texts)
         for start, ids in self._windows(texts, kind=kind):
             for positions in self._cut(ids):
@@ -120,7 +120,7 @@ class Encoder:
                 ends = np.cumsum([len(one) for one in batch])[:-1]
                 parts = np.split(found.cpu().numpy(), ends)
                 for position, one, rows in zip(positions, batch, parts, strict=True):
-                    states[position + start] = rows[self._own_tokens(one, prompt=skip)]
+                    states[position + start] = rows[self._own_tokens(one, prompt=prompt)]
         return states
 
     def count_truncated(self, texts: Sequence[str], *, kind: Kind = "document") -> int:
@@ -263,27 +263,31 @@ class Encoder:
     def _pools_own(self) -> bool:
         return self.fingerprint.early_pooling == OWN_MEAN
 
-    def _share_beginning(self, ids: Sequence[Ints], *, prompt: int) -> Beginning | None:
+    def _share_beginning(self, ids: Sequence[Ints], *, prompt: Ints) -> Beginning | None:
         """Runs the tokens that all texts begin with; None if inexact or without a gain in time."""
-        early = self.fingerprint.early_pooling in (None, "lasttoken", OWN_MEAN)
+        early = self.fingerprint.early_pooling in (None, OWN_MEAN)
         if len(ids) < _SHARED_TEXTS or self.fingerprint.pooling != "lasttoken" or not early:
             return None
         length = common_beginning(ids)
         if self._pools_own:  # the texts' own tokens are needed, each for its text
-            length = min(length, prompt)
+            length = min(length, *(count_shared(one, prompt) for one in ids))
         if length < _SHARED_TOKENS or max(map(len, ids)) > _LONGEST_BEHIND:
             return None
         if not (self._model.packs and self._model.causal):
             return None
         return self._model.begin(ids[0][:length])
 
-    def _own_tokens(self, ids: Ints, *, prompt: int) -> Ints:
-        """Returns positions of tokens that are neither special nor of the prompt; if none, all."""
-        own = np.flatnonzero(~self._tokenizer.is_special(ids))[prompt:]
-        return own if len(own) else np.arange(len(ids))
+    def _own_tokens(self, ids: Ints, *, prompt: Ints) -> Ints:
+        """Returns the positions of a text's own tokens: neither of the prompt nor special.
+
+        A text without any has those after the prompt, and one that was cut before, its last token.
+        """
+        skip = count_shared(ids, prompt)
+        own = np.flatnonzero(~self._tokenizer.is_special(ids[skip:])) + skip
+        return own if len(own) else np.arange(min(skip, len(ids) - 1), len(ids))
 
     def _pool_early(
-        self, batch: Sequence[Ints], *, lengths: "Tensor", skip: int, prompt: int
+        self, batch: Sequence[Ints], *, lengths: "Tensor", skip: int, prompt: Ints
     ) -> "Callable[[Tensor], Tensor]":
         """Returns the pooling of the layers before the last, for the tokens after `skip`."""
         import torch
@@ -291,15 +295,14 @@ class Encoder:
         if not self._pools_own:
             pool = POOLINGS[self.fingerprint.early_pooling or self.fingerprint.pooling]
             return lambda states: pool(states, lengths)
-        own = [self._own_tokens(ids, prompt=prompt) for ids in batch]
-        own = [positions[positions >= skip] - skip for positions in own]
+        own = [self._own_tokens(ids, prompt=prompt) - skip for ids in batch]
         starts = np.cumsum([0, *(len(ids) - skip for ids in batch[:-1])])
         rows = np.concatenate([kept + start for kept, start in zip(own, starts, strict=True)])
         kept = torch.from_numpy(rows).to(self._device)
         counts = torch.tensor([len(one) for one in own], device=self._device)
         return lambda states: mean_tokens(states[kept], counts)
 
-    def _pool(self, batch: Sequence[Ints], *, beginning: Beginning | None, prompt: int) -> Vectors:
+    def _pool(self, batch: Sequence[Ints], *, beginning: Beginning | None, prompt: Ints) -> Vectors:
         """Runs texts, whose first tokens may be a shared beginning that was run before."""
         import torch
         from torch.nn.functional import normalize

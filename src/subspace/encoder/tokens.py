@@ -1,6 +1,7 @@
 """Tokenisation, and batches of texts of similar length."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +43,26 @@ class Tokenizer:
         self.truncated += self._count_truncated(texts, ids)
         return ids
 
-    def count(self, text: str) -> int:
-        """Counts the tokens of a text without special tokens."""
-        (prepared,) = self._prepare([text])
-        return len(self._tokenizer(prepared, add_special_tokens=False)["input_ids"])
+    def prompt_ids(self, prompt: str) -> Ints:
+        """Returns the token ids that a text with this prompt begins with, special ones included.
+
+        The last of them may differ where the prompt's end and the text's first word are one token.
+        """
+        ids = np.asarray(self._tokenizer(*self._prepare([prompt]))["input_ids"], dtype=np.int64)
+        own = np.flatnonzero(~self.is_special(ids))
+        return ids[: own[-1] + 1] if len(own) else ids[:0]
 
     def is_special(self, ids: Ints) -> npt.NDArray[np.bool_]:
         """Tells which tokens only mark the beginning or end of a text, padding and the like.
 
         The token for unknown words is not among them.
         """
+        return np.isin(ids, self._special)
+
+    @cached_property
+    def _special(self) -> Ints:
         marks = set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
-        return np.isin(ids, list(marks))
+        return np.array(sorted(marks), dtype=np.int64)
 
     def _prepare(self, texts: Sequence[str]) -> list[str]:
         return [text.lower() for text in texts] if self._lowercase else list(texts)
@@ -87,6 +96,13 @@ def cut_batches(lengths: Sequence[int], *, most: int, padded: bool = False) -> I
         tokens += int(wanted)
     if start < len(order):
         yield order[start:]
+
+
+def count_shared(ids: Ints, beginning: Ints) -> int:
+    """Counts the leading tokens of `ids` that are those of `beginning`."""
+    most = min(len(ids), len(beginning))
+    differs = np.flatnonzero(ids[:most] != beginning[:most])
+    return int(differs[0]) if len(differs) else most
 
 
 def common_beginning(texts: Sequence[Ints]) -> int:

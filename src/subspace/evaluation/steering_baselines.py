@@ -35,7 +35,7 @@ def control_length(
 
 
 def other_numbers(source: StoredSource, factor: str, *, chosen: Ints) -> dict[str, Floats]:
-    """Returns the numbers of words, as `length`, and numeric labels of other factors, by name.
+    """Returns the numbers of words, as `length (words)`, and numeric labels of other factors.
 
     Each is scaled to mean 0 and standard deviation 1; NaN where a text has no label. Words are
     counted on a logarithmic scale.
@@ -46,7 +46,7 @@ def other_numbers(source: StoredSource, factor: str, *, chosen: Ints) -> dict[st
         chosen: Positions of the texts in `source`.
     """
     words = [len(source.records[position].text.split()) for position in chosen]
-    found = {"length": np.log(words)}
+    found = {"length (words)": np.log(words)}
     for name, column in source.labels.take(chosen).columns.items():
         if name != factor and column.values is not None:
             found[name] = column.values

@@ -33,6 +33,7 @@ from subspace.fitting.fitting_data import FittingData
 from subspace.fitting.heads import fit_heads
 from subspace.fitting.recipe import Recipe
 from subspace.fitting.stored_sources import StoredSource
+from subspace.model.centre import mean_of
 from subspace.model.linear_heads import LinearHead
 from subspace.model.model import Model
 from subspace.model.projection import Projection
@@ -227,7 +228,7 @@ def _measure_source(
         block = contender.projection(x)[:, place]
         spaces = {BLOCKS: block, EARLY: early_layers(x, width=width, deepest=deepest)}
         if factor not in searched:  # as `Model.centred_on`, and so an index, does
-            mean = x.mean(axis=0, dtype=np.float64)
+            mean = mean_of(x, training=contender.projection.mean)
             centred = contender.projection.centred([factor], documents=mean, queries=mean)
             spaces |= {BLOCKS: centred(x)[:, place], UNCENTRED: block}
         steers: Mapping[str, AnyFloats]

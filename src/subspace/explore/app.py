@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, html, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from flask import Response
 
 from subspace.errors import SubspaceError
-from subspace.explore.figures import heat_map, scatter
+from subspace.explore.figures import heat_map, scatter, weight_curve
 from subspace.explore.maps import BlockMaps
 from subspace.explore.page import ALL_EQUAL, DEFAULT, default_mix, lay_out
 from subspace.explore.rankings import show_ranking
@@ -66,6 +66,7 @@ def make_app(state: AppState) -> Dash:
         name=state.name,
     )
     _answer_searches(app, state)
+    _answer_curves(app, state.session)
     _set_weights(app, state.session)
     _answer_figures(app, state)
     _guard(app)
@@ -120,6 +121,38 @@ def _answer_searches(app: Dash, state: AppState) -> None:
         mix = _format_mix(by_name, riv=riv if weights.uses_history else ())
         code = html.Code(mix, title="as --weights takes them")
         return html.Div([code, show(ranking, before=default.ranks())])
+
+
+def _answer_curves(app: Dash, session: Session) -> None:
+    """Adds the curve of the slider that was moved last; without one, of the first idle block."""
+    names = list(session.layout)
+    idle = [position for position, weight in enumerate(default_mix(session)) if not weight]
+
+    @app.callback(
+        Output("curve", "children"),
+        Output("moved", "data"),
+        *_TYPED,
+        *_CONTROLS,
+        State("moved", "data"),
+    )
+    def _draw_curve(
+        text: str, other: str, block: str, blocks: Any, riv: Any, scope: Any, moved: int | None
+    ) -> tuple[Component | None, int]:
+        of = ctx.triggered_id
+        if isinstance(of, dict) and of["type"] == "block" and len(ctx.triggered) == 1:
+            moved = int(of["of"])
+        place = (idle or [0])[0] if moved is None else moved
+        by_name = dict(zip(names, blocks, strict=True))
+        try:
+            curve = session.curve(
+                _read(text, other, block), names[place], blocks=by_name, riv=riv, scope=scope
+            )
+        except SubspaceError:  # the ranking says it
+            curve = None
+        if curve is None:
+            return None, place
+        figure = weight_curve(curve, weight=blocks[place])
+        return dcc.Graph(figure=figure, config={"displayModeBar": False}), place
 
 
 def _read(text: str | None, other: str | None, block: str | None) -> ExplorerQuery:

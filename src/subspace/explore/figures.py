@@ -12,6 +12,7 @@ from subspace.evaluation.heat_maps import PROBE_TITLES
 from subspace.explore.colours import COLOURS, GREY, colour
 from subspace.explore.maps import BlockMap, BlockMaps
 from subspace.explore.separation_heat_maps import ProbeMatrix
+from subspace.explore.session import WeightCurve
 
 # Points of one legend entry: name, positions of the points, and marker properties.
 Group = tuple[str, list[int], dict[str, object]]
@@ -52,6 +53,39 @@ def heat_map(matrices: Sequence[ProbeMatrix], *, probe: str) -> go.Figure:
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(showgrid=False)
     figure.update_layout(template="plotly_white", font=_FONT, height=440, margin={"t": 60})
+    return figure
+
+
+def weight_curve(curve: WeightCurve, *, weight: float) -> go.Figure:
+    """Draws what the weight of a block does to the hits, with a line where the slider stands."""
+    figure = make_subplots(specs=[[{"secondary_y": True}]])
+    lines = (
+        (curve.kept, "relevance kept", GREY, False),
+        (curve.alike, f"nearer in {_shown(curve.block)} (sd)", colour(0), True),
+    )
+    for values, name, shade, right in lines:
+        figure.add_trace(
+            go.Scatter(
+                x=curve.weights.round(3).tolist(),
+                y=values.round(3).tolist(),
+                name=name,
+                line={"color": shade, "width": 2},
+                hovertemplate="%{y:.2f}",
+            ),
+            secondary_y=right,
+        )
+    figure.add_vline(x=weight, line_width=1, line_dash="dot", line_color=_FONT["color"])
+    figure.update_xaxes(title=f"weight of {_shown(curve.block)}", range=[0, 1], fixedrange=True)
+    figure.update_yaxes(fixedrange=True, showgrid=False, zeroline=False)
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero", secondary_y=False)
+    figure.update_layout(
+        template="plotly_white",
+        font={**_FONT, "size": 11},
+        height=190,
+        margin={"t": 30, "l": 40, "r": 36, "b": 40},
+        legend={"orientation": "h", "y": 1.25, "x": 0},
+        hovermode="x unified",
+    )
     return figure
 
 

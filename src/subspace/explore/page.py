@@ -18,6 +18,11 @@ from subspace.retrieval.weights import PARTS
 ALL_EQUAL, DEFAULT = "equal", "default"
 
 _STEP = 0.05
+_CURVE = (
+    "What the weight of the block that was moved last does to the ten best hits. Relevance kept: "
+    "their score under the default weights, beside that of the default ranking. Nearer: their "
+    "cosine to the query in the block, in standard deviations of its cosines between texts."
+)
 _LEGEND = (
     "Left: the ranking of a search without weights. Arrows: ranks gained and lost against it. "
     "Bars: what each block adds to the score, above what it adds to an average text of the index; "
@@ -54,6 +59,7 @@ def lay_out(
                 parent_className="tabs",
             ),
             dcc.Store(id="mixes", data=dict(PRESETS)),
+            dcc.Store(id="moved"),
         ]
     )
 
@@ -108,6 +114,7 @@ def _block_controls(session: Session) -> list[Component]:
     return [
         html.H3(["Blocks", html.Span(buttons)]),
         *(_block_slider(n, name, value=value) for n, (name, value) in enumerate(sliders)),
+        html.Div(id="curve", title=_CURVE),
     ]
 
 

@@ -1,14 +1,14 @@
 """Session: ranks queries under changing weights, and keeps the vectors of recent queries."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
 import numpy as np
 
-from subspace.arrays import Vectors
+from subspace.arrays import Floats, Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
 from subspace.model.score_spread import SPREAD_SAMPLE
@@ -21,8 +21,11 @@ T = TypeVar("T")
 
 # Hits of a ranking: more than the page shows, so that it can tell the earlier rank of a hit.
 DEPTH = 100
-# Number of queries whose vectors are kept.
+# Number of queries whose vectors are kept, and of curves.
 _KEPT = 32
+# Weights at which a curve is measured, and hits that it is measured on.
+_SWEPT: Floats = np.linspace(0, 1, 11)
+_HITS = 10
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,25 @@ class Ranking:
         return {hit.id: rank for rank, hit in enumerate(self.found, start=1)}
 
 
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value
+class WeightCurve:
+    """What the weight of one block does to the ten best hits, all other weights being as they are.
+
+    Attributes:
+        block: Name of the block.
+        weights: The weights of the block (S,).
+        kept: Mean score of the hits under the default weights, above that of an average text,
+            relative to the ranking by default weights (S,): the relevance that is kept.
+        alike: Mean cosine of query and hits in the block above that of an average text, in
+            standard deviations of the block's cosines between texts (S,).
+    """
+
+    block: str
+    weights: Floats
+    kept: Floats
+    alike: Floats
+
+
 class Session:
     """An index whose work runs in one thread, whichever thread calls.
 
@@ -84,6 +106,7 @@ class Session:
         """
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._vectors: OrderedDict[ExplorerQuery, Vectors] = OrderedDict()
+        self._curves: OrderedDict[Hashable, WeightCurve] = OrderedDict()
         try:
             self.index = self.run(open_index)
             self.default_weights = self.index.blocks.weights(self.index.model.default_weights)
@@ -140,6 +163,75 @@ class Session:
             return Ranking(replace(found, weights=table), average)
 
         return self.run(search)
+
+    def curve(
+        self,
+        query: ExplorerQuery,
+        block: str,
+        *,
+        blocks: Mapping[str, float],
+        riv: Sequence[float] = (0.0, 0.0, 1.0),
+        scope: Scope = "block",
+    ) -> WeightCurve | None:
+        """Measures what the weight of a block does; returns None if the query is empty.
+
+        Moving the slider of the block needs no new curve: those of recent queries and other
+        weights are kept.
+
+        Args:
+            query: The user's input.
+            block: Name of the block.
+            blocks: Weights by block; that of `block` is swept from 0 to 1.
+            riv: Weights of recency, importance and relevance.
+            scope: As in `rank`.
+
+        Raises:
+            ConfigError: Recency or importance has a weight, and there is no usage log.
+            QueryError: The query names an unknown block.
+            WeightsError: Recency, importance and relevance are all 0.
+        """
+        asked = query.to_query(self.layout)
+        if asked is None:
+            return None
+        # A weight of 0 is refused if all others are 0, and ranks as a tiny one does.
+        swept = [
+            Weights.make(layout=self.layout, blocks={**blocks, block: max(one, 1e-6)}, riv=riv)
+            for one in _SWEPT.tolist()
+        ]
+        key = (query, block, swept[0], scope)
+        if key not in self._curves:
+            self._curves[key] = self.run(lambda: self._sweep(query, asked, block, swept, scope))
+            if len(self._curves) > _KEPT:
+                self._curves.popitem(last=False)
+        return self._curves[key]
+
+    def _sweep(
+        self,
+        query: ExplorerQuery,
+        asked: Query,
+        block: str,
+        swept: Sequence[Weights],
+        scope: Scope,
+    ) -> WeightCurve:
+        vector, blocks = self._embed(query, asked), self.index.blocks
+        scales, place = self.index.model.score_scales, self.layout.slice(block)
+        plain = self.default_weights.scaled(scales)
+        average = self._average.engine.fetch(["average"]).vectors
+        folded = plain.relevance_alone().fold(vector[None])[0]
+
+        def measure(weights: Weights) -> tuple[float, float]:
+            hits = blocks.search(vector, weights=weights, scope=scope, k=_HITS)
+            found = blocks.engine.fetch([hit.id for hit in hits]).vectors
+            above = found - average
+            return float((above @ folded).mean()), float((above[:, place] @ vector[place]).mean())
+
+        if not len(blocks):
+            nothing = np.zeros(len(_SWEPT))
+            return WeightCurve(block, _SWEPT, nothing, nothing)
+        best, _ = measure(plain)
+        kept, alike = np.array([measure(one.scaled(scales)) for one in swept]).T
+        spread = blocks.score_spread.blocks[block] or 1.0
+        return WeightCurve(block, _SWEPT, kept / (best or 1.0), alike / spread)
 
     def _embed(self, query: ExplorerQuery, asked: Query) -> Vectors:
         if query not in self._vectors:

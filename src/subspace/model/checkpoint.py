@@ -62,9 +62,9 @@ def load(
 
     Args:
         path: A checkpoint folder, a Lightning file, the name of a reference model that comes with
-            this package (`minilm`), or a repository of the hub (`owner/name` or
-            `owner/name@revision`). A file or folder of that name is preferred. A commit that was
-            downloaded before needs no network.
+            this package (`minilm`, or `minilm-last` for vectors of the last layer alone), or a
+            repository of the hub (`owner/name` or `owner/name@revision`). A file or folder of
+            that name is preferred. A commit that was downloaded before needs no network.
         encoder: Folder or hub id of the encoder, if it is not where the checkpoint says.
         device: Device of the encoder: `cpu`, `cuda`, or None for the best available.
         revision: Branch, tag or, better, commit of a repository of the hub.
@@ -99,7 +99,8 @@ def _load(name: str, *, revision: str | None) -> Model:
     if hub_id is None:
         raise CheckpointError(
             f"there is no checkpoint {name}; give a folder with {CONFIG} and {TENSORS}, a .ckpt "
-            "file, a reference model (minilm), or a hub id (owner/name or owner/name@revision)"
+            "file, a reference model (minilm, minilm-last), or a hub id (owner/name or "
+            "owner/name@revision)"
         )
     return _read_folder(fetch(hub_id))
 

@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from subspace.arrays import AnyFloats, Vectors
+from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout, Blocks
 from subspace.encoder import Encoder, EncoderSpec, Fingerprint, Kind
 from subspace.errors import CheckpointError, LayoutError, QueryError
+from subspace.model.centre import PRIOR_TEXTS, Centre, mean_of
 from subspace.model.encoder_check import encoder_differences
 from subspace.model.linear_heads import Heads, check_heads
 from subspace.model.projection import Projection
-
-# A text's squared distance from the mean of its corpus, over that mean's from the training mean.
-_CENTRE_PRIOR = 5
+from subspace.model.score_spread import SPREAD_SAMPLE, measure_score_spread
 
 
 @dataclass(frozen=True, eq=False)  # == on arrays gives no single bool
@@ -37,8 +36,6 @@ class Model:
         data: Hash of the records of each source that it was fitted on.
         recipe: How it was fitted, JSON-ready; `subspace.fitting.Recipe` reads it.
         folder: The checkpoint folder that it was read from, or None.
-        centre: Raw embedding (D,) that `centred_on` centred the blocks on; None for the mean of
-            the training texts.
 
     Raises:
         LayoutError: The projection does not fit the encoder, a head does not fit its block, or
@@ -54,7 +51,6 @@ class Model:
     data: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
-    centre: Vectors | None = None
 
     def __post_init__(self) -> None:
         """Checks that the parts fit each other."""
@@ -126,34 +122,63 @@ class Model:
         Texts of one kind share properties in which they differ from the training texts. Centring
         removes these, so that blocks distinguish the texts better (docs/results.md). Blocks that
         a search without weights uses stay as they are: `subspace.adapt` centres these, on queries
-        and documents each.
+        and documents each. Score spreads are those of the given texts. Heads of classes are left
+        out, as classes were told apart around the other centre; those of numbers stay as
+        directions, whose predictions are off by a constant.
 
         Args:
-            vectors: Raw vectors of the encoder (N, D). The mean of few says little: the training
-                mean counts as another 5.
+            vectors: Raw vectors of the encoder (N, D). The mean of few texts says little: the
+                training mean counts as another 5.
 
         Raises:
             LayoutError: The vectors have the wrong dimension, or are not finite.
         """
-        total = np.asarray(vectors, dtype=np.float64).sum(axis=0)
-        if total.shape != self.projection.mean.shape:
-            raise LayoutError(
-                f"the texts' vectors have shape {np.shape(vectors)}, the projection takes "
-                f"{self.projection.input_dim} dimensions"
-            )
-        known = _CENTRE_PRIOR * self.projection.mean.astype(np.float64)
-        return self.centred_at((total + known) / (len(vectors) + _CENTRE_PRIOR))
+        return self.centred_at(self.centre_of(vectors))
 
-    def centred_at(self, centre: AnyFloats) -> "Model":
-        """Returns a copy with its blocks centred on one raw embedding (D,); see `centred_on`.
+    def centre_of(self, vectors: Vectors) -> Centre:
+        """Measures where `centred_on` centres the blocks, and how their scores vary there.
 
         Raises:
-            LayoutError: The centre has another dimension, or is not finite.
+            LayoutError: The vectors have the wrong dimension, or are not finite.
         """
-        centre = np.asarray(centre, dtype=np.float32)
+        embedding = mean_of(vectors, training=self.projection.mean)
+        step = -(-len(vectors) // SPREAD_SAMPLE) or 1
+        blocks = self._centred_projection(embedding)(np.asarray(vectors[::step], np.float32))
+        found = measure_score_spread(blocks, layout=self.layout)
+        share = found.items / (found.items + PRIOR_TEXTS)  # variances of few texts say little, too
+        return Centre(
+            embedding=embedding,
+            score_spreads={
+                name: float(np.sqrt(share * found.blocks[name] ** 2 + (1 - share) * spread**2))
+                for name, spread in self.score_spreads.items()
+            },
+        )
+
+    def centred_at(self, centre: Centre) -> "Model":
+        """Returns a copy with its blocks centred as `centred_on` does.
+
+        Raises:
+            LayoutError: The centre is of another encoder or other blocks, or too large.
+        """
+        heads = {
+            factor: head
+            for factor, head in self.heads.items()
+            if head.classes is None or self.default_weights.get(factor)
+        }
+        return replace(
+            self,
+            projection=self._centred_projection(centre.embedding),
+            heads=heads,
+            score_spreads=centre.score_spreads,
+            folder=None,
+        )
+
+    def _centred_projection(self, mean: Vectors) -> Projection:
         others = [name for name, weight in self.default_weights.items() if not weight]
-        projection = self.projection.centred(others, documents=centre, queries=centre)
-        return replace(self, projection=projection, folder=None, centre=centre)
+        if not others:
+            return self.projection
+        with np.errstate(all="ignore"):  # what is too large is refused by the projection
+            return self.projection.centred(others, documents=mean, queries=mean)
 
     def predict(self, blocks: Blocks) -> dict[str, Sequence[str | float]]:
         """Predicts the labels of N texts by factor, each from the factor's own block."""

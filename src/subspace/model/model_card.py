@@ -45,7 +45,8 @@ def make_card(
     Args:
         model: The model to describe.
         name: Title of the card, also used as the path or hub id in its examples.
-        report: Folder that `subspace probe --output` wrote; None if nothing was measured.
+        report: Folder that `subspace probe --output` or `subspace bench steer --output` wrote; None
+            if nothing was measured.
         cut: Widths of the remaining blocks, if blocks were cut or weighted; the report's figures,
             which describe the whole model, are then left out.
         licences: YAML file of licences (see `read_licences`).
@@ -78,6 +79,7 @@ def make_card(
         data=_data(manifest, licences=stated),
         licence=f"Licence of the tensors: {stated.checkpoint or NOT_STATED}.",
         report=found,
+        steering=_steering(found) if found else "",
         summary=_summary(found) if found else "",
         matrices=[(model.capitalize(), _show(one)) for model, one in _linear(found).items()],
         base=_base(found) if found else "",
@@ -169,7 +171,9 @@ blocks = model.encode_document(["a text"])
 
 def _encoder(manifest: Manifest) -> str:
     fingerprint = manifest["encoder"]["fingerprint"]
-    fields = ("model", "revision", "pooling", "layers", "max_length", "dtype")
+    fields = ["model", "revision", "pooling", "layers", "max_length", "dtype"]
+    if "early_pooling" in fingerprint:
+        fields.insert(3, "early_pooling")
     prompts = ("query_prompt", "document_prompt")
     rows = [(key, fingerprint[key]) for key in fields]
     rows += [(key, f"`{fingerprint[key]!r}`") for key in prompts if fingerprint[key]]
@@ -211,6 +215,19 @@ def _means(matrix: Matrix) -> dict[str, float | None]:
     }
 
 
+def _steering(report: Report) -> str:
+    """Makes the table of gains where 90 % of the relevance is kept, as means over sources."""
+    rows = []
+    for factor in dict.fromkeys(row["factor"] for row in report["steering"]):
+        own = [row for row in report["steering"] if row["factor"] == factor]
+        for contender in dict.fromkeys(row["contender"] for row in own):
+            of_one = [row for row in own if row["contender"] == contender]
+            mean = sum(row["gain"]["0.9"] for row in of_one) / len(of_one)
+            rows.append((factor, own[0]["kind"], contender, len(of_one), f"{mean:.3f}"))
+    header = ("factor", "asked for", "contender", "sources", "hits move by")
+    return _table(header, rows) if rows else ""
+
+
 def _summary(report: Report) -> str:
     rows = []
     for model in _MODELS:
@@ -223,7 +240,7 @@ def _summary(report: Report) -> str:
                 numbers = (mean["retention"], mean["leakage"])
                 rows.append((model, said, _number(mean["selectivity"]), between, *numbers))
     header = ("blocks", "probe", "selectivity", "95 % interval", "retention", "leakage")
-    return _table(header, rows)
+    return _table(header, rows) if rows else ""
 
 
 def _show(matrix: Matrix) -> str:
@@ -267,14 +284,21 @@ def _limits(manifest: Manifest, *, report: Report | None, cut: bool) -> Iterator
         )
     if report is None or cut:
         yield "Nothing was measured: no claim is made about what any block holds."
-        return
+    else:
+        yield from _limits_of_measurements(report)
+
+
+def _limits_of_measurements(report: Report) -> Iterator[str]:
     measured = ", ".join(report["about"].get("data", {})) or "the sources it was fitted on"
     yield (
         f"It was measured on {measured}: other languages, genres and subjects may be separated "
         "less well."
     )
     matrices = _linear(report)
-    if "cross-corpus" not in matrices:
+    inside = dict.fromkeys(row["source"] for row in report["steering"] if row["in_corpus"])
+    if inside:
+        yield f"Steering of {', '.join(inside)} was measured with blocks that were fitted on it."
+    if matrices and "cross-corpus" not in matrices:
         yield (
             "It was not read on corpora that it was not fitted on: how its blocks do on other "
             "texts is not known, and is worse as a rule."

@@ -215,7 +215,7 @@ def _check_origin(
     if fingerprint is None:
         _log.warning(
             "the encoder of %s is not recorded; it must be %s, %s pooling",
-            *(name, said, wanted.pooling),
+            *(name, said, " and ".join({wanted.pooling, wanted.early_pooling or wanted.pooling})),
         )
 
 

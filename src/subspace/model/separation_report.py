@@ -1,4 +1,8 @@
-"""Reading of the report of `subspace probe`, with a check that it is of the right checkpoint."""
+"""Reading of a report for the model card, with a check that it is of the right checkpoint.
+
+It is the report of `subspace probe`, or the tables of `subspace bench steer`, which are its first
+part.
+"""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +12,7 @@ from typing import Any
 from subspace.errors import ConfigError
 from subspace.model.model import Model
 
-REPORT = "separation.json"
+REPORT, STEERING = "separation.json", "steering.json"
 
 Report = Mapping[str, Any]
 
@@ -33,26 +37,38 @@ _BASE = {
     "raw_ndcg": _NUMBER,
     "relative": _NUMBER | None,
 }
+_ABOUT = {"projection": str, "checkpoint": {"encoder": {"fingerprint": dict}}}
+_ROW = {
+    "source": str,
+    "factor": str,
+    "kind": str,
+    "contender": str,
+    "in_corpus": bool,
+    "gain": {...: _NUMBER},
+}
 _REPORT = {
-    "about": {"projection": str, "checkpoint": {"encoder": {"fingerprint": dict}}},
+    "about": _ABOUT,
     "matrices": [_MATRIX],
     "base_retrieval": [_BASE],
     "warnings": [str],
     "left_out": [str],
+    "steering": [_ROW],
 }
 
 
 def read_report(folder: Path | str, *, model: Model) -> Report:
-    """Reads `separation.json` from a folder.
+    """Reads `separation.json` or `steering.json` from a folder, the first if both are there.
 
     Args:
-        folder: Folder that `subspace probe --output` wrote.
+        folder: Folder that `subspace probe --output` or `subspace bench steer --output` wrote.
         model: The model that the report must describe.
 
     Raises:
         ConfigError: The report is missing, damaged or of another checkpoint.
     """
     path = Path(folder) / REPORT
+    if not path.exists() and (Path(folder) / STEERING).exists():
+        path = Path(folder) / STEERING
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -60,6 +76,13 @@ def read_report(folder: Path | str, *, model: Model) -> Report:
             f"--report: cannot read {path}: {error}; write it with `subspace probe --output "
             f"{folder}`"
         ) from error
+    if path.name == STEERING and _fits(report, {"about": _ABOUT, "rows": [_ROW]}):
+        others = ("matrices", "base_retrieval", "warnings", "left_out")
+        report = {
+            "about": report["about"],
+            "steering": report["rows"],
+            **{name: [] for name in others},
+        }
     if not _fits(report, _REPORT) or not all(map(_is_table, report["matrices"])):
         raise ConfigError(
             f"--report: {path} is no separation report, or is damaged; write it with `subspace "

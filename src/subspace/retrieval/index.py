@@ -11,7 +11,7 @@ import numpy as np
 from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
-from subspace.errors import ConfigError, LayoutError, QueryError, WeightsError
+from subspace.errors import ConfigError, IndexFolderError, LayoutError, QueryError, WeightsError
 from subspace.model import Model, load
 from subspace.retrieval.block_index import BlockIndex
 from subspace.retrieval.directions import Toward, make_direction, read_toward, search_toward
@@ -37,7 +37,7 @@ class Index:
     the thread that opened them.
 
     Attributes:
-        model: Encodes the texts.
+        model: Encodes the texts; centred on the texts that the index was created with.
         blocks: The vectors and the usage history.
         bandit: Chooses the weights of `preset="auto"`; None if there is no bandit.
     """
@@ -46,10 +46,16 @@ class Index:
         """Checks that model, vectors and bandit fit each other.
 
         Raises:
-            IndexFolderError: The index was built with another model.
+            IndexFolderError: The index was built with another model, or is damaged.
             WeightsError: The bandit has weights for a block that the model does not have.
         """
         blocks.check_projection(model.projection)
+        centre = blocks.engine.centre
+        if centre is not None:
+            try:
+                model = model.centred_at(centre)
+            except LayoutError as error:
+                raise IndexFolderError(f"the index is damaged: its centre: {error}") from error
         if bandit is not None:
             bandit.check(blocks.layout)
         self.model = model
@@ -65,6 +71,7 @@ class Index:
         records: Iterable[Record] = (),
         *,
         vectors: Vectors | None = None,
+        centre_on: Vectors | None = None,
         engine: str | None = None,
         settings: Mapping[str, Any] | None = None,
         usage: Path | str | None = None,
@@ -76,7 +83,8 @@ class Index:
 
         The blocks other than those of a plain search are centred on the records' mean, which the
         index keeps; see `Model.centred_on`. With no records they keep the model's own. An index in
-        a folder is written by `save` or `close`; an existing one stays on disk until then.
+        a folder is written by `save` or `close`; an existing one stays on disk until then. On a
+        server it is replaced at once.
 
         Args:
             target: The folder; or `postgresql://USER@HOST/DB#TABLE`, `http://HOST:PORT#COLLECTION`
@@ -84,6 +92,8 @@ class Index:
             model: The model that encodes texts, or its name as `subspace.load` takes it.
             records: Records to begin with; see `add`.
             vectors: Raw embeddings of the records; see `add`.
+            centre_on: Raw embeddings (N, D) of texts to centre the blocks on; those of `records`
+                if None.
             engine: `numpy` (exact) or `faiss` (compressed) for a folder; if None, numpy for a
                 folder and the matching engine for an address.
             settings: Settings of the engine, such as `{"dtype": "float16"}`.
@@ -114,9 +124,10 @@ class Index:
         check_target(target, engine=engine, settings=settings)
         records = list(records)
         raw = _raw_vectors(loaded, records, vectors)
-        if records:
-            loaded = loaded.centred_on(raw)
-        documents, found = _documents(records), loaded.project(raw).array
+        centre_on = raw if centre_on is None else centre_on
+        centre = loaded.centre_of(centre_on) if len(centre_on) else None
+        centred = loaded if centre is None else loaded.centred_at(centre)
+        documents, found = _documents(records), centred.project(raw).array
         check_documents(documents, found, layout=loaded.layout)
         with ExitStack() as stack:
             log = None if usage is None else stack.enter_context(UsageLog.open(usage))
@@ -124,7 +135,7 @@ class Index:
                 target,
                 layout=loaded.layout,
                 projection_digest=loaded.projection.digest,
-                centre=loaded.centre,
+                centre=centre,
                 engine=engine,
                 settings=settings,
             )
@@ -171,9 +182,6 @@ class Index:
             log = None if usage is None else stack.enter_context(UsageLog.open(usage))
             blocks = BlockIndex.open(target, usage=log, recency=recency, half_life=half_life)
             stack.callback(blocks.close)
-            centre = blocks.engine.centre
-            if centre is not None and centre.shape == loaded.projection.mean.shape:
-                loaded = loaded.centred_at(centre)
             index = cls(loaded, blocks, bandit=bandit)
             stack.pop_all()  # open until the index is closed
         return index

@@ -31,6 +31,7 @@ from hypothesis import strategies as st
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
 from subspace.errors import ConfigError, EngineError, IndexFolderError, LayoutError, QueryError
+from subspace.model.centre import Centre
 from subspace.retrieval import BlockIndex, UsageLog, Weights
 from subspace.retrieval.engines import Engine, Priors, create_engine, faiss_engine, open_engine
 
@@ -529,7 +530,8 @@ def test_queries_of_another_shape_or_not_finite_are_refused(three):
 
 def test_what_was_left_is_there_when_it_is_opened_again(kind, new_target, scan):
     target = new_target()
-    centre = np.float32([0.1, -2e-30, 3e7])
+    spreads = dict.fromkeys(LAYOUT, 0.1)
+    centre = Centre(embedding=np.float32([0.1, -2e-30, 3e7]), score_spreads=spreads)
     with closing(create(kind, target, projection_digest="f" * 64, centre=centre)) as engine:
         records = make_records(300, metadata=colours)
         fill(engine, scan, documents=records, vectors=unit_vectors(300))
@@ -538,7 +540,8 @@ def test_what_was_left_is_there_when_it_is_opened_again(kind, new_target, scan):
     engine.close()  # once more does no harm
     with closing(open_engine(target)) as again:
         assert (again.layout, again.projection_digest) == (LAYOUT, "f" * 64)
-        np.testing.assert_array_equal(again.centre, centre)
+        np.testing.assert_array_equal(again.centre.embedding, centre.embedding)
+        assert again.centre.score_spreads == spreads
         assert again.exact
         assert_keeps(again, scan)
         assert_finds(again, scan, QUERIES, k=7, where={"colour": "red"})

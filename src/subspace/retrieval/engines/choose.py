@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.errors import ConfigError
+from subspace.model.centre import Centre
 from subspace.retrieval.engines.engine import Engine
 from subspace.retrieval.engines.index_folder import check_folder, read_folder
 from subspace.retrieval.engines.numpy_engine import NumpyEngine
@@ -112,7 +112,7 @@ def create_engine(
     *,
     layout: BlockLayout,
     projection_digest: str,
-    centre: Vectors | None = None,
+    centre: Centre | None = None,
     engine: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Engine:
@@ -121,8 +121,8 @@ def create_engine(
     Args:
         target: Address of the index. A folder is written, or replaced, only by `save`.
         layout: The blocks of every vector.
-        projection_digest: Digest of the projection that makes the vectors.
-        centre: Raw embedding (D,) that the projection was centred on, if any.
+        projection_digest: Digest of the projection that makes the vectors, before it is centred.
+        centre: What the model's blocks were centred on, if anything.
         engine: Name of the engine, such as `faiss` for a folder; None for the default.
         settings: Settings of the engine, by parameter name of its constructor or `create`.
 

@@ -18,6 +18,7 @@ from subspace.arrays import Floats, Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record, Scalar
 from subspace.errors import ConfigError, EngineError, LayoutError, QueryError
+from subspace.model.centre import Centre
 
 # Bound on the error of a float32 inner product, relative to the query's L1 norm.
 ROUNDING = 1e-6
@@ -68,12 +69,12 @@ class Engine(Protocol):
 
     @property
     def projection_digest(self) -> str:
-        """Digest of the projection that made the vectors."""
+        """Digest of the projection that made the vectors, before it was centred."""
         ...
 
     @property
-    def centre(self) -> Vectors | None:
-        """Raw embedding (D,) that the projection was centred on; None for the model's own mean."""
+    def centre(self) -> Centre | None:
+        """What the model's blocks were centred on; None for its own mean."""
         ...
 
     @property

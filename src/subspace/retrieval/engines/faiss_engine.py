@@ -30,6 +30,7 @@ from subspace.arrays import Ints, Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
 from subspace.errors import ConfigError, IndexFolderError
+from subspace.model.centre import Centre
 from subspace.retrieval.engines.engine import (
     ROUNDING,
     Candidates,
@@ -110,7 +111,7 @@ class FaissEngine(NumpyEngine):
         *,
         layout: BlockLayout,
         projection_digest: str,
-        centre: Vectors | None = None,
+        centre: Centre | None = None,
         dtype: str = "float32",
         folder: Path | str | None = None,
         method: str = "pq",
@@ -120,8 +121,8 @@ class FaissEngine(NumpyEngine):
 
         Args:
             layout: The blocks of every vector.
-            projection_digest: Digest of the projection that makes the vectors.
-            centre: Raw embedding (D,) that the projection was centred on, if any.
+            projection_digest: Digest of the projection of the vectors, before it is centred.
+            centre: What the model's blocks were centred on, if anything.
             dtype: `float32`, or `float16` for half the memory at a rounding of 5e-4.
             folder: Folder that `save` writes to by default.
             method: `pq` (an eighth of a byte per dimension; indexes 100,000 documents in seconds)

@@ -7,8 +7,8 @@ count x dim, unit blocks, memory-mapped when read), files that only one engine h
     format_version   2
     engine           name of the engine that searches it: "numpy", "faiss"
     settings         settings of that engine
-    projection       digest of the projection that made the vectors
-    centre           raw embedding that it was centred on, float32 in base64, or null
+    projection       digest of the model's projection, before it is centred
+    centre           what the model's blocks were centred on, see `model.centre`; or null
     blocks           {"topic": 96, ...}: the layout, in order
     count            number of documents
     sums             {"items.jsonl": "sha256:...", "vectors.npy": "crc32:..."}: every other file
@@ -32,10 +32,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from subspace.arrays import Vectors, from_base64, to_base64
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
 from subspace.errors import IndexFolderError
+from subspace.model.centre import Centre
 
 FORMAT_VERSION = 2
 MANIFEST, ITEMS, VECTORS = "manifest.json", "items.jsonl", "vectors.npy"
@@ -50,11 +50,10 @@ class Stored:
         documents: All documents.
         vectors: Unit blocks (len(documents), layout.dim), float32 or float16, same order.
         layout: The blocks.
-        projection_digest: Digest of the projection that made the vectors.
+        projection_digest: Digest of the projection that made the vectors, before it was centred.
         engine: Name of the engine that searches the index.
         settings: Settings of the engine, JSON-ready.
-        centre: Raw embedding (D,) that the projection was centred on; None for the model's own
-            mean.
+        centre: What the model's blocks were centred on; None for its own mean.
     """
 
     documents: Sequence[Record]
@@ -63,7 +62,7 @@ class Stored:
     projection_digest: str
     engine: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    centre: Vectors | None = None
+    centre: Centre | None = None
 
 
 def check_folder(folder: Path | str) -> None:
@@ -136,7 +135,7 @@ def read_folder(folder: Path | str) -> Stored:
             projection_digest=str(manifest["projection"]),
             engine=str(manifest["engine"]),
             settings=dict(manifest["settings"]),
-            centre=None if (text := manifest.get("centre")) is None else from_base64(text),
+            centre=Centre.from_json(manifest.get("centre")),
         )
         changed = [name for name, wanted in sums.items() if _sum(folder / name) != wanted]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -196,7 +195,7 @@ def _write_manifest(folder: Path, stored: Stored) -> None:
         "engine": stored.engine,
         "settings": dict(stored.settings),
         "projection": stored.projection_digest,
-        "centre": None if stored.centre is None else to_base64(stored.centre),
+        "centre": None if stored.centre is None else stored.centre.to_json(),
         "blocks": stored.layout.to_widths(),
         "count": len(stored.documents),
         "sums": {path.name: _sum(path) for path in sorted(folder.iterdir())},

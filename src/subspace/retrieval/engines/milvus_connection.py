@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
-from subspace.arrays import Vectors, from_base64, to_base64
 from subspace.blocks import BlockLayout
 from subspace.errors import ConfigError, EngineError, LayoutError, install_command
+from subspace.model.centre import Centre
 from subspace.retrieval.engines.milvus_rows import TEXT_BYTES
 
 FORMAT_VERSION = 1
@@ -41,7 +41,7 @@ class IndexMetadata:
     layout: BlockLayout
     projection: str
     index: str
-    centre: Vectors | None = None
+    centre: Centre | None = None
 
     def to_json(self) -> str:
         """Writes the metadata as JSON that `from_json` reads."""
@@ -49,7 +49,7 @@ class IndexMetadata:
             {
                 _ABOUT: FORMAT_VERSION,
                 "projection": self.projection,
-                "centre": None if self.centre is None else to_base64(self.centre),
+                "centre": None if self.centre is None else self.centre.to_json(),
                 "blocks": self.layout.to_widths(),
                 "index": self.index,
             }
@@ -69,7 +69,7 @@ class IndexMetadata:
                 layout=BlockLayout.from_widths(values["blocks"]),
                 projection=str(values["projection"]),
                 index=str(values["index"]),
-                centre=None if (code := values.get("centre")) is None else from_base64(code),
+                centre=Centre.from_json(values.get("centre")),
             )
         except (ValueError, LookupError, TypeError, AttributeError, LayoutError):
             return None

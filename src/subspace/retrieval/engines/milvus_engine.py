@@ -37,6 +37,7 @@ from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
 from subspace.errors import ConfigError, EngineError
+from subspace.model.centre import Centre
 from subspace.retrieval.engines.engine import (
     Candidates,
     Priors,
@@ -122,7 +123,7 @@ class MilvusEngine:
         *,
         layout: BlockLayout,
         projection_digest: str,
-        centre: Vectors | None = None,
+        centre: Centre | None = None,
         index: str = "FLAT",
     ) -> Self:
         """Makes an empty collection, which replaces an index of the same name.
@@ -130,8 +131,8 @@ class MilvusEngine:
         Args:
             target: As in `open`; the parent folder of a file is made.
             layout: The blocks of every vector.
-            projection_digest: Digest of the projection that makes the vectors.
-            centre: Raw embedding (D,) that the projection was centred on, if any.
+            projection_digest: Digest of the projection of the vectors, before it is centred.
+            centre: What the model's blocks were centred on, if anything.
             index: `FLAT`, which is exact, or `HNSW`, which is faster.
 
         Raises:
@@ -159,12 +160,12 @@ class MilvusEngine:
 
     @property
     def projection_digest(self) -> str:
-        """Digest of the projection that made the vectors."""
+        """Digest of the projection that made the vectors, before it was centred."""
         return self._about.projection
 
     @property
-    def centre(self) -> Vectors | None:
-        """Raw embedding (D,) that the projection was centred on; None for the model's own mean."""
+    def centre(self) -> Centre | None:
+        """What the model's blocks were centred on; None for its own mean."""
         return self._about.centre
 
     @property

@@ -15,6 +15,7 @@ from subspace.arrays import Ints, Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
 from subspace.errors import ConfigError, IndexFolderError
+from subspace.model.centre import Centre
 from subspace.retrieval.engines.engine import (
     ROUNDING,
     Candidates,
@@ -48,7 +49,7 @@ class NumpyEngine:
         *,
         layout: BlockLayout,
         projection_digest: str,
-        centre: Vectors | None = None,
+        centre: Centre | None = None,
         dtype: str = "float32",
         folder: Path | str | None = None,
     ) -> None:
@@ -56,8 +57,8 @@ class NumpyEngine:
 
         Args:
             layout: The blocks of every vector.
-            projection_digest: Digest of the projection that makes the vectors.
-            centre: Raw embedding (D,) that the projection was centred on, if any.
+            projection_digest: Digest of the projection of the vectors, before it is centred.
+            centre: What the model's blocks were centred on, if anything.
             dtype: `float32`, or `float16` for half the memory at a rounding of 5e-4.
             folder: Folder that `save` writes to by default.
 
@@ -150,12 +151,12 @@ class NumpyEngine:
 
     @property
     def projection_digest(self) -> str:
-        """Digest of the projection that made the vectors."""
+        """Digest of the projection that made the vectors, before it was centred."""
         return self._projection_digest
 
     @property
-    def centre(self) -> Vectors | None:
-        """Raw embedding (D,) that the projection was centred on; None for the model's own mean."""
+    def centre(self) -> Centre | None:
+        """What the model's blocks were centred on; None for its own mean."""
         return self._centre
 
     @property

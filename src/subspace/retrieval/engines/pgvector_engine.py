@@ -28,6 +28,7 @@ from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
 from subspace.errors import ConfigError, EngineError
+from subspace.model.centre import Centre
 from subspace.retrieval.engines.engine import (
     ROUNDING,
     Candidates,
@@ -150,7 +151,7 @@ class PgvectorEngine:
         *,
         layout: BlockLayout,
         projection_digest: str,
-        centre: Vectors | None = None,
+        centre: Centre | None = None,
         hnsw: bool = False,
     ) -> Self:
         """Makes an empty index, and replaces one of the same name in the same transaction.
@@ -158,8 +159,8 @@ class PgvectorEngine:
         Args:
             target: `postgresql://USER:PASSWORD@HOST:PORT/DB#TABLE`.
             layout: The blocks of every vector.
-            projection_digest: Digest of the projection that makes the vectors.
-            centre: Raw embedding (D,) that the projection was centred on, if any.
+            projection_digest: Digest of the projection of the vectors, before it is centred.
+            centre: What the model's blocks were centred on, if anything.
             hnsw: Whether to search a graph (HNSW, m 16, ef_construction 64), which quickly finds
                 nearly all of the best among millions; at most 2,000 dimensions. Otherwise every
                 search reads all vectors, and is exact.
@@ -192,12 +193,12 @@ class PgvectorEngine:
 
     @property
     def projection_digest(self) -> str:
-        """Digest of the projection that made the vectors."""
+        """Digest of the projection that made the vectors, before it was centred."""
         return self._about.projection_digest
 
     @property
-    def centre(self) -> Vectors | None:
-        """Raw embedding (D,) that the projection was centred on; None for the model's own mean."""
+    def centre(self) -> Centre | None:
+        """What the model's blocks were centred on; None for its own mean."""
         return self._about.centre
 
     @property

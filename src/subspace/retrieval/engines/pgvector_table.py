@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from subspace.arrays import Vectors, from_base64, to_base64
 from subspace.blocks import BlockLayout
 from subspace.errors import EngineError, LayoutError
+from subspace.model.centre import Centre
 from subspace.retrieval.engines.pgvector_connection import Address, reason
 from subspace.retrieval.engines.pgvector_values import compose, quote_literal, quote_name
 
@@ -52,14 +52,14 @@ class IndexMetadata:
     layout: BlockLayout
     projection_digest: str
     hnsw: bool
-    centre: Vectors | None = None
+    centre: Centre | None = None
 
     def to_comment(self) -> str:
         """Writes the metadata as JSON that `from_comment` reads."""
         about = {
             "format_version": FORMAT_VERSION,
             "projection": self.projection_digest,
-            "centre": None if self.centre is None else to_base64(self.centre),
+            "centre": None if self.centre is None else self.centre.to_json(),
             "blocks": self.layout.to_widths(),
             "hnsw": self.hnsw,
         }
@@ -73,7 +73,7 @@ class IndexMetadata:
             layout=BlockLayout.from_widths(about["blocks"]),
             projection_digest=str(about["projection"]),
             hnsw=bool(about["hnsw"]),
-            centre=None if (text := about.get("centre")) is None else from_base64(text),
+            centre=Centre.from_json(about.get("centre")),
         )
 
 
