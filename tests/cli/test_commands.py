@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from command_line import ROOT, run, tiny
 
+from subspace.data import read_documents
 from subspace.model import load
+from subspace.retrieval import Index
 
 SGD = [part for name in ("demo", "sgd") for part in ("--config", ROOT / "configs" / f"{name}.yaml")]
 BLOCKS = {"topic": 6, "style": 4, "complexity": 4, "specificity": 4}
@@ -318,6 +320,19 @@ def test_index_says_how_much_scores_vary(trained):
     ).stdout
     assert "standard deviation of scores among" in out
     assert "topic" in out
+
+
+def test_an_index_is_centred_on_its_texts(trained):
+    model, records = load(trained / "checkpoints/demo"), read_documents(trained / "texts.jsonl")
+    raw = model.open_encoder().encode([record.text for record in records])
+    wanted = model.centre_of(raw)
+    with Index.open(trained / "index", model) as index:
+        found = index.blocks.engine.centre
+        stored = index.blocks.engine.fetch([record.id for record in records]).vectors
+    np.testing.assert_allclose(found.embedding, wanted.embedding, atol=1e-5)
+    assert found.score_spreads == pytest.approx(wanted.score_spreads, rel=1e-3)
+    np.testing.assert_allclose(stored, model.centred_on(raw).project(raw).array, atol=1e-3)
+    assert not np.allclose(stored, model.project(raw).array, atol=1e-2)
 
 
 SEARCH = ("--checkpoint", "checkpoints/demo", "--index", "index", "--query", "stew")

@@ -274,12 +274,15 @@ def test_an_index_is_made_of_shards_without_the_encoder(folder, capsys):
     run("index", *common, "--shards", "whole", "--output", "of-shards", "--store", "x")
     run("index", *common, "--output", "of-texts", "--store", "store")
     assert not (folder / "x").exists()
-    hits = []
-    for name in ("of-shards", "of-texts"):
+    hits, made = [], ("of-shards", "of-texts")
+    for name in made:
         capsys.readouterr()
         run("search", "--checkpoint", "K", "--index", name, "--like", "i20", "--json")
         hits.append([hit["id"] for hit in json.loads(capsys.readouterr().out)["hits"]])
     assert hits[0] == hits[1]
+    centres = [json.loads((folder / name / "manifest.json").read_text())["centre"] for name in made]
+    assert centres[0] is None  # shards hold blocks, which cannot be centred any more
+    assert centres[1] is not None
     run("search", "--checkpoint", "K", "--index", "whole", "--query", "x", expect=2)
     assert "holds shards of `subspace embed`, not an index" in capsys.readouterr().err
 

@@ -4,7 +4,7 @@ import pytest
 
 from subspace.data.records import read_sources
 from subspace.encoder import EncoderSpec
-from subspace.evaluation.steering_run import BLOCKS, measure_steering
+from subspace.evaluation.steering_run import BLOCKS, UNCENTRED, measure_steering
 from subspace.fitting import Recipe, WeakSupervision
 from subspace.fitting.block_spec import read_blocks
 from subspace.fitting.fitting_data import FittingData
@@ -60,6 +60,34 @@ def test_a_source_that_was_seen_is_measured_with_blocks_that_were_not_fitted_on_
     # Style is labelled in one source alone: without it, no block of style is left to measure.
     assert ("parallel", "style") in itself
     assert ("parallel", "style") not in found
+
+
+def test_blocks_are_centred_as_an_index_of_the_texts_centres_them(data, fitted):
+    """All but topic, which a search without weights uses."""
+    model, _ = fitted
+    assert [name for name, weight in model.default_weights.items() if weight] == ["topic"]
+    rows = rows_of(model, data, seen=list(data.sources), solve_again=False)
+    for factor in ("topic", "style"):
+        curves = {row.contender: row.curve.kept.tolist() for row in rows["parallel", factor]}
+        assert (UNCENTRED in curves) == (factor == "style")
+    assert curves[BLOCKS] != curves[UNCENTRED]
+    vectors = data.encoder.store.read(data.sources["parallel"].rows)
+    centred = model.centred_on(vectors)
+    again = rows_of(centred, data.only("parallel"))["parallel", "style"]
+    curves_again = {row.contender: row.curve.kept.tolist() for row in again}
+    assert curves_again[UNCENTRED] == pytest.approx(curves[BLOCKS])
+
+
+def test_what_moves_off_target_is_length_and_other_numbers_and_never_the_factor_itself(
+    data, fitted
+):
+    model, _ = fitted
+    rows = rows_of(model, data, seen=list(data.sources), solve_again=False)
+    ordered = [row for of_one in rows.values() for row in of_one if row.kind == "toward"]
+    assert ordered
+    for row in ordered:
+        assert "length (words)" in row.curve.off_target
+        assert row.factor not in row.curve.off_target
 
 
 def test_the_only_source_is_measured_in_corpus_and_says_so(data, fitted):

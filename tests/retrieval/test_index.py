@@ -198,6 +198,40 @@ def test_the_parts_of_a_composed_query_are_those_of_its_queries(plain):
     assert parts(composed, block="style") != parts(topic, block="style")
 
 
+def test_blocks_that_a_composed_query_names_count_without_weights_too(model, folder):
+    """Where the default weights are topic alone; each query of a batch has its own."""
+    topic = {**dict.fromkeys(LAYOUT, 0.0), "topic": 2.0}
+    queries = [QUERY, {"topic": QUERY, "style": OTHER}, {"style": OTHER}]
+    with Index.open(folder, replace(model, default_weights=topic)) as index:
+        batch = index.search_batch(queries, k=99)
+        both = {"topic": 2.0, "style": 2.0}
+        for query, found, weights in zip(queries, batch, (topic, both, both), strict=True):
+            again = index.search(query, weights=weights, k=99)
+            assert (ids(found), found.weights) == (ids(again), again.weights)
+            assert index.search(query, k=99).hits == again.hits
+        # Weights that are given are the weights.
+        assert index.search(queries[1], weights="topic=1", k=99).weights.relevance[0] == 1
+        assert sum(index.search(queries[1], weights="topic=1", k=99).weights.relevance) == 1
+
+
+def test_a_preset_alone_goes_with_the_default_weights_however_it_is_given(index, model):
+    by_name = index.search(QUERY, preset="balanced", k=99)
+    for weights in ("preset=balanced", "riv=0.33,0.33,0.34", {"preset": "balanced"}):
+        assert index.search(QUERY, weights=weights, k=99).hits == by_name.hits
+    relevance = dict(zip(LAYOUT, by_name.weights.relevance, strict=True))
+    wanted = {name: 0.34 * weight for name, weight in model.default_weights.items()}
+    assert relevance == pytest.approx(wanted)
+    equal = index.search(QUERY, weights={"preset": "balanced", "blocks": dict.fromkeys(LAYOUT, 1)})
+    assert len(set(equal.weights.relevance)) == 1
+
+
+def test_an_index_says_in_one_line_what_it_is(plain, model):
+    said = repr(plain)
+    assert said.startswith(f"Index({len(TEXTS)} records, NumpyEngine, Model(topic ")
+    assert "\n" not in said
+    assert repr(model.projection).startswith("Projection(64 -> {'topic': ")
+
+
 def test_a_composed_query_with_weights_is_the_weighted_sum(plain):
     composed = plain.search({"topic": QUERY, "style": OTHER}, weights="topic=2,style=0.5", k=99)
     topic = plain.search(QUERY, weights="topic=1", k=99)

@@ -30,10 +30,10 @@ _DESCRIPTION = """\
 Splits text embeddings into named blocks (topic, style, complexity, specificity, or your own) and
 searches with a weight per block.
 
-Training reads a YAML file:
+A fit reads a YAML file:
   subspace fit --config configs/demo.yaml
-  subspace validate --config configs/demo.yaml --ckpt_path checkpoints/demo/last.ckpt
-  subspace test --config configs/demo.yaml --ckpt_path checkpoints/demo/last.ckpt
+  subspace fit --config configs/demo.yaml --config configs/sgd.yaml    (by gradient descent)
+  subspace validate | test --config ... --ckpt_path OUTPUT/last.ckpt   (what the latter wrote)
   (`subspace fit --help` lists every key)
 
 Using a checkpoint needs neither a YAML file nor the trainer:

@@ -31,8 +31,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         help="search an index with weights per block",
         description="Prints the best texts for a query, each with its score and what every block "
         "adds to it. A block that --weights does not name counts 0; without --weights the "
-        "model's default weights count. Recency and importance count with --riv or --preset, and "
-        "come from a usage log (`subspace feedback` writes it).",
+        "model's default weights count, and blocks that --compose names. Recency and importance "
+        "count with --riv or --preset, and come from a usage log (`subspace feedback` writes it).",
         epilog="example: subspace search --checkpoint checkpoints/demo --index runs/index "
         '--query "how do I prune roses" --weights topic=0.7,complexity=0.3 --preset balanced '
         "--usage runs/usage.db",
@@ -43,7 +43,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     _add_queries(parser)
     _add_weights(parser)
-    parser.add_argument("-k", type=int, default=5, help="how many hits (default: %(default)s)")
+    parser.add_argument("-k", type=int, default=10, help="how many hits (default: %(default)s)")
     parser.add_argument(
         "--candidates",
         type=int,
@@ -151,7 +151,8 @@ def _answer(arguments: argparse.Namespace, queries: "dict[str, Query]", *, index
         print(json.dumps(rows if several else rows[0], ensure_ascii=False, indent=1))
         return
     for name, found in zip(names, results, strict=True):
-        _show(str(queries[name]) if isinstance(queries[name], str) else name, found)
+        shown = str(queries[name]) if isinstance(queries[name], str) else name
+        _show(shown, found, toward=arguments.toward)
 
 
 def _open(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> "Index":
@@ -212,7 +213,7 @@ def _read_weights(arguments: argparse.Namespace, index: "Index") -> "tuple[Any, 
 
     text = arguments.weights
     if text is not None and text.endswith((".yaml", ".yml")):
-        text = Weights.read(text, layout=index.layout)
+        text = Weights.read(text, layout=index.layout, default=index.model.default_weights)
     if arguments.riv is None:
         return text, arguments.preset
     if arguments.preset is not None or isinstance(text, Weights):
@@ -235,7 +236,7 @@ def _as_json(names: list[str], results: "list[Results]") -> list[dict[str, Any]]
     ]
 
 
-def _show(query: str, found: "Results") -> None:
+def _show(query: str, found: "Results", *, toward: str | None) -> None:
     table = found.weights
     named = " ".join(
         f"{name}={sum(values):.2f}"
@@ -244,6 +245,8 @@ def _show(query: str, found: "Results") -> None:
         )
     )
     print(f"query: {query}\nweights: {named}")
+    if toward is not None:
+        print(f"toward: {toward}")
     if table.uses_history or found.arm:
         shares = {part: sum(getattr(table, part)) for part in ("recency", "importance")}
         said = " ".join(f"{part}={value:.2f}" for part, value in shares.items())

@@ -125,7 +125,11 @@ def read_sources(
         for name, source_files in files.items()
     }
     if not any(sources.values()) and not len(problems):
-        problems.add(", ".join(map(str, paths)), "no records at all")
+        problems.add(
+            ", ".join(map(str, paths)),
+            "no records: labelled texts lie in records.jsonl or another *.jsonl, while "
+            "corpus.jsonl and queries.jsonl are of retrieval sets",
+        )
     _check_kinds(sources, problems=problems)
     problems.raise_if_any()
     return sources

@@ -74,17 +74,22 @@ def summary(report: Report) -> str:
     """Summarises a report for a terminal: steering, base retrieval, matrix and selectivity."""
     steering = steering_means(report.steering)
     lines = table(steering["head"], steering["rows"]) if report.steering else []
+    if any(row.in_corpus for row in report.steering):
+        lines.append("`*`: blocks that were fitted on these texts")
     for base in report.base:
         lines.append(
             f"search in {base.name}: nDCG@10 {base.ndcg:.3f}, raw encoder {base.raw_ndcg:.3f}"
         )
-    return "\n".join([*lines, *([""] if lines else []), _separation_summary(report)])
+    lines += [*([""] if lines else []), _separation_summary(report)]
+    lines += [f"not measured: {reason}" for reason in report.left_out]
+    lines += [f"warning: {warning}" for warning in report.warnings]
+    return "\n".join(lines)
 
 
 def _separation_summary(report: Report) -> str:
     model = next((m for m in (CROSS_CORPUS, IN_CORPUS) if report.matrix(m).blocks), None)
     if model is None:
-        return "no probe could be read:"
+        return "no block could be probed"
     shown = matrix_table(report.matrix(model), title="")
     width = len(shown["head"])
     lines = [

@@ -19,7 +19,7 @@ from subspace.model.projection import Projection
 from subspace.model.score_spread import SPREAD_SAMPLE, measure_score_spread
 
 
-@dataclass(frozen=True, eq=False)  # == on arrays gives no single bool
+@dataclass(frozen=True, eq=False, repr=False)  # == on arrays gives no single bool
 class Model:
     """A fitted projection and everything needed to use it.
 
@@ -73,6 +73,13 @@ class Model:
         if set(spreads) != set(self.layout) or not all(0 < s < np.inf for s in spreads.values()):
             raise LayoutError(f"score spreads must be above 0, one per block, got {spreads}")
         object.__setattr__(self, "score_spreads", spreads)
+
+    def __repr__(self) -> str:
+        """Returns blocks, encoder and folder in one line."""
+        blocks = ", ".join(f"{name} {width}" for name, width in self.layout.to_widths().items())
+        layers = ", ".join(map(str, self.fingerprint.layers))
+        where = "" if self.folder is None else f", from {self.folder}"
+        return f"Model({blocks}; layers {layers} of {self.fingerprint.model}{where})"
 
     @property
     def layout(self) -> BlockLayout:

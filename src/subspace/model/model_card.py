@@ -165,8 +165,11 @@ import subspace
 model = subspace.load("{name}")
 blocks = model.encode_document(["a text"])
 ```
-
-`{name}@COMMIT` pins what is loaded, and needs no network once it was downloaded."""
+""" + (
+        f"\n`{name}@COMMIT` pins what is loaded, and needs no network once it was downloaded."
+        if "/" in name
+        else ""
+    )
 
 
 def _encoder(manifest: Manifest) -> str:

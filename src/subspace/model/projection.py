@@ -26,7 +26,7 @@ class QuerySide:
     offset: Vectors
 
 
-@dataclass(frozen=True, eq=False)  # == on arrays gives no single bool
+@dataclass(frozen=True, eq=False, repr=False)  # == on arrays gives no single bool
 class Projection:
     """The map z = W (x - mu) - c, with every block scaled to unit length.
 
@@ -72,6 +72,10 @@ class Projection:
         arrays = [self.weight, self.mean, *(array for _, array, _ in wanted if array is not None)]
         if not all(np.isfinite(array).all() for array in arrays):
             raise LayoutError("the projection holds NaN or infinity")
+
+    def __repr__(self) -> str:
+        """Returns the dimensions of input and blocks in one line."""
+        return f"Projection({self.input_dim} -> {self.layout.to_widths()})"
 
     @property
     def input_dim(self) -> int:

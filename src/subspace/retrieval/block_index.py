@@ -247,20 +247,29 @@ class BlockIndex:
         """
         return {scope: self.search(query, scope=scope, **options) for scope in SCOPES}
 
-    def weights(self, weights: Weights | Mapping[str, Any] | str | None) -> Weights:
+    def weights(
+        self,
+        weights: Weights | Mapping[str, Any] | str | None,
+        *,
+        default: Mapping[str, float] | None = None,
+    ) -> Weights:
         """Converts weights, in any form that `search` takes, to a table for this index.
+
+        Args:
+            weights: The weights.
+            default: Weights of the blocks where `weights` names none; equal ones if None.
 
         Raises:
             WeightsError: A name or a value is wrong, or the table is for another layout.
         """
         if weights is None:
-            return Weights.equal(self.layout)
+            return Weights.make(layout=self.layout, blocks=default)
         if isinstance(weights, str):
-            return Weights.parse(weights, layout=self.layout)
+            return Weights.parse(weights, layout=self.layout, default=default)
         if not isinstance(weights, Weights | Mapping):
             raise WeightsError(f"weights are given by block name or as a text, got {weights!r:.60}")
         if not isinstance(weights, Weights):
-            return Weights.from_mapping(weights, layout=self.layout)
+            return Weights.from_mapping(weights, layout=self.layout, default=default)
         if weights.layout != self.layout:
             raise WeightsError(
                 f"the weights are for the blocks {weights.layout.to_widths()}, the index has "

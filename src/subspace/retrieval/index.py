@@ -245,6 +245,11 @@ class Index:
         """Returns the number of records."""
         return len(self.blocks)
 
+    def __repr__(self) -> str:
+        """Returns the number of records, the engine and the blocks in one line."""
+        engine = type(self.blocks.engine).__name__
+        return f"Index({len(self)} records, {engine}, {self.model!r})"
+
     @property
     def layout(self) -> BlockLayout:
         """The blocks."""
@@ -265,7 +270,9 @@ class Index:
             query: A text; `Like(id)` for records similar to one of the index; or a mapping of
                 either by block: `{"topic": "about this", "style": Like("id of another")}`.
             weights: Weights by block name, a text such as `topic=0.7,riv=0.1,0.2,0.7`, or a table
-                of recency, importance and relevance by block; the model's default weights if None.
+                of recency, importance and relevance by block. If None, or if they name no block,
+                the model's default weights count; blocks that a composed query names have the
+                largest of these at least.
                 The scores of all blocks are scaled to the standard deviation of the first
                 block's, so that equal weights have equal effect.
             preset: Name of a preset of recency, importance and relevance, applied to the block
@@ -312,21 +319,40 @@ class Index:
         if preset == AUTO:
             pairs = zip(vectors, own, strict=True)
             return [self._search_auto(vector, own=ids, options=read) for vector, ids in pairs]
-        given = self._mix(weights, preset)
-        if leaning is None:
-            found = self.blocks.search_each(
-                vectors, weights=self._scaled(given), options=read, own=own
+        # Queries that name other blocks have other default weights.
+        tables = [self._mix(weights, preset, query) for query in queries]
+        results: dict[int, Results] = {}
+        for given in dict.fromkeys(tables):
+            rows = [row for row, table in enumerate(tables) if table == given]
+            found = self._search_weighted(
+                vectors[rows], given, leaning, options=read, own=[own[row] for row in rows]
             )
+            results |= dict(zip(rows, found, strict=True))
+        return [results[row] for row in range(len(queries))]
+
+    def _search_weighted(
+        self,
+        vectors: Vectors,
+        given: Weights,
+        leaning: Mapping[str, float] | None,
+        *,
+        options: SearchOptions,
+        own: Sequence[Sequence[str]],
+    ) -> list[Results]:
+        """Searches queries (Q, layout.dim) of equal weights."""
+        scaled = self._scaled(given)
+        if leaning is None:
+            found = self.blocks.search_each(vectors, weights=scaled, options=options, own=own)
         else:
             directions = {factor: self.model.direction(factor) for factor in leaning}
             found = search_toward(
                 self.blocks,
                 vectors,
-                weights=self._scaled(given),
+                weights=scaled,
                 direction=make_direction(
-                    leaning, directions=directions, index=self.blocks, weights=self._scaled(given)
+                    leaning, directions=directions, index=self.blocks, weights=scaled
                 ),
-                options=read,
+                options=options,
                 own=own,
             )
         return [replace(results, weights=given) for results in found]
@@ -428,11 +454,13 @@ class Index:
             raise ConfigError("there is no bandit to learn from feedback: give one")
         learn(self.bandit, log=self._log(), query_id=query_id, ratings=ratings, scale=scale)
 
-    def _mix(self, weights: WeightsLike | None, preset: str | None) -> Weights:
+    def _mix(self, weights: WeightsLike | None, preset: str | None, query: Query) -> Weights:
         """Returns the table of weights for `weights` and `preset`, before scaling."""
-        if weights is None:
-            weights = self.model.default_weights
-        table = self.blocks.weights(weights)
+        default = dict(self.model.default_weights)
+        if isinstance(query, Mapping):
+            least = max(default.values())
+            default |= {name: max(default[name], least) for name in query if name in default}
+        table = self.blocks.weights(weights, default=default)
         if preset is None:
             return table
         if table.uses_history:

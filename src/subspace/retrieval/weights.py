@@ -109,12 +109,23 @@ class Weights:
         return cls.make(layout=layout)
 
     @classmethod
-    def from_mapping(cls, weights: Mapping[str, Any], *, layout: BlockLayout) -> "Weights":
+    def from_mapping(
+        cls,
+        weights: Mapping[str, Any],
+        *,
+        layout: BlockLayout,
+        default: Mapping[str, float] | None = None,
+    ) -> "Weights":
         """Reads weights from a mapping, as YAML or JSON gives it.
 
         There are three forms: weights by block name (relevance alone); `blocks`, `riv` and
         `preset`, as `make` takes them; or the whole table, with weights by block name under
         `recency`, `importance` and `relevance`.
+
+        Args:
+            weights: The mapping.
+            layout: The blocks.
+            default: Weights of the blocks if `riv` or `preset` stands alone; equal ones if None.
 
         Raises:
             WeightsError: A name is unknown, two forms are mixed, or a value is refused.
@@ -126,7 +137,7 @@ class Weights:
             return cls.make(layout=layout, blocks=weights)
         if set(weights) & made:
             _check_names(weights, known=made)
-            return cls.make(layout=layout, **weights)
+            return cls.make(layout=layout, **{"blocks": default, **weights})
         if set(weights) & set(PARTS):
             _check_names(weights, known=set(PARTS))
             rows = {part: _read_blocks(weights.get(part, {}), layout=layout) for part in PARTS}
@@ -134,14 +145,21 @@ class Weights:
         return cls.make(layout=layout, blocks=weights)
 
     @classmethod
-    def parse(cls, text: str, *, layout: BlockLayout) -> "Weights":
+    def parse(
+        cls, text: str, *, layout: BlockLayout, default: Mapping[str, float] | None = None
+    ) -> "Weights":
         """Reads a text such as `topic=0.7,style=0.1,riv=0.15,0.15,0.7` or `preset=balanced`.
+
+        Args:
+            text: The text.
+            layout: The blocks.
+            default: Weights of the blocks if the text names none; equal ones if None.
 
         Raises:
             WeightsError: The text does not have that form, a name occurs twice, or a value is
                 refused.
         """
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = {"blocks": default}
         rest = text.strip()
         for name, pattern in (("riv", _RIV), ("preset", _PRESET)):
             if name in layout.names:
@@ -158,13 +176,19 @@ class Weights:
                 # The pattern takes the separator before the setting. A setting at the start has
                 # none, so the separator after it is left over.
                 rest = re.sub(r"^[,;]", "", pattern.sub("", rest)).strip()
-        if rest or not settings:
+        if rest or set(settings) == {"blocks"}:
             settings["blocks"] = _parse_blocks(rest)
         return cls.make(layout=layout, **settings)
 
     @classmethod
-    def read(cls, path: Path | str, *, layout: BlockLayout) -> "Weights":
-        """Reads a YAML file that holds a mapping as `from_mapping` takes it.
+    def read(
+        cls,
+        path: Path | str,
+        *,
+        layout: BlockLayout,
+        default: Mapping[str, float] | None = None,
+    ) -> "Weights":
+        """Reads a YAML file that holds a mapping; arguments as in `from_mapping`.
 
         Raises:
             WeightsError: The file cannot be read, or its content is refused.
@@ -176,7 +200,7 @@ class Weights:
         if not isinstance(content, dict):
             raise WeightsError(f"{path} must hold a mapping, such as `topic: 0.7`")
         try:
-            return cls.from_mapping(content, layout=layout)
+            return cls.from_mapping(content, layout=layout, default=default)
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from error
 

@@ -103,6 +103,10 @@ def check_target(
                 f"an index in {show_target(target)} has no setting '{name}'; it has "
                 f"{', '.join(known) or 'none'}"
             )
+    if engine == "faiss":
+        from subspace.retrieval.engines.faiss_candidates import import_faiss
+
+        import_faiss()
     if kind == "folder":
         check_folder(target)
 
