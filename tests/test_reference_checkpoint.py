@@ -55,7 +55,22 @@ def test_directions_order_texts(factor, model, corpus):
     assert means == sorted(means)
 
 
-def test_the_card_says_what_it_was_fitted_on(model):
-    card = (ROOT / "checkpoints" / "minilm" / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["minilm", "minilm-last"])
+def test_the_card_says_what_it_was_fitted_on_and_what_it_moves(name):
+    model = subspace.load(name)
+    card = (ROOT / "checkpoints" / name / "README.md").read_text(encoding="utf-8")
     for source in model.data:
         assert f"| {source} |" in card
+    for factor in ("style", "complexity", "specificity"):
+        assert f"| {factor} | " in card.split("How far a weight moves the hits")[1]
+
+
+def test_the_model_of_the_last_layer_takes_vectors_of_the_last_layer(model):
+    last = subspace.load("minilm-last")
+    assert last.layout == model.layout
+    raw = model.open_encoder().encode(["a text", "another one, which is longer"])
+    own = last.open_encoder().encode(["a text", "another one, which is longer"])
+    np.testing.assert_allclose(raw[:, model.fingerprint.last_layer], own, atol=1e-5)
+    # Topic reads the last layer alone in both; the signs of its dimensions are arbitrary.
+    cosines = [z @ z.T for z in (model.project(raw)["topic"], last.project(own)["topic"])]
+    np.testing.assert_allclose(*cosines, atol=1e-5)

@@ -23,8 +23,9 @@ def test_its_name_is_free_and_the_import_stays(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
     assert {"subspace/__init__.py", "subspace/py.typed"} <= names
-    for name in ("config.json", "model.safetensors", "README.md"):
-        assert f"subspace/checkpoints/minilm/{name}" in names
+    for model in ("minilm", "minilm-last"):
+        for name in ("config.json", "model.safetensors", "README.md"):
+            assert f"subspace/checkpoints/{model}/{name}" in names
     assert "subspace/fitting/weak/lexicon.tsv" in names
 
 
