@@ -14,6 +14,7 @@ sources but one, measured on that one.
 import argparse
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--layers", nargs="+", type=int, default=[0, 1, 2, 4, 8, 15, 22, 30])
     parser.add_argument("--fit", nargs="+", type=int, default=[0, 2, 8, 30], help="layers to fit")
     parser.add_argument("--store", default="runs/embeddings")
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype", default="float32")
     arguments = parser.parse_args()
     make_folder(Path(arguments.folder))
     sources = {
@@ -139,6 +140,7 @@ def print_fitted(sources: dict[str, tuple[Record, ...]], arguments: argparse.Nam
             max_length=256,
             dtype=arguments.dtype,
         )
+        share_vectors(sources, spec, arguments)
         data = FittingData.encode(
             sources, encoder=spec, weak=WeakSupervision(), store=arguments.store, progress=True
         )
@@ -151,6 +153,30 @@ def print_fitted(sources: dict[str, tuple[Record, ...]], arguments: argparse.Nam
         found.append({name: float(np.mean(gains)) for name, gains in by_contender.items()})
     for name in found[0]:
         print(f"| {name} | {found[0][name]:.3f} | {found[1][name]:.3f} |")
+
+
+def share_vectors(
+    sources: dict[str, tuple[Record, ...]], spec: EncoderSpec, arguments: argparse.Namespace
+) -> None:
+    """Copies the layers to fit from what was encoded for the table: nothing is encoded again."""
+    every = replace(
+        spec,
+        layers=tuple(arguments.layers),
+        pooling="lasttoken" if spec.early_pooling == "lasttoken" else "mean",
+    )
+    last = replace(every, pooling="mean", early_pooling="own mean")
+    known, judge, own = (
+        CachedEncoder.open(one, root=arguments.store) for one in (every, last, spec)
+    )
+    texts = list(dict.fromkeys(r.text for records in sources.values() for r in records))
+    texts = [text for text, row in zip(texts, own.store.find(texts), strict=True) if row < 0]
+    if not texts:
+        return
+    x = known.encode(texts).reshape(len(texts), len(arguments.layers), -1)
+    # The last layer is the mean in both.
+    deepest = judge.encode(texts).reshape(x.shape)[:, -1]
+    parts = [x[:, arguments.layers.index(layer)] for layer in arguments.fit[:-1]]
+    own.store.append(texts, np.concatenate([*parts, deepest], axis=1))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 from subspace.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-TOPICS = ("cooking", "gardening")
+TOPICS = ("astronomy", "gardening")
 
 
 @dataclass(frozen=True)
