@@ -418,7 +418,7 @@ def test_an_index_that_cannot_be_built_leaves_the_one_that_is_there(trained):
         *("--query", "stew"),
         cwd=trained,
     ).stdout
-    assert len(json.loads(found)["hits"]) == 5
+    assert len(json.loads(found)["hits"]) == 10
 
 
 def test_settings_of_an_engine_are_taken_and_unknown_ones_refused(trained):

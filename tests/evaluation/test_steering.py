@@ -6,13 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subspace.blocks import unit
-from subspace.data.labels import control_labels
+from subspace.data.labels import Column, control_labels
 from subspace.evaluation.steering import (
     HITS,
     STRENGTHS,
     Curve,
     SteeringTask,
 )
+from subspace.evaluation.steering_baselines import classified_inside
 from subspace.evaluation.taste import measure_taste
 
 COUNT, DIM = 600, 12
@@ -132,6 +133,17 @@ def test_labels_keep_nothing_of_what_is_controlled():
     assert np.corrcoef(found, rest)[0, 1] > 0.99
     assert found.std() == pytest.approx(1)
     np.testing.assert_allclose(control_labels(3 * length, [length]), 0, atol=1e-9)
+
+
+def test_a_half_in_which_one_class_is_left_tells_nothing_apart():
+    raw, _, _, _ = world()
+    codes = np.zeros(COUNT, dtype=np.int64)
+    codes[:3] = 1  # in one half at most one text: a class of which there is no covariance
+    found = classified_inside(raw, Column(codes=codes, class_count=2), np.arange(COUNT))
+    assert np.isfinite(found).all()
+    none = np.zeros(COUNT, dtype=np.int64)
+    alone = classified_inside(raw, Column(codes=none, class_count=1), np.arange(COUNT))
+    assert not alone.any()
 
 
 # Taste.

@@ -99,8 +99,8 @@ class Encoder:
         """Encodes each text to its tokens' states in the last layer, (tokens, hidden size).
 
         Every state is scaled to unit length. Special tokens and those of the prompt are run but
-        left out of the result. A text with no other tokens keeps its special ones, so that every
-        text has at least one state.
+        left out of the result. A text with no other tokens keeps all of them, so that every text
+        has at least one state.
 
         Raises:
             EncoderError: A text is empty or not a string; the message gives its position.
@@ -120,7 +120,8 @@ class Encoder:
                 ends = np.cumsum([len(one) for one in batch])[:-1]
                 parts = np.split(found.cpu().numpy(), ends)
                 for position, one, rows in zip(positions, batch, parts, strict=True):
-                    states[position + start] = rows[self._own_tokens(one, prompt=prompt)]
+                    own = self._find_own(one, prompt=prompt)
+                    states[position + start] = rows[own] if len(own) else rows
         return states
 
     def count_truncated(self, texts: Sequence[str], *, kind: Kind = "document") -> int:
@@ -277,14 +278,20 @@ class Encoder:
             return None
         return self._model.begin(ids[0][:length])
 
-    def _own_tokens(self, ids: Ints, *, prompt: Ints) -> Ints:
-        """Returns the positions of a text's own tokens: neither of the prompt nor special.
-
-        A text without any has those after the prompt, and one that was cut before, its last token.
-        """
+    def _find_own(self, ids: Ints, *, prompt: Ints) -> Ints:
+        """Returns the positions of a text's own tokens: neither of the prompt nor special."""
         skip = count_shared(ids, prompt)
-        own = np.flatnonzero(~self._tokenizer.is_special(ids[skip:])) + skip
-        return own if len(own) else np.arange(min(skip, len(ids) - 1), len(ids))
+        return np.flatnonzero(~self._tokenizer.is_special(ids[skip:])) + skip
+
+    def _pooled_tokens(self, ids: Ints, *, prompt: Ints) -> Ints:
+        """Returns the positions of a text's own tokens, or of others if it has none.
+
+        These are behind the prompt, so that a shared prompt changes nothing: the special ones, or
+        the last token where the text was cut before.
+        """
+        own = self._find_own(ids, prompt=prompt)
+        behind = min(count_shared(ids, prompt), len(ids) - 1)
+        return own if len(own) else np.arange(behind, len(ids))
 
     def _pool_early(
         self, batch: Sequence[Ints], *, lengths: "Tensor", skip: int, prompt: Ints
@@ -295,7 +302,7 @@ class Encoder:
         if not self._pools_own:
             pool = POOLINGS[self.fingerprint.early_pooling or self.fingerprint.pooling]
             return lambda states: pool(states, lengths)
-        own = [self._own_tokens(ids, prompt=prompt) - skip for ids in batch]
+        own = [self._pooled_tokens(ids, prompt=prompt) - skip for ids in batch]
         starts = np.cumsum([0, *(len(ids) - skip for ids in batch[:-1])])
         rows = np.concatenate([kept + start for kept, start in zip(own, starts, strict=True)])
         kept = torch.from_numpy(rows).to(self._device)

@@ -112,9 +112,11 @@ def classified_inside(x: Vectors, column: Column, known: Ints) -> Vectors:
         train = known[half[known] != part]
         counts = np.bincount(column.codes[train], minlength=column.class_count)
         train = train[counts[column.codes[train]] > 1]  # one text has no covariance
+        inside = np.flatnonzero(half == part)
+        if len(np.unique(column.codes[train])) < 2:  # nothing to tell apart: all are alike
+            continue
         fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.5)
         fitted.fit(x[train], column.codes[train])
-        inside = np.flatnonzero(half == part)
         found[np.ix_(inside, fitted.classes_)] = fitted.predict_proba(x[inside])
     return found
 

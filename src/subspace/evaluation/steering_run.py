@@ -214,7 +214,9 @@ def _measure_source(
     columns = {
         factor: column
         for factor, column in source.labels.take(chosen).columns.items()
-        if factor in contender.projection.layout.names and len(column.labelled) >= _MIN_TEXTS
+        if factor in contender.projection.layout.names
+        and len(column.labelled) >= _MIN_TEXTS
+        and len(np.unique(column.codes[column.labelled])) > 1  # or there is nothing to move
     }
     counted: Mapping[str, Floats] = {}
     if any(column.ordered for column in columns.values()):

@@ -90,7 +90,6 @@ def _answer_searches(app: Dash, state: AppState) -> None:
     show = partial(
         show_ranking, factors=[name for name in session.layout if name in state.maps.labels]
     )
-    mix = _format_mix(dict(zip(session.layout, session.default_weights.relevance, strict=True)))
 
     @app.callback(Output("default", "children"), *_TYPED)
     def _rank_default(*typed: str | None) -> Component:
@@ -100,9 +99,9 @@ def _answer_searches(app: Dash, state: AppState) -> None:
             return html.P(str(error), className="error")
         if ranking is None:
             return _NOTHING
-        return html.Div(
-            [html.Code(mix, title="what a search without --weights uses"), show(ranking)]
-        )
+        default = dict(zip(session.layout, ranking.found.weights.relevance, strict=True))
+        code = html.Code(_format_mix(default), title="what a search without --weights uses")
+        return html.Div([code, show(ranking)])
 
     @app.callback(Output("weighted", "children"), *_TYPED, *_CONTROLS)
     def _rank_weighted(

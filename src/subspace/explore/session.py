@@ -143,7 +143,7 @@ class Session:
 
         Args:
             query: The user's input.
-            weights: A table of weights; the model's default weights if None.
+            weights: A table of weights; those of a search without weights if None.
             scope: `block` or `item`: how recency and importance are computed.
 
         Raises:
@@ -153,7 +153,7 @@ class Session:
         asked = query.to_query(self.layout)
         if asked is None:
             return None
-        table = weights or self.default_weights
+        table = weights or self.index.blocks.weights(self.index.default_weights(asked))
         scaled = table.scaled(self.index.model.score_scales)
 
         def search() -> Ranking:

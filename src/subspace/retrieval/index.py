@@ -378,6 +378,14 @@ class Index:
             found[scope] = self.search(query, weights=weights, preset=preset, **options)
         return found
 
+    def default_weights(self, query: Query) -> dict[str, float]:
+        """Returns the weights by block of a search without weights; see `search`."""
+        weights = dict(self.model.default_weights)
+        if isinstance(query, Mapping):
+            largest = max(weights.values())
+            weights |= {name: max(weights[name], largest) for name in query if name in weights}
+        return weights
+
     def embed(self, queries: Sequence[Query]) -> Vectors:
         """Returns the unit blocks of queries (Q, layout.dim); 0 in blocks that a query leaves out.
 
@@ -456,11 +464,7 @@ class Index:
 
     def _mix(self, weights: WeightsLike | None, preset: str | None, query: Query) -> Weights:
         """Returns the table of weights for `weights` and `preset`, before scaling."""
-        default = dict(self.model.default_weights)
-        if isinstance(query, Mapping):
-            least = max(default.values())
-            default |= {name: max(default[name], least) for name in query if name in default}
-        table = self.blocks.weights(weights, default=default)
+        table = self.blocks.weights(weights, default=self.default_weights(query))
         if preset is None:
             return table
         if table.uses_history:
