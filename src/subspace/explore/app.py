@@ -10,6 +10,7 @@ from dash.development.base_component import Component
 from flask import Response
 
 from subspace.errors import SubspaceError
+from subspace.explore.colours import colour
 from subspace.explore.figures import heat_map, scatter, weight_curve
 from subspace.explore.maps import BlockMaps
 from subspace.explore.page import ALL_EQUAL, DEFAULT, default_mix, lay_out
@@ -150,7 +151,7 @@ def _answer_curves(app: Dash, session: Session) -> None:
             curve = None
         if curve is None:
             return None, place
-        figure = weight_curve(curve, weight=blocks[place])
+        figure = weight_curve(curve, weight=blocks[place], shade=colour(place))
         return dcc.Graph(figure=figure, config={"displayModeBar": False}), place
 
 

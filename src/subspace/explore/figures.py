@@ -56,20 +56,27 @@ def heat_map(matrices: Sequence[ProbeMatrix], *, probe: str) -> go.Figure:
     return figure
 
 
-def weight_curve(curve: WeightCurve, *, weight: float) -> go.Figure:
-    """Draws what the weight of a block does to the hits, with a line where the slider stands."""
+def weight_curve(curve: WeightCurve, *, weight: float, shade: str) -> go.Figure:
+    """Draws what the weight of a block does to the hits, with a line where the slider stands.
+
+    Args:
+        curve: The curve.
+        weight: Where the slider stands.
+        shade: Colour of the block.
+    """
     figure = make_subplots(specs=[[{"secondary_y": True}]])
     lines = (
         (curve.kept, "relevance kept", GREY, False),
-        (curve.alike, f"nearer in {_shown(curve.block)} (sd)", colour(0), True),
+        (curve.alike, f"nearer in {_shown(curve.block)} (sd)", shade, True),
     )
-    for values, name, shade, right in lines:
+    for values, name, ink, right in lines:
         figure.add_trace(
             go.Scatter(
                 x=curve.weights.round(3).tolist(),
                 y=values.round(3).tolist(),
                 name=name,
-                line={"color": shade, "width": 2},
+                mode="lines",
+                line={"color": ink, "width": 2},
                 hovertemplate="%{y:.2f}",
             ),
             secondary_y=right,
@@ -77,13 +84,14 @@ def weight_curve(curve: WeightCurve, *, weight: float) -> go.Figure:
     figure.add_vline(x=weight, line_width=1, line_dash="dot", line_color=_FONT["color"])
     figure.update_xaxes(title=f"weight of {_shown(curve.block)}", range=[0, 1], fixedrange=True)
     figure.update_yaxes(fixedrange=True, showgrid=False, zeroline=False)
-    figure.update_yaxes(tickformat=".0%", rangemode="tozero", secondary_y=False)
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.05], nticks=3, secondary_y=False)
+    figure.update_yaxes(tickformat=".1f", nticks=4, secondary_y=True)
     figure.update_layout(
         template="plotly_white",
         font={**_FONT, "size": 11},
-        height=190,
-        margin={"t": 30, "l": 40, "r": 36, "b": 40},
-        legend={"orientation": "h", "y": 1.25, "x": 0},
+        height=220,
+        margin={"t": 56, "l": 40, "r": 30, "b": 40},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         hovermode="x unified",
     )
     return figure
