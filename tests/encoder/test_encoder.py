@@ -111,7 +111,7 @@ def test_layers_are_pooled_normalised_and_side_by_side(tiny_qwen, layers, early,
         for layer in layers:
             states = out.last_hidden_state[0] if layer == 2 else out.hidden_states[layer][0]
             pooled = {
-                "own mean": states[own].mean(dim=0),
+                "own mean": torch.nn.functional.normalize(states[own], dim=1).mean(dim=0),
                 "mean": states.mean(dim=0),
                 "lasttoken": states[-1],
                 "cls": states[0],
@@ -156,7 +156,8 @@ def slow_own_mean(folder: Path, prompt: str, text: str) -> np.ndarray:
     with torch.no_grad():
         model = AutoModel.from_pretrained(folder, dtype=torch.float32)
         states = model(**tokens, output_hidden_states=True).hidden_states[0][0]
-    return torch.nn.functional.normalize(states[own].mean(dim=0), dim=0).numpy()
+    unit = torch.nn.functional.normalize(states[own], dim=1)
+    return torch.nn.functional.normalize(unit.mean(dim=0), dim=0).numpy()
 
 
 @pytest.mark.parametrize("prompt", ["query: ", "query:", "<|endoftext|>q:", "Instruct: do\nQuery:"])

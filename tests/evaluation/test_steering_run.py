@@ -1,9 +1,12 @@
 """Which blocks a source is measured with: none that were fitted on it, where others are left."""
 
+from dataclasses import replace
+
 import pytest
 
 from subspace.data.records import read_sources
 from subspace.encoder import EncoderSpec
+from subspace.errors import ConfigError
 from subspace.evaluation.steering_run import BLOCKS, UNCENTRED, measure_steering
 from subspace.fitting import Recipe, WeakSupervision
 from subspace.fitting.block_spec import read_blocks
@@ -88,6 +91,16 @@ def test_what_moves_off_target_is_length_and_other_numbers_and_never_the_factor_
     for row in ordered:
         assert "length (words)" in row.curve.off_target
         assert row.factor not in row.curve.off_target
+
+
+def test_a_source_of_one_class_has_nothing_to_move(data, fitted, tmp_path):
+    records = data.sources["parallel"].records
+    same = tuple(replace(record, factors={"style": "same"}) for record in records)
+    encoder = data.encoder.encoder.spec
+    weak = WeakSupervision()
+    alone = FittingData.encode({"same": same}, encoder=encoder, weak=weak, store=tmp_path)
+    with pytest.raises(ConfigError, match="no source has 100 texts labelled with"):
+        rows_of(fitted[0], alone)
 
 
 def test_the_only_source_is_measured_in_corpus_and_says_so(data, fitted):

@@ -298,6 +298,7 @@ class Encoder:
     ) -> "Callable[[Tensor], Tensor]":
         """Returns the pooling of the layers before the last, for the tokens after `skip`."""
         import torch
+        from torch.nn.functional import normalize
 
         if not self._pools_own:
             pool = POOLINGS[self.fingerprint.early_pooling or self.fingerprint.pooling]
@@ -307,7 +308,7 @@ class Encoder:
         rows = np.concatenate([kept + start for kept, start in zip(own, starts, strict=True)])
         kept = torch.from_numpy(rows).to(self._device)
         counts = torch.tensor([len(one) for one in own], device=self._device)
-        return lambda states: mean_tokens(states[kept], counts)
+        return lambda states: mean_tokens(normalize(states[kept], dim=-1), counts)
 
     def _pool(self, batch: Sequence[Ints], *, beginning: Beginning | None, prompt: Ints) -> Vectors:
         """Runs texts, whose first tokens may be a shared beginning that was run before."""

@@ -39,8 +39,8 @@ POOLINGS: dict[str, Pooling] = {
     "mean": mean_tokens,
     "max": max_tokens,
 }
-# The mean over the tokens of the text itself, without the prompt's and special ones. A causal
-# model's last token holds its text only in late layers; in layer 0 it is the same for all texts.
+# The mean over the tokens of the text itself, without the prompt's and special ones, each of unit
+# length: in a causal model the first token's state can be a hundred times as long as the others.
 OWN_MEAN = "own mean"
 EARLY_POOLINGS = (*POOLINGS, OWN_MEAN)
 

@@ -15,8 +15,8 @@ class EncoderSpec:
         revision: Commit of the hub repository; pin it, since a branch can change.
         pooling: `mean`, `cls`, `lasttoken` or `max`.
         early_pooling: Pooling of the layers before the last: one of these, or `own mean`, which
-            leaves out the tokens of the prompt and special ones. None for `mean` if that is
-            `pooling`, else for `own mean`: one token of an early layer knows little of its text.
+            leaves out the tokens of the prompt and special ones, and takes each of the others at
+            unit length. None for `mean` if that is `pooling`, else for `own mean`.
         query_prompt: Put before queries, for Qwen3 `Instruct: {task}\nQuery:`.
         document_prompt: Put before documents.
         layers: Hidden layers to pool, side by side in one vector; 0 are the token embeddings,
