@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -661,3 +662,27 @@ def test_help_is_there_for_every_command(command, tmp_path):
     out = run(*([command] if command else []), "--help", cwd=tmp_path).stdout
     assert "usage: subspace" in out
     assert "example: subspace" in out or "subspace fit --config" in out
+
+
+def test_the_configuration_of_qwen3_fits_blocks_of_its_28_layers(
+    labelled_folder, tiny_qwen, tmp_path
+):
+    """Tiny and with random weights, but of the depth, pooling and layers of the real one."""
+    from transformers import Qwen3Config, Qwen3Model
+
+    deep = tmp_path / "deep"
+    shutil.copytree(tiny_qwen, deep)
+    known = Qwen3Config.from_pretrained(deep).to_dict()
+    config = Qwen3Config(**{**known, "num_hidden_layers": 28, "layer_types": None})
+    Qwen3Model(config).save_pretrained(deep)
+    settings = tiny(labelled_folder, deep)
+    own = [one for one in settings if "layers" not in one and "steps" not in one]
+    run(
+        "fit", "--config", ROOT / "configs" / "qwen3.yaml", *own, "--output", "deep-k", cwd=tmp_path
+    )
+    model = load(tmp_path / "deep-k")
+    found = model.fingerprint
+    assert found.layers == (0, 4, 14, 28)
+    assert (found.pooling, found.early_pooling) == ("lasttoken", "own mean")
+    assert model.projection.input_dim == 4 * 32
+    assert model.encode_query(["a dog"]).array.shape == (1, 18)
