@@ -112,11 +112,11 @@ def test_both_rankings_are_searches_and_the_weights_can_be_taken_along(client, i
     assert "move up" in moves
 
 
-def curve(client, text: str, *, changed: str, moved: int | None = None) -> tuple[list, int]:
-    """The figures below the sliders, and the block that they are of."""
+def curve(client, text: str, *, changed: str, drawn=None, own: float = 0.5) -> tuple[list, dict]:
+    """The figures below the sliders (None if they stay), and what they are of."""
     inputs = [given("text", text), given("other", None), given("block", "style")]
     inputs += [
-        [given({"type": "block", "of": n}, 0.5) for n in range(len(LAYOUT))],
+        [given({"type": "block", "of": n}, own if n == 1 else 0.5) for n in range(len(LAYOUT))],
         [given({"type": "part", "of": part}, value) for part, value in RELEVANCE.items()],
         given("scope", "block"),
     ]
@@ -125,26 +125,29 @@ def curve(client, text: str, *, changed: str, moved: int | None = None) -> tuple
         "outputs": [{"id": "curve", "property": "children"}, {"id": "moved", "property": "data"}],
         "inputs": inputs,
         "changedPropIds": [changed],
-        "state": [given("moved", moved, prop="data")],
+        "state": [given("moved", drawn, prop="data")],
     }
     answer = client.post("/_dash-update-component", headers=LOCAL, json=asked)
     assert answer.status_code == 200, answer.text
     found = answer.json["response"]
-    return find(found["curve"]["children"], "Graph"), found["moved"]["data"]
+    graphs = find(found["curve"]["children"], "Graph") if "curve" in found else None
+    return graphs, found["moved"]["data"]
 
 
 def test_the_curve_is_of_the_slider_that_was_moved_last(client):
     def title(graphs) -> str:
         return graphs[0]["figure"]["layout"]["xaxis"]["title"]["text"]
 
-    graphs, moved = curve(client, QUERY, changed="text.value")
-    assert (title(graphs), moved) == (f"weight of {LAYOUT.names[2]}", 2)  # the first idle one
-    graphs, moved = curve(client, QUERY, changed='{"of":1,"type":"block"}.value', moved=moved)
-    assert (title(graphs), moved) == (f"weight of {LAYOUT.names[1]}", 1)
-    assert graphs[0]["figure"]["layout"]["shapes"][0]["x0"] == 0.5
-    graphs, moved = curve(client, QUERY, changed="scope.value", moved=moved)
-    assert (title(graphs), moved) == (f"weight of {LAYOUT.names[1]}", 1)
-    assert curve(client, " ", changed="text.value", moved=moved) == ([], 1)
+    graphs, drawn = curve(client, QUERY, changed="text.value")
+    assert (title(graphs), drawn["place"]) == (f"weight of {LAYOUT.names[2]}", 2)  # first idle one
+    slider = '{"of":1,"type":"block"}.value'
+    graphs, drawn = curve(client, QUERY, changed=slider, drawn=drawn)
+    assert (title(graphs), drawn["place"]) == (f"weight of {LAYOUT.names[1]}", 1)
+    # Moved on, it stays as it is; another query draws it again.
+    assert curve(client, QUERY, changed=slider, drawn=drawn, own=0.9) == (None, drawn)
+    graphs, again = curve(client, OTHER, changed="text.value", drawn=drawn)
+    assert (title(graphs), again["place"]) == (f"weight of {LAYOUT.names[1]}", 1)
+    assert curve(client, " ", changed="text.value", drawn=drawn)[0] == []
 
 
 def test_the_sliders_begin_with_the_default_weights(client):

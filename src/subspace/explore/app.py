@@ -136,12 +136,18 @@ def _answer_curves(app: Dash, session: Session) -> None:
         State("moved", "data"),
     )
     def _draw_curve(
-        text: str, other: str, block: str, blocks: Any, riv: Any, scope: Any, moved: int | None
-    ) -> tuple[Component | None, int]:
+        text: str, other: str, block: str, blocks: Any, riv: Any, scope: Any, drawn: Any
+    ) -> tuple[Any, Any]:
         of = ctx.triggered_id
         if isinstance(of, dict) and of["type"] == "block" and len(ctx.triggered) == 1:
-            moved = int(of["of"])
-        place = (idle or [0])[0] if moved is None else moved
+            place = int(of["of"])
+        else:
+            place = (idle or [0])[0] if drawn is None else drawn["place"]
+        # Drawing takes longer than ranking: its own slider leaves a curve as it is.
+        others = [weight for position, weight in enumerate(blocks) if position != place]
+        now = {"place": place, "of": [text, other, block, others, riv, scope]}
+        if now == drawn:
+            return no_update, drawn
         by_name = dict(zip(names, blocks, strict=True))
         try:
             curve = session.curve(
@@ -150,9 +156,9 @@ def _answer_curves(app: Dash, session: Session) -> None:
         except SubspaceError:  # the ranking says it
             curve = None
         if curve is None:
-            return None, place
-        figure = weight_curve(curve, weight=blocks[place], shade=colour(place))
-        return dcc.Graph(figure=figure, config={"displayModeBar": False}), place
+            return None, now
+        figure = weight_curve(curve, shade=colour(place))
+        return dcc.Graph(figure=figure, config={"displayModeBar": False}), now
 
 
 def _read(text: str | None, other: str | None, block: str | None) -> ExplorerQuery:

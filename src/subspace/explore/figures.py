@@ -56,14 +56,8 @@ def heat_map(matrices: Sequence[ProbeMatrix], *, probe: str) -> go.Figure:
     return figure
 
 
-def weight_curve(curve: WeightCurve, *, weight: float, shade: str) -> go.Figure:
-    """Draws what the weight of a block does to the hits, with a line where the slider stands.
-
-    Args:
-        curve: The curve.
-        weight: Where the slider stands.
-        shade: Colour of the block.
-    """
+def weight_curve(curve: WeightCurve, *, shade: str) -> go.Figure:
+    """Draws what the weight of a block does to the hits, in the colour of the block."""
     figure = make_subplots(specs=[[{"secondary_y": True}]])
     lines = (
         (curve.kept, "relevance kept", GREY, False),
@@ -81,7 +75,6 @@ def weight_curve(curve: WeightCurve, *, weight: float, shade: str) -> go.Figure:
             ),
             secondary_y=right,
         )
-    figure.add_vline(x=weight, line_width=1, line_dash="dot", line_color=_FONT["color"])
     figure.update_xaxes(title=f"weight of {_shown(curve.block)}", range=[0, 1], fixedrange=True)
     figure.update_yaxes(fixedrange=True, showgrid=False, zeroline=False)
     figure.update_yaxes(tickformat=".0%", range=[0, 1.05], nticks=3, secondary_y=False)
