@@ -21,7 +21,7 @@ def from_base64(text: str) -> Vectors:
     """Reads what `to_base64` wrote.
 
     Raises:
-        ValueError: The text is no base64 of whole numbers, or one is not finite.
+        ValueError: The text is no base64, ends within a number, or one is not finite.
         TypeError: It is no text.
     """
     vector = np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4").astype(np.float32)

@@ -86,10 +86,19 @@ def test_a_curve_is_what_searches_at_every_weight_find(session, index):
         assert curve.kept[position] == pytest.approx(kept / best, abs=1e-4)
         assert curve.alike[position] == pytest.approx(alike / spread, abs=1e-4)
     assert curve.alike[-1] >= curve.alike[0]
-    # Its own slider needs no other curve, every other weight does.
-    moved = {**blocks, "style": 0.8}
-    assert session.curve(query, "style", blocks=moved) is curve
-    assert session.curve(query, "style", blocks={**blocks, "topic": 0.5}) is not curve
+    # Its own slider changes no curve, every other weight does.
+    moved = session.curve(query, "style", blocks={**blocks, "style": 0.8})
+    np.testing.assert_array_equal(moved.alike, curve.alike)
+    other = session.curve(query, "style", blocks={**blocks, "topic": 0.1})
+    assert not np.array_equal(other.alike, curve.alike)
+    # Of two texts, the default ranking is that of both, where the slider is at its default.
+    both = ExplorerQuery(QUERY, OTHER, "style")
+    default = session.index.default_weights(both.to_query(LAYOUT))
+    sliders = {name: weight / max(default.values()) for name, weight in default.items()}
+    assert sliders["style"] == 1
+    kept = session.curve(both, "style", blocks=sliders).kept
+    assert kept[-1] == pytest.approx(1, abs=1e-6)
+    assert kept.max() <= 1 + 1e-6
     assert session.curve(ExplorerQuery(" "), "style", blocks=blocks) is None
     alone = session.curve(query, "style", blocks={"style": 0.0})
     assert np.ptp(alone.alike) < 1e-9  # what else has no weight: any is the same

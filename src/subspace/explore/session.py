@@ -1,7 +1,7 @@
 """Session: ranks queries under changing weights, and keeps the vectors of recent queries."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Self, TypeVar
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 # Hits of a ranking: more than the page shows, so that it can tell the earlier rank of a hit.
 DEPTH = 100
-# Number of queries whose vectors are kept, and of curves.
+# Number of queries whose vectors are kept.
 _KEPT = 32
 # Weights at which a curve is measured, and hits that it is measured on.
 _SWEPT: Floats = np.linspace(0, 1, 11)
@@ -106,7 +106,6 @@ class Session:
         """
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._vectors: OrderedDict[ExplorerQuery, Vectors] = OrderedDict()
-        self._curves: OrderedDict[Hashable, WeightCurve] = OrderedDict()
         try:
             self.index = self.run(open_index)
             self.default_weights = self.index.blocks.weights(self.index.model.default_weights)
@@ -153,7 +152,7 @@ class Session:
         asked = query.to_query(self.layout)
         if asked is None:
             return None
-        table = weights or self.index.blocks.weights(self.index.default_weights(asked))
+        table = weights or self._default(asked)
         scaled = table.scaled(self.index.model.score_scales)
 
         def search() -> Ranking:
@@ -175,9 +174,6 @@ class Session:
     ) -> WeightCurve | None:
         """Measures what the weight of a block does; returns None if the query is empty.
 
-        Moving the slider of the block needs no new curve: those of recent queries and other
-        weights are kept.
-
         Args:
             query: The user's input.
             block: Name of the block.
@@ -198,12 +194,7 @@ class Session:
             Weights.make(layout=self.layout, blocks={**blocks, block: max(one, 1e-6)}, riv=riv)
             for one in _SWEPT.tolist()
         ]
-        key = (query, block, swept[0], scope)
-        if key not in self._curves:
-            self._curves[key] = self.run(lambda: self._sweep(query, asked, block, swept, scope))
-            if len(self._curves) > _KEPT:
-                self._curves.popitem(last=False)
-        return self._curves[key]
+        return self.run(lambda: self._sweep(query, asked, block, swept, scope))
 
     def _sweep(
         self,
@@ -215,7 +206,7 @@ class Session:
     ) -> WeightCurve:
         vector, blocks = self._embed(query, asked), self.index.blocks
         scales, place = self.index.model.score_scales, self.layout.slice(block)
-        plain = self.default_weights.scaled(scales)
+        plain = self._default(asked).scaled(scales)
         average = self._average.engine.fetch(["average"]).vectors
         folded = plain.relevance_alone().fold(vector[None])[0]
 
@@ -232,6 +223,10 @@ class Session:
         kept, alike = np.array([measure(one.scaled(scales)) for one in swept]).T
         spread = blocks.score_spread.blocks[block] or 1.0
         return WeightCurve(block, _SWEPT, kept / (best or 1.0), alike / spread)
+
+    def _default(self, asked: Query) -> Weights:
+        """Returns the weights of a search without weights."""
+        return self.index.blocks.weights(self.index.default_weights(asked))
 
     def _embed(self, query: ExplorerQuery, asked: Query) -> Vectors:
         if query not in self._vectors:

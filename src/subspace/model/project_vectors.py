@@ -213,9 +213,10 @@ def _check_origin(
             f"({said}); give a checkpoint that was fitted on what is stored (data.encoder.layers)"
         )
     if fingerprint is None:
+        poolings = dict.fromkeys((wanted.pooling, wanted.early_pooling or wanted.pooling))
         _log.warning(
             "the encoder of %s is not recorded; it must be %s, %s pooling",
-            *(name, said, " and ".join({wanted.pooling, wanted.early_pooling or wanted.pooling})),
+            *(name, said, " and ".join(poolings)),
         )
 
 
