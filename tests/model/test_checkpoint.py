@@ -409,6 +409,17 @@ def test_heads_weights_and_spreads_are_loaded_as_they_were(tmp_path):
     )
 
 
+def test_a_head_without_bias_stays_without(tmp_path):
+    model = whole()
+    heads = {**model.heads, "style": replace(model.heads["style"], bias=None)}
+    model = replace(model, heads=heads)
+    model.save(tmp_path / "saved")
+    found = load(tmp_path / "saved")
+    x = np.ones((2, DIM), dtype=np.float32)
+    assert set(found.predict(found.project(x))) == set(heads) - {"style"}
+    np.testing.assert_array_equal(found.direction("style:formal"), model.direction("style:formal"))
+
+
 def test_what_is_not_said_is_equal_weights_and_spreads(saved):
     found = load(saved)
     assert found.heads == {}

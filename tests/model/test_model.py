@@ -8,7 +8,7 @@ from models import make_model, model_of, with_heads, with_queries
 
 from subspace.encoder import Encoder, EncoderSpec
 from subspace.errors import CheckpointError, EncoderError, LayoutError, QueryError
-from subspace.model import Model
+from subspace.model import LinearHead, Model
 from subspace.model.score_spread import measure_score_spread
 
 TEXTS = ["a dog", "The quick brown fox jumps over the lazy dog, twice."]
@@ -66,7 +66,7 @@ def test_a_direction_orders_as_the_head_does_and_stays_in_its_block(model):
     toward = blocks.array @ direction
     assert (np.argsort(toward) == np.argsort(model.predict(blocks)["topic"])).all()
     for factor in ("style", "mood"):
-        with pytest.raises(QueryError, match=f"no direction for '{factor}': .* for topic"):
+        with pytest.raises(QueryError, match=f"no direction for '{factor}': .* for "):
             model.direction(factor)
     with pytest.raises(QueryError, match="directions for nothing"):
         make_model().direction("topic")
@@ -125,14 +125,49 @@ def test_a_weight_means_as_much_after_centring_as_before():
     assert few == pytest.approx({"topic": 1e-3 * np.sqrt(5 / 7), "style": 1e-3 * np.sqrt(5 / 7)})
 
 
-def test_classes_of_a_centred_block_are_left_out_and_directions_stay():
+def test_heads_of_a_centred_block_give_directions_and_no_classes():
     x = 3 + np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     model = with_heads(make_model())  # style has classes, topic has a direction
-    for weights, heads in (((0.0, 1.0), {"topic", "style"}), ((1.0, 0.0), {"topic"})):
+    for weights, told in (((0.0, 1.0), {"topic", "style"}), ((1.0, 0.0), {"topic"})):
         mine = replace(model, default_weights=dict(zip(("topic", "style"), weights, strict=True)))
-        assert set(mine.centred_on(x).heads) == heads
-        direction = mine.direction("topic")
-        np.testing.assert_array_equal(mine.centred_on(x).direction("topic"), direction)
+        after = mine.centred_on(x)
+        assert set(after.predict(after.project(x))) == told
+        for name in ("topic", "style:formal"):
+            np.testing.assert_array_equal(after.direction(name), mine.direction(name))
+
+
+def test_a_class_has_a_direction_away_from_the_others():
+    model = with_heads(make_model())
+    weight = dict(zip(model.heads["style"].classes, model.heads["style"].weight, strict=True))
+    away = weight["formal"] - (weight["casual"] + weight["ünïcode"]) / 2
+    direction = model.direction("style:formal")
+    np.testing.assert_allclose(direction[model.layout.slice("style")], away, rtol=1e-5)
+    assert not direction[model.layout.slice("topic")].any()
+    with pytest.raises(QueryError, match="has directions for style:casual, style:formal, style:ü"):
+        model.direction("style")  # which of the three?
+
+
+def test_two_classes_have_one_direction_from_the_first_to_the_second():
+    model = make_model()
+    two = LinearHead(
+        weight=np.array([[1, 0], [0, 1]], dtype=np.float32),
+        bias=np.zeros(2, dtype=np.float32),
+        classes=("casual", "formal"),
+    )
+    model = replace(model, heads={"style": two})
+    np.testing.assert_array_equal(model.direction("style"), model.direction("style:formal"))
+    np.testing.assert_array_equal(model.direction("style"), -model.direction("style:casual"))
+
+
+def test_a_factor_without_a_block_is_read_from_all_blocks():
+    model = make_model()
+    head = LinearHead(
+        weight=np.arange(model.layout.dim, dtype=np.float32)[None], bias=None, classes=None
+    )
+    model = replace(model, heads={"mood": head})
+    np.testing.assert_array_equal(model.direction("mood"), np.arange(model.layout.dim))
+    with pytest.raises(LayoutError, match=r"the head of 'mood' has shapes \(1, 2\)"):
+        replace(model, heads={"mood": replace(head, weight=head.weight[:, :2])})
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

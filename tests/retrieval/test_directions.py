@@ -179,8 +179,8 @@ def test_what_can_be_read():
 
 
 def test_wrong_questions_are_answered_with_words(index):
-    for toward in ("style=1", "topic=1"):  # classes, and no head at all
-        with pytest.raises(QueryError, match="has directions for complexity, specificity"):
+    for toward in ("style:quiet=1", "topic=1"):  # no such class, and no head at all
+        with pytest.raises(QueryError, match="has directions for complexity, specificity, style"):
             index.search(QUERY, toward=toward)
     for k in (0, -1, 1.5):
         with pytest.raises(ConfigError, match="k must be a whole number"):
@@ -189,9 +189,14 @@ def test_wrong_questions_are_answered_with_words(index):
         index.search(QUERY, toward="complexity=1", preset="auto")
 
 
-def test_a_model_without_heads_of_numbers_has_directions_for_nothing(model):
-    with pytest.raises(QueryError, match="directions for nothing"):
-        replace(model, heads={"style": model.heads["style"]}).direction("style")
+def test_hits_move_toward_a_class(index):
+    head = index.model.heads["style"]  # calm, loud
+    found = index.blocks.engine.fetch(list(TEXTS))
+    outputs = LAYOUT.split(found.vectors)["style"] @ head.weight.T
+    loud = dict(zip([d.id for d in found.documents], outputs[:, 1] - outputs[:, 0], strict=True))
+    for name, sign in (("style:loud", 1), ("style:calm", -1), ("style", 1)):
+        hits = index.search(QUERY, weights="topic=0.001", toward={name: 1000.0}, k=len(TEXTS))
+        assert ids(hits) == sorted(loud, key=lambda one, sign=sign: -sign * loud[one])
 
 
 def test_the_command_line_asks_the_same(model, folder, tmp_path, capsys):
@@ -209,4 +214,4 @@ def test_the_command_line_asks_the_same(model, folder, tmp_path, capsys):
     assert main(["search", *options, "--toward", toward, "--scope", "both"]) == 2
     assert "--toward goes with one scope" in capsys.readouterr().err
     assert main(["search", *options, "--toward", "topic=1"]) == 2
-    assert "directions for complexity, specificity" in capsys.readouterr().err
+    assert "directions for complexity, specificity, style" in capsys.readouterr().err

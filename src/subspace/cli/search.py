@@ -101,9 +101,9 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--toward",
         metavar="F=C,...",
-        help="more or less of a factor, such as complexity=-1,specificity=0.5: a standard "
-        "deviation of it weighs so many times one of relevance; with --candidates it orders "
-        "those alone",
+        help="more or less of a factor or of a class, such as complexity=-1,style:formal=0.5: a "
+        "standard deviation of it weighs so many times one of relevance; with --candidates it "
+        "orders those alone",
     )
 
 

@@ -9,6 +9,7 @@ from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.errors import ConfigError
 from subspace.labelling.annotator import Factors
 from subspace.model import Model
+from subspace.model.linear_heads import head_tensors
 
 _CHUNK = 1000
 
@@ -35,14 +36,15 @@ class CheckpointAnnotator:
         Raises:
             ConfigError: The model has no heads.
         """
-        if not model.heads:
+        factors = tuple(name for name, head in model.heads.items() if head.bias is not None)
+        if not factors:
             raise ConfigError(
-                f"the checkpoint {name} has no heads, so it cannot label texts; fit it again on "
-                "labelled texts"
+                f"the checkpoint {name} has no heads that predict labels, so it cannot label "
+                "texts; fit it again on labelled texts"
             )
         self.origin = f"checkpoint:{name}"
         self.identity = _digest(model)
-        self.factors = tuple(model.heads)
+        self.factors = factors
         self._model = model
         self._encoder = encoder
 
@@ -68,6 +70,6 @@ def _digest(model: Model) -> str:
     classes = {factor: head.classes for factor, head in model.heads.items()}
     content = [model.fingerprint.digest, model.projection.digest, classes]
     digest = hashlib.sha256(json.dumps(content).encode())
-    for head in model.heads.values():
-        digest.update(head.weight.tobytes() + head.bias.tobytes())
+    for _, tensor in head_tensors(model.heads):
+        digest.update(tensor.tobytes())
     return digest.hexdigest()

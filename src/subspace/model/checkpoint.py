@@ -18,6 +18,7 @@ The manifest (format 3)::
     input_dim        dimension of the raw vectors
     encoder          {"model": where to load it from, "fingerprint": {...}}
     heads            {"topic": ["arts", "sport"], "complexity": null}: classes, null for numbers
+    heads_without_bias  ["topic"]: those that order texts and predict no labels; may be missing
     data             {"source": "sha256 of its records", ...}
     recipe           {"solver": ..., "blocks": ...}: how it was fitted
     tensors_sha256   of `model.safetensors` (folder only)
@@ -129,6 +130,7 @@ def save(model: Model, folder: Path | str, *, card: Mapping[str, Any] | None = N
 
 def manifest(model: Model) -> dict[str, Any]:
     """Returns the manifest of a model, JSON-ready, without `tensors_sha256`."""
+    unbiased = [factor for factor, head in model.heads.items() if head.bias is None]
     return {
         "format_version": FORMAT_VERSION,
         "package_version": version(DISTRIBUTION),
@@ -138,6 +140,7 @@ def manifest(model: Model) -> dict[str, Any]:
         "input_dim": model.projection.input_dim,
         "encoder": {"model": model.encoder.model, "fingerprint": model.fingerprint.to_json()},
         "heads": {factor: head.classes for factor, head in model.heads.items()},
+        **({"heads_without_bias": unbiased} if unbiased else {}),
         "data": dict(model.data),
         "recipe": dict(model.recipe),
     }
@@ -218,7 +221,11 @@ def _build(found: Any, tensors: Mapping[str, npt.NDArray[Any]], *, name: Path | 
             projection=projection,
             encoder=EncoderSpec.from_fingerprint(fingerprint, model=model),
             fingerprint=fingerprint,
-            heads=heads_from_tensors(arrays, classes=found["heads"]),
+            heads=heads_from_tensors(
+                arrays,
+                classes=found["heads"],
+                without_bias=found.get("heads_without_bias", ()),
+            ),
             default_weights={n: float(w) for n, w in found["default_weights"].items()},
             score_spreads={n: float(s) for n, s in found["score_spreads"].items()},
             data=dict(found["data"]),

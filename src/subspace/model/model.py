@@ -14,9 +14,12 @@ from subspace.encoder import Encoder, EncoderSpec, Fingerprint, Kind
 from subspace.errors import CheckpointError, LayoutError, QueryError
 from subspace.model.centre import PRIOR_TEXTS, Centre, mean_of
 from subspace.model.encoder_check import encoder_differences
-from subspace.model.linear_heads import Heads, check_heads
+from subspace.model.linear_heads import Heads, check_heads, read_by
 from subspace.model.projection import Projection
 from subspace.model.score_spread import SPREAD_SAMPLE, measure_score_spread
+
+# Maximum number of names that a message lists.
+_SHOWN = 12
 
 
 @dataclass(frozen=True, eq=False, repr=False)  # == on arrays gives no single bool
@@ -129,9 +132,9 @@ class Model:
         Texts of one kind share properties in which they differ from the training texts. Centring
         removes these, so that blocks distinguish the texts better (docs/results.md). Blocks that
         a search without weights uses stay as they are: `subspace.adapt` centres these, on queries
-        and documents each. Score spreads are those of the given texts. Heads of classes are left
-        out, as classes were told apart around the other centre; those of numbers stay as
-        directions, whose predictions are off by a constant.
+        and documents each. Score spreads are those of the given texts. Heads stay as
+        directions; those of classes predict no labels any more, as classes were told apart around
+        the other centre, and what those of numbers predict is off by a constant.
 
         Args:
             vectors: Raw vectors of the encoder (N, D). The mean of few texts says little: the
@@ -169,8 +172,9 @@ class Model:
         """
         heads = {
             factor: head
-            for factor, head in self.heads.items()
             if head.classes is None or self.default_weights.get(factor)
+            else replace(head, bias=None)
+            for factor, head in self.heads.items()
         }
         return replace(
             self,
@@ -188,26 +192,47 @@ class Model:
             return self.projection.centred(others, documents=mean, queries=mean)
 
     def predict(self, blocks: Blocks) -> dict[str, Sequence[str | float]]:
-        """Predicts the labels of N texts by factor, each from the factor's own block."""
-        return {factor: head(blocks[factor]) for factor, head in self.heads.items()}
+        """Predicts the labels of N texts by factor, each from what the factor's head reads."""
+        return {
+            factor: head(blocks.array[:, read_by(factor, self.layout)])
+            for factor, head in self.heads.items()
+            if head.bias is not None
+        }
 
-    def direction(self, factor: str) -> Vectors:
-        """Returns the direction of rising labels (layout.dim,), zero outside the factor's block.
+    @property
+    def directions(self) -> dict[str, Vectors]:
+        """The directions (layout.dim,) along which texts can be ordered, by name.
+
+        A direction is 0 outside the factor's block. `complexity` points toward higher numbers,
+        `style:formal` toward the class `formal` and away from the other classes. If a factor has
+        two classes, its name alone points from the first to the second in alphabetical order.
+        """
+        found = {}
+        for factor, head in self.heads.items():
+            for name, part in head.directions.items():
+                whole = np.zeros(self.layout.dim, dtype=np.float32)
+                whole[read_by(factor, self.layout)] = part
+                found[f"{factor}:{name}" if name else factor] = whole
+        return found
+
+    def direction(self, name: str) -> Vectors:
+        """Returns a direction (layout.dim,) by its name; see `directions`.
 
         `blocks.array @ direction` orders texts by the factor.
 
         Raises:
-            QueryError: The model has no direction for that factor.
+            QueryError: The model has no direction of that name.
         """
-        numbers = [name for name, head in self.heads.items() if head.classes is None]
-        if factor not in numbers:
+        known = self.directions
+        if name not in known:
+            own = [one for one in known if one.startswith(f"{name}:")]
+            others = own or sorted(known, key=lambda one: ":" in one)  # factors alone come first
+            shown = ", ".join(others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else "")
             raise QueryError(
-                f"no direction for '{factor}': this model has directions for "
-                f"{', '.join(numbers) or 'nothing'} (factors of numbers that it was fitted on)"
+                f"no direction for '{name}': this model has directions for {shown or 'nothing'} "
+                "(numbers it was fitted on, or a class as `factor:class`)"
             )
-        direction = np.zeros(self.layout.dim, dtype=np.float32)
-        direction[self.layout.slice(factor)] = self.heads[factor].weight[0]
-        return direction
+        return known[name]
 
     def open_encoder(self) -> Encoder:
         """Returns the frozen encoder; its weights are loaded when the first text is encoded.

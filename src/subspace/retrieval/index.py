@@ -277,10 +277,10 @@ class Index:
                 block's, so that equal weights have equal effect.
             preset: Name of a preset of recency, importance and relevance, applied to the block
                 weights; or `auto` for weights that the bandit chooses.
-            toward: Prefers more (above 0) or less (below 0) of a factor, as a text such as
-                `complexity=-1,specificity=0.5` or a mapping. At 1, one standard deviation of
-                the factor adds as much as one standard deviation of relevance. With
-                `candidates` it only reorders these.
+            toward: Prefers more (above 0) or less (below 0) of a factor or of a class, as a text
+                such as `complexity=-1,style:formal=0.5` or a mapping; see `Model.directions`.
+                At 1, one standard deviation of it adds as much as one standard deviation of
+                relevance. With `candidates` it only reorders these.
             options: `k`, `scope`, `candidates`, `where` and `exclude`; see `SearchOptions`.
                 Items in the query are excluded as well.
 
