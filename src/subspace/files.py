@@ -1,5 +1,6 @@
 """Atomic writing and hashing of files, and JSONL reading that reports every invalid line."""
 
+import errno
 import gzip
 import hashlib
 import json
@@ -128,6 +129,21 @@ def _parse(raw: bytes, *, where: str, problems: Problems) -> Mapping[str, Any] |
         problems.add(where, f"must be a JSON object, got {type(value).__name__}")
         return None
     return value
+
+
+def check_writable(target: Path) -> None:
+    """Raises unless a file or folder can be made at `target`, or changed; creates nothing.
+
+    Raises:
+        OSError: It may not be written, or lies below something that is no folder.
+    """
+    place = target
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if place != target and not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+    if not os.access(place, os.W_OK | (os.X_OK if place.is_dir() else 0)):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
 
 
 @contextmanager
