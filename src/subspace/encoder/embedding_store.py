@@ -32,6 +32,7 @@ from subspace.arrays import Ints, Vectors
 from subspace.encoder.key_index import KeyIndex, hash_texts
 from subspace.encoder.store_entries import ENTRY, are_valid, make_entries
 from subspace.errors import StoreError
+from subspace.files import write_whole
 
 FORMAT_VERSION = 1
 _FILES = {"float32": "vectors.f32", "float16": "vectors.f16"}
@@ -98,9 +99,7 @@ class EmbeddingStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                partial = folder / f"manifest.json.{os.getpid()}"
-                partial.write_text(json.dumps({**manifest, **new}, indent=1) + "\n", "utf-8")
-                partial.replace(path)
+                write_whole(path, (json.dumps({**manifest, **new}, indent=1) + "\n").encode())
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise StoreError(f"the embedding store {folder} cannot be opened: {error}") from error

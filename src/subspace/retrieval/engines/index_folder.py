@@ -56,7 +56,7 @@ KINDS = ("float32", "float16")
 # What the names of the files of every index begin with.
 _OF_ALL = tuple(Path(name).stem for name in (MANIFEST, ITEMS, VECTORS))
 # Files of one state, and what a killed writer leaves of a manifest.
-_MARKED = re.compile(r"[a-z]+-[0-9a-f]{16}\.[a-z0-9]+|\.manifest\.json\.[0-9a-f]+\.partial")
+_MARKED = re.compile(r"[a-z]+-[0-9a-f]{16}\.[a-z0-9]+|\.manifest\.json\.[0-9a-f]{8}\.partial")
 
 T = TypeVar("T")
 
