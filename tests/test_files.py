@@ -15,6 +15,7 @@ import pytest
 from subspace.errors import ConfigError
 from subspace.files import (
     check_writable,
+    partial_folder,
     remove_abandoned,
     sha256_bytes,
     sha256_file,
@@ -192,6 +193,40 @@ def test_what_a_killed_process_left_is_cleared_by_the_next_writer_of_the_file_al
     processes[1].communicate()
     write_whole(path, b"newest")
     assert names(tmp_path) == ["a.bin"]
+
+
+FILLING = """
+import sys, time
+from pathlib import Path
+from subspace.files import partial_folder
+
+with partial_folder(Path(sys.argv[1]), name="mine") as folder:
+    (folder / "half").write_text("")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_that_a_killed_process_left_is_cleared_by_the_next_of_its_name(tmp_path):
+    processes = [
+        subprocess.Popen([sys.executable, "-c", FILLING, str(tmp_path)], stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == b"ready\n"
+    processes[0].kill()
+    processes[0].communicate()
+    with partial_folder(tmp_path, name="mine") as folder:
+        assert len(names(tmp_path)) == 2  # its own, and that of the process that lives
+        assert not list(folder.iterdir())
+    assert len(names(tmp_path)) == 1
+    processes[1].kill()
+    processes[1].communicate()
+    with partial_folder(tmp_path, name="other"):
+        assert len(names(tmp_path)) == 2
+    with partial_folder(tmp_path, name="mine") as folder:
+        os.replace(folder, tmp_path / "moved")
+    assert names(tmp_path) == ["moved"]
 
 
 def test_whether_a_place_can_be_written_is_said_without_making_it(tmp_path):

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -233,7 +234,48 @@ def remove_abandoned(folder: Path, *, name: str | None = None) -> None:
                     path.unlink(missing_ok=True)
 
 
-def _lock(stream: BinaryIO) -> bool:
+@contextmanager
+def partial_folder(parent: Path, *, name: str) -> Iterator[Path]:
+    """Makes a hidden folder to write files in; removes it after the block unless it was moved.
+
+    It is locked meanwhile, and those that killed processes left under this name are removed.
+
+    Args:
+        parent: Where the folder is made.
+        name: What its name begins with, after a dot.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    mine = re.compile(rf"\.{re.escape(name)}-[0-9a-f]{{8}}\.partial")
+    for path in [one for one in parent.iterdir() if mine.fullmatch(one.name)]:
+        with suppress(OSError), _opened_folder(path) as descriptor:
+            if _lock(descriptor):
+                shutil.rmtree(path, ignore_errors=True)
+    while True:
+        path = parent / f".{name}-{uuid.uuid4().hex[:8]}.partial"
+        path.mkdir()
+        with _opened_folder(path) as descriptor:
+            _lock(descriptor)
+            if not path.exists():
+                continue  # another process took it for abandoned just before it was locked
+            try:
+                yield path
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
+            return
+
+
+@contextmanager
+def _opened_folder(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _lock(stream: BinaryIO | int) -> bool:
     """Locks a file until it is closed, or its process ends; tells whether that was possible."""
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,8 +13,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,12 +23,12 @@ from filelock import FileLock
 
 from subspace.arrays import Vectors
 from subspace.errors import CheckpointError
-from subspace.files import check_writable, sha256_file
+from subspace.files import check_writable, partial_folder, sha256_file
 
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
 _NEW_TENSORS = "model.safetensors.new"
-LOCK, _PARTIAL = ".lock", ".partial-"
+LOCK = ".lock"
 
 
 def check_target(folder: Path | str) -> None:
@@ -79,10 +77,7 @@ def write_folder(
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK):
             check_target(folder)
-            for left in folder.glob(f"{_PARTIAL}*"):
-                shutil.rmtree(left, ignore_errors=True)
-            partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder))
-            try:
+            with partial_folder(folder, name="checkpoint") as partial:
                 save_file(whole, partial / TENSORS)
                 (partial / TENSORS).chmod(0o644)  # safetensors lets only its owner read it
                 text = json.dumps(
@@ -92,8 +87,6 @@ def write_folder(
                 )
                 (partial / CONFIG).write_text(text + "\n", encoding="utf-8")
                 _put_in_place(partial, folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write the checkpoint {folder}: {error}") from error
 
