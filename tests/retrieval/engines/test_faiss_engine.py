@@ -463,6 +463,26 @@ def copy_of(folder: Path, target: Path) -> Path:
     return shutil.copytree(folder, target)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_two_writers_save_is_all_found(saved, tmp_path, method):
+    folder = copy_of(saved[method], tmp_path / "index")
+    one, other = FaissEngine.load(folder), FaissEngine.load(folder)
+    query = clustered(1, seed=5)
+    best = [document.id for document in one.search(query, k=2)[0].documents]
+    one.delete(best[:1])
+    one.upsert([Record(id="one", text="a text")], query)
+    one.save()
+    other.delete(best[1:])
+    other.upsert([Record(id="other", text="a text")], query)
+    other.save()
+    for engine in (other, FaissEngine.load(folder)):
+        assert not engine.exact
+        assert engine.count() == COUNT
+        found = {document.id for document in engine.search(query, k=2)[0].documents}
+        assert found == {"one", "other"}
+        assert not engine.fetch(best).documents
+
+
 def write_with_its_sum(folder: Path, content: bytes) -> None:
     """Another file that the manifest was written for."""
     file_of(folder, INDEX).write_bytes(content)
