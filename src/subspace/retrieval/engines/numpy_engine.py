@@ -183,7 +183,6 @@ class NumpyEngine:
         theirs.delete([name for name, removed in self._changed.items() if removed])
         rows = np.array(sorted(self._rows[n] for n in self._changed if n in self._rows), np.int64)
         mine = self._take(rows)
-        theirs.delete([name for name in self._changed if name not in self._rows])
         theirs.upsert(mine.documents, mine.vectors)
         with self._lock.exclusive():
             self._adopt(theirs)
