@@ -15,6 +15,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import re
 import statistics
 import tempfile
 import time
@@ -418,7 +419,11 @@ def _scale(arguments: argparse.Namespace) -> None:
             folder = Path(scratch) / "index"
             built = _alone(_build, engine, count, folder)
             searched = _alone(_search, count, folder)
-            files = {path.name: path.stat().st_size / 2**20 for path in folder.iterdir()}
+            # Names without the mark of the state.
+            files = {
+                re.sub("-[0-9a-f]{16}", "", path.name): path.stat().st_size / 2**20
+                for path in folder.iterdir()
+            }
         sizes.append(
             Size(
                 engine=engine,

@@ -49,7 +49,7 @@ def replay(
     for step, task in enumerate(order):
         query = queries[task] + mix["recency trace"] * recency.recency
         query = query + mix["importance trace"] * importance.importance
-        lately, success = items.of(ids, step, decay=decay)
+        lately, success = items.at(step, decay=decay).of(ids)
         score = documents @ query + mix["item recency"] * lately + mix["item success"] * success
         used = np.argsort(-score, kind="stable")[:5]
         scores.append(rank_one(score, relevant=relevant[task], k=5)[0])

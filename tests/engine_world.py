@@ -1,7 +1,9 @@
 """Documents and vectors for engines, and what an engine must find: by a dictionary and sorting."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -74,6 +76,16 @@ def make_engine(
     engine = NumpyEngine(layout=layout, projection_digest=DIGEST, dtype=dtype)
     engine.upsert(make_records(len(vectors), **documents), vectors)
     return engine
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """Where a file of an index is: all but the manifest and the lock have a mark in their names."""
+    (found,) = [path for path in folder.iterdir() if plain_name(path) == name]
+    return found
+
+
+def plain_name(path: Path) -> str:
+    return re.sub("-[0-9a-f]{16}", "", path.name)
 
 
 def ids(found: Candidates) -> list[str]:

@@ -4,6 +4,8 @@ import gzip
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +14,9 @@ import pytest
 
 from subspace.errors import ConfigError
 from subspace.files import (
+    check_writable,
+    partial_folder,
+    remove_abandoned,
     sha256_bytes,
     sha256_file,
     whole_file,
@@ -148,3 +153,86 @@ def test_hashes_are_those_of_the_content(tmp_path):
     (tmp_path / "a").write_bytes(b"content")
     wanted = hashlib.sha256(b"content").hexdigest()
     assert sha256_file(tmp_path / "a") == sha256_bytes(b"content") == wanted
+
+
+WRITING = """
+import sys, time
+from subspace.files import whole_file
+
+with whole_file(sys.argv[1]) as stream:
+    stream.write(b"half")
+    stream.flush()
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_left_is_cleared_by_the_next_writer_of_the_file_alone(tmp_path):
+    """What another is writing meanwhile is left alone, as its lock is held."""
+    path, other = tmp_path / "a.bin", tmp_path / "b.bin"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", WRITING, str(one)], stdout=subprocess.PIPE)
+        for one in (path, path, other)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == b"ready\n"
+    processes[0].kill()
+    processes[2].kill()
+    for process in (processes[0], processes[2]):
+        process.communicate()
+    assert len(names(tmp_path)) == 3
+    write_whole(path, b"new", tidy=False)
+    assert len(names(tmp_path)) == 4
+    write_whole(path, b"newer")
+    found = names(tmp_path)
+    assert [name for name in found if not name.endswith(".partial")] == ["a.bin"]
+    assert [name[:7] for name in found if name.endswith(".partial")] == [".a.bin.", ".b.bin."]
+    remove_abandoned(tmp_path)
+    assert [name[:7] for name in names(tmp_path)] == [".a.bin.", "a.bin"]
+    processes[1].kill()
+    processes[1].communicate()
+    write_whole(path, b"newest")
+    assert names(tmp_path) == ["a.bin"]
+
+
+FILLING = """
+import sys, time
+from pathlib import Path
+from subspace.files import partial_folder
+
+with partial_folder(Path(sys.argv[1]), name="mine") as folder:
+    (folder / "half").write_text("")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_that_a_killed_process_left_is_cleared_by_the_next_of_its_name(tmp_path):
+    processes = [
+        subprocess.Popen([sys.executable, "-c", FILLING, str(tmp_path)], stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == b"ready\n"
+    processes[0].kill()
+    processes[0].communicate()
+    with partial_folder(tmp_path, name="mine") as folder:
+        assert len(names(tmp_path)) == 2  # its own, and that of the process that lives
+        assert not list(folder.iterdir())
+    assert len(names(tmp_path)) == 1
+    processes[1].kill()
+    processes[1].communicate()
+    with partial_folder(tmp_path, name="other"):
+        assert len(names(tmp_path)) == 2
+    with partial_folder(tmp_path, name="mine") as folder:
+        os.replace(folder, tmp_path / "moved")
+    assert names(tmp_path) == ["moved"]
+
+
+def test_whether_a_place_can_be_written_is_said_without_making_it(tmp_path):
+    write_whole(tmp_path / "file", b"")
+    for free in (tmp_path, tmp_path / "file", tmp_path / "new" / "below"):
+        check_writable(free)
+    with pytest.raises(NotADirectoryError, match="file"):
+        check_writable(tmp_path / "file" / "below")
+    assert names(tmp_path) == ["file"]

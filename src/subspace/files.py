@@ -1,9 +1,13 @@
 """Atomic writing and hashing of files, and JSONL reading that reports every invalid line."""
 
+import errno
+import fcntl
 import gzip
 import hashlib
 import json
 import os
+import re
+import shutil
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -130,63 +134,163 @@ def _parse(raw: bytes, *, where: str, problems: Problems) -> Mapping[str, Any] |
     return value
 
 
+def check_writable(target: Path) -> None:
+    """Raises unless a file or folder can be made at `target`, or changed; creates nothing.
+
+    Raises:
+        OSError: It may not be written, or lies below something that is no folder.
+    """
+    place = target
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if place != target and not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+    if not os.access(place, os.W_OK | (os.X_OK if place.is_dir() else 0)):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+
+
 @contextmanager
-def whole_file(path: Path | str) -> Iterator[BinaryIO]:
+def whole_file(path: Path | str, *, tidy: bool = True) -> Iterator[BinaryIO]:
     """Opens a file for atomic writing: it is put in place if the block ends without an error.
 
     If the block fails, an earlier version of the file stays. See `whole_files` for several files
-    that belong together.
+    that belong together, and for `tidy`.
 
     Raises:
         OSError: The file cannot be written.
     """
-    with whole_files(path) as (stream,):
+    with whole_files(path, tidy=tidy) as (stream,):
         yield stream
 
 
 @contextmanager
-def whole_files(*paths: Path | str) -> Iterator[tuple[BinaryIO, ...]]:
+def whole_files(*paths: Path | str, tidy: bool = True) -> Iterator[tuple[BinaryIO, ...]]:
     """Opens files for atomic writing: they are put in place if the block ends without an error.
 
     If the block fails, earlier versions stay. Each file is written in its folder under a hidden
-    temporary name that no other call uses, so that several processes may write the same file. The
+    temporary name that no other call uses, so that several processes may write the same file, and
+    is locked until it is in place, so that what a killed process left is told by its free lock. The
     files are renamed once all of them are on disk. Before that, the earlier versions of all but
     the first are removed: if the process is killed between two renamings, files may be missing,
     but an old file is never left beside a new one.
 
     Args:
         paths: The files, in the order of their renaming; their folders must exist.
+        tidy: Whether to remove what killed processes left of the same files, which lists the
+            folder; see `remove_abandoned`.
 
     Raises:
         OSError: A file cannot be written.
     """
     targets = [Path(path) for path in paths]
-    mark = uuid.uuid4().hex[:8]
-    partials = [path.with_name(f".{path.name}.{mark}.partial") for path in targets]
-    try:
-        with ExitStack() as opened:
-            streams = tuple(opened.enter_context(path.open("xb")) for path in partials)
-            yield streams
+    if tidy:
+        for target in targets:
+            remove_abandoned(target.parent, name=target.name)
+    partials: list[Path] = []
+    with ExitStack() as opened:
+        try:
+            streams = []
+            for target in targets:
+                stream, partial = _begin(target)
+                partials.append(partial)
+                streams.append(opened.enter_context(stream))
+            yield tuple(streams)
             for stream in streams:
                 stream.flush()
                 os.fsync(stream.fileno())
-        for path in targets[1:]:
-            path.unlink(missing_ok=True)
-        for partial, path in zip(partials, targets, strict=True):
-            os.replace(partial, path)
+            for path in targets[1:]:
+                path.unlink(missing_ok=True)
+            for partial, path in zip(partials, targets, strict=True):
+                os.replace(partial, path)
+        finally:
+            for partial in partials:
+                with suppress(OSError):  # must not hide the error that led here
+                    partial.unlink(missing_ok=True)
+
+
+def _begin(target: Path) -> tuple[BinaryIO, Path]:
+    """Makes and locks a file that is to replace `target`; returns it and its temporary name."""
+    while True:
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+        stream = partial.open("xb")
+        _lock(stream)
+        if os.fstat(stream.fileno()).st_nlink:
+            return stream, partial
+        stream.close()  # another process took it for abandoned just before it was locked
+
+
+def remove_abandoned(folder: Path, *, name: str | None = None) -> None:
+    """Removes what killed processes left of files that they were writing with `whole_files`.
+
+    Args:
+        folder: Where the files are.
+        name: Name of the file; every file if None.
+    """
+    mine = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.[0-9a-f]{{8}}\.partial")
+    with suppress(OSError):
+        for path in [one for one in folder.iterdir() if mine.fullmatch(one.name)]:
+            with path.open("rb") as stream:
+                if _lock(stream):
+                    path.unlink(missing_ok=True)
+
+
+@contextmanager
+def partial_folder(parent: Path, *, name: str) -> Iterator[Path]:
+    """Makes a hidden folder to write files in; removes it after the block unless it was moved.
+
+    It is locked meanwhile, and those that killed processes left under this name are removed.
+
+    Args:
+        parent: Where the folder is made.
+        name: What its name begins with, after a dot.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    mine = re.compile(rf"\.{re.escape(name)}-[0-9a-f]{{8}}\.partial")
+    for path in [one for one in parent.iterdir() if mine.fullmatch(one.name)]:
+        with suppress(OSError), _opened_folder(path) as descriptor:
+            if _lock(descriptor):
+                shutil.rmtree(path, ignore_errors=True)
+    while True:
+        path = parent / f".{name}-{uuid.uuid4().hex[:8]}.partial"
+        path.mkdir()
+        with _opened_folder(path) as descriptor:
+            _lock(descriptor)
+            if not path.exists():
+                continue  # another process took it for abandoned just before it was locked
+            try:
+                yield path
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
+            return
+
+
+@contextmanager
+def _opened_folder(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield descriptor
     finally:
-        for partial in partials:
-            with suppress(OSError):  # must not hide the error that led here
-                partial.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
-def write_whole(path: Path | str, content: bytes) -> None:
-    """Writes a file atomically.
+def _lock(stream: BinaryIO | int) -> bool:
+    """Locks a file until it is closed, or its process ends; tells whether that was possible."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held by another, or a file system without locks
+        return False
+    return True
+
+
+def write_whole(path: Path | str, content: bytes, *, tidy: bool = True) -> None:
+    """Writes a file atomically; see `whole_files` for `tidy`.
 
     Raises:
         OSError: The file cannot be written.
     """
-    with whole_file(path) as stream:
+    with whole_file(path, tidy=tidy) as stream:
         stream.write(content)
 
 

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,22 @@ def append_many(root: Path, start: int) -> None:
     for batch in range(start, start + 60, 3):
         texts = numbered(batch, batch + 3)
         store.append(texts, vectors_for(texts))
+
+
+def test_threads_may_share_one_store(tmp_path):
+    store = open_store(tmp_path)
+
+    def work(number: int) -> None:
+        for start in range(1000 * number, 1000 * number + 60, 3):
+            texts = numbered(start, start + 3)
+            store.append(texts, vectors_for(texts))
+            np.testing.assert_array_equal(store.read(store.find(texts)), vectors_for(texts))
+            np.testing.assert_array_equal(store.fetch(texts), vectors_for(texts))
+
+    with ThreadPoolExecutor(6) as threads:
+        for done in [threads.submit(work, number) for number in range(6)]:
+            done.result()
+    assert len(store) == 360
 
 
 def test_two_processes_may_append_to_one_store(tmp_path):

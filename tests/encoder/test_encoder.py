@@ -404,6 +404,25 @@ def test_the_fingerprint_of_a_folder_depends_on_all_that_decides_a_vector(name, 
     assert Encoder(EncoderSpec(model=str(copy))).fingerprint.digest != before.digest
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "other"),
+    [
+        ("sentence_bert_config.json", {"do_lower_case": True}, True),
+        ("tokenizer_config.json", {"do_lower_case": False}, True),
+        ("tokenizer_config.json", {"add_prefix_space": True}, True),
+        ("sentence_bert_config.json", {"do_lower_case": False}, False),  # as if it were not said
+        ("tokenizer_config.json", {"chat_template": "hello"}, False),
+    ],
+)
+def test_the_fingerprint_of_a_folder_depends_on_what_its_tokenizer_does(name, setting, other, copy):
+    before = Encoder(EncoderSpec(model=str(copy))).fingerprint
+    path = copy / name
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps({**found, **setting}))
+    after = Encoder(EncoderSpec(model=str(copy))).fingerprint
+    assert (after.digest != before.digest) is other
+
+
 def test_a_single_text_in_the_place_of_a_list_is_refused(tiny_qwen):
     """Its letters would be encoded one by one."""
     with pytest.raises(EncoderError, match="must be a list of texts"):

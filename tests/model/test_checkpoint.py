@@ -70,7 +70,7 @@ def refusal(path: Path | str) -> str:
 
 def test_a_saved_folder_loads_as_it_was(saved):
     assert_equal(load(saved), make_model())
-    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
+    assert names_of(saved) == ["config.json", "model.safetensors"]
 
 
 def test_a_loaded_checkpoint_projects_to_the_same_bits(saved):
@@ -118,7 +118,7 @@ def test_saving_over_a_checkpoint_replaces_it(saved):
     other = make_model(seed=1, widths={"tone": 3})
     other.save(saved)
     assert_equal(load(saved), other)
-    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
+    assert names_of(saved) == ["config.json", "model.safetensors"]
 
 
 def test_other_users_may_read_a_saved_checkpoint(saved):
@@ -170,8 +170,39 @@ def test_whether_a_checkpoint_can_be_written_is_said_without_writing(saved, tmp_
         check_target(free)
     (saved / "last.ckpt").write_bytes(b"to resume from")
     check_target(saved)
-    assert not list((tmp_path / "deep" / "new").iterdir())
+    assert not (tmp_path / "deep").exists()
     assert_equal(load(saved), make_model())
+
+
+def names_of(folder: Path) -> list[str]:
+    """Without the lock."""
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
+
+
+SAVING = """
+import sys
+from models import make_model
+
+for number in range(40):
+    make_model(seed=int(sys.argv[2])).save(sys.argv[1])
+"""
+
+
+def test_readers_beside_two_writers_load_one_checkpoint_or_the_other(saved):
+    tests = Path(__file__).parents[1]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", SAVING, str(saved), seed], cwd=tests)
+        for seed in "01"
+    ]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        found = load(saved)
+        seed = found.recipe["step"]
+        assert_equal(found, make_model(seed=seed))
+        seen.add(seed)
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert seen == {0, 1}
+    assert names_of(saved) == ["config.json", "model.safetensors"]
 
 
 # Saves again and again in processes that die, with nothing tidied up, at some move of a file.
@@ -231,9 +262,7 @@ def test_a_save_killed_at_any_moment_leaves_the_old_checkpoint_or_the_new_one(
     for folder in (saved, fresh, again):
         make_model(seed=3).save(folder)
         assert_equal(load(folder), make_model(seed=3))
-        assert {"config.json", "model.safetensors"} == {
-            path.name for path in folder.iterdir() if not path.name.startswith(".partial-")
-        }
+        assert names_of(folder) == ["config.json", "model.safetensors"]
 
 
 def test_a_manifest_that_cannot_be_moved_leaves_the_old_checkpoint(saved, monkeypatch):
@@ -248,7 +277,7 @@ def test_a_manifest_that_cannot_be_moved_leaves_the_old_checkpoint(saved, monkey
     with pytest.raises(CheckpointError, match="cannot write"):
         make_model(seed=1).save(saved)
     assert_equal(load(saved), make_model())
-    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
+    assert names_of(saved) == ["config.json", "model.safetensors"]
 
 
 @contextmanager
@@ -267,7 +296,7 @@ def test_a_full_disk_is_reported_and_leaves_the_old_checkpoint(saved):
     with full_disk(), pytest.raises(CheckpointError, match="cannot write"):
         make_model(seed=1).save(saved)
     assert_equal(load(saved), make_model())
-    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
+    assert names_of(saved) == ["config.json", "model.safetensors"]
 
 
 @pytest.mark.skipif(
@@ -393,7 +422,7 @@ def test_heads_weights_and_spreads_are_loaded_as_they_were(tmp_path):
     model.save(tmp_path / "saved")
     found = load(tmp_path / "saved")
     assert_equal(found, model)
-    assert {path.name for path in found.folder.iterdir()} == {"config.json", "model.safetensors"}
+    assert names_of(found.folder) == ["config.json", "model.safetensors"]
     assert found.default_weights == {"style": 0.25, "topic": 0.75}
     assert found.score_spreads == {"style": 0.125, "topic": 0.5}
     assert found.score_scales == {"style": 1.0, "topic": 0.25}

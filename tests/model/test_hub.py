@@ -41,7 +41,7 @@ def pushed(hub: Hub, model: Model) -> str:
 def test_a_shared_folder_is_a_checkpoint_with_a_card(tmp_path):
     make_model().save_pretrained(tmp_path / "shared")
     files = {path.name for path in (tmp_path / "shared").iterdir()}
-    assert files == {"config.json", "model.safetensors", "README.md"}
+    assert files == {"config.json", "model.safetensors", "README.md", ".lock"}
     assert_equal(load(tmp_path / "shared"), make_model())
     assert "\n# shared\n" in (tmp_path / "shared" / "README.md").read_text()
     make_model().save(tmp_path / "saved")

@@ -709,8 +709,8 @@ def test_the_projection_that_made_the_index_is_accepted_and_any_other_refused():
 def test_spreads_are_of_the_items_as_they_are_now():
     """Although there are as many as before."""
     index, query = make_index(unit_vectors(20)), unit_vectors(1, seed=1)[0]
-    before = index.score_spread
-    assert index.score_spread is before  # measured once
+    before, sample = index.score_spread, index.sample
+    assert index.score_spread is before and index.sample is sample  # measured once
     index.search(query)
     index.delete([f"d{n}" for n in range(10)])
     narrow = np.repeat(unit_vectors(1, seed=2), 10, axis=0)

@@ -53,7 +53,7 @@ def test_recency_and_importance_are_those_of_the_published_formula(seed):
     items = [f"skill {n}" for n in range(40)]
     for step in range(300):
         formula.step = step
-        recency, importance = history.of(items, step, decay=Decay())
+        recency, importance = history.at(step, decay=Decay()).of(items)
         assert recency == pytest.approx([formula.recency(item) for item in items], abs=1e-6)
         assert importance == pytest.approx([formula.importance(item) for item in items], abs=1e-6)
         for _ in range(rng.randrange(4)):
@@ -69,7 +69,7 @@ def test_the_window_begins_at_one_ends_after_fifty_steps_and_was_never_used_is_h
     history.add([Use("a", time=10)])
     ages = {0: 1.0, 1: 0.98, 25: 0.5, 49: 0.02, 50: 0.0, 51: 0.0, 10_000: 0.0}
     for age, expected in ages.items():
-        recency, _ = history.of(["a", "never"], 10 + age, decay=Decay())
+        recency, _ = history.at(10 + age, decay=Decay()).of(["a", "never"])
         assert recency == pytest.approx([expected, 0.5], abs=1e-12)
 
 
@@ -89,7 +89,7 @@ def test_the_window_begins_at_one_ends_after_fifty_steps_and_was_never_used_is_h
 def test_importance_is_the_smoothed_success_rate_also_of_fractions(successes, expected):
     history = ItemHistory()
     history.add([Use("a", time=0, success=success) for success in successes])
-    assert history.of(["a"], 0, decay=Decay())[1] == pytest.approx([expected])
+    assert history.at(0, decay=Decay()).of(["a"])[1] == pytest.approx([expected])
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_newer_never_scores_lower_than_older(decay, older, newer, now):
     older, newer = sorted((older, newer))
     history = ItemHistory()
     history.add([Use("newer", time=newer), Use("older", time=older)])
-    recency, _ = history.of(["older", "newer"], max(now, newer), decay=decay)
+    recency, _ = history.at(max(now, newer), decay=decay).of(["older", "newer"])
     assert recency[0] <= recency[1]
     assert (recency >= 0).all() and (recency <= 1).all()
 
@@ -135,9 +135,9 @@ def test_using_an_item_again_never_lowers_its_recency(decay, first, again):
     history = ItemHistory()
     history.add([Use("a", time=first)])
     now = max(first, again)
-    before = history.of(["a"], now, decay=decay)[0]
+    before = history.at(now, decay=decay).of(["a"])[0]
     history.add([Use("a", time=again)])
-    assert history.of(["a"], now, decay=decay)[0] >= before
+    assert history.at(now, decay=decay).of(["a"])[0] >= before
 
 
 any_uses = st.lists(
@@ -161,8 +161,8 @@ def test_the_order_in_which_uses_are_counted_changes_nothing(uses, data):
     second.add(shuffled[:cut])
     second.add(shuffled[cut:])
     for one, other in zip(
-        first.of("abcdefgh", 100, decay=Decay()),
-        second.of("abcdefgh", 100, decay=Decay()),
+        first.at(100, decay=Decay()).of("abcdefgh"),
+        second.at(100, decay=Decay()).of("abcdefgh"),
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -556,17 +557,17 @@ def test_what_was_added_is_there_again_although_nobody_saved_it(model, tmp_path,
 
 def test_closing_writes_nothing_where_nothing_was_changed(model, tmp_path):
     make_index(tmp_path / "index", model)
-    before = (tmp_path / "index").stat().st_ino
+    before = (tmp_path / "index" / "manifest.json").stat().st_ino
     with Index.open(tmp_path / "index", model) as index:
         index.search(QUERY)
         index.delete(["nowhere"])
     index.close()  # once more does no harm
-    assert (tmp_path / "index").stat().st_ino == before
+    assert (tmp_path / "index" / "manifest.json").stat().st_ino == before
     with Index.open(tmp_path / "index", model) as index:
         index.delete(["soup"])
         index.save()
-        saved = (tmp_path / "index").stat().st_ino
-    assert before != saved == (tmp_path / "index").stat().st_ino
+        saved = (tmp_path / "index" / "manifest.json").stat().st_ino
+    assert before != saved == (tmp_path / "index" / "manifest.json").stat().st_ino
 
 
 def test_an_empty_index_is_an_index(model, tmp_path):
@@ -839,3 +840,62 @@ def test_nothing_is_loaded_that_is_not_needed(model, folder, tmp_path):
         check=False,
     )
     assert result.returncode == 0, result.stderr[-2000:]
+
+
+# Many threads.
+
+
+def test_threads_may_share_one_index_with_its_log_and_its_bandit(model, tmp_path):
+    """They search, use, rate, add, remove and save at once; nothing of it is lost."""
+    make_index(tmp_path / "index", model)
+    bandit = WeightBandit(tmp_path / "arms.db", seed=0)
+    raw = model.open_encoder().encode(["a new text"])
+    with Index.open(tmp_path / "index", model, usage=tmp_path / "usage.db", bandit=bandit) as index:
+
+        def work(number: int) -> None:
+            for step in range(4):
+                name = f"{number}-{step}"
+                index.add([Record(id=name, text="a new text")], vectors=raw)
+                index.use({name: 1.0, "bread": 0.5})
+                index.search(Like("bread"), preset="balanced", scope=("block", "item")[step % 2])
+                index.search("a text of many words " * (1 + 60 * number), toward="complexity=-1")
+                found = index.search(Like(name), preset="auto", candidates=5)
+                index.feedback(found.query_id, 0.5)
+                if step % 2:
+                    assert index.delete([name]) == 1
+                if number == 1:
+                    index.save()
+
+        with ThreadPoolExecutor(6) as threads:
+            for done in [threads.submit(work, number) for number in range(6)]:
+                done.result()
+        assert len(index.blocks.history.log) == 6 * 4 * 2
+        assert sum(alpha + beta - 2 for alpha, beta in bandit.posteriors().values()) == 24
+    with Index.open(tmp_path / "index", model) as index:
+        kept = {f"{number}-{step}" for number in range(6) for step in (0, 2)}
+        assert {document.id for document in index.blocks.engine.documents} == kept | set(TEXTS)
+    bandit.close()
+
+
+def test_an_index_that_was_built_again_takes_no_changes_of_one_opened_before(model, tmp_path):
+    """They are of other vectors, centred elsewhere. What is refused is said, the rebuild stays."""
+    folder = tmp_path / "index"
+    Index.create(folder, model, RECORDS[:6]).close()
+    searcher = Index.open(folder, model)
+    searcher.add(RECORDS[6:7])
+    Index.create(folder, model, RECORDS[7:]).close()
+    with pytest.raises(IndexFolderError, match=r"built again since .*: open it again"):
+        searcher.close()
+    with Index.open(folder, model) as index:
+        assert len(index) == len(RECORDS) - 7
+
+
+def test_of_two_that_have_one_index_open_each_keeps_what_the_other_saved(model, tmp_path):
+    make_index(tmp_path / "index", model, RECORDS[:6])
+    one, other = (Index.open(tmp_path / "index", model) for _ in range(2))
+    one.add(RECORDS[6:7])
+    one.close()
+    other.add(RECORDS[7:8])
+    other.close()
+    with Index.open(tmp_path / "index", model) as index:
+        assert len(index) == 8

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from subspace.errors import RecordError, UsageLogError
 from subspace.retrieval import UsageLog, Use
+from subspace.retrieval.usage import usage_log
 
 
 @pytest.fixture
@@ -291,6 +292,27 @@ def test_a_killed_writer_loses_nothing_that_was_acknowledged(seed, path):
         assert log.now() == len(found) + 1
 
 
+def test_threads_may_share_one_log(log, monkeypatch):
+    """Each sees its own uses at once, whole steps alone, and a rating counts once."""
+    monkeypatch.setattr(usage_log, "_BATCH", 7)
+    log.add_query("q", arm="balanced")
+
+    def work(name: str) -> int:
+        rated = 0
+        for number in range(30):
+            log.add([(f"{name}{number}", 1.0), (f"{name}{number}", 0.0)])
+            own = [use.item for use in uses(log) if use.item == f"{name}{number}"]
+            assert len(own) == 2
+            with suppress(UsageLogError):
+                rate(log, "q")
+                rated += 1
+        return rated
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sum(threads.map(work, "abcd")) == 1
+    assert [use.time for use in uses(log)] == [step for step in range(120) for _ in range(2)]
+
+
 def test_a_reader_sees_what_others_add(log, path):
     position = 0
     with UsageLog.open(path) as other:
@@ -438,14 +460,14 @@ def test_a_folder_is_no_log(tmp_path):
         UsageLog.open(tmp_path / "file" / "usage.db")
 
 
-@pytest.mark.parametrize("version", ["0", "2", "", None])
+@pytest.mark.parametrize("version", ["0", "3", "", None])
 def test_another_format_version_is_refused_with_both_versions(version, log, path):
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DELETE FROM about WHERE key = 'format_version'")
         if version is not None:
             connection.execute("INSERT INTO about VALUES ('format_version', ?)", (version,))
         connection.commit()
-    with pytest.raises(UsageLogError, match=rf"format version {version}, .* reads 1"):
+    with pytest.raises(UsageLogError, match=rf"format version {version}, .* reads 2"):
         UsageLog.open(path)
 
 
@@ -493,6 +515,81 @@ def test_what_is_exported_can_be_imported_as_it_was(kept, tmp_path_factory):
     with UsageLog.open(":memory:", clock="steps") as log:
         assert log.import_jsonl(second) == len(kept)
         assert uses(log) == kept
+
+
+def test_what_is_imported_again_is_there_once(path):
+    """Whether its lines say who they are or not, from its own log or from another."""
+    lines = path.with_name("x.jsonl")
+    with UsageLog.open(path) as log, UsageLog.open(path.with_name("other.db")) as other:
+        log.add([("a", 1.0), ("a", 1.0), ("b", None)])
+        for _ in range(3):  # export and import on three days
+            assert log.export_jsonl(lines) == 3
+            assert log.import_jsonl(lines) == 0
+        assert other.import_jsonl(lines) == 3
+        assert other.import_jsonl(lines) == 0
+        other.add([("c", 0.5)])
+        other.export_jsonl(lines)
+        assert log.import_jsonl(lines) == 1
+        log.export_jsonl(lines)
+        assert other.import_jsonl(lines) == 0
+        assert sorted(use.item for use in uses(log)) == ["a", "a", "b", "c"]
+        # As lines were before a use had an identity: two alike are two uses.
+        write_lines(lines, *[use.__dict__ for use in uses(log)])
+        assert log.import_jsonl(lines) == other.import_jsonl(lines) == 0
+        with UsageLog.open(path.with_name("third.db")) as third:
+            assert [third.import_jsonl(lines) for _ in range(2)] == [4, 0]
+            third.export_jsonl(lines)
+            with UsageLog.open(path.with_name("fourth.db")) as fourth:
+                assert [fourth.import_jsonl(lines) for _ in range(2)] == [4, 0]
+
+
+def test_uses_alike_that_were_not_logged_together_are_two(log, tmp_path):
+    """The counter-check: logs that counted the same steps, each with its own uses."""
+    with UsageLog.open(tmp_path / "other.db", clock="steps") as other:
+        for one in (log, other):
+            one.add([("a", 1.0)])
+        other.export_jsonl(tmp_path / "x.jsonl")
+    assert log.import_jsonl(tmp_path / "x.jsonl") == 1
+    assert len(log) == 2
+
+
+def test_a_copy_of_a_log_that_went_on_by_itself_loses_nothing(log, tmp_path):
+    log.add([("a", 1.0)])
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        log._connection.backup(copy)
+    log.add([("here", 1.0)])
+    with UsageLog.open(tmp_path / "copy.db") as copy:
+        copy.add([("there", 1.0)])
+        copy.export_jsonl(tmp_path / "x.jsonl")
+    assert [log.import_jsonl(tmp_path / "x.jsonl") for _ in range(2)] == [1, 0]
+    assert [use.item for use in uses(log)] == ["a", "here", "there"]
+
+
+def test_a_log_of_format_1_is_renewed_with_all_that_it_holds(path):
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in OF_FORMAT_1.split(";"):
+            connection.execute(statement)
+    for _ in range(2):
+        with UsageLog.open(path) as log:
+            assert uses(log) == [Use("a", 1.0, 0.5), Use("b", 2.0, None, "q")]
+            log.export_jsonl(path.with_name("x.jsonl"))
+            assert log.import_jsonl(path.with_name("x.jsonl")) == 0
+            assert log.clock == "steps"
+
+
+OF_FORMAT_1 = """
+CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE uses (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, item TEXT NOT NULL, time REAL NOT NULL,
+    success REAL CHECK (success BETWEEN 0 AND 1), query TEXT
+) STRICT;
+CREATE TABLE queries (
+    id TEXT PRIMARY KEY, time REAL NOT NULL, arm TEXT, rated INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX uses_time ON uses (time);
+INSERT INTO about VALUES ('format_version', '1'), ('clock', 'steps');
+INSERT INTO uses (item, time, success, query) VALUES ('a', 1, 0.5, NULL), ('b', 2, NULL, 'q')
+"""
 
 
 def test_lines_may_leave_out_all_but_the_item(log, tmp_path):

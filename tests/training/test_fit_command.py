@@ -1,6 +1,9 @@
 """`subspace fit | validate | test` as its users call it, every shipped configuration included."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +155,24 @@ def test_a_run_of_less_than_an_epoch_can_be_resumed_and_used(run, tmp_path):
     weights = [load(path).projection.weight for path in (folder, folder / "last.ckpt")]
     np.testing.assert_array_equal(*weights)
     assert load(folder).recipe["steps"] == 2
+
+
+def test_two_processes_train_one_model(tiny, tmp_path):
+    """The second is started as the first was, with as many steps."""
+    output = f"--output={tmp_path / 'two'}"
+    command = ["fit", *SGD, *tiny, output, "--trainer.devices=2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "subspace", *command],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("checkpoint -> ") == 1
+    assert load(tmp_path / "two").recipe["solver"] == "sgd"
 
 
 def test_sources_can_be_held_out(run, tmp_path):

@@ -154,7 +154,7 @@ class _Memory:
             recency, importance = self._traces.recency, self._traces.importance
             folded = weights.fold(query, recency=recency, importance=importance)
             return np.asarray(documents @ folded, dtype=np.float64)
-        lately, success = self._items.of(self._ids, now, decay=self._decay)
+        lately, success = self._items.at(now, decay=self._decay).of(self._ids)
         relevance = np.asarray(documents @ weights.fold(query), dtype=np.float64)
         added = sum(weights.recency) * lately + sum(weights.importance) * success
         return np.asarray(relevance + added)

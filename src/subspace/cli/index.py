@@ -138,11 +138,15 @@ def _embedded(
     from subspace.data import read_documents
     from subspace.model.embed_texts import open_stored_encoder
     from subspace.model.embedding_shards import read_shards
+    from subspace.retrieval.engines import check_limits
 
     path = corpus_file(arguments.input)
     if arguments.shards is not None:
+        for some, _ in read_shards(arguments.shards, texts=path, projection=model.projection):
+            check_limits(arguments.output, some)
         return None, read_shards(arguments.shards, texts=path, projection=model.projection)
     records = read_documents(path)
+    check_limits(arguments.output, records)
     encoder = open_stored_encoder(model, store=arguments.store, dtype=arguments.encoder_dtype)
     if arguments.encoder_dtype == "auto":
         print(f"the encoder computes in {encoder.encoder.fingerprint.dtype}")

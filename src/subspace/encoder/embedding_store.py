@@ -20,6 +20,7 @@ whether it was verified.
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,7 @@ from subspace.arrays import Ints, Vectors
 from subspace.encoder.key_index import KeyIndex, hash_texts
 from subspace.encoder.store_entries import ENTRY, are_valid, make_entries
 from subspace.errors import StoreError
+from subspace.files import write_whole
 
 FORMAT_VERSION = 1
 _FILES = {"float32": "vectors.f32", "float16": "vectors.f16"}
@@ -46,7 +48,8 @@ logger = logging.getLogger(__name__)
 class EmbeddingStore:
     """Vectors of one encoder on disk, looked up by text.
 
-    Several processes may use one store at once: appending takes a file lock.
+    Several processes may use one store at once: appending takes a file lock. Threads may share one
+    object: they read one after another.
 
     Attributes:
         folder: Holds the three files.
@@ -61,6 +64,7 @@ class EmbeddingStore:
         self.dtype = dtype
         self._kept = np.dtype(dtype).newbyteorder("<")
         self._lock = FileLock(folder / "lock")
+        self._reading = threading.RLock()
         self._sizes = (0, 0)
         self._index, self._checked = KeyIndex(), np.zeros(0, dtype=bool)
         self._map(0)
@@ -98,9 +102,7 @@ class EmbeddingStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                partial = folder / f"manifest.json.{os.getpid()}"
-                partial.write_text(json.dumps({**manifest, **new}, indent=1) + "\n", "utf-8")
-                partial.replace(path)
+                write_whole(path, (json.dumps({**manifest, **new}, indent=1) + "\n").encode())
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise StoreError(f"the embedding store {folder} cannot be opened: {error}") from error
@@ -116,35 +118,39 @@ class EmbeddingStore:
 
     def __len__(self) -> int:
         """Counts the rows on disk; a row that was computed again counts twice."""
-        self._refresh()
-        return len(self._entries)
+        with self._reading:
+            self._refresh()
+            return len(self._entries)
 
     @property
     def vectors(self) -> Vectors:
         """All rows on disk (rows, dim), memory-mapped and read-only, in the store's dtype."""
-        self._refresh()
-        return self._vectors
+        with self._reading:
+            self._refresh()
+            return self._vectors
 
     def find(self, texts: Sequence[str]) -> Ints:
         """Returns the row of each text (N,), -1 where it is not stored or its row is damaged.
 
         Includes rows that other processes have stored meanwhile.
         """
-        return self._without_damaged(self._locate(texts))
+        with self._reading:
+            return self._without_damaged(self._locate(texts))
 
     def fetch(self, texts: Sequence[str]) -> Vectors | None:
         """Reads the vectors (N, dim) as float32; None unless all are stored and undamaged.
 
         Gives the same as `find` and `read`, but reads every byte only once.
         """
-        rows = self._locate(texts)
-        if (rows < 0).any():
-            return None
-        copied = np.empty((len(rows), self.dim), dtype=np.float32)
-        for part, block in self._blocks(rows, into=copied):
-            if not are_valid(block, self._entries[rows[part]]).all():
+        with self._reading:
+            rows = self._locate(texts)
+            if (rows < 0).any():
                 return None
-        return copied
+            copied = np.empty((len(rows), self.dim), dtype=np.float32)
+            for part, block in self._blocks(rows, into=copied):
+                if not are_valid(block, self._entries[rows[part]]).all():
+                    return None
+            return copied
 
     def _locate(self, texts: Sequence[str]) -> Ints:
         """Returns the row of each text (N,), damaged or not, and -1 where it is not stored."""
@@ -189,10 +195,11 @@ class EmbeddingStore:
         """
         if len(rows) and rows.min() < 0:
             raise StoreError(f"{int((rows < 0).sum())} of {len(rows)} texts are not stored")
-        self._refresh()
         copied = np.empty((len(rows), self.dim), dtype=np.float32)
-        for _ in self._blocks(rows, into=copied):
-            pass
+        with self._reading:
+            self._refresh()
+            for _ in self._blocks(rows, into=copied):
+                pass
         return copied
 
     def _blocks(

@@ -22,6 +22,12 @@ _VOCABULARIES = (
     *("spiece.model", "sentencepiece.bpe.model"),
 )
 
+# Settings in tokenizer_config.json by which the same vocabulary gives other tokens.
+_TOKENIZER_SETTINGS = (
+    *("do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space"),
+    *("add_bos_token", "add_eos_token", "truncation_side"),
+)
+
 # Files to download from a hub repository: not its ONNX, OpenVINO or TensorFlow copies.
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _HUB_LEFT_OUT = ["onnx/*", "openvino/*"]
@@ -185,12 +191,21 @@ def _missing_file(folder: Path) -> str:
 
 
 def _hash_model(folder: Path) -> str:
-    """Computes one SHA-256 over weights, configuration and vocabulary of a model folder."""
+    """Computes one SHA-256 over weights, configuration and vocabulary of a model folder.
+
+    Settings of the tokenizer count where there are any.
+    """
     named = [folder / name for name in ("config.json", *_VOCABULARIES)]
     digest = hashlib.sha256()
     for file in [*sorted(folder.glob("*.safetensors")), *(f for f in named if f.is_file())]:
         digest.update(file.name.encode() + b"\0")
         digest.update(bytes.fromhex(_hash_file(file)))
+    found = _read_json(folder / "tokenizer_config.json")
+    settings = {key: found[key] for key in _TOKENIZER_SETTINGS if found.get(key) is not None}
+    if _read_json(folder / "sentence_bert_config.json").get("do_lower_case"):
+        settings["lowercase"] = True
+    if settings:
+        digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()
 
 

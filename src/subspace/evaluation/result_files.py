@@ -3,13 +3,13 @@
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from subspace.errors import ConfigError
+from subspace.files import partial_folder
 
 
 @contextmanager
@@ -23,9 +23,9 @@ def result_files(folder: Path) -> Iterator[Path]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
-            yield Path(partial)
-            for path in sorted(Path(partial).iterdir()):
+        with partial_folder(folder, name="results") as partial:
+            yield partial
+            for path in sorted(partial.iterdir()):
                 os.replace(path, folder / path.name)
     except OSError as error:
         raise ConfigError(f"--output: cannot write to {folder}: {error}") from error

@@ -3,47 +3,54 @@
 The tensors are written first, as `model.safetensors.new`. Moving the manifest to its place
 completes the change, and the new tensors get their final name last. The manifest holds the hash of
 its tensor file, so that a save killed at any moment leaves the old checkpoint or the new one.
+
+Writers hold the file `.lock` and so come one after another; each removes what killed ones left. A
+reader takes no lock: if the tensors are not those of the manifest, it looks whether the manifest is
+still the same, and reads again if it was overtaken by a writer.
 """
 
+import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 
 from subspace.arrays import Vectors
 from subspace.errors import CheckpointError
+from subspace.files import check_writable, partial_folder, sha256_file
 
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
 _NEW_TENSORS = "model.safetensors.new"
+LOCK = ".lock"
 
 
 def check_target(folder: Path | str) -> None:
     """Raises unless a checkpoint can be written to `folder`. Call before long work.
 
-    Creates the folder.
+    Creates nothing.
 
     Raises:
         CheckpointError: The folder holds files of another program, or cannot be written.
     """
     folder = Path(folder)
+    taken = [folder / name for name in (CONFIG, TENSORS)]
+    there = [path for path in taken if path.exists()]
+    if there and not is_ours(folder / CONFIG):
+        raise CheckpointError(
+            f"{there[0]} was not written by subspace, or is damaged; choose another folder "
+            "or move the file away"
+        )
     try:
-        taken = [folder / name for name in (CONFIG, TENSORS)]
-        there = [path for path in taken if path.exists()]
-        if there and not is_ours(folder / CONFIG):
-            raise CheckpointError(
-                f"{there[0]} was not written by subspace, or is damaged; choose another folder "
-                "or move the file away"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryDirectory(prefix=".partial-", dir=folder).cleanup()
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+        check_writable(folder)
     except OSError as error:
         raise CheckpointError(f"cannot write the checkpoint {folder}: {error}") from error
 
@@ -63,23 +70,23 @@ def write_folder(
     from safetensors.numpy import save_file
 
     folder = Path(folder)
-    check_target(folder)
     # safetensors writes memory as it is: a transposed or strided array would be scrambled.
     whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    check_target(folder)
     try:
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
-        try:
-            save_file(whole, partial / TENSORS)
-            (partial / TENSORS).chmod(0o644)  # safetensors lets only its owner read it
-            text = json.dumps(
-                {**manifest, "tensors_sha256": _sha256(partial / TENSORS)},
-                indent=2,
-                ensure_ascii=False,
-            )
-            (partial / CONFIG).write_text(text + "\n", encoding="utf-8")
-            _put_in_place(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / LOCK):
+            check_target(folder)
+            with partial_folder(folder, name="checkpoint") as partial:
+                save_file(whole, partial / TENSORS)
+                (partial / TENSORS).chmod(0o644)  # safetensors lets only its owner read it
+                text = json.dumps(
+                    {**manifest, "tensors_sha256": sha256_file(partial / TENSORS)},
+                    indent=2,
+                    ensure_ascii=False,
+                )
+                (partial / CONFIG).write_text(text + "\n", encoding="utf-8")
+                _put_in_place(partial, folder)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write the checkpoint {folder}: {error}") from error
 
@@ -95,17 +102,46 @@ def read_folder(folder: Path) -> tuple[Any, dict[str, npt.NDArray[Any]], str]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    tensor_file = _own_tensors(folder)
-    for name in (CONFIG, tensor_file):
-        if not (folder / name).is_file():
-            raise CheckpointError(f"{folder} is no checkpoint: it has no {name}")
     try:
-        manifest = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        content = (folder / tensor_file).read_bytes()
-        tensors = load(content)
+        config, content = _read_files(folder)
+        manifest, tensors = json.loads(config), load(content)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"the checkpoint {folder} is damaged: {error}") from error
     return manifest, tensors, hashlib.sha256(content).hexdigest()
+
+
+def _read_files(folder: Path) -> tuple[bytes, bytes]:
+    """Reads the manifest and the tensors that belong to it, or the others if there are none."""
+    while True:
+        config = _read(folder, CONFIG)
+        # In this order: the new tensors are moved to the place of the others, never back.
+        files = [_read(folder, name) for name in (_NEW_TENSORS, TENSORS)]
+        wanted = _wanted(config)
+        own = [file for file in files if file is not None and _is(file, wanted)]
+        if config is not None and own:
+            return config, own[0]
+        if _read(folder, CONFIG) != config:
+            continue  # a writer was faster
+        tensors = files[1]
+        if config is None or tensors is None:
+            name = CONFIG if config is None else TENSORS
+            raise CheckpointError(f"{folder} is no checkpoint: it has no {name}")
+        return config, tensors
+
+
+def _read(folder: Path, name: str) -> bytes | None:
+    try:
+        return (folder / name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
+def _wanted(config: bytes | None) -> Any:
+    """Returns the SHA-256 of the tensors that a manifest names; None if it cannot be read."""
+    try:
+        return json.loads(config or b"")["tensors_sha256"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def is_ours(config: Path) -> bool:
@@ -122,7 +158,10 @@ def _put_in_place(partial: Path, folder: Path) -> None:
     for name in (TENSORS, CONFIG):
         with (partial / name).open("r+b") as stream:
             os.fsync(stream.fileno())
-    if _own_tensors(folder) == _NEW_TENSORS:  # finish a save killed before its last step
+    new = _read(folder, _NEW_TENSORS)
+    if new is not None and _is(
+        new, _wanted(_read(folder, CONFIG))
+    ):  # finish a save killed before its last step
         os.replace(folder / _NEW_TENSORS, folder / TENSORS)
     os.replace(partial / TENSORS, folder / _NEW_TENSORS)
     try:
@@ -133,16 +172,5 @@ def _put_in_place(partial: Path, folder: Path) -> None:
     os.replace(folder / _NEW_TENSORS, folder / TENSORS)
 
 
-def _own_tensors(folder: Path) -> str:
-    """Returns the name of the tensor file that belongs to the manifest."""
-    try:
-        wanted = json.loads((folder / CONFIG).read_bytes())["tensors_sha256"]
-        if wanted == _sha256(folder / _NEW_TENSORS):
-            return _NEW_TENSORS
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass  # no such file, or a damaged manifest, which raises when it is read
-    return TENSORS
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _is(content: bytes, wanted: Any) -> bool:
+    return bool(hashlib.sha256(content).hexdigest() == wanted)

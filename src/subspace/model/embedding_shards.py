@@ -26,7 +26,7 @@ from subspace.blocks import BlockLayout
 from subspace.data.document_file import DocumentFile
 from subspace.data.records import Record
 from subspace.errors import StoreError
-from subspace.files import whole_file, write_whole
+from subspace.files import remove_abandoned, whole_file, write_whole
 from subspace.model.projection import Projection
 
 FORMAT, FORMAT_VERSION = "subspace shards", 1
@@ -89,6 +89,7 @@ class EmbeddingShards:
         path = folder / MANIFEST
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(folder)
             there = _list(folder)
             if MANIFEST in there:
                 found = json.loads(path.read_text(encoding="utf-8"))
@@ -164,8 +165,10 @@ class EmbeddingShards:
             raise StoreError(f"shard {number} needs {wanted}, got {embeddings.shape}")
         try:
             about = {"ids": list(ids), "truncated": truncated}
-            write_whole(self._about(number), json.dumps(about, ensure_ascii=False).encode())
-            with whole_file(self._vectors(number)) as stream:
+            text = json.dumps(about, ensure_ascii=False).encode()
+            # Listing the folder for every shard takes too long; `create` tidies it.
+            write_whole(self._about(number), text, tidy=False)
+            with whole_file(self._vectors(number), tidy=False) as stream:
                 np.save(stream, np.ascontiguousarray(embeddings, dtype="<f4"), allow_pickle=False)
         except OSError as error:
             raise StoreError(f"cannot write shard {number} to {self.folder}: {error}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subspace.errors import CheckpointError
-from subspace.model.checkpoint_folder import CONFIG, TENSORS, is_ours
+from subspace.model.checkpoint_folder import CONFIG, LOCK, TENSORS, is_ours
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -152,7 +152,7 @@ def push(
                 repo_id=repo_id,
                 folder_path=folder,
                 commit_message=commit_message,
-                ignore_patterns=kept,
+                ignore_patterns=[*kept, LOCK],
             )
         except (OSError, _transport_error()) as error:
             raise CheckpointError(f"cannot push to '{repo_id}': {_reason(error)}") from error

@@ -10,8 +10,8 @@ engine gives an item the same score.
 """
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, Unpack
 
@@ -47,6 +47,15 @@ class HistorySpread:
     items: float
 
 
+@dataclass(frozen=True, eq=False)  # arrays compare element by element
+class _Measured:
+    """A sample of the items in one state of the engine, and how much scores vary among them."""
+
+    state: Hashable
+    sample: Candidates
+    spread: ScoreSpread | None = None
+
+
 class BlockIndex:
     """Documents that can be searched with a weight per block.
 
@@ -72,7 +81,7 @@ class BlockIndex:
             half_life: Age at which a use counts half in the traces; see `History`.
         """
         self.engine = engine
-        self._score_spread: tuple[int, ScoreSpread] | None = None
+        self._measured: _Measured | None = None
         self.history = (
             None
             if usage is None
@@ -91,13 +100,10 @@ class BlockIndex:
             LayoutError: The vectors have another shape, or are not finite.
         """
         self.engine.upsert(records, vectors)
-        self._changed()
 
     def delete(self, ids: Sequence[str]) -> int:
         """Removes documents and returns how many were removed; ignores unknown ids."""
-        removed = self.engine.delete(ids)
-        self._changed()
-        return removed
+        return self.engine.delete(ids)
 
     def save(self) -> None:
         """Writes the index to its folder; does nothing on a server.
@@ -279,19 +285,26 @@ class BlockIndex:
 
     @property
     def score_spread(self) -> ScoreSpread:
-        """Standard deviations of the blocks' cosines between items, measured on a sample.
+        """Standard deviations of the blocks' cosines between items, measured on a sample."""
+        measured = self._measure()
+        if measured.spread is None:
+            spread = measure_score_spread(measured.sample.vectors, layout=self.layout)
+            self._measured = measured = replace(measured, spread=spread)
+        assert measured.spread is not None
+        return measured.spread
 
-        Measured again after a change through this object, or when the number of items differs.
-        """
-        count = self.engine.count()  # another process may change an index on a server
-        if self._score_spread is None or self._score_spread[0] != count:
-            sample = self.engine.sample(SPREAD_SAMPLE)
-            self._score_spread = count, measure_score_spread(sample.vectors, layout=self.layout)
-        return self._score_spread[1]
+    @property
+    def sample(self) -> Candidates:
+        """Some items from all over the index, on which it is measured."""
+        return self._measure().sample
 
-    def _changed(self) -> None:
-        """Forgets measurements of the items before a change."""
-        self._score_spread = None
+    def _measure(self) -> "_Measured":
+        """Returns what was measured in the engine's present state; reads a sample if it is new."""
+        state, measured = self.engine.state(), self._measured
+        if measured is None or state is None or measured.state != state:
+            # The state is asked for first: what changes while the sample is read is measured again.
+            self._measured = measured = _Measured(state, self.engine.sample(SPREAD_SAMPLE))
+        return measured
 
     def history_spread(self) -> dict[Part, HistorySpread]:
         """Measures how much recency and importance vary among the items, on a sample.
@@ -306,7 +319,7 @@ class BlockIndex:
         """
         history = require(self.history)
         history.refresh()
-        sample = self.engine.sample(SPREAD_SAMPLE)
+        sample = self.sample
         own = history.item_values([document.id for document in sample.documents])
         traces = {"recency": history.recency, "importance": history.importance}
         spread: dict[Part, HistorySpread] = {}

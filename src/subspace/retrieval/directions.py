@@ -18,7 +18,6 @@ import numpy as np
 
 from subspace.arrays import Vectors
 from subspace.errors import QueryError
-from subspace.model.score_spread import SPREAD_SAMPLE
 from subspace.retrieval.block_index import BlockIndex
 from subspace.retrieval.hits import Hit, Results
 from subspace.retrieval.search_options import SearchOptions
@@ -110,7 +109,7 @@ def make_direction(
         weights: The weights of the search, from which the standard deviation of relevance is
             computed.
     """
-    documents = index.engine.sample(SPREAD_SAMPLE).vectors
+    documents = index.sample.vectors
     spread = index.score_spread.blocks
     parts = [w * spread[name] for name, w in zip(index.layout, weights.relevance, strict=True)]
     unit = float(np.linalg.norm(parts)) or 1.0

@@ -1,5 +1,6 @@
 """Index: encodes and stores texts, searches them with weights, and logs which hits were used."""
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,7 +16,7 @@ from subspace.errors import ConfigError, IndexFolderError, LayoutError, QueryErr
 from subspace.model import Model, load
 from subspace.retrieval.block_index import BlockIndex
 from subspace.retrieval.directions import Toward, make_direction, read_toward, search_toward
-from subspace.retrieval.engines import check_target, create_engine
+from subspace.retrieval.engines import check_limits, check_target, create_engine
 from subspace.retrieval.engines.engine import check_documents
 from subspace.retrieval.hits import Results, Scope
 from subspace.retrieval.queries import Like, Query, items_of, texts_of
@@ -33,8 +34,9 @@ WeightsLike = Weights | Mapping[str, Any] | str
 class Index:
     """Texts that can be searched with a weight per block; made by `create` or `open`.
 
-    Open one per thread: the SQLite connections of the usage log and of the bandit work only in
-    the thread that opened them.
+    Any number of threads may use one index at once, with its usage log and its bandit: each search
+    sees the texts before a change or after it, and `save` writes all changes that were made before
+    it was called. Any number of processes may open one index; see docs/reliability.md.
 
     Attributes:
         model: Encodes the texts; centred on the texts that the index was created with.
@@ -61,7 +63,9 @@ class Index:
         self.model = model
         self.blocks = blocks
         self.bandit = bandit
-        self._unsaved = False
+        # Changes so far, and how many of them are on disk.
+        self._changes, self._saved = 0, 0
+        self._lock = threading.Lock()
 
     @classmethod
     def create(
@@ -111,7 +115,8 @@ class Index:
             LayoutError: The number of vectors is not that of the records, or a vector is not
                 finite.
             IndexFolderError: The folder holds something other than an index.
-            EngineError: A server cannot be reached, or the engine's package is not installed.
+            EngineError: A server cannot be reached or cannot keep a record, or the engine's package
+                is not installed.
             UsageLogError: The usage log cannot be opened.
             WeightsError: The bandit has weights for a block that the model does not have.
         """
@@ -129,6 +134,7 @@ class Index:
         centred = loaded if centre is None else loaded.centred_at(centre)
         documents, found = _documents(records), centred.project(raw).array
         check_documents(documents, found, layout=loaded.layout)
+        check_limits(target, documents)
         with ExitStack() as stack:
             log = None if usage is None else stack.enter_context(UsageLog.open(usage))
             made = create_engine(
@@ -144,7 +150,7 @@ class Index:
             index = cls(loaded, blocks, bandit=bandit)
             blocks.add(documents, found)
             stack.pop_all()  # open until the index is closed
-        index._unsaved = True
+        index._changes = 1
         return index
 
     @classmethod
@@ -204,24 +210,34 @@ class Index:
         records = list(records)
         found = self.model.project(_raw_vectors(self.model, records, vectors))
         self.blocks.add(_documents(records), found.array)
-        self._unsaved = True
+        self._note_change()
 
     def delete(self, ids: Sequence[str]) -> int:
         """Removes records and returns how many were removed; ignores unknown ids."""
         removed = self.blocks.delete(ids)
-        self._unsaved = self._unsaved or removed > 0
+        if removed:
+            self._note_change()
         return removed
 
     def save(self) -> None:
         """Writes the index to its folder; does nothing on a server.
 
-        A server stores every change at once.
+        A server stores every change at once. What others have saved in the folder since this index
+        was opened stays: the changes of this index are made to what lies there, and it has the
+        others' changes from then on.
 
         Raises:
-            IndexFolderError: The folder cannot be written.
+            IndexFolderError: The folder cannot be written, or the index was built again with other
+                vectors, so that changes of this one cannot be made to it.
         """
+        before = self._changes
         self.blocks.save()
-        self._unsaved = False
+        with self._lock:
+            self._saved = max(self._saved, before)
+
+    def _note_change(self) -> None:
+        with self._lock:
+            self._changes += 1
 
     def __enter__(self) -> Self:
         """Returns the index itself."""
@@ -230,13 +246,13 @@ class Index:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         """Closes the index; saves changes first, unless the block raised an error."""
         if error is not None:
-            self._unsaved = False  # an incomplete change must not replace the index on disk
+            self._saved = self._changes  # an incomplete change must not replace the index on disk
         self.close()
 
     def close(self) -> None:
         """Saves changes, and closes the index and its usage log; the bandit stays open."""
         try:
-            if self._unsaved:
+            if self._saved < self._changes:
                 self.save()
         finally:
             self.blocks.close()

@@ -7,7 +7,7 @@ from subspace.blocks import BlockLayout
 from subspace.data.records import Record
 from subspace.retrieval.engines import Candidates, Priors
 from subspace.retrieval.hits import Hit
-from subspace.retrieval.usage.history import History
+from subspace.retrieval.usage.history import History, item_priors
 from subspace.retrieval.weights import PARTS, Weights
 
 
@@ -94,17 +94,17 @@ class ItemScorer(Scorer):
     """Adds the recency and importance of the item itself to its score."""
 
     def __init__(self, weights: Weights, history: History) -> None:
-        """Keeps the weights and the history."""
+        """Keeps the weights, and the history as it is at this moment."""
         super().__init__(weights)
-        self._history = history
+        self._items = history.items
 
     def priors(self) -> Priors | None:
         """Returns the recency and importance of each item, weighted and summed over the blocks."""
-        return self._history.priors(self.weights)
+        return item_priors(self._items, weights=self.weights)
 
     def history_parts(self, found: Candidates) -> tuple[Floats, Floats]:
         """Returns the weighted recency and importance of each item, (items, blocks) each."""
-        recency, importance = self._history.item_values([d.id for d in found.documents])
+        recency, importance = self._items.of([d.id for d in found.documents])
         return (
             np.outer(recency, self.weights.recency),
             np.outer(importance, self.weights.importance),

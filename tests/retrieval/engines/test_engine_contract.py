@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from itertools import count
 
@@ -308,6 +309,74 @@ def test_a_filter_that_is_none_is_refused(where, scratch):
     for ask in (scratch.count, lambda where: scratch.search(QUERIES, k=1, where=where)):
         with pytest.raises(QueryError):
             ask(where)
+
+
+# Its state.
+
+
+def test_the_state_is_another_after_every_change(engine):
+    changes = [
+        lambda: engine.upsert(make_records(3), unit_vectors(3)),
+        lambda: engine.upsert(make_records(1), unit_vectors(1, seed=1)),  # in its place
+        lambda: engine.delete(["d2"]),
+        lambda: engine.upsert(make_records(1, first=2), unit_vectors(1)),
+    ]
+    states = [engine.state()]
+    for change in changes:
+        change()
+        states.append(engine.state())
+        engine.search(QUERIES, k=1)
+        engine.fetch(["d0"])
+        assert engine.state() == states[-1]
+    assert len(set(states)) == len(states)
+
+
+def test_changes_of_others_are_noticed(kind, new_target):
+    """In an index on a server; one in a folder is as it was when it was opened."""
+    if kind not in SERVERS:
+        pytest.skip("of servers")
+    target = new_target()
+    with closing(create(kind, target)) as one, closing(open_engine(target)) as other:
+        one.upsert(make_records(3), unit_vectors(3))
+        index = BlockIndex(other)
+        before = index.score_spread, index.sample, other.state()
+        one.delete(["d2"])
+        assert other.state() != before[-1]
+        assert index.sample.vectors.shape == (2, LAYOUT.dim)
+        if kind == "pgvector":  # Milvus says nothing of what is replaced
+            state = other.state()
+            one.upsert(make_records(2), np.repeat(unit_vectors(1, seed=1), 2, axis=0))
+            assert other.state() != state
+
+
+def test_threads_may_share_one_engine(engine, scan):
+    """Half search while the others add, replace and remove; each finds whole documents."""
+    vectors = unit_vectors(80)
+    fill(engine, scan, documents=make_records(40), vectors=vectors[:40])
+    priors = make_priors({f"d{n}": n / 80 for n in range(80)})
+    kept = {f"d{n}": vector for n, vector in enumerate(vectors)}
+
+    def search(seed: int) -> None:
+        for added in (None, priors):
+            for found in engine.search(unit_vectors(3, seed=seed), k=9, priors=added):
+                for document, vector in zip(found.documents, found.vectors, strict=True):
+                    wanted = kept[document.id].astype(scan.dtype).astype(np.float32)
+                    np.testing.assert_array_equal(vector, wanted)
+
+    def change(number: int) -> None:
+        place = slice(40 + 10 * number, 50 + 10 * number)
+        for _ in range(2):
+            engine.upsert(make_records(10, first=place.start), vectors[place])
+            engine.upsert(make_records(10), vectors[:10])
+            assert engine.delete([f"d{n}" for n in range(place.start, place.stop)]) == 10
+        engine.upsert(make_records(10, first=place.start), vectors[place])
+
+    with ThreadPoolExecutor(6) as threads:
+        works = [threads.submit(change, number) for number in range(4)]
+        works += [threads.submit(search, seed) for seed in range(12)]
+        for work in works:
+            work.result()
+    assert {document.id for document in engine.fetch(list(kept)).documents} == set(kept)
 
 
 # What it keeps.

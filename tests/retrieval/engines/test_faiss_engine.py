@@ -11,7 +11,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
-from engine_world import DIGEST, make_records
+from engine_world import DIGEST, file_of, make_records
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -187,7 +187,7 @@ def test_few_documents_are_scanned_exactly_without_an_index(tmp_path):
     engine, exact = make_pair(vectors)
     assert engine.exact and engine.recall is None
     engine.save(tmp_path / "index")
-    assert not (tmp_path / "index" / INDEX).exists()
+    assert not list((tmp_path / "index").glob("candidates*"))
     again = FaissEngine.load(tmp_path / "index")
     assert again.exact
     assert_same(again, exact, hardest(vectors[:5]), k=7)
@@ -224,7 +224,9 @@ def test_what_all_documents_have_alike_changes_no_certainty(pairs):
     (guesses,), (rows,) = engine._candidates.search(query, count=500)
     certainties = []
     for default in (0.0, 5.0, -5.0):
-        apart = engine._apart(query, Priors(["d0"], np.zeros(1), default))
+        apart = engine._apart(
+            query, Priors(["d0"], np.zeros(1), default), candidates=engine._candidates
+        )
         best, certainty = engine._sift(query[0], guesses, rows, number=0, k=10, apart=apart)
         assert len(best) == 10
         certainties.append(certainty)
@@ -461,9 +463,29 @@ def copy_of(folder: Path, target: Path) -> Path:
     return shutil.copytree(folder, target)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_two_writers_save_is_all_found(saved, tmp_path, method):
+    folder = copy_of(saved[method], tmp_path / "index")
+    one, other = FaissEngine.load(folder), FaissEngine.load(folder)
+    query = clustered(1, seed=5)
+    best = [document.id for document in one.search(query, k=2)[0].documents]
+    one.delete(best[:1])
+    one.upsert([Record(id="one", text="a text")], query)
+    one.save()
+    other.delete(best[1:])
+    other.upsert([Record(id="other", text="a text")], query)
+    other.save()
+    for engine in (other, FaissEngine.load(folder)):
+        assert not engine.exact
+        assert engine.count() == COUNT
+        found = {document.id for document in engine.search(query, k=2)[0].documents}
+        assert found == {"one", "other"}
+        assert not engine.fetch(best).documents
+
+
 def write_with_its_sum(folder: Path, content: bytes) -> None:
     """Another file that the manifest was written for."""
-    (folder / INDEX).write_bytes(content)
+    file_of(folder, INDEX).write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["sums"][INDEX] = f"crc32:{zlib.crc32(content):08x}"
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -472,12 +494,12 @@ def write_with_its_sum(folder: Path, content: bytes) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_damaged_file_is_refused(saved, tmp_path, method):
     folder = copy_of(saved[method], tmp_path / "index")
-    content = bytearray((folder / INDEX).read_bytes())
+    content = bytearray(file_of(folder, INDEX).read_bytes())
     content[len(content) // 2] ^= 1
-    (folder / INDEX).write_bytes(content)
+    file_of(folder, INDEX).write_bytes(content)
     with pytest.raises(IndexFolderError, match="damaged"):
         FaissEngine.load(folder)
-    (folder / INDEX).unlink()
+    file_of(folder, INDEX).unlink()
     with pytest.raises(IndexFolderError, match="damaged"):
         FaissEngine.load(folder)
 
@@ -485,7 +507,7 @@ def test_a_damaged_file_is_refused(saved, tmp_path, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_file_that_faiss_cannot_read_is_refused(saved, tmp_path, method):
     folder = copy_of(saved[method], tmp_path / "index")
-    content = (folder / INDEX).read_bytes()
+    content = file_of(folder, INDEX).read_bytes()
     cut = [content[: int(part * len(content))] for part in (0.0, 0.01, 0.5, 0.999)]
     for wrong in (*cut, b"no index at all " * 100):
         write_with_its_sum(folder, wrong)
@@ -501,7 +523,9 @@ def test_an_index_of_other_vectors_is_refused(saved, tmp_path):
         write_with_its_sum(folder, faiss.serialize_index(index).tobytes())
         with pytest.raises(IndexFolderError, match="other vectors"):
             FaissEngine.load(folder)
-    whole = faiss.deserialize_index(np.frombuffer((saved["pq"] / INDEX).read_bytes(), np.uint8))
+    whole = faiss.deserialize_index(
+        np.frombuffer(file_of(saved["pq"], INDEX).read_bytes(), np.uint8)
+    )
     for wrong in (COUNT, 0):  # out of range, and given twice
         rows = np.arange(COUNT)
         rows[1] = wrong

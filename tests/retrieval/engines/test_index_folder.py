@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_world import ABOUT, DIGEST, LAYOUT, unit_vectors
+from engine_world import ABOUT, DIGEST, LAYOUT, file_of, plain_name, unit_vectors
 
 from subspace.data.records import Record
 from subspace.errors import ConfigError, IndexFolderError
@@ -43,6 +43,11 @@ def build(*, seed: int = 0, count: int = len(DOCUMENTS), dtype: str = "float32")
 def saved(tmp_path: Path) -> Path:
     build().save(tmp_path / "index")
     return tmp_path / "index"
+
+
+def names_of(folder: Path) -> list[str]:
+    """Without the lock."""
+    return sorted(plain_name(path) for path in folder.iterdir() if path.name != ".lock")
 
 
 def refusal(folder: Path) -> str:
@@ -75,7 +80,7 @@ def test_a_saved_index_opens_as_it_was_and_is_memory_mapped(dtype, tmp_path):
     found = NumpyEngine.load(str(tmp_path / "index"))
     assert_equal(found, build(dtype=dtype))
     assert isinstance(found.vectors, np.memmap)
-    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == FILES
+    assert names_of(tmp_path / "index") == FILES
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
@@ -173,19 +178,19 @@ def save_with_graph(folder: Path, *, content: bytes = b"edges") -> None:
 def test_files_of_an_engines_own_are_written_summed_and_replaced(tmp_path):
     for content in (b"edges", b"other edges"):
         save_with_graph(tmp_path / "index", content=content)
-        assert (tmp_path / "index" / "graph.bin").read_bytes() == content
+        assert file_of(tmp_path / "index", "graph.bin").read_bytes() == content
         assert read_folder(tmp_path / "index").settings == {"edges": 32}
     build().save(tmp_path / "index")  # an engine without such files
-    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == FILES
+    assert names_of(tmp_path / "index") == FILES
 
 
 @pytest.mark.parametrize("content", [None, b"", b"edge", b"edgez", b"edges!"])
 def test_a_changed_file_of_an_engines_own_is_refused(content, tmp_path):
     save_with_graph(tmp_path / "index")
-    path = tmp_path / "index" / "graph.bin"
+    path = file_of(tmp_path / "index", "graph.bin")
     path.unlink() if content is None else path.write_bytes(content)
     assert "damaged" in refusal(tmp_path / "index")
-    assert "graph.bin" in refusal(tmp_path / "index")
+    assert path.name in refusal(tmp_path / "index")
 
 
 def test_an_engines_own_file_that_cannot_be_written_leaves_the_old_index(saved):
@@ -199,6 +204,145 @@ def test_an_engines_own_file_that_cannot_be_written_leaves_the_old_index(saved):
         write_folder(saved, stored, more={"graph.bin": fail})
     assert_equal(NumpyEngine.load(saved), build())
     assert [path.name for path in saved.parent.iterdir()] == ["index"]
+
+
+def as_format_2(folder: Path) -> None:
+    """Rewrites an index as the version before did."""
+    for name in ("items.jsonl", "vectors.npy"):
+        file_of(folder, name).rename(folder / name)
+    (folder / ".lock").unlink(missing_ok=True)
+
+    def change(manifest: dict) -> None:
+        del manifest["mark"]
+        manifest["format_version"] = 2
+
+    change_manifest(folder, change)
+
+
+def test_an_index_of_format_2_opens_and_is_replaced_whole_by_a_save(saved):
+    as_format_2(saved)
+    assert sorted(path.name for path in saved.iterdir()) == FILES
+    engine = NumpyEngine.load(saved)
+    assert_equal(engine, build())
+    engine.save()
+    assert_equal(NumpyEngine.load(saved), build())
+    assert names_of(saved) == FILES
+
+
+# Several writers.
+
+
+def new(name: str, *, seed: int = 9) -> tuple[list[Record], np.ndarray]:
+    return [Record(id=name, text=f"text of {name}")], unit_vectors(1, seed=seed)
+
+
+def ids_of(folder: Path) -> list[str]:
+    return [document.id for document in open_engine(folder).documents]
+
+
+def test_what_two_writers_save_one_after_the_other_is_all_there(saved):
+    """Each adds, replaces and removes; of one document, the later save counts."""
+    one, other = NumpyEngine.load(saved), NumpyEngine.load(saved)
+    one.upsert(*new("one"))
+    one.delete(["lines"])
+    one.save()
+    other.upsert(*new("other"))
+    other.upsert(*new("plain", seed=7))
+    other.save()
+    assert ids_of(saved) == ["plain", DOCUMENTS[2].id, "one", "other"]
+    assert NumpyEngine.load(saved).documents[0].text == "text of plain"
+    assert_equal(other, NumpyEngine.load(saved))  # who saved has the others' changes from then on
+    one.upsert(*new("again"))
+    one.save()
+    assert ids_of(saved) == ["plain", DOCUMENTS[2].id, "one", "other", "again"]
+
+
+def test_what_another_has_removed_stays_away_unless_it_was_changed_here(saved):
+    one, other = NumpyEngine.load(saved), NumpyEngine.load(saved)
+    one.delete(["plain", "lines"])
+    one.save()
+    other.upsert(*new("lines"))
+    other.save()
+    assert ids_of(saved) == [DOCUMENTS[2].id, "lines"]
+
+
+def test_what_was_removed_and_added_again_comes_at_the_end_for_all(saved):
+    one, other = NumpyEngine.load(saved), NumpyEngine.load(saved)
+    one.upsert(*new("one"))
+    one.save()
+    other.delete(["plain"])
+    other.upsert(*new("plain"))
+    other.save()
+    assert ids_of(saved) == ["lines", DOCUMENTS[2].id, "one", "plain"]
+
+
+def test_changes_of_an_index_that_was_built_again_with_other_vectors_are_refused(saved):
+    """Their vectors could not be compared. The rebuild stays, and so does what was refused."""
+    engine = NumpyEngine.load(saved)
+    engine.upsert(*new("late"))
+    build(seed=1, count=2).save(saved)
+    for _ in range(2):
+        with pytest.raises(IndexFolderError, match=r"built again since .*: open it again"):
+            engine.save()
+    assert_equal(NumpyEngine.load(saved), build(seed=1, count=2))
+    assert engine.documents[-1].id == "late"
+
+
+def test_a_new_index_takes_the_place_of_what_is_there(saved):
+    """The counter-check: that is what it was made for; from then on it merges."""
+    engine = create_engine(saved, **ABOUT)
+    engine.upsert(*new("first"))
+    engine.save()
+    assert ids_of(saved) == ["first"]
+    other = open_engine(saved)
+    other.upsert(*new("second"))
+    other.save()
+    engine.upsert(*new("third"))
+    engine.save()
+    assert ids_of(saved) == ["first", "second", "third"]
+
+
+def test_a_copy_saved_elsewhere_merges_with_what_is_there_only_afterwards(saved, tmp_path):
+    engine = NumpyEngine.load(saved)
+    build(count=1).save(tmp_path / "other")
+    engine.save(tmp_path / "other")
+    assert ids_of(tmp_path / "other") == ids_of(saved)
+
+
+SAVING = """
+import sys
+import numpy as np
+from subspace.data.records import Record
+from subspace.retrieval.engines import NumpyEngine
+
+folder, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+engine = NumpyEngine.load(folder)
+vector = np.zeros((1, engine.layout.dim), np.float32)
+for number in range(count):
+    engine.upsert([Record(id=f"{name}{number}", text="a text")], vector)
+    engine.save()
+"""
+
+
+def test_readers_beside_two_writers_see_whole_states_and_no_save_is_lost(saved):
+    writers = [
+        subprocess.Popen([sys.executable, "-c", SAVING, str(saved), name, "40"]) for name in "ab"
+    ]
+    seen: list[set[str]] = [set(ids_of(saved))]
+    while any(writer.poll() is None for writer in writers):
+        seen.append(set(ids_of(saved)))
+        assert seen[-2] <= seen[-1]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    wanted = {document.id for document in DOCUMENTS}
+    assert set(ids_of(saved)) == wanted | {f"{name}{n}" for name in "ab" for n in range(40)}
+    assert names_of(saved) == FILES
+
+
+def test_a_damaged_index_is_damaged_however_often_it_is_read(saved):
+    """The counter-check to reading again."""
+    path = file_of(saved, "items.jsonl")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "damaged" in refusal(saved)
 
 
 # What is left alone.
@@ -267,12 +411,12 @@ def test_a_full_disk_is_reported_and_leaves_the_old_index(saved):
 
 @pytest.mark.parametrize("error", [OSError("no"), KeyboardInterrupt()], ids=["OSError", "Ctrl-C"])
 def test_an_index_that_cannot_be_put_in_place_leaves_the_old_one(error, saved, monkeypatch):
-    """The second of two renames fails; the real ones do the rest."""
+    """The rename that counts fails."""
     replace, calls = os.replace, []
 
     def failing(source, target):
         calls.append(target)
-        if len(calls) == 2:
+        if len(calls) == 1:
             raise error
         replace(source, target)
 
@@ -294,8 +438,7 @@ while True:
 """
 
 
-def test_an_index_whose_saving_is_killed_is_never_half_there(saved):
-    """Between its two renames nothing lies there for an instant; then the old one lies beside."""
+def test_an_index_whose_saving_is_killed_is_whole_and_the_next_save_clears_what_is_left(saved):
     for pause in (0.0, 0.02, 0.05):
         with subprocess.Popen(
             [sys.executable, "-c", KILLED, str(saved)], stdout=subprocess.PIPE, text=True
@@ -303,12 +446,10 @@ def test_an_index_whose_saving_is_killed_is_never_half_there(saved):
             assert process.stdout.readline() == "ready\n"
             time.sleep(pause)
             process.send_signal(signal.SIGKILL)
-        there = [path for path in saved.parent.iterdir() if path == saved] or [
-            path for path in saved.parent.iterdir() if path.name.endswith("-old")
-        ]
-        assert_equal(NumpyEngine.load(there[0]), build())
-        if there[0] != saved:
-            there[0].rename(saved)
+        assert_equal(NumpyEngine.load(saved), build())
+        assert [path.name for path in saved.parent.iterdir()] == ["index"]
+    build().save(saved)
+    assert names_of(saved) == FILES
 
 
 def test_whether_an_index_can_be_written_is_said_without_writing(saved, tmp_path):
@@ -323,7 +464,7 @@ def test_whether_an_index_can_be_written_is_said_without_writing(saved, tmp_path
         with pytest.raises(IndexFolderError, match=str(taken)):
             create_engine(taken, **ABOUT)
     assert_equal(NumpyEngine.load(saved), build())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "file", "index", "notes"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "index", "notes"]
 
 
 @pytest.mark.skipif(
@@ -359,15 +500,17 @@ def test_a_missing_index_is_refused_with_what_to_do(tmp_path):
 
 @pytest.mark.parametrize("name", FILES)
 def test_an_index_without_one_of_its_files_is_refused_by_its_name(name, saved):
-    (saved / name).unlink()
-    assert name in refusal(saved) or name == "manifest.json"
+    path = file_of(saved, name)
+    path.unlink()
+    assert path.name in refusal(saved) or name == "manifest.json"
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_truncated_file_is_refused_wherever_it_is_cut(name, saved):
-    content = (saved / name).read_bytes()
+    path = file_of(saved, name)
+    content = path.read_bytes()
     for length in range(0, len(content) - 1, 7):
-        (saved / name).write_bytes(content[:length])
+        path.write_bytes(content[:length])
         assert "damaged" in refusal(saved)
 
 
@@ -376,7 +519,7 @@ def test_a_truncated_file_is_refused_wherever_it_is_cut(name, saved):
     "content", [b"[]", b"1", b"null", b"\xff\xfe\n", b"PK\x03\x04 damaged", b"[" * 100_000]
 )
 def test_a_file_with_other_content_is_refused(name, content, saved):
-    (saved / name).write_bytes(content)
+    file_of(saved, name).write_bytes(content)
     assert "damaged" in refusal(saved)
 
 
@@ -411,12 +554,12 @@ def test_a_file_without_a_sum_is_refused(name, saved):
     assert "damaged" in refusal(saved)
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
+@pytest.mark.parametrize("version", [0, 1, 4, "3", None])
 def test_another_format_version_is_refused_with_both_versions_and_what_to_do(version, saved):
     change_manifest(saved, lambda manifest: manifest.update(format_version=version))
     message = refusal(saved)
     assert f"format version {version!r}" in message
-    assert "reads 2; build it again" in message
+    assert "reads 3; build it again" in message
 
 
 def test_an_index_of_the_format_before_is_refused_with_what_to_do(tmp_path):
@@ -437,19 +580,20 @@ def test_an_index_of_the_format_before_is_refused_with_what_to_do(tmp_path):
 
 def test_items_of_another_index_are_refused(saved, tmp_path):
     build(count=2).save(tmp_path / "other")
-    shutil.copy(tmp_path / "other" / "items.jsonl", saved)
+    shutil.copy(file_of(tmp_path / "other", "items.jsonl"), file_of(saved, "items.jsonl"))
     assert "3 documents are promised, there are 2" in refusal(saved)
 
 
 def test_a_flipped_bit_in_texts_or_vectors_is_refused_wherever_it_is(saved):
     for name in ("items.jsonl", "vectors.npy"):
-        content = (saved / name).read_bytes()
+        path = file_of(saved, name)
+        content = path.read_bytes()
         for position in range(0, len(content), 7):
             flipped = bytearray(content)
             flipped[position] ^= 1
-            (saved / name).write_bytes(flipped)
+            path.write_bytes(flipped)
             assert "damaged" in refusal(saved)
-        (saved / name).write_bytes(content)
+        path.write_bytes(content)
     assert_equal(NumpyEngine.load(saved), build())
 
 
@@ -463,7 +607,7 @@ def test_vectors_of_another_kind_are_refused(kind, tmp_path):
 
 
 def test_vectors_that_would_run_code_are_refused(saved):
-    np.save(saved / "vectors.npy", np.array([[{}]], dtype=object), allow_pickle=True)
+    np.save(file_of(saved, "vectors.npy"), np.array([[{}]], dtype=object), allow_pickle=True)
     assert "damaged" in refusal(saved)
 
 

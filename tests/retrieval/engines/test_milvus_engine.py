@@ -25,8 +25,10 @@ from engine_world import (
     unit_vectors,
 )
 
+from subspace.blocks import BlockLayout
 from subspace.data.records import Record
 from subspace.errors import ConfigError, EngineError
+from subspace.retrieval import Index
 from subspace.retrieval.engines import (
     create_engine,
     milvus_connection,
@@ -329,3 +331,32 @@ def test_closing_ends_milvus_lite_with_the_last_engine_on_its_file(tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with pytest.raises(EngineError, match="in use by another process"):
             MilvusEngine.open(target)
+
+
+def test_a_text_that_is_too_long_leaves_the_collection_that_it_was_to_replace(collection, model):
+    Index.create(collection, model, [Record(id="a", text="bread")]).close()
+    long = [Record(id="b", text="soup"), Record(id="c", text="soup " * 14_000)]
+    with pytest.raises(EngineError, match="the text of document 'c' takes 70,000 bytes"):
+        Index.create(collection, model, long)
+    with Index.open(collection, model) as index:
+        assert [hit.id for hit in index.search("soup")] == ["a"]
+
+
+def test_too_many_dimensions_leave_the_collection_that_they_were_to_replace(engine, collection):
+    fill(engine, documents=make_records(1), vectors=unit_vectors(1))
+    with pytest.raises(EngineError, match="up to 32768 dimensions, the blocks have 32769"):
+        layout = BlockLayout.from_widths({"a": 32_769})
+        MilvusEngine.create(collection, layout=layout, projection_digest="0" * 64)
+    assert engine.count() == 1
+
+
+def test_a_collection_made_anew_for_other_vectors_is_not_written(engine, collection):
+    new = MilvusEngine.create(collection, layout=LAYOUT, projection_digest="1" * 64)
+    for write in (
+        lambda: engine.upsert(make_records(1), unit_vectors(1)),
+        lambda: engine.delete(["d0"]),
+    ):
+        with pytest.raises(EngineError, match="made anew by somebody else; open it again"):
+            write()
+    assert new.count() == 0
+    new.close()

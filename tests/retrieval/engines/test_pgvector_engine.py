@@ -272,13 +272,33 @@ def test_an_engine_whose_index_was_made_anew_does_not_take_it_for_its_own(create
     fill(engine, count=3)
     new = create()
     query = unit_vectors(1, seed=1)
-    with pytest.raises(EngineError, match="made anew by somebody else; open it again"):
-        fill(engine, count=3)
-    assert new.count() == 0
-    fill(new, count=3)
-    for ask in (lambda: engine.search(query, k=1), lambda: engine.fetch(["d0"])):
-        with pytest.raises(EngineError, match="made anew"):
-            ask()
+    asked = (
+        lambda: fill(engine, count=3),
+        lambda: engine.search(query, k=1),
+        lambda: engine.fetch(["d0"]),
+        lambda: engine.sample(3),
+        lambda: engine.delete(["d0"]),
+        engine.count,
+        engine.state,
+    )
+    for _ in range(2):  # while the new one is empty, and when it is not
+        for ask in asked:
+            with pytest.raises(EngineError, match="made anew by somebody else; open it again"):
+                ask()
+        fill(new, count=3)
+        assert new.count() == 3
+
+
+def test_while_another_client_writes_the_state_cannot_be_told(create, admin, table):
+    """What it has written is not seen yet, and its numbers are taken."""
+    engine = create()
+    fill(engine, count=3)
+    before = engine.state()
+    assert before is not None and engine.state() == before
+    with admin.transaction():
+        run(admin, "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", table)
+        assert engine.state() is None
+    assert engine.state() == before
 
 
 FOREIGN = [
@@ -659,6 +679,15 @@ def test_too_many_dimensions_are_refused_before_anything_is_done(create):
         create(layout=BlockLayout.from_widths({"a": 16_001}))
     with pytest.raises(ConfigError, match="hnsw must be true or false, got 'no'"):
         create(hnsw="no")
+
+
+def test_an_id_that_is_too_long_leaves_the_table_that_it_was_to_be_added_to(table, model):
+    Index.create(table, model, [Record(id="a", text="bread")]).close()
+    long = [Record(id="b", text="soup"), Record(id="x" * 3000, text="a concert")]
+    with pytest.raises(EngineError, match="has 3000 bytes"):
+        Index.create(table, model, long)
+    with Index.open(table, model) as index:
+        assert [hit.id for hit in index.search("soup")] == ["a"]
 
 
 def test_records_that_cannot_be_added_leave_the_table_that_they_were_to_replace(table, model):

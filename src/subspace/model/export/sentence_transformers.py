@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +13,7 @@ import numpy as np
 from subspace.encoder import Encoder
 from subspace.encoder.model_files import locate_model
 from subspace.errors import CheckpointError, ConfigError, install_command
+from subspace.files import check_writable, partial_folder
 from subspace.model.export.library_modules import build_modules, check_exportable
 from subspace.model.export.selection import Selection
 from subspace.model.model import Model
@@ -101,8 +100,7 @@ def _check_folder(folder: Path) -> None:
             )
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(f"{folder} is not empty: choose a new folder, or empty it first")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder.parent).close()
+        check_writable(folder)
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error}") from error
 
@@ -150,12 +148,9 @@ def _quiet_library() -> Iterator[None]:
 def _partial(target: Path) -> Iterator[Path]:
     """Creates a temporary folder beside the target; removes it at the end unless it was moved."""
     try:
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            partial.chmod(0o755)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with partial_folder(target.parent, name=target.name) as partial:
             yield partial
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise ConfigError(f"cannot write to {target}: {error}") from error
 

@@ -1,6 +1,7 @@
 """Vector engines: the `Engine` protocol and the classes that implement it."""
 
 from subspace.retrieval.engines.choose import (
+    check_limits,
     check_target,
     create_engine,
     open_engine,
@@ -15,6 +16,7 @@ __all__ = [
     "NumpyEngine",
     "Priors",
     "Where",
+    "check_limits",
     "check_target",
     "create_engine",
     "open_engine",

@@ -9,15 +9,16 @@ a folder                               `numpy` (default) or `faiss`, as its mani
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from subspace.blocks import BlockLayout
+from subspace.data.records import Record
 from subspace.errors import ConfigError
 from subspace.model.centre import Centre
 from subspace.retrieval.engines.engine import Engine
-from subspace.retrieval.engines.index_folder import check_folder, read_folder
+from subspace.retrieval.engines.index_folder import Stored, check_folder, open_folder
 from subspace.retrieval.engines.numpy_engine import NumpyEngine
 
 # Parameters that every engine takes; any other parameter is a setting of that engine.
@@ -70,12 +71,15 @@ def open_engine(target: Path | str) -> Engine:
         from subspace.retrieval.engines.milvus_engine import MilvusEngine
 
         return MilvusEngine.open(str(target))
-    stored = read_folder(target)
-    if stored.engine == "faiss":
-        from subspace.retrieval.engines.faiss_engine import FaissEngine
 
-        return FaissEngine.from_stored(stored, folder=target)
-    return NumpyEngine.from_stored(stored, folder=target)
+    def make(stored: Stored) -> Engine:
+        if stored.engine == "faiss":
+            from subspace.retrieval.engines.faiss_engine import FaissEngine
+
+            return FaissEngine.from_stored(stored, folder=target)
+        return NumpyEngine.from_stored(stored, folder=target)
+
+    return open_folder(target, make)
 
 
 def check_target(
@@ -83,7 +87,7 @@ def check_target(
 ) -> None:
     """Raises unless an index can be created at `target`. Call before long work.
 
-    Connects to no server. Creates missing parents of a folder, but not the folder itself.
+    Connects to no server, and creates nothing.
 
     Raises:
         ConfigError: The engine cannot store at this address, or has no such setting.
@@ -109,6 +113,27 @@ def check_target(
         import_faiss()
     if kind == "folder":
         check_folder(target)
+
+
+def check_limits(target: Path | str, documents: Iterable[Record]) -> None:
+    """Raises unless the engine of an address can keep documents, before an index is replaced.
+
+    Connects to no server.
+
+    Raises:
+        EngineError: An id, a text or metadata is longer than the server allows.
+        ConfigError: The address is of no known kind.
+    """
+    kind = _kind(target)
+    if kind == "pgvector":
+        from subspace.retrieval.engines.pgvector_engine import check_ids
+
+        check_ids(documents)
+    elif kind == "milvus":
+        from subspace.retrieval.engines.milvus_rows import check_lengths
+
+        for document in documents:
+            check_lengths(document)
 
 
 def create_engine(

@@ -8,7 +8,7 @@ engine does not score block by block, and no change of them requires rebuilding 
 import math
 import operator
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -123,6 +123,13 @@ class Engine(Protocol):
 
     def count(self, where: Where | None = None) -> int:
         """Counts all documents, or those whose metadata match `where`."""
+        ...
+
+    def state(self) -> Hashable:
+        """Returns a value that differs after every change of the documents, whoever makes it.
+
+        It is cheap to ask for. None if that cannot be told now, as others are writing.
+        """
         ...
 
     def save(self) -> None:

@@ -37,7 +37,6 @@ from subspace.retrieval.engines.engine import (
     Priors,
     Where,
     check_k,
-    check_queries,
     check_where,
 )
 from subspace.retrieval.engines.faiss_candidates import (
@@ -170,7 +169,7 @@ class FaissEngine(NumpyEngine):
         engine = super().from_stored(stored, folder=folder, **own, **settings)
         if indexed:
             engine._candidates = CompressedIndex.read(
-                Path(folder) / INDEX,
+                stored.files.get(INDEX, Path(folder) / INDEX),
                 dim=stored.layout.dim,
                 indexed=indexed,
                 rows=len(stored.documents),
@@ -210,62 +209,61 @@ class FaissEngine(NumpyEngine):
         Raises:
             IndexFolderError: A vector is not finite.
         """
-        self._candidates = self._recall = None
-        if self._are_few():
-            return
-        self._candidates = CompressedIndex.build(
-            self.vectors, layout=self._layout, method=self.method
-        )
-        self._recall = measure_recall(
-            self, self._exact_scan(), layout=self._layout, queries=_MEASURED
-        )
+        with self._writers:
+            self._candidates = self._recall = None
+            if self._are_few():
+                return
+            self._candidates = CompressedIndex.build(
+                self.vectors, layout=self._layout, method=self.method
+            )
+            self._recall = measure_recall(
+                self, self._exact_scan(), layout=self._layout, queries=_MEASURED
+            )
         warn_if_low(self._recall)
 
-    def save(self, folder: Path | str | None = None) -> None:
-        """Writes the whole index, or nothing; rebuilds an outdated faiss index first."""
+    def _prepare(self) -> None:
         if self._is_outdated():
             self.build()
-        super().save(folder)
 
-    def upsert(self, documents: Sequence[Record], vectors: Vectors) -> None:
-        """Adds documents with their vectors; replaces documents with the same ids."""
-        super().upsert(documents, vectors)
+    def _adopt(self, other: Self) -> None:
+        super()._adopt(other)
+        self._candidates, self._recall = other._candidates, other._recall
+
+    def _upsert(self, documents: Sequence[Record], vectors: Vectors) -> None:
+        super()._upsert(documents, vectors)
         if self._candidates is not None:
             rows = [self._rows[document.id] for document in documents]
             self._candidates.forget(np.array(rows, dtype=np.int64))
 
-    def delete(self, ids: Sequence[str]) -> int:
-        """Removes documents and returns their number; unknown ids are ignored."""
-        gone = sorted({self._rows[name] for name in ids if name in self._rows})
-        count = super().delete(ids)
+    def _delete(self, gone: Ints) -> None:
+        super()._delete(gone)
         if self._candidates is not None:
-            self._candidates.remove(np.array(gone, dtype=np.int64))
-        return count
+            self._candidates.remove(gone)
 
-    def search(
-        self, queries: Vectors, *, k: int, priors: Priors | None = None, where: Where | None = None
+    def _find(
+        self, queries: Vectors, *, k: int, priors: Priors | None, where: Where | None
     ) -> list[Candidates]:
-        """Finds the best `k` for each query and ties with the last, in the order of adding."""
-        k = check_k(k)
-        check_queries(queries, layout=self._layout)
-        if self._candidates is None or check_where(where):
-            return super().search(queries, k=k, priors=priors, where=where)
+        candidates = self._candidates
+        if candidates is None or check_where(where):
+            return super()._find(queries, k=k, priors=priors, where=where)
         found: list[Candidates] = []
         for start in range(0, len(queries), _QUERIES):
-            found.extend(self._search(queries[start : start + _QUERIES], k=k, priors=priors))
+            part = queries[start : start + _QUERIES]
+            found.extend(self._search(part, candidates=candidates, k=k, priors=priors))
         return found
 
-    def _search(self, queries: Vectors, *, k: int, priors: Priors | None) -> list[Candidates]:
+    def _search(
+        self, queries: Vectors, *, candidates: CompressedIndex, k: int, priors: Priors | None
+    ) -> list[Candidates]:
         """Searches by candidates, then by more candidates, and at last by an exact scan."""
-        assert self._candidates is not None
         found: dict[int, Candidates] = {}
         left = list(range(len(queries)))
-        apart = self._apart(queries, priors)
+        apart = self._apart(queries, priors, candidates=candidates)
         wanted = max(self.rescore, _PER_HIT * k)
         for count in (wanted, _MORE * wanted):
             if apart is None or not left or self._costs_more(count, queries=len(left)):
                 break
-            guesses, rows = self._candidates.search(queries[left], count=count)
+            guesses, rows = candidates.search(queries[left], count=count)
             unsure = []
             for number, guessed, near in zip(left, guesses, rows, strict=True):
                 best, certainty = self._sift(
@@ -278,7 +276,9 @@ class FaissEngine(NumpyEngine):
             left = unsure
         left = [number for number in range(len(queries)) if number not in found]
         if left:
-            found.update(zip(left, super().search(queries[left], k=k, priors=priors), strict=True))
+            found.update(
+                zip(left, super()._find(queries[left], k=k, priors=priors, where=None), strict=True)
+            )
         return [found[number] for number in range(len(queries))]
 
     def _costs_more(self, count: int, *, queries: int) -> bool:
@@ -286,15 +286,15 @@ class FaissEngine(NumpyEngine):
         rows = max(2.0, _COST * min(queries, _BATCHED)) * count
         return rows > len(self._documents)
 
-    def _apart(self, queries: Vectors, priors: Priors | None) -> _Apart | None:
+    def _apart(
+        self, queries: Vectors, priors: Priors | None, *, candidates: CompressedIndex
+    ) -> _Apart | None:
         """Returns the rows that are always scored exactly; None if they are too many."""
-        assert self._candidates is not None
         count = len(self._documents)
-        rows = self._candidates.fresh(count)
+        rows = candidates.fresh(count)
         added = None
         if priors is not None:
-            added = self._spread(priors)
-            own = self._prior_rows[: len(priors.values)]
+            added, own = self._spread(priors)
             rows = np.union1d(rows, own[own >= 0])
         if len(rows) > _SCATTERED * count:
             return None

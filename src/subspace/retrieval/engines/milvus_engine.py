@@ -26,8 +26,9 @@ A search in Milvus cannot add priors; the module `threshold` describes how they 
 """
 
 import math
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -71,6 +72,9 @@ from subspace.retrieval.engines.threshold import search_by_similarity, search_wi
 # Milvus's limits on the hits of one query, and on `ef`, the width of an HNSW search.
 _MOST_HITS = 16_384
 _MOST_EF = 32_768
+_DIM = 32_768
+# Seconds after which changes of other clients are noticed at the latest.
+_NOTICED_S = 60.0
 # Largest number of documents in the answer to one search, and to one query by ids.
 _HITS, _IDS = 2048, 256
 # Rows after which milvus-lite is flushed: until then it searches them row by row. A flush takes
@@ -89,6 +93,8 @@ class MilvusEngine:
         self._about = about
         self._last_seq = 0
         self._not_flushed = 0
+        self._changes = 0
+        self._lock = threading.RLock()
 
     @classmethod
     def open(cls, target: str) -> Self:
@@ -137,11 +143,13 @@ class MilvusEngine:
 
         Raises:
             ConfigError: The target has another form, or there is no such type of index.
-            EngineError: The collection exists and is no index of subspace, Milvus cannot be
-                reached, or its client is not installed.
+            EngineError: The collection exists and is no index of subspace, there are too many
+                dimensions, Milvus cannot be reached, or its client is not installed.
         """
         if index not in INDEXES:
             raise ConfigError(f"index is one of {', '.join(INDEXES)}, not {index!r}")
+        if layout.dim > _DIM:
+            raise EngineError(f"Milvus keeps up to {_DIM} dimensions, the blocks have {layout.dim}")
         place = Target.parse(target)
         about = IndexMetadata(
             layout=layout, projection=projection_digest, index=index, centre=centre
@@ -186,7 +194,13 @@ class MilvusEngine:
         """
         check_documents(documents, vectors, layout=self.layout)
         rows = [to_row(d, vector) for d, vector in zip(documents, vectors, strict=True)]
-        places = {row["id"]: row["seq"] for row in self._rows([d.id for d in documents], "seq")}
+        with self._lock:
+            self._check_collection()
+            self._changes += 1
+            self._upsert(rows)
+
+    def _upsert(self, rows: list[Row]) -> None:
+        places = {row["id"]: row["seq"] for row in self._rows([row["id"] for row in rows], "seq")}
         self._last_seq = max(self._last_seq, time.time_ns())
         for row in rows:
             self._last_seq += row["id"] not in places
@@ -205,9 +219,12 @@ class MilvusEngine:
 
     def delete(self, ids: Sequence[str]) -> int:
         """Removes documents and returns their number; unknown ids are ignored."""
-        there = [row["id"] for row in self._rows(ids, "id")]
-        for some in sliced(there, _IDS):
-            self._connection.call("delete", filter=id_in(some))
+        with self._lock:
+            self._check_collection()
+            self._changes += 1
+            there = [row["id"] for row in self._rows(ids, "id")]
+            for some in sliced(there, _IDS):
+                self._connection.call("delete", filter=id_in(some))
         return len(there)
 
     def search(
@@ -268,12 +285,29 @@ class MilvusEngine:
         rows = self._connection.call("query", filter=condition, output_fields=["count(*)"])
         return int(rows[0]["count(*)"])
 
+    def state(self) -> Hashable:
+        """Returns the number of changes here and of documents, and the present minute.
+
+        Milvus counts no changes, so it can take a minute until others' are noticed.
+        """
+        return self._changes, self.count(), time.monotonic() // _NOTICED_S
+
     def save(self) -> None:
         """Does nothing: every call writes its changes before it returns."""
 
     def close(self) -> None:
         """Closes the connection; milvus-lite stops with the last connection to its file."""
         self._connection.close()
+
+    def _check_collection(self) -> None:
+        """Raises `EngineError` if another client has made the collection for other vectors."""
+        now = self._connection.about()
+        if now is None or now.to_json() != self._about.to_json():
+            place = self._connection.place
+            raise EngineError(
+                f"the collection '{place.collection}' in {place.address} was made anew by somebody "
+                "else; open it again"
+            )
 
     def _flush(self, count: int) -> None:
         """Flushes milvus-lite once enough rows were written.

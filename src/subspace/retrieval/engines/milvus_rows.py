@@ -30,20 +30,29 @@ def to_row(document: Record, vector: Vectors) -> Row:
     Raises:
         EngineError: The id, text or metadata is longer than Milvus allows.
     """
-    _check_length("id", document.id, of=document)
-    _check_length("text", document.text, of=document)
+    check_lengths(document)
     metadata = dict(document.metadata)
-    tags = " ".join(make_tag(name, value) for name, value in metadata.items())
-    _check_length("metadata", json.dumps(metadata, ensure_ascii=False), of=document)
-    _check_length("metadata", tags, of=document)
     return {
         "id": document.id,
         "draw": int(hash_text(document.id)[:8], 16),
-        "tags": tags,
+        "tags": _tags(document),
         "text": document.text,
         "metadata": metadata,
         "vector": vector.astype(np.float32, copy=False),
     }
+
+
+def check_lengths(document: Record) -> None:
+    """Raises `EngineError` if the id, text or metadata is longer than Milvus allows."""
+    _check_length("id", document.id, of=document)
+    _check_length("text", document.text, of=document)
+    metadata = json.dumps(dict(document.metadata), ensure_ascii=False)
+    _check_length("metadata", metadata, of=document)
+    _check_length("metadata", _tags(document), of=document)
+
+
+def _tags(document: Record) -> str:
+    return " ".join(make_tag(name, value) for name, value in document.metadata.items())
 
 
 def _check_length(name: str, text: str, *, of: Record) -> None:

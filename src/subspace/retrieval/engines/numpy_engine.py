@@ -2,9 +2,13 @@
 
 There is no index structure, so no change of documents, weights or priors requires a rebuild. In a
 batch, a query takes 5 to 8 times less time than alone.
+
+Threads may search and change one engine at once: each search sees the documents before a change or
+after it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,7 +30,14 @@ from subspace.retrieval.engines.engine import (
     check_queries,
     check_where,
 )
-from subspace.retrieval.engines.index_folder import KINDS, Stored, read_folder, write_folder
+from subspace.retrieval.engines.index_folder import (
+    KINDS,
+    FolderWriter,
+    Stored,
+    open_folder,
+    writing,
+)
+from subspace.retrieval.engines.shared_lock import SharedLock
 
 # Queries scored at once: the scores of each take 4 bytes per document.
 _QUERIES = 64
@@ -39,7 +50,8 @@ _ALL_ONES = 0x7C00
 class NumpyEngine:
     """An exact engine with documents and vectors in memory, or memory-mapped from a folder.
 
-    Changes by `upsert` and `delete` are written to disk by `save`.
+    Changes by `upsert` and `delete` are written to disk by `save`. What other writers have saved
+    in the same folder since it was opened is kept: changes are made to the index that lies there.
     """
 
     name = "numpy"
@@ -75,6 +87,15 @@ class NumpyEngine:
         # Grown by doubling; the first len(_documents) rows are in use.
         self._buffer: npt.NDArray[Any] = np.empty((0, layout.dim), dtype=dtype)
         self._folder = None if folder is None else Path(folder)
+        # State of the folder that the documents were read from or written to; None for an engine
+        # that takes the place of what is there.
+        self._stored_state: str | None = None
+        # Ids of documents changed since then, and whether each was removed meanwhile.
+        self._changed: dict[str, bool] = {}
+        self._changes = 0
+        # Held while documents are read and changed; by writers; while rows of priors are noted.
+        self._lock, self._writers = SharedLock(), threading.RLock()
+        self._priors_lock = threading.Lock()
         self._forget_priors()
 
     @classmethod
@@ -84,10 +105,10 @@ class NumpyEngine:
         Raises:
             IndexFolderError: The index is missing, damaged, or of another format version or engine.
         """
-        stored = read_folder(folder)
-        if stored.engine != cls.name:
-            raise IndexFolderError(f"{folder} is an index of the engine '{stored.engine}'")
-        return cls.from_stored(stored, folder=folder)
+        return open_folder(
+            folder,
+            lambda stored: cls.from_stored(_of(cls.name, stored, folder=folder), folder=folder),
+        )
 
     @classmethod
     def from_stored(cls, stored: Stored, *, folder: Path | str, **settings: Any) -> Self:
@@ -107,6 +128,7 @@ class NumpyEngine:
         engine._documents = list(stored.documents)
         engine._rows = {document.id: row for row, document in enumerate(stored.documents)}
         engine._buffer = stored.vectors
+        engine._stored_state = stored.state
         if len(engine._rows) != len(stored.documents):
             raise IndexFolderError(f"the index {folder} is damaged: ids are used more than once")
         return engine
@@ -114,27 +136,85 @@ class NumpyEngine:
     def save(self, folder: Path | str | None = None) -> None:
         """Writes the whole index, or nothing if writing fails.
 
+        If another writer has saved in the folder since it was read, the changes of this engine are
+        made to what lies there now, and this engine has the others' changes from then on. An engine
+        that was created, or is saved to another folder, takes the place of what is there.
+
         Args:
             folder: Folder to write; None for the one that was opened, created or last saved.
 
         Raises:
             ConfigError: No folder is known.
-            IndexFolderError: The folder holds something other than an index, or cannot be written.
+            IndexFolderError: The folder holds something other than an index or cannot be written,
+                or the index was built again with other vectors.
         """
         target = folder or self._folder
         if target is None:
             raise ConfigError("say which folder the index is to be written to")
-        stored = Stored(
-            documents=self._documents,
-            vectors=self.vectors,
-            layout=self._layout,
-            projection_digest=self._projection_digest,
-            centre=self._centre,
-            engine=self.name,
-            settings=self._settings(),
+        with self._writers, writing(target) as writer:
+            if self._folder is not None and Path(target).resolve() == self._folder.resolve():
+                self._merge(writer, folder=target)
+            self._prepare()
+            stored = Stored(
+                documents=self._documents,
+                vectors=self.vectors,
+                layout=self._layout,
+                projection_digest=self._projection_digest,
+                centre=self._centre,
+                engine=self.name,
+                settings=self._settings(),
+            )
+            self._stored_state = writer.write(stored, more=self._files())
+            self._changed.clear()
+            self._folder = Path(target)
+
+    def _merge(self, writer: FolderWriter, *, folder: Path | str) -> None:
+        """Makes the changes since the last reading or writing to what others have saved since."""
+        if self._stored_state is None or writer.state in (None, self._stored_state):
+            return
+        stored = writer.read()
+        if not self._fits(stored):
+            raise IndexFolderError(
+                f"the index {folder} was built again since it was opened here, with another "
+                "checkpoint, centre or engine, so the changes made here cannot be saved into it: "
+                "open it again and make them there"
+            )
+        theirs = type(self).from_stored(stored, folder=folder)
+        theirs.delete([name for name, removed in self._changed.items() if removed])
+        rows = np.array(sorted(self._rows[n] for n in self._changed if n in self._rows), np.int64)
+        mine = self._take(rows)
+        theirs.upsert(mine.documents, mine.vectors)
+        with self._lock.exclusive():
+            self._adopt(theirs)
+            self._stored_state = stored.state
+
+    def _fits(self, stored: Stored) -> bool:
+        """Tells whether the vectors of a stored index can stand beside those of this engine."""
+        mine, theirs = (
+            None if centre is None else centre.to_json() for centre in (self._centre, stored.centre)
         )
-        write_folder(target, stored, more=self._files())
-        self._folder = Path(target)
+        return (stored.engine, stored.layout, stored.projection_digest, theirs) == (
+            self.name,
+            self._layout,
+            self._projection_digest,
+            mine,
+        )
+
+    def _adopt(self, other: Self) -> None:
+        """Takes over the documents of another engine of the same folder."""
+        self._documents, self._rows, self._buffer = other._documents, other._rows, other._buffer
+        self._note([])
+
+    def _prepare(self) -> None:
+        """Does what must be done before the index is written."""
+
+    def _note(self, ids: Sequence[str], *, removed: bool = False) -> None:
+        """Notes a change of documents."""
+        self._changes += 1
+        if self._stored_state is not None:
+            for name in ids:
+                self._changed[name] = removed or self._changed.get(name, False)
+        self._forget_priors()
 
     def _settings(self) -> Mapping[str, Any]:
         """Returns the settings that the manifest records for the engine."""
@@ -179,6 +259,10 @@ class NumpyEngine:
         check_documents(documents, vectors, layout=self._layout)
         if not documents:
             return
+        with self._writers, self._lock.exclusive():
+            self._upsert(documents, vectors)
+
+    def _upsert(self, documents: Sequence[Record], vectors: Vectors) -> None:
         known = [(self._rows[d.id], n) for n, d in enumerate(documents) if d.id in self._rows]
         new = [n for n, d in enumerate(documents) if d.id not in self._rows]
         self._make_room(len(self._documents) + len(new))
@@ -190,19 +274,23 @@ class NumpyEngine:
         for position in new:
             self._rows[documents[position].id] = len(self._documents)
             self._documents.append(documents[position])
-        self._forget_priors()
+        self._note([document.id for document in documents])
 
     def delete(self, ids: Sequence[str]) -> int:
         """Removes documents and returns their number; unknown ids are ignored."""
-        gone = {self._rows[name] for name in ids if name in self._rows}
-        if not gone:
-            return 0
-        kept = np.array([row for row in range(len(self._documents)) if row not in gone], np.int64)
+        with self._writers, self._lock.exclusive():
+            gone = sorted({self._rows[name] for name in ids if name in self._rows})
+            if gone:
+                self._delete(np.array(gone, dtype=np.int64))
+        return len(gone)
+
+    def _delete(self, gone: Ints) -> None:
+        names = [self._documents[row].id for row in gone]
+        kept = np.delete(np.arange(len(self._documents)), gone)
         self._buffer = self._buffer[kept]
         self._documents = [self._documents[row] for row in kept]
         self._rows = {document.id: row for row, document in enumerate(self._documents)}
-        self._forget_priors()
-        return len(gone)
+        self._note(names, removed=True)
 
     def search(
         self, queries: Vectors, *, k: int, priors: Priors | None = None, where: Where | None = None
@@ -210,8 +298,14 @@ class NumpyEngine:
         """Finds the best `k` for each query and ties with the last, in the order of adding."""
         k = check_k(k)
         check_queries(queries, layout=self._layout)
+        with self._lock.shared():
+            return self._find(queries, k=k, priors=priors, where=where)
+
+    def _find(
+        self, queries: Vectors, *, k: int, priors: Priors | None, where: Where | None
+    ) -> list[Candidates]:
         mask = self._matching(where)
-        added = None if priors is None else self._spread(priors)
+        added = None if priors is None else self._spread(priors)[0]
         found: list[Candidates] = []
         for start in range(0, len(queries), _QUERIES):
             part = queries[start : start + _QUERIES]
@@ -229,20 +323,27 @@ class NumpyEngine:
 
     def fetch(self, ids: Sequence[str]) -> Candidates:
         """Returns documents by id, in the order of `ids`; unknown ids are left out."""
-        rows = [self._rows[name] for name in ids if name in self._rows]
-        return self._take(np.array(rows, dtype=np.int64))
+        with self._lock.shared():
+            rows = [self._rows[name] for name in ids if name in self._rows]
+            return self._take(np.array(rows, dtype=np.int64))
 
     def sample(self, count: int) -> Candidates:
         """Draws `count` documents with a fixed seed, or returns all if there are fewer."""
-        rows = np.arange(len(self._documents))
-        if count < len(rows):
-            rows = np.sort(np.random.default_rng(0).choice(rows, count, replace=False))
-        return self._take(rows)
+        with self._lock.shared():
+            rows = np.arange(len(self._documents))
+            if count < len(rows):
+                rows = np.sort(np.random.default_rng(0).choice(rows, count, replace=False))
+            return self._take(rows)
 
     def count(self, where: Where | None = None) -> int:
         """Counts all documents, or those whose metadata match `where`."""
-        mask = self._matching(where)
-        return len(self._documents) if mask is None else int(mask.sum())
+        with self._lock.shared():
+            mask = self._matching(where)
+            return len(self._documents) if mask is None else int(mask.sum())
+
+    def state(self) -> Hashable:
+        """Returns the number of changes so far, which are all made through this engine."""
+        return self._changes
 
     def close(self) -> None:
         """Does nothing, as no file or connection needs closing."""
@@ -305,19 +406,30 @@ class NumpyEngine:
         self._prior_ids: list[str] = []
         self._prior_rows = np.empty(0, dtype=np.int64)
 
-    def _spread(self, priors: Priors) -> Vectors:
-        """Returns the prior of every document (count,); remembers the rows of ids between calls."""
-        if priors.ids is not self._prior_ids:
-            self._forget_priors()
-            self._prior_ids = priors.ids
-        new = priors.ids[len(self._prior_rows) : len(priors.values)]
-        rows = [self._rows.get(name, -1) for name in new]
-        self._prior_rows = np.concatenate([self._prior_rows, np.array(rows, dtype=np.int64)])
+    def _spread(self, priors: Priors) -> tuple[Vectors, Ints]:
+        """Returns the prior of every document (count,), and the rows of the priors' ids.
+
+        The rows are remembered between calls; -1 stands for an id that is not there.
+        """
+        with self._priors_lock:
+            if priors.ids is not self._prior_ids:
+                self._forget_priors()
+                self._prior_ids = priors.ids
+            new = priors.ids[len(self._prior_rows) : len(priors.values)]
+            rows = [self._rows.get(name, -1) for name in new]
+            self._prior_rows = np.concatenate([self._prior_rows, np.array(rows, dtype=np.int64)])
+            known = self._prior_rows[: len(priors.values)]
         added = np.full(len(self._documents), priors.default, dtype=np.float32)
-        known = self._prior_rows[: len(priors.values)]
         there = known >= 0
         added[known[there]] = priors.values[there]
-        return added
+        return added, known
+
+
+def _of(engine: str, stored: Stored, *, folder: Path | str) -> Stored:
+    """Returns the contents of a folder; raises unless an engine of this name wrote it."""
+    if stored.engine != engine:
+        raise IndexFolderError(f"{folder} is an index of the engine '{stored.engine}'")
+    return stored
 
 
 def widen(vectors: npt.NDArray[Any]) -> Vectors:

@@ -18,7 +18,7 @@ everything else is in double precision.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -45,16 +45,19 @@ from subspace.retrieval.engines.pgvector_connection import (
     translate_errors,
 )
 from subspace.retrieval.engines.pgvector_statements import (
+    ADVANCE,
     COUNT,
     CREATE_GRAPH,
     DELETE,
     FETCH,
     HAS_GRAPH,
+    LOCK,
     SAMPLE,
     SEARCH,
     SEARCH_GRAPH,
     SEARCH_PRIORS,
     SET_CANDIDATES,
+    STATE,
     UPSERT,
 )
 from subspace.retrieval.engines.pgvector_table import (
@@ -218,15 +221,11 @@ class PgvectorEngine:
             LayoutError: The vectors are not (len(documents), dim), or not finite.
         """
         check_documents(documents, vectors, layout=self.layout)
-        _check_ids(documents)
+        check_ids(documents)
         if not documents:
             return
         rows = np.ascontiguousarray(vectors, dtype=np.float32)
-        with self._session() as connection, connection.transaction():
-            connection.execute(self._sql("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"), ())
-            now = look_up(connection, self._address)
-            if now is None or (now.oid, now.comment) != (self._table.oid, self._table.comment):
-                raise self._replaced()
+        with self._changing() as connection:
             for start in range(0, len(documents), _BATCH):
                 part = slice(start, start + _BATCH)
                 given = (
@@ -243,10 +242,13 @@ class PgvectorEngine:
         """Removes documents and returns their number; unknown ids are ignored.
 
         Raises:
-            EngineError: The server refuses, or the connection is lost.
+            EngineError: The server refuses, the connection is lost, or the index was made again.
         """
-        with self._session() as connection:
-            return connection.execute(self._sql(DELETE), (storable(ids),)).rowcount
+        with self._changing() as connection:
+            removed = connection.execute(self._sql(DELETE), (storable(ids),)).rowcount
+            if removed:
+                connection.execute(ADVANCE, (self._table.oid,))
+            return removed
 
     def search(
         self, queries: Vectors, *, k: int, priors: Priors | None = None, where: Where | None = None
@@ -313,12 +315,28 @@ class PgvectorEngine:
 
         Raises:
             QueryError: `where` is not valid; see `check_where`.
-            EngineError: The server refuses, or the connection is lost.
+            EngineError: The server refuses, the connection is lost, or the index was made again.
         """
         condition, values = compose_filter(where)
         with self._session() as connection:
             row = connection.execute(self._sql(COUNT, filter=condition), values).fetchone()
+            self._check_table(connection)
         return int(row[0]) if row else 0
+
+    def state(self) -> Hashable:
+        """Returns the last number that a change took.
+
+        None while another client writes, or if this user may not read the sequence of numbers.
+
+        Raises:
+            EngineError: The server refuses, the connection is lost, or the index was made again.
+        """
+        with self._session() as connection:
+            row = connection.execute(STATE, (self._table.oid,)).fetchone()
+        if row is None:
+            raise self._replaced()
+        last, is_written = row
+        return None if is_written else last
 
     def save(self) -> None:
         """Does nothing: every call commits its changes before it returns."""
@@ -347,6 +365,24 @@ class PgvectorEngine:
             with translate_errors(self._address, self._connection):
                 yield self._connection
 
+    @contextmanager
+    def _changing(self) -> Iterator["Connection[Any]"]:
+        """Yields the connection for a change in one transaction; other writers wait.
+
+        Raises:
+            EngineError: As `_session`, or the index was made again.
+        """
+        with self._session() as connection, connection.transaction():
+            connection.execute(self._sql(LOCK), ())
+            self._check_table(connection)
+            yield connection
+
+    def _check_table(self, connection: "Connection[Any]") -> None:
+        """Raises `EngineError` if another client has made the table again."""
+        now = look_up(connection, self._address)
+        if now is None or (now.oid, now.comment) != (self._table.oid, self._table.comment):
+            raise self._replaced()
+
     def _make_graph(self, connection: "Connection[Any]") -> None:
         if connection.execute(HAS_GRAPH, (self._table.oid,)).fetchone() is None:
             for statement in CREATE_GRAPH:
@@ -360,6 +396,8 @@ class PgvectorEngine:
         # Another client may have made the table again, with vectors of another projection.
         if any(row.table != self._table.oid for row in rows):
             raise self._replaced()
+        if not rows:
+            self._check_table(connection)
         return rows
 
     def _take(self, rows: Sequence[_Row]) -> Candidates:
@@ -392,7 +430,8 @@ def _check_settings(*, hnsw: Any, dim: int) -> None:
         raise EngineError(f"pgvector keeps up to {_DIM} dimensions, the blocks have {dim} together")
 
 
-def _check_ids(documents: Sequence[Record]) -> None:
+def check_ids(documents: Iterable[Record]) -> None:
+    """Raises `EngineError` if an id is too long for PostgreSQL."""
     for document in documents:
         size = len(document.id.encode())
         if size > _ID_BYTES:

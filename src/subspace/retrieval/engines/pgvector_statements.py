@@ -75,4 +75,23 @@ ORDER BY wanted.place
 """
 SAMPLE = f"SELECT {_COLUMNS} FROM {{table}} AS t ORDER BY md5(t.id), t.id LIMIT %b"
 DELETE = "DELETE FROM {table} WHERE id = ANY (%b::text[])"
+# Every change takes numbers of the sequence of `seq`, also if it only replaces or removes rows. A
+# transaction that has taken them but is not yet over is told by its lock.
+_SEQUENCE = """\
+FROM pg_class AS t JOIN pg_depend AS d ON d.refobjid = t.oid AND d.deptype = 'i'
+JOIN pg_class AS s ON s.oid = d.objid AND s.relkind = 'S'
+WHERE t.oid = %s"""
+STATE = f"""\
+SELECT CASE WHEN has_sequence_privilege(s.oid, 'SELECT, USAGE')
+    THEN coalesce(pg_sequence_last_value(s.oid), 0) END,
+    EXISTS (
+        SELECT FROM pg_locks AS l JOIN pg_database AS b ON b.oid = l.database
+        WHERE b.datname = current_database() AND l.relation = t.oid AND l.granted
+            AND l.mode = 'ShareRowExclusiveLock'
+    )
+{_SEQUENCE}"""
+ADVANCE = f"""\
+SELECT CASE WHEN has_sequence_privilege(s.oid, 'UPDATE, USAGE') THEN nextval(s.oid) END
+{_SEQUENCE}"""
+LOCK = "LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"
 COUNT = "SELECT count(*) FROM {table} AS t WHERE {filter}"

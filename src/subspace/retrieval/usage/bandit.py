@@ -82,6 +82,8 @@ class Bandit(Protocol):
 class WeightBandit:
     """Chooses among named weights by Thompson sampling, and learns from rewards.
 
+    Any number of threads may use one bandit, and any number of processes one file.
+
     Attributes:
         arms: Weights by the name of the arm, as `Weights.from_mapping` takes them.
         path: SQLite file of the posteriors.
@@ -147,7 +149,8 @@ class WeightBandit:
 
     def close(self) -> None:
         """Closes the file."""
-        self.connection.close()
+        with self.connection.lock:
+            self.connection.close()
 
     def choose(self) -> str:
         """Returns the arm with the largest sample from its posterior.
@@ -155,7 +158,7 @@ class WeightBandit:
         Raises:
             BanditError: The file cannot be read.
         """
-        with translate_errors(self.path, "read"):
+        with translate_errors(self.path, "read"), self.connection.lock:
             return str(self._bandit.select())
 
     def weights(self, arm: str, *, layout: BlockLayout) -> Weights:
@@ -188,13 +191,9 @@ class WeightBandit:
         if arm not in self.arms:
             raise BanditError(f"no arm '{arm}'; the arms are {', '.join(self.arms)}")
         earned = _within(value, (0, 1), of="reward")
-        with translate_errors(self.path, "written"):
-            try:
-                self._bandit.update(arm, earned)
-            except BaseException:
-                # An open transaction would hide later writes of other processes.
-                self.connection.rollback()
-                raise
+        # A discount and the reward are one change.
+        with translate_errors(self.path, "written"), self.connection.holding():
+            self._bandit.update(arm, earned)
 
     def best(self) -> str:
         """Returns the arm with the most rewards; on a tie, the one with the highest mean.
@@ -205,13 +204,13 @@ class WeightBandit:
         Raises:
             BanditError: The file cannot be read.
         """
-        with translate_errors(self.path, "read"):
+        with translate_errors(self.path, "read"), self.connection.lock:
             arms = self._bandit.get_arms()
         return str(max(arms, key=lambda arm: (arm.pulls, arm.mean)).arm_id)
 
     def posteriors(self) -> dict[str, tuple[float, float]]:
         """Returns (alpha, beta) of the Beta posterior of each arm."""
-        with translate_errors(self.path, "read"):
+        with translate_errors(self.path, "read"), self.connection.lock:
             return {arm.arm_id: (arm.alpha, arm.beta) for arm in self._bandit.get_arms()}
 
 

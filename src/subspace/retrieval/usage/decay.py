@@ -1,7 +1,7 @@
 """Recency and importance of single items, from their last use and their success rate."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -99,6 +99,30 @@ def parse_duration(text: str, *, clock: Clock) -> float:
     return number * _SECONDS.get(unit, 1.0)
 
 
+@dataclass(frozen=True, eq=False)  # arrays compare element by element
+class ItemValues:
+    """Recency and importance of items at one moment; stays as it is when uses are added.
+
+    Attributes:
+        ids: Ids of the used items; may have grown since.
+        rows: The place of each id; may have grown since.
+        recency: Recency in [0, 1] of the first ids.
+        importance: Smoothed success rate in [0, 1] of the first ids.
+    """
+
+    ids: list[str]
+    rows: Mapping[str, int]
+    recency: Floats
+    importance: Floats
+
+    def of(self, ids: Sequence[str]) -> tuple[Floats, Floats]:
+        """Returns recency and importance of items; `UNUSED` for items without uses."""
+        rows = np.array([self.rows.get(name, -1) for name in ids], dtype=np.int64)
+        rows[rows >= len(self.recency)] = -1
+        values = [np.append(known, UNUSED)[rows] for known in (self.recency, self.importance)]
+        return values[0], values[1]
+
+
 @dataclass
 class ItemHistory:
     """The last use and the success counts of each item; adding a use takes O(1).
@@ -134,13 +158,10 @@ class ItemHistory:
         successes, failures = self._table[: len(self.ids), 1:].T
         return np.asarray((successes + 1) / (successes + failures + 2))
 
-    def of(self, ids: Sequence[str], now: float, *, decay: Decay) -> tuple[Floats, Floats]:
-        """Returns recency and importance of items; `UNUSED` for items without uses."""
-        rows = np.array([self._rows.get(name, -1) for name in ids], dtype=np.int64)
-        values = []
-        for known in (self.recency(now, decay=decay), self.importance()):
-            values.append(np.append(known, UNUSED)[rows])  # row -1 is UNUSED
-        return values[0], values[1]
+    def at(self, now: float, *, decay: Decay) -> "ItemValues":
+        """Returns recency and importance of all items at one moment."""
+        recency, importance = self.recency(now, decay=decay), self.importance()
+        return ItemValues(self.ids, self._rows, recency, importance)
 
     def _row(self, item: str) -> int:
         row = self._rows.get(item)

@@ -1,10 +1,12 @@
 """SQLite files that several processes read and write at the same time."""
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 # Seconds that a writer waits for another one.
 BUSY_S = 30.0
@@ -12,9 +14,18 @@ _PAUSE_S = 0.01
 
 
 class HeldConnection(sqlite3.Connection):
-    """A connection whose commits can be delayed, to write several changes as one."""
+    """A connection that threads use in turn, and whose commits can be delayed.
+
+    Attributes:
+        lock: To be held while the connection is used.
+    """
 
     _held = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Opens a file, as `sqlite3.connect` does."""
+        super().__init__(*arguments, **options)
+        self.lock = threading.RLock()
 
     def commit(self) -> None:
         """Commits, except within `holding`."""
@@ -24,15 +35,16 @@ class HeldConnection(sqlite3.Connection):
     @contextmanager
     def holding(self) -> Iterator[None]:
         """Commits all changes within the block at its end; none of them if it raises."""
-        self._held = True
-        try:
-            yield
-        except BaseException:
-            self.rollback()
-            raise
-        finally:
-            self._held = False
-        self.commit()
+        with self.lock:
+            outer, self._held = self._held, True
+            try:
+                yield
+            except BaseException:
+                self.rollback()
+                raise
+            finally:
+                self._held = outer
+            self.commit()
 
 
 def open_shared(path: Path | str) -> HeldConnection:
@@ -44,7 +56,7 @@ def open_shared(path: Path | str) -> HeldConnection:
     """
     if str(path) != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return sqlite3.connect(path, timeout=BUSY_S, factory=HeldConnection)
+    return sqlite3.connect(path, timeout=BUSY_S, factory=HeldConnection, check_same_thread=False)
 
 
 def table_names(connection: sqlite3.Connection) -> set[str]:

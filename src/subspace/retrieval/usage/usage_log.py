@@ -1,33 +1,40 @@
 """UsageLog: a record of which item was used when, and with what success.
 
 The log is one SQLite file with a write-ahead log. Several processes may read and write it at the
-same time, and uses are on disk when `add` returns. It has two tables (format 1)::
+same time, as may the threads of one; uses are on disk when `add` returns. It has two tables
+(format 2)::
 
-    uses     id (in order of writing), item, time, success (NULL if not rated), query
+    uses     id (in order of writing), item, time, success (NULL if not rated), query, origin
     queries  id, time, arm (that the bandit chose), rated
 
-and a third, `about`, with the format version and the clock: `wall` (seconds since 1970) or `steps`
-(a counter that grows by one with every call of `add`).
+and a third, `about`, with the format version, the log's own id, and the clock: `wall` (seconds
+since 1970) or `steps` (a counter that grows by one with every call of `add`).
+
+A use has an identity, so that importing it again adds nothing: `origin` if it was imported, else
+the log's id and its number there, as `LOG:NUMBER`. Logs of format 1 get both when they are opened.
 """
 
 import json
 import math
 import sqlite3
+import threading
 import time
+import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from subspace.errors import UsageLogError
-from subspace.files import Problems, read_lines
+from subspace.files import Problems, read_lines, sha256_bytes, whole_file
 from subspace.retrieval.usage.shared_sqlite import BUSY_S, switch_to_wal, table_names
 
 Clock = Literal["wall", "steps"]
 CLOCKS: tuple[Clock, ...] = ("wall", "steps")
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 # Seconds that the time of a use may lie in the future, as clocks of two machines differ a little.
 _AHEAD_S = 60.0
@@ -41,13 +48,23 @@ CREATE TABLE uses (
     item TEXT NOT NULL,
     time REAL NOT NULL,
     success REAL CHECK (success BETWEEN 0 AND 1),
-    query TEXT
+    query TEXT,
+    origin TEXT
 ) STRICT;
 CREATE TABLE queries (
     id TEXT PRIMARY KEY, time REAL NOT NULL, arm TEXT, rated INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX uses_time ON uses (time);
+CREATE UNIQUE INDEX uses_origin ON uses (origin) WHERE origin IS NOT NULL;
 """
+_FROM_1 = (
+    "ALTER TABLE uses ADD COLUMN origin TEXT",
+    "CREATE UNIQUE INDEX uses_origin ON uses (origin) WHERE origin IS NOT NULL",
+    "UPDATE about SET value = '2' WHERE key = 'format_version'",
+)
+_SAME = "item = ? AND time = ? AND success IS ? AND query IS ?"
+# Number of uses that are read at once.
+_BATCH = 4096
 
 
 @dataclass(frozen=True)
@@ -70,16 +87,24 @@ class Use:
 class UsageLog:
     """The log in one file; close it, or use it in a `with` statement.
 
+    Any number of threads may use one log; those that write wait for each other.
+
     Attributes:
         path: The file.
         clock: Unit of time: `wall` (seconds since 1970) or `steps`.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, *, clock: Clock) -> None:
-        """Takes over an open connection; call `open` instead."""
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, *, clock: Clock, own_id: str
+    ) -> None:
+        """Takes over an open connection that any thread may use; call `open` instead."""
         self.path = path
         self.clock = clock
         self._connection = connection
+        self._own_id = own_id
+        # Held while the connection is used: a transaction of one thread would otherwise hold
+        # what another writes.
+        self._lock = threading.RLock()
 
     @classmethod
     def open(cls, path: Path | str, *, clock: Clock | None = None, create: bool = True) -> Self:
@@ -101,7 +126,9 @@ class UsageLog:
             raise UsageLogError(f"there is no usage log {path}; `subspace feedback` makes it")
         with _said(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+            connection = sqlite3.connect(
+                path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+            )
         try:
             with _said(path):
                 tables = table_names(connection)
@@ -121,11 +148,12 @@ class UsageLog:
         except BaseException:
             connection.close()
             raise
-        return cls(path, connection, clock=own)
+        return cls(path, connection, clock=own, own_id=found["log"])
 
     def close(self) -> None:
         """Closes the file."""
-        self._connection.close()
+        with self._lock:
+            self._connection.close()
 
     def __enter__(self) -> Self:
         """Returns the log itself."""
@@ -139,7 +167,7 @@ class UsageLog:
         """Returns the current time: seconds since 1970, or the step of the next `add`."""
         if self.clock == "wall":
             return time.time()
-        (last,) = self._run("SELECT max(time) FROM uses").fetchone()
+        (last,) = self._row("SELECT max(time) FROM uses")
         return 0.0 if last is None else last + 1
 
     def add(
@@ -163,25 +191,43 @@ class UsageLog:
             ]
             for row in rows:
                 self._check(row, now=now)
-            self._insert(rows)
+            self._insert((row, None) for row in rows)
 
     def since(self, position: int = 0) -> Iterator[tuple[int, Use]]:
-        """Yields (position, use) of the uses after `position`, in the order they were added."""
-        with _said(self.path):
-            for row in self._connection.execute(
-                "SELECT id, item, time, success, query FROM uses WHERE id > ? ORDER BY id",
-                (position,),
-            ):
-                use = Use(item=row[1], time=row[2], success=row[3], query=row[4])
+        """Yields (position, use) of the uses after `position`, in the order they were added.
+
+        Uses that are added meanwhile are left for the next call.
+        """
+        for number, use, _ in self._read(position):
+            yield number, use
+
+    def _read(self, position: int) -> Iterator[tuple[int, Use, str | None]]:
+        """Yields position, use and origin of the uses after `position`."""
+        rows, last = self._batch(position), math.inf
+        if len(rows) == _BATCH:
+            last = self._row("SELECT max(id) FROM uses")[0]
+        while rows:
+            for number, *values, origin in rows:
+                use = Use(*values)
                 try:
                     self._check(use, now=math.inf)
                 except UsageLogError as error:  # SQLite reads zeros from a cut page
                     raise UsageLogError(f"the usage log {self.path} is damaged: {error}") from error
-                yield row[0], use
+                yield number, use, origin
+            if len(rows) < _BATCH:
+                return
+            rows = [row for row in self._batch(rows[-1][0]) if row[0] <= last]
+
+    def _batch(self, position: int) -> list[Any]:
+        return self._rows(
+            "SELECT id, item, time, success, query, origin FROM uses WHERE id > ? ORDER BY id "
+            "LIMIT ?",
+            (position, _BATCH),
+        )
 
     def __len__(self) -> int:
         """Returns the number of uses."""
-        (count,) = self._run("SELECT count(*) FROM uses").fetchone()
+        (count,) = self._row("SELECT count(*) FROM uses")
         return int(count)
 
     def add_query(self, query_id: str, *, arm: str | None) -> None:
@@ -201,7 +247,7 @@ class UsageLog:
             UsageLogError: The log has no such query, or it was rated before.
         """
         with self._transaction():
-            row = self._run("SELECT arm, rated FROM queries WHERE id = ?", (query_id,)).fetchone()
+            row = self._row("SELECT arm, rated FROM queries WHERE id = ?", (query_id,))
             if row is None:
                 raise UsageLogError(
                     f"no query '{query_id}' in the usage log {self.path}, which keeps those of "
@@ -213,7 +259,10 @@ class UsageLog:
             yield None if row[0] is None else str(row[0])
 
     def export_jsonl(self, path: Path | str) -> int:
-        """Writes every use and the log's clock as a line of JSON; returns the number of lines.
+        """Writes every use, its identity and the log's clock as a line of JSON.
+
+        Returns:
+            The number of lines.
 
         Raises:
             UsageLogError: The file cannot be written, or is the log itself.
@@ -221,29 +270,27 @@ class UsageLog:
         path, count = Path(path), 0
         if path.exists() and path.samefile(self.path):
             raise UsageLogError(f"{path} is the usage log itself; choose another file")
-        partial = path.with_name(path.name + ".partial")
         try:
-            with partial.open("w", encoding="utf-8") as stream:
-                for _, use in self.since():
-                    line = {**asdict(use), "clock": self.clock}
-                    stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            with whole_file(path) as stream:
+                for number, use, origin in self._read(0):
+                    own = origin or f"{self._own_id}:{number}"
+                    line = {"id": own, **asdict(use), "clock": self.clock}
+                    stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
                     count += 1
-            partial.replace(path)
         except OSError as error:
             raise UsageLogError(f"cannot write {path}: {error}") from error
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
         return count
 
     def import_jsonl(self, path: Path | str) -> int:
-        """Adds all uses of a JSONL file or none, and returns their number.
+        """Adds the uses of a JSONL file that the log does not have, and returns their number.
 
-        A line holds `item`, and optionally `time` (the current time if left out), `success`,
-        `query` and `clock`, which must be the log's clock.
+        A line holds `item`, and optionally `id` (the identity that `export_jsonl` wrote), `time`
+        (the current time if left out), `success`, `query` and `clock`, which must be the log's
+        clock. A line without `id` is known if the log has the same item, time, success and query,
+        as often as the file up to that line. A line without `id` and `time` is always new.
 
         Raises:
-            RecordError: Lines are wrong; the message names them.
+            RecordError: Lines are wrong; the message names them. None of the file is added.
             UsageLogError: The log cannot be written.
         """
         problems = Problems()
@@ -258,34 +305,55 @@ class UsageLog:
                     query=line.value.get("query"),
                 )
                 self._check(use, now=_STEPS if self.clock == "steps" else now)
-                uses.append(use)
+                uses.append((use, line.value.get("id"), "time" in line.value))
             except UsageLogError as error:
                 problems.add(line.where, str(error))
         problems.raise_if_any()
         with self._transaction():
-            self._insert(uses)
-        return len(uses)
+            before = len(self)
+            seen: Counter[Use] = Counter()
+            for use, identity, timed in uses:
+                if identity is not None:
+                    known = self._knows(use, identity)
+                elif timed:
+                    seen[use] += 1
+                    identity, known = _content_id(use, count=seen[use]), self._has(use, seen[use])
+                else:
+                    known = False
+                if not known:
+                    self._insert([(use, identity)])
+            return len(self) - before
+
+    def _knows(self, use: Use, identity: str) -> bool:
+        """Tells whether the log has the use of an identity."""
+        if self._row("SELECT 1 FROM uses WHERE origin = ?", (identity,)) is not None:
+            return True
+        own, _, number = identity.rpartition(":")
+        if own != self._own_id or not number.isdecimal():
+            return False
+        # A copy of the log may have gone on with the same numbers for other uses.
+        found = self._row(f"SELECT 1 FROM uses WHERE id = ? AND {_SAME}", (number, *_values(use)))
+        return found is not None
+
+    def _has(self, use: Use, count: int) -> bool:
+        """Tells whether the log has a use like this at least `count` times."""
+        (found,) = self._row(f"SELECT count(*) FROM uses WHERE {_SAME}", _values(use))
+        return bool(found >= count)
 
     def _check_line(self, line: Mapping[str, object]) -> None:
-        unknown = set(line) - {"item", "time", "success", "query", "clock"}
+        unknown = set(line) - {"id", "item", "time", "success", "query", "clock"}
         if unknown:
             raise UsageLogError(f"a use has no {', '.join(map(repr, sorted(unknown)))}")
+        if line.get("id") is not None and not _is_id(line["id"]):
+            raise UsageLogError(f"the id of a use must be a text, got {line['id']!r:.60}")
         if line.get("clock", self.clock) != self.clock:
             raise UsageLogError(f"its time counts {line['clock']!r:.60}, the log {self.clock}")
 
-    def _insert(self, uses: Iterable[Use]) -> None:
-        rows = [
-            (
-                use.item,
-                float(use.time),
-                None if use.success is None else float(use.success),
-                use.query,
-            )
-            for use in uses
-        ]
-        with _said(self.path):
+    def _insert(self, uses: Iterable[tuple[Use, str | None]]) -> None:
+        rows = [(*_values(use), origin) for use, origin in uses]
+        with self._lock, _said(self.path):
             self._connection.executemany(
-                "INSERT INTO uses (item, time, success, query) VALUES (?, ?, ?, ?)", rows
+                "INSERT INTO uses (item, time, success, query, origin) VALUES (?, ?, ?, ?, ?)", rows
             )
 
     def _check(self, use: Use, *, now: float) -> None:
@@ -309,22 +377,31 @@ class UsageLog:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """Opens a write transaction; commits it after the block, or rolls it back on an error."""
-        self._run("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._run("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:  # SQLite may have rolled back
-                self._run("ROLLBACK")
-            raise
+        with self._lock:
+            self._run("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._run("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # SQLite may have rolled back
+                    self._run("ROLLBACK")
+                raise
 
-    def _run(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
-        with _said(self.path):
-            return self._connection.execute(statement, values)
+    def _run(self, statement: str, values: Sequence[object] = ()) -> None:
+        self._rows(statement, values)
+
+    def _row(self, statement: str, values: Sequence[object] = ()) -> Any:
+        """Returns the first row of a query; None without one."""
+        rows = self._rows(statement, values)
+        return rows[0] if rows else None
+
+    def _rows(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        with self._lock, _said(self.path):
+            return self._connection.execute(statement, values).fetchall()
 
 
 def _prepare(connection: sqlite3.Connection, *, clock: Clock) -> dict[str, str]:
-    """Creates the tables if the file is empty, and returns the contents of `about`.
+    """Creates the tables if the file is empty, renews format 1, and returns what `about` holds.
 
     A transaction makes sure that only one of several processes creates them.
     """
@@ -338,12 +415,30 @@ def _prepare(connection: sqlite3.Connection, *, clock: Clock) -> dict[str, str]:
                 [("format_version", str(FORMAT_VERSION)), ("clock", clock)],
             )
         found = dict(connection.execute("SELECT key, value FROM about").fetchall())
+        if found.get("format_version") == "1":
+            for statement in _FROM_1:
+                connection.execute(statement)
+            found["format_version"] = "2"
+        if found.get("format_version") == str(FORMAT_VERSION) and "log" not in found:
+            found["log"] = uuid.uuid4().hex
+            connection.execute("INSERT INTO about VALUES ('log', ?)", (found["log"],))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
     return found
+
+
+def _values(use: Use) -> tuple[str, float, float | None, str | None]:
+    """Returns what the table keeps of a use."""
+    success = None if use.success is None else float(use.success)
+    return use.item, float(use.time), success, use.query
+
+
+def _content_id(use: Use, *, count: int) -> str:
+    """Returns an identity for a use without one: the `count`-th of its content."""
+    return "content:" + sha256_bytes(json.dumps([*_values(use), count]).encode())
 
 
 def _is_number(value: object) -> bool:
