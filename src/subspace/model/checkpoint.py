@@ -19,6 +19,8 @@ The manifest (format 3)::
     encoder          {"model": where to load it from, "fingerprint": {...}}
     heads            {"topic": ["arts", "sport"], "complexity": null}: classes, null for numbers
     heads_without_bias  ["topic"]: those that order texts and predict no labels; may be missing
+    nearness         {"style": {"sharpness": 4.0, ...}}: blocks with classes that `adapt` learned
+    adapted          what `adapt` was given; this and `nearness` only in adapted models
     data             {"source": "sha256 of its records", ...}
     recipe           {"solver": ..., "blocks": ...}: how it was fitted
     tensors_sha256   of `model.safetensors` (folder only)
@@ -38,6 +40,7 @@ from subspace.blocks import BlockLayout
 from subspace.encoder import EncoderSpec, Fingerprint
 from subspace.errors import DISTRIBUTION, CheckpointError, EncoderError, LayoutError
 from subspace.model.checkpoint_folder import CONFIG, TENSORS, read_folder, write_folder
+from subspace.model.class_nearness import ClassNearness, nearness_tensors
 from subspace.model.linear_heads import head_tensors, heads_from_tensors
 from subspace.model.model import Model
 from subspace.model.tensors import (
@@ -123,6 +126,7 @@ def save(model: Model, folder: Path | str, *, card: Mapping[str, Any] | None = N
 
     made = None if card is None else make_card(model, **card)  # raises before anything is written
     tensors = projection_tensors(model.projection) | dict(head_tensors(model.heads))
+    tensors |= dict(nearness_tensors(model.nearness))
     write_folder(folder, manifest=manifest(model), tensors=tensors)
     if made is not None:
         write_card(made, Path(folder))
@@ -141,6 +145,12 @@ def manifest(model: Model) -> dict[str, Any]:
         "encoder": {"model": model.encoder.model, "fingerprint": model.fingerprint.to_json()},
         "heads": {factor: head.classes for factor, head in model.heads.items()},
         **({"heads_without_bias": unbiased} if unbiased else {}),
+        **(
+            {"nearness": {b: n.numbers() for b, n in model.nearness.items()}}
+            if model.nearness
+            else {}
+        ),
+        **({"adapted": dict(model.adapted)} if model.adapted else {}),
         "data": dict(model.data),
         "recipe": dict(model.recipe),
     }
@@ -204,7 +214,8 @@ def _build(found: Any, tensors: Mapping[str, npt.NDArray[Any]], *, name: Path | 
             f"({found.get('package_version', 'unknown') if written is not None else 'unknown'})"
         )
     arrays = {key: np.asarray(tensor, dtype=np.float32) for key, tensor in tensors.items()}
-    own = {key: array for key, array in arrays.items() if not key.startswith("heads.")}
+    extra = ("heads.", "nearness.")
+    own = {key: array for key, array in arrays.items() if not key.startswith(extra)}
     check_names(own, name=name)
     try:
         fingerprint = Fingerprint.from_json(found["encoder"]["fingerprint"])
@@ -230,6 +241,11 @@ def _build(found: Any, tensors: Mapping[str, npt.NDArray[Any]], *, name: Path | 
             score_spreads={n: float(s) for n, s in found["score_spreads"].items()},
             data=dict(found["data"]),
             recipe=dict(found["recipe"]),
+            nearness={
+                block: ClassNearness.from_tensors(arrays, block=block, numbers=numbers)
+                for block, numbers in found.get("nearness", {}).items()
+            },
+            adapted=dict(found.get("adapted", {})),
         )
     except (LayoutError, EncoderError) as error:
         raise CheckpointError(f"the checkpoint {name} cannot be used: {error}") from error

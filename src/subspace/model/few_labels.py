@@ -113,7 +113,7 @@ def fit_numbers(
         return NumberFit(weight, trust)
     weight = weight + _REFERENCE_SHARE * reference
     covariance = np.cov(features.T) if scale is None else scale
-    spread = float(np.sqrt(max(weight @ covariance @ weight, 0.0))) or 1.0
+    spread = float(np.sqrt(max(float(weight @ covariance @ weight), 0.0))) or 1.0
     return NumberFit(trust * weight / spread + (1 - trust) * reference, trust)
 
 
@@ -169,7 +169,8 @@ def _standardised(features: Floats, labels: Floats) -> tuple[Floats, Floats]:
 
 
 def _shares(evidence: Sequence[float]) -> Floats:
-    powers = np.exp(np.array(evidence) - max(evidence))
+    logarithms: Floats = np.asarray(evidence, dtype=np.float64)
+    powers = np.exp(logarithms - logarithms.max())
     return np.asarray(powers / powers.sum())
 
 

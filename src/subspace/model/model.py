@@ -1,5 +1,6 @@
 """Model: the result of a fit; turns texts and stored vectors into blocks."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,11 +11,15 @@ import numpy as np
 
 from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout, Blocks
+from subspace.data.comparisons import Comparison
+from subspace.data.records import Record
 from subspace.encoder import Encoder, EncoderSpec, Fingerprint, Kind
 from subspace.errors import CheckpointError, LayoutError, QueryError
+from subspace.model.adapt_labels import adapt_to_labels
 from subspace.model.centre import PRIOR_TEXTS, Centre, mean_of
+from subspace.model.class_nearness import ClassNearness, nearness_tensors
 from subspace.model.encoder_check import encoder_differences
-from subspace.model.linear_heads import Heads, check_heads, read_by
+from subspace.model.linear_heads import Heads, check_heads, head_tensors, read_by
 from subspace.model.projection import Projection
 from subspace.model.score_spread import SPREAD_SAMPLE, measure_score_spread
 
@@ -38,6 +43,10 @@ class Model:
             if empty, 1 for each.
         data: Hash of the records of each source that it was fitted on.
         recipe: How it was fitted, JSON-ready; `subspace.fitting.Recipe` reads it.
+        nearness: By block, how queries prefer texts of their own classes, which `adapt` learned.
+        adapted: What `adapt` was given: the digest of the model before (`parent`), and by factor
+            the numbers of labels and comparisons, the labels' origins, and how far they are
+            trusted, from 0 to 1 (`factors`). Empty if the model was not adapted.
         folder: The checkpoint folder that it was read from, or None.
 
     Raises:
@@ -53,6 +62,8 @@ class Model:
     score_spreads: Mapping[str, float] = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    nearness: Mapping[str, ClassNearness] = field(default_factory=dict)
+    adapted: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
 
     def __post_init__(self) -> None:
@@ -63,6 +74,9 @@ class Model:
                 f"{self.fingerprint.dim}"
             )
         check_heads(self.heads, layout=self.layout)
+        for block, near in self.nearness.items():
+            if near.weight.shape[1] != self.layout.to_widths().get(block):
+                raise LayoutError(f"the classes of '{block}' do not fit the block")
         weights = dict(self.default_weights) or dict.fromkeys(self.layout, 1 / len(self.layout))
         if set(weights) != set(self.layout):
             raise LayoutError(
@@ -94,6 +108,15 @@ class Model:
         """Factor by block that gives its scores the standard deviation of the first block."""
         first = self.score_spreads[self.layout.names[0]]
         return {name: first / spread for name, spread in self.score_spreads.items()}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over projection, heads and classes."""
+        digest = hashlib.sha256(self.projection.digest.encode())
+        parts = [*head_tensors(self.heads), *nearness_tensors(self.nearness)]
+        for name, array in sorted(parts, key=lambda part: part[0]):
+            digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     def encode_document(self, texts: Sequence[str]) -> Blocks:
         """Encodes documents, which are the texts to search, to blocks.
@@ -190,6 +213,67 @@ class Model:
             return self.projection
         with np.errstate(all="ignore"):  # what is too large is refused by the projection
             return self.projection.centred(others, documents=mean, queries=mean)
+
+    def adapt(
+        self,
+        records: Sequence[Record],
+        *,
+        comparisons: Sequence[Comparison] = (),
+        corpus: Vectors | None = None,
+        vectors: Vectors | None = None,
+    ) -> "Model":
+        """Returns a copy that is adapted to a few labels of the user's own texts, in seconds.
+
+        An index that was built with this model serves the adapted one. `Index.adapt` takes what it
+        needs from an index. Numbers turn the factor's direction; classes give directions, and
+        a weight on their block then prefers texts of the query's own classes. A factor that has no
+        block is a direction over all blocks: a search can move toward it. The labels move the model
+        as far as labels that are left out can be predicted from the others.
+
+        Args:
+            records: Texts with labels (`factors`): 5 or more numbers, or 5 or more classes with two
+                texts each. Texts without labels may be among them.
+            comparisons: Which of two of the records has more of a factor; 5 or more of a factor.
+            corpus: Raw vectors of texts of the same kind (M, D), such as all that are searched;
+                those of the records if None. The blocks are centred on their mean.
+            vectors: Raw vectors of the records (N, D), if they were computed before.
+
+        Raises:
+            ConfigError: Labels are too few, all alike or of two kinds, or a comparison names a text
+                that is not there.
+            EncoderError: The encoder cannot be loaded, or a text is empty.
+            LayoutError: Vectors have the wrong shape, or are not finite.
+        """
+        records = list(records)
+        if vectors is None:
+            texts = [record.text for record in records]
+            vectors = self.open_encoder().encode(texts) if texts else self.projection.mean[:0, None]
+        if len(vectors) != len(records):
+            raise LayoutError(f"{len(records)} records, {len(vectors)} vectors")
+        around = vectors if corpus is None else corpus
+        centred = self.centred_on(around) if len(around) else self
+        step = -(-len(around) // SPREAD_SAMPLE) or 1
+        return adapt_to_labels(
+            self,
+            records,
+            centred.project(vectors).array,
+            comparisons=comparisons,
+            corpus=centred.project(around[::step]).array,
+        )
+
+    def near_classes(self, queries: Vectors) -> Vectors:
+        """Returns queries (N, layout.dim) that prefer texts of their own classes; see `nearness`.
+
+        Args:
+            queries: Unit blocks (N, layout.dim), centred as the texts that are searched.
+        """
+        if not self.nearness:
+            return queries
+        queries = queries.copy()
+        for block, near in self.nearness.items():
+            place = self.layout.slice(block)
+            queries[:, place] = near(queries[:, place])
+        return queries
 
     def predict(self, blocks: Blocks) -> dict[str, Sequence[str | float]]:
         """Predicts the labels of N texts by factor, each from what the factor's head reads."""

@@ -11,9 +11,12 @@ import numpy as np
 
 from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
+from subspace.data.comparisons import Comparison
 from subspace.data.records import Record
 from subspace.errors import ConfigError, IndexFolderError, LayoutError, QueryError, WeightsError
 from subspace.model import Model, load
+from subspace.model.adapt_labels import adapt_to_labels
+from subspace.model.score_spread import SPREAD_SAMPLE
 from subspace.retrieval.block_index import BlockIndex
 from subspace.retrieval.directions import Toward, make_direction, read_toward, search_toward
 from subspace.retrieval.engines import check_limits, check_target, create_engine
@@ -52,6 +55,7 @@ class Index:
             WeightsError: The bandit has weights for a block that the model does not have.
         """
         blocks.check_projection(model.projection)
+        given = model
         centre = blocks.engine.centre
         if centre is not None:
             try:
@@ -60,7 +64,7 @@ class Index:
                 raise IndexFolderError(f"the index is damaged: its centre: {error}") from error
         if bandit is not None:
             bandit.check(blocks.layout)
-        self.model = model
+        self.model, self._given = model, given
         self.blocks = blocks
         self.bandit = bandit
         # Changes so far, and how many of them are on disk.
@@ -211,6 +215,55 @@ class Index:
         found = self.model.project(_raw_vectors(self.model, records, vectors))
         self.blocks.add(_documents(records), found.array)
         self._note_change()
+
+    def adapt(self, records: Iterable[Record], *, comparisons: Sequence[Comparison] = ()) -> Model:
+        """Adapts the model to a few labels of texts such as those of the index.
+
+        The index uses the adapted model at once, and needs not be built again: `save` the returned
+        model, and open the index with it. See `Model.adapt`.
+
+        Args:
+            records: Texts with labels (`factors`); those of the index are not encoded again.
+            comparisons: Which of two of the records has more of a factor.
+
+        Returns:
+            The adapted model, with which the index can be opened.
+
+        Raises:
+            ConfigError: Labels are too few, all alike or of two kinds, or a comparison names a text
+                that is not there.
+            EncoderError: The encoder cannot be loaded, or a text is empty.
+        """
+        records = list(records)
+        adapted = adapt_to_labels(
+            self.model,
+            records,
+            self._blocks_of(records),
+            comparisons=comparisons,
+            corpus=self.blocks.engine.sample(SPREAD_SAMPLE).vectors,
+        )
+        self.model = adapted
+        return replace(
+            self._given,
+            heads=adapted.heads,
+            nearness=adapted.nearness,
+            adapted={**adapted.adapted, "parent": self._given.digest},
+            folder=None,
+        )
+
+    def _blocks_of(self, records: Sequence[Record]) -> Vectors:
+        """Returns the blocks of records (N, layout.dim), from the index where it has the text."""
+        found = self.blocks.engine.fetch([record.id for record in records])
+        stored = {
+            (record.id, record.text): vector
+            for record, vector in zip(found.documents, found.vectors, strict=True)
+        }
+        new = [record for record in records if (record.id, record.text) not in stored]
+        if new:
+            made = self.model.encode_document([record.text for record in new]).array
+            stored |= zip([(record.id, record.text) for record in new], made, strict=True)
+        rows = [stored[record.id, record.text] for record in records]
+        return np.array(rows, dtype=np.float32).reshape(len(rows), self.layout.dim)
 
     def delete(self, ids: Sequence[str]) -> int:
         """Removes records and returns how many were removed; ignores unknown ids."""
@@ -415,12 +468,14 @@ class Index:
         ids = list(dict.fromkeys(name for query in queries for name in items_of(query)))
         known: dict[str | Like, Vectors] = {}
         if texts:
-            known.update(zip(texts, self.model.encode_query(texts).array, strict=True))
+            asked = self.model.near_classes(self.model.encode_query(texts).array)
+            known.update(zip(texts, asked, strict=True))
         if ids:
             found = self.blocks.engine.fetch(ids)
+            asked = self.model.near_classes(found.vectors)
             known.update(
                 (Like(record.id), vector)
-                for record, vector in zip(found.documents, found.vectors, strict=True)
+                for record, vector in zip(found.documents, asked, strict=True)
             )
         missing = [name for name in ids if Like(name) not in known]
         if missing:
