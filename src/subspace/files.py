@@ -121,7 +121,7 @@ def _parse(raw: bytes, *, where: str, problems: Problems) -> Mapping[str, Any] |
     except UnicodeDecodeError as error:
         problems.add(where, f"is not UTF-8 ({error.reason} at byte {error.start})")
         return None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers of more than 4,300 digits
         problems.add(where, f"is not JSON ({error})")
         return None
     if not isinstance(value, dict):

@@ -309,8 +309,16 @@ def test_hits_can_be_filtered_by_what_labels_them(trained):
     assert [hit["id"] for hit in search(trained, "--query", "stew", *where)["hits"]] == [
         first["id"]
     ]
-    assert search(trained, "--query", "stew", "--where", "specificity=many")["hits"] == []
-    assert search(trained, "--query", "stew", "--where", f'specificity="{wanted!r}"')["hits"] == []
+    base = ("search", "--checkpoint", "checkpoints/demo", "--index", "index", "--query", "stew")
+    for where, said in (
+        ("specificity=many", "metadata 'specificity' is a number here, never a text"),
+        (f'specificity="{wanted!r}"', "metadata 'specificity' is a number here, never a text"),
+        ("specificty>=2", "no item has metadata 'specificty'"),
+    ):
+        assert said in run(*base, "--where", where, cwd=trained, expect=2).stderr
+    above = search(trained, "--query", "stew", "--where", f"specificity>{wanted!r}", "-k", "50")
+    assert above["hits"]
+    assert all(hit["metadata"]["specificity"] > wanted for hit in above["hits"])
 
 
 def test_index_says_how_much_scores_vary(trained):

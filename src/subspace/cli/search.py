@@ -14,8 +14,8 @@ from subspace.cli.arguments import (
     add_usage,
     history_options,
     open_bandit,
+    read_filters,
     read_pairs,
-    read_values,
 )
 from subspace.errors import ConfigError
 
@@ -54,7 +54,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "--where",
         action="append",
         metavar="NAME=VALUE",
-        help="only texts with this metadata; given twice with one name: either value",
+        help="only texts with this metadata, or with this member of a list; given twice with one "
+        "name: either value. NAME>=VALUE, >, <= and < are ranges",
     )
     add_usage(parser, required=False)
     add_bandit(parser)
@@ -130,7 +131,7 @@ def _answer(arguments: argparse.Namespace, queries: "dict[str, Query]", *, index
     options: dict[str, Any] = {
         "k": arguments.k,
         "candidates": arguments.candidates,
-        "where": _read_where(arguments.where),
+        "where": read_filters(arguments.where or []),
         "weights": weights,
         "preset": preset,
     }
@@ -197,14 +198,6 @@ def _read_queries(arguments: argparse.Namespace) -> "dict[str, Query]":
     from subspace.data.retrieval_sets import read_documents
 
     return {document.id: document.text for document in read_documents(arguments.queries)}
-
-
-def _read_where(given: list[str] | None) -> dict[str, list[Any]]:
-    pairs = read_pairs(given or [], option="--where")
-    return {
-        name: [value for text in values for value in read_values(text)]
-        for name, values in pairs.items()
-    }
 
 
 def _read_weights(arguments: argparse.Namespace, index: "Index") -> "tuple[Any, str | None]":

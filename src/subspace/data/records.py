@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
+from subspace.data.metadata import Value, read_metadata
 from subspace.files import Line, Problems, read_lines, read_text
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-Scalar = str | float | bool
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ class Record:
         group: Name shared by the texts of one source that say the same thing, or None.
         origins: By factor, the origin of a label that no human gave: `features`, `clusters`,
             `checkpoint:NAME`, `language-model:NAME`.
-        metadata: Values that a search can filter by, besides `factors`.
+        metadata: JSON values by name, kept as they are. A search can filter by texts, numbers and
+            truth values, also as members of lists, and by `factors`.
         title: The title alone, empty if there is none; not kept in an index.
     """
 
@@ -45,7 +46,7 @@ class Record:
     split: Split = "train"
     group: str | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
-    metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    metadata: Mapping[str, Value] = field(default_factory=dict)
     title: str = field(default="", compare=False)
 
 
@@ -232,6 +233,9 @@ def _read_record(
     origins = read_origins(value.get("origins"), factors=factors, where=where, problems=problems)
     if origins is None:
         return None
+    metadata = read_metadata(value.get("metadata"), key="metadata", where=where, problems=problems)
+    if metadata is None:
+        return None
     split = value.get("split") if needs_split else assign_split(group or record_id)
     if split not in SPLITS:
         problems.add(where, f"'split' must be one of {', '.join(SPLITS)}, got {split!r:.60}")
@@ -244,7 +248,7 @@ def _read_record(
         split=cast(Split, split),
         group=group,
         origins=origins,
-        metadata=read_metadata(value.get("metadata")),
+        metadata=metadata,
     )
 
 
@@ -287,21 +291,6 @@ def read_origins(
             problems.add(where, f"the origin of '{name}' must be a text, got {origin!r:.60}")
             return None
     return value
-
-
-def read_metadata(value: object) -> dict[str, Scalar]:
-    """Reads the scalars of an object by name; leaves out values that a search cannot filter by."""
-    if not isinstance(value, dict):
-        return {}
-    return {k: v for k, v in value.items() if k.isprintable() and _is_scalar(v)}
-
-
-def _is_scalar(value: object) -> bool:
-    if isinstance(value, str):
-        return value.isprintable()
-    if isinstance(value, int):
-        return -(2**63) <= value < 2**63
-    return isinstance(value, float) and math.isfinite(value)
 
 
 def _is_encodable(text: str) -> bool:

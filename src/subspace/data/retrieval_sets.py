@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from subspace.data.records import Record, Scalar, read_metadata
+from subspace.data.metadata import Value, read_metadata
+from subspace.data.records import Record
 from subspace.files import Line, Problems, read_lines, read_text
 
 _TEXTS = ("corpus.jsonl", "queries.jsonl")
@@ -97,13 +98,14 @@ def iterate_documents(
         key = "_id" if "_id" in line.value else "id"
         document_id = read_text(line.value, key, where=line.where, problems=problems)
         text = _read_content(line, problems=problems)
-        if document_id is not None and text is not None:
+        metadata = _read_metadata(line, problems=problems)
+        if document_id is not None and text is not None and metadata is not None:
             yield (
                 line,
                 Record(
                     id=document_id,
                     text=text,
-                    metadata=_read_metadata(line),
+                    metadata=metadata,
                     title=line.value.get("title") or "",
                 ),
             )
@@ -193,9 +195,15 @@ def _read_documents(
     return documents
 
 
-def _read_metadata(line: Line) -> dict[str, Scalar]:
-    """Reads the scalars of `factors` and `metadata`, which a search can filter by."""
-    return read_metadata(line.value.get("factors")) | read_metadata(line.value.get("metadata"))
+def _read_metadata(line: Line, *, problems: Problems) -> dict[str, Value] | None:
+    """Reads the values of `factors` and `metadata`, which a search can filter by."""
+    found = [
+        read_metadata(line.value.get(key), key=key, where=line.where, problems=problems)
+        for key in ("factors", "metadata")
+    ]
+    if found[0] is None or found[1] is None:
+        return None
+    return found[0] | found[1]
 
 
 def _read_content(line: Line, *, problems: Problems) -> str | None:

@@ -75,4 +75,5 @@ ORDER BY wanted.place
 """
 SAMPLE = f"SELECT {_COLUMNS} FROM {{table}} AS t ORDER BY md5(t.id), t.id LIMIT %b"
 DELETE = "DELETE FROM {table} WHERE id = ANY (%b::text[])"
+METADATA = "SELECT t.id, t.metadata FROM {table} AS t"
 COUNT = "SELECT count(*) FROM {table} AS t WHERE {filter}"
