@@ -1,5 +1,6 @@
 """Atomic writing and hashing of files, and JSONL reading that reports every invalid line."""
 
+import codecs
 import gzip
 import hashlib
 import json
@@ -70,6 +71,8 @@ def read_lines(
             for number, raw in enumerate(stream, start=start[1]):
                 where, begins = f"{path}:{number}", offset
                 offset += len(raw)
+                if begins == 0:
+                    raw = raw.removeprefix(codecs.BOM_UTF8)
                 if not raw.strip():
                     continue
                 value = _parse(raw, where=where, problems=problems)
@@ -77,6 +80,14 @@ def read_lines(
                     yield Line(value=value, where=where, number=number, offset=begins)
     except (OSError, EOFError, zlib.error) as error:  # missing, unreadable or damaged (gzip)
         problems.add(str(path), f"cannot be read: {error}")
+
+
+def is_hidden(path: Path) -> bool:
+    """Tells whether a file or folder is hidden, as system files and leftovers of editors are.
+
+    These are `._*` of macOS, `.ipynb_checkpoints` of notebooks, and partly written files.
+    """
+    return path.name.startswith(".")
 
 
 def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:

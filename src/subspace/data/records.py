@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from subspace.data.metadata import Value, read_metadata
-from subspace.files import Line, Problems, read_lines, read_text
+from subspace.files import Line, Problems, is_hidden, read_lines, read_text
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -89,7 +89,8 @@ def read_sources(
 
     A path is a file (one source, named after it, or after its folder if it is `records.jsonl`), a
     folder with JSONL files (one source, named after the folder), or a folder of such folders.
-    `corpus.jsonl` and `queries.jsonl` belong to retrieval sets and are skipped in folders.
+    `corpus.jsonl` and `queries.jsonl` belong to retrieval sets and are skipped in folders, and so
+    are hidden files and folders. Sources that hold the same texts are named in a warning.
 
     Args:
         paths: Files or folders.
@@ -133,6 +134,7 @@ def read_sources(
         )
     _check_kinds(sources, problems=problems)
     problems.raise_if_any()
+    _warn_of_copies(sources)
     return sources
 
 
@@ -164,12 +166,14 @@ def _find_sources(path: Path) -> dict[str, list[Path]]:
         file
         for pattern in ("*.jsonl", "*.jsonl.gz")
         for file in sorted(path.glob(pattern))
-        if file.name not in _RETRIEVAL_FILES
+        if file.name not in _RETRIEVAL_FILES and not is_hidden(file)
     ]
     if own:
         return {path.absolute().name: own}
     found: dict[str, list[Path]] = {}
-    for folder in sorted(child for child in path.iterdir() if child.is_dir()):
+    for folder in sorted(
+        child for child in path.iterdir() if child.is_dir() and not is_hidden(child)
+    ):
         files = _find_sources(folder)
         if folder.name in files:  # one level only: a source is a direct child
             found[folder.name] = files[folder.name]
@@ -310,6 +314,21 @@ def _to_number(label: object) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def _warn_of_copies(sources: Mapping[str, Sequence[Record]]) -> None:
+    """Warns of sources with the same texts: what is measured across them says nothing."""
+    first: dict[bytes, str] = {}
+    for name, records in sources.items():
+        digests = sorted(hashlib.sha256(record.text.encode()).digest() for record in records)
+        other = first.setdefault(hashlib.sha256(b"".join(digests)).digest(), name)
+        if other != name:
+            _log.warning(
+                "the sources '%s' and '%s' hold the same texts, so that what is measured across "
+                "corpora is measured within one; leave one of them out",
+                other,
+                name,
+            )
 
 
 def _check_kinds(sources: Mapping[str, Sequence[Record]], *, problems: Problems) -> None:
