@@ -146,7 +146,12 @@ def _embedded(
     encoder = open_stored_encoder(model, store=arguments.store, dtype=arguments.encoder_dtype)
     if arguments.encoder_dtype == "auto":
         print(f"the encoder computes in {encoder.encoder.fingerprint.dtype}")
-    rows = encoder.rows([record.text for record in records], progress=True)
+    texts = [record.text for record in records]
+    encoder.warns = False  # as it knows only of texts that were not stored before
+    rows = encoder.rows(texts, progress=True)
+    cut = encoder.encoder.measure_truncation(texts)
+    if cut:
+        print(cut.say(max_length=model.fingerprint.max_length, of=len(texts)))
     drawn = np.random.default_rng(0).permutation(len(rows))[:_CENTRED_ON]
     centre_on = encoder.store.read(rows[np.sort(drawn)])
     parts = [slice(start, start + _BATCH) for start in range(0, len(records), _BATCH)]
