@@ -28,7 +28,7 @@ _KINDS = {"topic": str, "style": str, "complexity": float, "specificity": float}
 
 
 class _Step(NamedTuple):
-    """One command, and the texts that introduce it."""
+    """One command, and the texts that introduce it; none if the step is passed over."""
 
     what: str
     why: str
@@ -77,6 +77,8 @@ def _run(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     for number, step in enumerate(_steps(output, store=arguments.store), start=2):
         print(f"\n[{number}/8] {step.what}: {step.why}")
+        if not step.command:
+            continue
         print(f"$ subspace {shlex.join(step.command)}", flush=True)
         begun = time.monotonic()
         _execute(step.command)
@@ -175,6 +177,7 @@ def _assign_splits(lines: Sequence[dict[str, Any]]) -> None:
 def _steps(output: Path, *, store: str) -> Iterator[_Step]:
     """Yields the steps after the first. Each must be executed before the next is requested."""
     from subspace.fitting import DEFAULT_LAYERS  # every command imports this module
+    from subspace.model import load
 
     labelled, checkpoint = output / _LABELLED, output / "checkpoint"
     yield _Step(
@@ -220,12 +223,18 @@ def _steps(output: Path, *, store: str) -> Iterator[_Step]:
     like, asked = _example(labelled), {"checkpoint": checkpoint, "index": output / "index"}
     ask = _command("search", **asked, like=like)
     yield _Step("searching", "by what the texts are about", ask)
-    for what, toward in (("simpler", "complexity=-1"), ("more specific", "specificity=1")):
-        yield _Step(
-            f"searching, {what}",
-            "the 20 most alike, ordered by that as well",
-            [*ask, "--candidates", "20", "--toward", toward],
-        )
+    blocks = load(checkpoint).layout.names
+    for what, factor, strength in (
+        ("simpler", "complexity", -1),
+        ("more specific", "specificity", 1),
+    ):
+        if factor in blocks:
+            why = "the 20 most alike, ordered by that as well"
+            command = [*ask, "--candidates", "20", "--toward", f"{factor}={strength}"]
+        else:
+            why = f"passed over, as these texts gave no block of '{factor}' (see the fit)"
+            command = []
+        yield _Step(f"searching, {what}", why, command)
 
 
 def _command(name: str, **options: Path | str) -> list[str]:
@@ -253,9 +262,13 @@ def _write_config(
 
 
 def _example(labelled: Path) -> str:
-    """Returns the id of a text that is more complex than most, so that simpler texts exist."""
-    lines = [json.loads(line) for line in labelled.read_text(encoding="utf-8").splitlines()]
-    ranked = sorted(lines, key=lambda line: line["factors"]["complexity"])
+    """Returns the id of a text that is more complex than most, so that simpler texts exist.
+
+    Without labels of complexity it is any text.
+    """
+    content = labelled.read_text(encoding="utf-8").split("\n")  # not at U+2028
+    lines = [json.loads(line) for line in content if line]
+    ranked = sorted(lines, key=lambda line: line["factors"].get("complexity", 0.0))
     return str(ranked[3 * len(ranked) // 4]["id"])
 
 
