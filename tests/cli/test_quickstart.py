@@ -39,7 +39,7 @@ def test_it_says_what_it_did(folder):
     assert "passed over: noise.md is binary" in said
     assert "60 texts -> my out/texts.jsonl" in said
     assert [f"[{n}/8]" in said for n in range(1, 9)] == [True] * 8
-    assert "left out: labelled/complexity: a probe needs 30" in said
+    assert "not measured: labelled/complexity: a probe needs 30" in said
     assert said.count("query: like part") == 3
     assert "--toward complexity=-1" in said
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from subspace.cli import index, label, probe, search
 from subspace.cli.arguments import Commands, add_store, make_folder
+from subspace.cli.terminal import one_line
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -113,9 +114,11 @@ def _read_lines(source: Path, *, output: Path) -> list[dict[str, Any]]:
         inside = output if source.resolve() in output.resolve().parents else None
         found = read_raw_texts(source, leave_out=inside)
         for name, reason in found.skipped.items():
-            print(f"passed over: {name} {reason}")
+            print(f"passed over: {one_line(name)} {one_line(reason)}")
         for name in found.cut:
-            print(f"only the beginning of {name} is read; cut it up to have the rest found")
+            print(
+                f"only the beginning of {one_line(name)} is read; cut it up to have the rest found"
+            )
         lines = [{"id": document.id, "text": document.text} for document in found.records]
     if len(lines) < _MIN_TEXTS:
         raise ConfigError(

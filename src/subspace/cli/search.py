@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import gc
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from subspace.cli.arguments import (
     read_filters,
     read_pairs,
 )
+from subspace.cli.terminal import one_line, print_json
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _answer(arguments: argparse.Namespace, queries: "dict[str, Query]", *, index
     if arguments.json:
         rows = _as_json(names, results)
         several = arguments.queries or arguments.scope == "both"
-        print(json.dumps(rows if several else rows[0], ensure_ascii=False, indent=1))
+        print_json(rows if several else rows[0])
         return
     for name, found in zip(names, results, strict=True):
         shown = str(queries[name]) if isinstance(queries[name], str) else name
@@ -237,9 +237,9 @@ def _show(query: str, found: "Results", *, toward: str | None) -> None:
             table.layout, table.recency, table.importance, table.relevance, strict=True
         )
     )
-    print(f"query: {query}\nweights: {named}")
+    print(f"query: {_shorten(query)}\nweights: {named}")
     if toward is not None:
-        print(f"toward: {toward}")
+        print(f"toward: {one_line(toward)}")
     if table.uses_history or found.arm:
         shares = {part: sum(getattr(table, part)) for part in ("recency", "importance")}
         said = " ".join(f"{part}={value:.2f}" for part, value in shares.items())
@@ -248,7 +248,8 @@ def _show(query: str, found: "Results", *, toward: str | None) -> None:
     if not found:
         print("no hits")
     for rank, hit in enumerate(found, start=1):
-        print(f"{rank:2d}. {hit.score:+.4f}  [{_parts(hit, table.uses_history)}]  {hit.id}")
+        parts = _parts(hit, table.uses_history)
+        print(f"{rank:2d}. {hit.score:+.4f}  [{parts}]  {one_line(hit.id)}")
         print(f"      {_shorten(hit.text)}")
 
 
@@ -260,4 +261,5 @@ def _parts(hit: "Hit", history: bool) -> str:
 
 
 def _shorten(text: str, *, width: int = 110) -> str:
-    return text if len(text) <= width else text[: width - 1].rstrip() + "…"
+    shown = one_line(text[: 2 * width].strip())
+    return shown if len(shown) <= width else shown[: width - 1].rstrip() + "…"
