@@ -30,8 +30,8 @@ def check_trainer(trainer: pl.Trainer) -> None:
         )
     if settings.check_val_every_n_epoch not in (1, None):
         raise ConfigError(
-            f"trainer.check_val_every_n_epoch is {settings.check_val_every_n_epoch}, but an epoch is "
-            "what lies between two validations: set data.steps_per_epoch, its number of steps"
+            f"trainer.check_val_every_n_epoch is {settings.check_val_every_n_epoch}, but an epoch "
+            "is what lies between two validations: set data.steps_per_epoch, its number of steps"
         )
     watching = [name for name in _monitored(trainer) if not name.startswith("train/")]
     if watching and settings.limit_val_batches == 0:
