@@ -115,6 +115,8 @@ def _run(arguments: argparse.Namespace) -> None:
                 index.add(records, vectors=vectors)
         index.save()
         print(f"{len(index)} texts -> {show_target(arguments.output)}")
+        if arguments.engine == "faiss" and index.blocks.engine.exact:
+            print("so few texts are searched exactly: faiss compresses where that is faster")
         _say_spread(index)
 
 

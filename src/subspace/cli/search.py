@@ -232,7 +232,7 @@ def _as_json(names: list[str], results: "list[Results]") -> list[dict[str, Any]]
 def _show(query: str, found: "Results", *, toward: str | None) -> None:
     table = found.weights
     named = " ".join(
-        f"{name}={sum(values):.2f}"
+        f"{name}={sum(values):.6g}"
         for name, *values in zip(
             table.layout, table.recency, table.importance, table.relevance, strict=True
         )
