@@ -109,6 +109,24 @@ def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
         raise ConfigError(f"cannot write {path}: {error}") from error
 
 
+def read_yaml(path: Path | str) -> Any:
+    """Reads a YAML file.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not YAML in UTF-8. The parser's own errors are of many kinds: a date that
+            does not exist, or brackets without end, are no `YAMLError`.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (yaml.YAMLError, TypeError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+
+
 def read_text(value: Mapping[str, Any], key: str, *, where: str, problems: Problems) -> str | None:
     """Reads the text under `key`; adds a problem and returns None if it cannot be tokenised."""
     text = value.get(key)

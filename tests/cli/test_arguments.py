@@ -1,13 +1,15 @@
 """Filters are read from the command line as they are meant, or refused in one sentence."""
 
 import json
+import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subspace.cli.arguments import read_filters
-from subspace.errors import ConfigError
+from subspace.errors import ConfigError, QueryError
+from subspace.retrieval.directions import read_toward
 from subspace.retrieval.engines.filters import check_where
 
 
@@ -48,6 +50,17 @@ def test_what_a_filter_stands_for(given, read):
 def test_what_is_no_filter_is_refused(given, message):
     with pytest.raises(ConfigError, match=message):
         read_filters(given)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text() | st.text(st.sampled_from("ab=,-1.e9 \n"), max_size=20))
+def test_any_text_is_a_direction_or_one_sentence(text):
+    try:
+        found = read_toward(text)
+    except QueryError as error:
+        assert str(error)
+        return
+    assert all(name and math.isfinite(value) for name, value in found.items())
 
 
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from subspace.data.metadata import is_scalar
 from subspace.errors import ConfigError
+from subspace.files import read_yaml
 
 if TYPE_CHECKING:
     from subspace.retrieval.usage.bandit import Bandit
@@ -182,11 +183,9 @@ def open_bandit(arguments: argparse.Namespace) -> "Bandit":
 
 
 def _read_arms(path: str) -> dict[str, Any]:
-    import yaml
-
     try:
-        arms = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        arms = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"--arms: cannot read {path}: {error}") from error
     named = isinstance(arms, dict) and all(
         isinstance(name, str) and isinstance(arm, list if name == "presets" else dict)
