@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _BATCH = 10_000
 # Number of texts whose mean the blocks are centred on, if there are more.
 _CENTRED_ON = 10_000
+# Two texts have one score between them, whose deviation would be 0.
+_SPREAD_OF = 3
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -170,6 +172,9 @@ def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _say_spread(index: "Index") -> None:
     spread = index.blocks.score_spread
+    if spread.items < _SPREAD_OF:
+        print(f"{spread.items} texts are too few to say how much their scores vary")
+        return
     spreads = ", ".join(f"{name} {value:.3f}" for name, value in spread.blocks.items())
     print(f"standard deviation of scores among {spread.items} texts: {spreads}")
     if index.blocks.history is not None:
