@@ -1,5 +1,6 @@
 """Atomic writing and hashing of files, and JSONL reading that reports every invalid line."""
 
+import codecs
 import errno
 import fcntl
 import gzip
@@ -74,6 +75,8 @@ def read_lines(
             for number, raw in enumerate(stream, start=start[1]):
                 where, begins = f"{path}:{number}", offset
                 offset += len(raw)
+                if begins == 0:
+                    raw = raw.removeprefix(codecs.BOM_UTF8)
                 if not raw.strip():
                     continue
                 value = _parse(raw, where=where, problems=problems)
@@ -81,6 +84,14 @@ def read_lines(
                     yield Line(value=value, where=where, number=number, offset=begins)
     except (OSError, EOFError, zlib.error) as error:  # missing, unreadable or damaged (gzip)
         problems.add(str(path), f"cannot be read: {error}")
+
+
+def is_hidden(path: Path) -> bool:
+    """Tells whether a file or folder is hidden, as system files and leftovers of editors are.
+
+    These are `._*` of macOS, `.ipynb_checkpoints` of notebooks, and partly written files.
+    """
+    return path.name.startswith(".")
 
 
 def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
@@ -100,6 +111,24 @@ def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
                 stream.writelines(lines)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error}") from error
+
+
+def read_yaml(path: Path | str) -> Any:
+    """Reads a YAML file.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not YAML in UTF-8. The parser's own errors are of many kinds: a date that
+            does not exist, or brackets without end, are no `YAMLError`.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (yaml.YAMLError, TypeError, OverflowError) as error:
+        raise ValueError(str(error)) from error
 
 
 def read_text(value: Mapping[str, Any], key: str, *, where: str, problems: Problems) -> str | None:
@@ -125,7 +154,7 @@ def _parse(raw: bytes, *, where: str, problems: Problems) -> Mapping[str, Any] |
     except UnicodeDecodeError as error:
         problems.add(where, f"is not UTF-8 ({error.reason} at byte {error.start})")
         return None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers of more than 4,300 digits
         problems.add(where, f"is not JSON ({error})")
         return None
     if not isinstance(value, dict):

@@ -233,7 +233,7 @@ def test_search_prints_a_table_for_people(trained):
         *("--query", "stew", "--weights", "topic=0.7,style=0.1"),
         cwd=trained,
     ).stdout
-    assert "weights: topic=0.70 style=0.10 complexity=0.00 specificity=0.00" in out
+    assert "weights: topic=0.7 style=0.1 complexity=0 specificity=0" in out
     assert " 1. " in out
 
 
@@ -262,6 +262,10 @@ def test_what_was_used_comes_back_in_block_and_in_item_scope(trained):
 
 def test_the_log_goes_out_as_jsonl_and_comes_back(trained):
     run("feedback", "--usage", "one.db", "--used", "a=1", "--used", "b", cwd=trained)
+    strange = ("--used", '"c=d/e\\n"=0.5', "--used", '"f=1"')
+    run("feedback", "--usage", "strange.db", *strange, "--export", "uses.jsonl", cwd=trained)
+    uses = [json.loads(line) for line in (trained / "uses.jsonl").read_text().splitlines()]
+    assert [(use["item"], use.get("success")) for use in uses] == [("c=d/e\n", 0.5), ("f=1", None)]
     run("feedback", "--usage", "one.db", "--export", "uses.jsonl", cwd=trained)
     run("feedback", "--usage", "two.db", "--import", "uses.jsonl", cwd=trained)
     run("feedback", "--usage", "two.db", "--export", "again.jsonl", cwd=trained)
@@ -309,8 +313,16 @@ def test_hits_can_be_filtered_by_what_labels_them(trained):
     assert [hit["id"] for hit in search(trained, "--query", "stew", *where)["hits"]] == [
         first["id"]
     ]
-    assert search(trained, "--query", "stew", "--where", "specificity=many")["hits"] == []
-    assert search(trained, "--query", "stew", "--where", f'specificity="{wanted!r}"')["hits"] == []
+    base = ("search", "--checkpoint", "checkpoints/demo", "--index", "index", "--query", "stew")
+    for where, said in (
+        ("specificity=many", "metadata 'specificity' is a number here, never a text"),
+        (f'specificity="{wanted!r}"', "metadata 'specificity' is a number here, never a text"),
+        ("specificty>=2", "no item has metadata 'specificty'"),
+    ):
+        assert said in run(*base, "--where", where, cwd=trained, expect=2).stderr
+    above = search(trained, "--query", "stew", "--where", f"specificity>{wanted!r}", "-k", "50")
+    assert above["hits"]
+    assert all(hit["metadata"]["specificity"] > wanted for hit in above["hits"])
 
 
 def test_index_says_how_much_scores_vary(trained):
@@ -498,7 +510,9 @@ def test_a_wrong_search_is_one_sentence(trained, arguments, message):
     [
         ((), "say what to do"),
         (("--used", "a=2"), "between 0 and 1"),
-        (("--used", "a=often"), "a number is needed"),
+        (("--used", "a=often"), "a number is needed after '=', got 'often'; an id that holds '='"),
+        (("--used", '"a=b"0.5'), "--used must read like ID"),
+        (("--used", '"a=b'), "the quotes around an id must close"),
         (("--used", "a=1", "--used", "a=0"), "given twice"),
         (("--used", "nobody", "--index", "index"), "not in the index index: nobody"),
         (("--success", "1"), "give its --query-id"),

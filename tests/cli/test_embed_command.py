@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -95,11 +96,14 @@ def test_odd_texts_have_vectors_of_their_own(folder):
 
 def test_what_was_cut_is_counted_also_where_vectors_were_stored(folder, capsys):
     cut = int((folder / "truncated").read_text())
+    count = len((folder / "texts.jsonl").read_text().splitlines())
     assert cut >= 3
     for output in ("odd.npz", "odd", "odd"):  # the second time all are stored, the third all done
         run(*embed(output, store="odd-store"))
-        said = f"\n{cut} texts are longer than the encoder's 64 tokens"
-        assert said in capsys.readouterr().out
+        said = f"\n{cut} of {count} texts are longer than the encoder's 64 tokens"
+        out = capsys.readouterr().out
+        assert said in out
+        assert re.search(r"what is beyond was not read \(\d+% of them\)", out)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,10 @@ from subspace.errors import ConfigError
 from subspace.fitting.block_spec import DEFAULT_BLOCKS, DEFAULT_LAYERS
 from subspace.model import load
 
+COLOURS = ("red", "blue", "small", "large", "wooden")
+WARES = ("mug", "chair", "vase", "lamp", "pillow", "knife", "table")
+ZH = ("\u82f9\u679c", "\u6905\u5b50", "\u706f", "\u676f\u5b50", "\u5200", "\u684c\u5b50")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
@@ -35,7 +39,7 @@ def test_it_says_what_it_did(folder):
     assert "passed over: noise.md is binary" in said
     assert "60 texts -> my out/texts.jsonl" in said
     assert [f"[{n}/8]" in said for n in range(1, 9)] == [True] * 8
-    assert "left out: labelled/complexity: a probe needs 30" in said
+    assert "not measured: labelled/complexity: a probe needs 30" in said
     assert said.count("query: like part") == 3
     assert "--toward complexity=-1" in said
 
@@ -48,6 +52,31 @@ def test_it_leaves_what_the_other_commands_use(folder):
     model = load(output / "checkpoint")
     assert {"topic", "complexity", "specificity"} <= set(model.heads)
     assert (output / "report" / "separation.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "gone"),
+    [
+        (lambda n: f"{COLOURS[n % 5]} {WARES[n % 7]} with {WARES[n // 7 % 7]}", {"style"}),
+        (
+            lambda n: f"\u8d2d\u4e70{ZH[n % 6]}\u548c{ZH[n // 6 % 6]}\u7684\u4eba" * (n % 3 + 1),
+            set(),
+        ),
+    ],
+    ids=["one register", "another language"],
+)
+def test_it_goes_on_with_the_blocks_that_can_be_had(make, gone, tmp_path):
+    write(tmp_path / "texts.jsonl", *({"id": f"p{n}", "text": make(n)} for n in range(100)))
+    out = run("quickstart", "texts.jsonl", "--output", "out", cwd=tmp_path)
+    blocks = set(load(tmp_path / "out/checkpoint").layout)
+    missing = {"style", "complexity", "specificity"} - blocks
+    assert gone <= missing
+    for name in missing:
+        assert f"there is no block of '{name}'" in out.stderr
+    for name in missing - {"style"}:
+        assert f"passed over, as these texts gave no block of '{name}'" in out.stdout
+    assert "[8/8]" in out.stdout
+    assert "done in" in out.stdout
 
 
 def test_a_command_that_it_names_does_the_step_alone(folder):

@@ -236,3 +236,22 @@ def test_leaving_out_what_is_not_there_is_said(tmp_path, caplog):
     (tmp_path / "a.jsonl").write_text('{"id": "1", "text": "t", "factors": {"f": 1}}\n')
     read_sources([tmp_path / "a.jsonl"], exclude=["b"])
     assert "there is no source 'b' to leave out; there are a" in caplog.text
+
+
+def test_hidden_files_and_folders_are_no_sources(tmp_path):
+    line = '{"id": "a", "text": "one", "factors": {"f": 1}}\n'
+    for name in ("one/records.jsonl", ".ipynb_checkpoints/records.jsonl", "one/._records.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(line)
+    (tmp_path / "one/._records.jsonl").write_bytes(b"\0\x05")
+    assert list(read_sources([tmp_path])) == ["one"]
+    assert list(read_sources([tmp_path / "one"])) == ["one"]
+
+
+def test_two_names_of_the_same_texts_are_noticed(tmp_path, caplog):
+    for name, texts in (("a", "xy"), ("b", "yx"), ("c", "xz")):
+        lines = [json.dumps({"id": name + t, "text": t, "factors": {"f": 1}}) for t in texts]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    read_sources(sorted(tmp_path.iterdir()))
+    assert "the sources 'a' and 'b' hold the same texts" in caplog.text
+    assert "'c'" not in caplog.text

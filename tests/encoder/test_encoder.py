@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers import AutoTokenizer
 
 from subspace.encoder import Encoder, EncoderSpec, Fingerprint, model_files
 from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.encoder.model import FrozenModel
 from subspace.encoder.pooling import POOLINGS
+from subspace.encoder.tokens import Tokenizer
+from subspace.encoder.truncation import Truncation
 from subspace.errors import EncoderError
 
 # One text alone, mixed lengths, and far more than the maximum length.
@@ -483,12 +486,57 @@ def test_texts_are_cut_where_sentence_transformers_cuts_a_folder_that_it_saved(t
     assert cosine[0, 0] > 0.9999
 
 
+@pytest.mark.parametrize("name", ["tiny Qwen3", "MiniLM"])
+@pytest.mark.parametrize(
+    "piece", ["word ", "x", "\u6f22", "!?", "  \n ", "supercalifragilistic ", "\U0001f642"]
+)
+def test_the_beginning_of_a_long_text_is_enough(name, piece, tiny_qwen):
+    """The first tokens are those of the whole text, wherever the rest is left out."""
+    folder = models(tiny_qwen)[name]
+    ours = Tokenizer(folder, max_length=16, lowercase=False)
+    whole = AutoTokenizer.from_pretrained(folder)
+    texts = ["a " + piece * count + " end" for count in (3, 200, 3000)]
+    wanted = whole(texts, truncation=True, max_length=16)["input_ids"]
+    assert [ids.tolist() for ids in ours(texts)] == wanted
+    full = [len(ids) for ids in whole(texts)["input_ids"]]
+    assert ours.truncation.texts == sum(count > 16 for count in full)
+    if name == "MiniLM" and piece == "x":  # a word of any length is one unknown token
+        assert ours.truncation == Truncation()
+
+
+def test_ten_megabytes_are_cut_before_they_are_tokenised(tiny_qwen):
+    tokenizer = Tokenizer(models(tiny_qwen)["MiniLM"], max_length=16, lowercase=False)
+    seen = []
+    inner = tokenizer._tokenizer
+    tokenizer._tokenizer = lambda texts, **options: seen.extend(texts) or inner(texts, **options)
+    tokenizer._tokenizer.is_fast = True
+    text = "the quick brown fox " * 500_000
+    assert len(tokenizer([text])[0]) == 16
+    assert max(map(len, seen)) < 1000
+    assert tokenizer.truncation.texts == 1
+    assert tokenizer.truncation.unread / len(text) > 0.999
+
+
+def test_what_was_not_read_is_measured(tiny_qwen, caplog):
+    encoder = Encoder(EncoderSpec(model=str(models(tiny_qwen)["MiniLM"]), max_length=10))
+    texts = ["one two three four " * 4, "short"]  # 16 words, of which 8 are read
+    encoder.encode(texts, kind="query")
+    assert encoder.truncation.texts == 1
+    assert encoder.truncation.unread / encoder.truncation.characters == pytest.approx(0.5, abs=0.02)
+    said = (
+        "1 of 2 queries are longer than the encoder's 10 tokens; what is beyond was not read (51% "
+    )
+    assert said in caplog.text
+    encoder.encode(texts)
+    assert "1 of 2 texts are longer" in caplog.text
+
+
 def test_truncation_is_counted_without_encoding(tiny_qwen):
     encoder = Encoder(EncoderSpec(model=str(tiny_qwen), max_length=16, query_prompt="find this: "))
     texts = ["short", "a long text " * 9, "a long text " * 9, "\U0001f642" * 9, "ten letters!"]
     for kind in ("document", "query"):
         other = Encoder(encoder.spec)
         other.encode(texts, kind=kind)
-        assert encoder.count_truncated(texts, kind=kind) == other.truncated
+        assert encoder.measure_truncation(texts, kind=kind) == other.truncation
     assert "_model" not in vars(encoder)
     assert encoder.truncated == 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from worlds import EVERYTHING, PLANTED, RAW, cut, embedded, make_labels, plant
 
-from subspace.evaluation import CROSS_CORPUS, IN_CORPUS, Report, measure_report
+from subspace.evaluation import CROSS_CORPUS, IN_CORPUS, Report, measure_report, report_tables
 from subspace.evaluation.base_retrieval import BaseRetrieval
 from subspace.evaluation.report_tables import FILES, headline
 
@@ -195,3 +195,37 @@ def test_swap_accuracy_is_measured_where_there_are_groups():
     assert {factor for factor, _, _ in by_block} == {"topic", "style", "complexity"} - {
         "complexity"
     }
+
+
+def test_the_scores_themselves_stand_beside_every_share_on_the_console_too(report):
+    shown = str(report)
+    table = report_tables.scores_table(report)
+    assert table["head"][:3] == ["factor", "chance", "raw"]
+    assert {"in-corpus", "cross-corpus", "copies"} <= set(table["head"])
+    for row in table["rows"]:
+        assert f"| {' | '.join(row)} |" in shown
+        for cell in (cell for cell in row[2:] if cell != "-"):
+            score, low, high = map(float, re.findall(r"[\d.]+", cell))
+            assert low - 0.05 <= score <= high + 0.05
+    assert table["title"] in report_tables.to_markdown(report)
+
+
+def test_nothing_is_said_twice():
+    shown = str(measure_one(warnings=["a warning"]))
+    lines = [line for line in shown.splitlines() if line and not line.startswith("|")]
+    assert len(lines) == len(set(lines))
+    assert shown.count("a warning") == 1
+
+
+def test_a_share_of_a_score_that_may_be_chance_is_not_given():
+    """With few test texts, a raw score above chance by the margin can still be chance."""
+    labels = make_labels(count=300, source="known")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=embedded(labels).x.shape).astype(np.float32)
+    found = measure(
+        sources={"known": replace(embedded(labels), x=x)}, cross_corpus={}, baselines={}, base=[]
+    )
+    assert all("at chance" in reason for reason in found.left_out)
+    assert len(found.left_out) == 3
+    assert not found.readings
+    assert str(found).count("95 % interval") == 3

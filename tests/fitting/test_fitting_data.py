@@ -1,5 +1,7 @@
 """Labelled texts are encoded once, and a model is solved from what was collected of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,15 @@ def test_rewrites_are_sources_of_their_own_and_count_in_the_moments(data):
         for factor in data.moments[name].factors.values():
             assert factor.within_groups is not None
     assert set(data.factors) == {"topic", "style", "complexity", "specificity"}
+
+
+def test_a_factor_that_cannot_be_learned_has_no_block_by_default(data, caplog):
+    assert "specificity" in data.default_blocks()
+    caplog.clear()
+    moments = {n: one for n, one in data.moments.items() if "specificity" not in one.factors}
+    assert set(replace(data, moments=moments).default_blocks()) == {"topic", "style", "complexity"}
+    assert "there is no block of 'specificity'" in caplog.text
+    assert "'style'" not in caplog.text
 
 
 def test_a_source_is_left_out_with_its_rewrites(data):

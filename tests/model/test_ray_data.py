@@ -58,7 +58,7 @@ def test_another_encoder_is_refused_as_it_is_opened(checkpoint):
 
 def test_texts_that_are_cut_are_said(embed, caplog):
     embed({"text": np.array(["word " * 200, "short"], dtype=object)})
-    assert "1 texts are longer than the encoder's 64 tokens" in caplog.text
+    assert "1 of 2 texts are longer than the encoder's 64 tokens" in caplog.text
 
 
 def test_a_batch_of_nothing_good_and_a_batch_without_rows_are_no_crash(embed):

@@ -16,7 +16,14 @@ from worlds import turned
 
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
-from subspace.errors import ConfigError, EngineError, IndexFolderError, LayoutError, WeightsError
+from subspace.errors import (
+    ConfigError,
+    EngineError,
+    IndexFolderError,
+    LayoutError,
+    QueryError,
+    WeightsError,
+)
 from subspace.model.projection import Projection
 from subspace.model.score_spread import measure_score_spread
 from subspace.retrieval import PRESETS, BlockIndex, Hit, SearchOptions, UsageLog, Weights
@@ -531,7 +538,10 @@ def test_filtering_is_searching_among_those_alone(scope, candidates, log):
     two = index.search(query, where={"colour": ["red", "blue"]}, k=30, **options)
     assert {hit.metadata["colour"] for hit in two} == {"red", "blue"}
     assert index.search(query, where={"colour": "mauve"}, **options).hits == ()
-    assert index.search(query, where={"taste": "red"}, **options).hits == ()
+    with pytest.raises(QueryError, match="no item has metadata 'taste'; there is 'colour'"):
+        index.search(query, where={"taste": "red"}, **options)
+    with pytest.raises(QueryError, match="'colour' is a text here, never a number"):
+        index.search(query, where={"colour": 3}, **options)
 
 
 @pytest.mark.parametrize("candidates", [None, 1, 4, 30, 99])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import yaml
-from hypothesis import assume, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from subspace.blocks import BlockLayout
@@ -419,3 +419,33 @@ def test_scales_change_no_weight_that_is_zero_and_no_block_but_their_own():
     assert not scaled.uses_history
     with pytest.raises(WeightsError, match="of block 'tone'"):
         weights.scaled({"topic": 1, "style": 1, "tone": 1e33})
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text() | st.text(st.sampled_from("topic=style,;riv0.1e9-preset \n"), max_size=40))
+def test_any_text_is_weights_or_one_sentence(text):
+    try:
+        found = Weights.parse(text, layout=LAYOUT)
+    except WeightsError as error:
+        assert str(error)
+    else:
+        assert np.isfinite(table(found)).all()
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.binary() | st.text(st.sampled_from("topic: 0.7\n[]{}&*!-9?|"), max_size=30).map(str.encode)
+)
+@example(b"topic: 2020-99-99")
+@example(b"[" * 3000)
+@example(b"topic: 1" + b"0" * 5000)
+@example(b"? [topic]\n: 1")
+@example("\ufefftopic: 1".encode())
+def test_any_file_is_weights_or_one_sentence(tmp_path, content):
+    (tmp_path / "w.yaml").write_bytes(content)
+    try:
+        Weights.read(tmp_path / "w.yaml", layout=LAYOUT)
+    except WeightsError as error:
+        assert "w.yaml" in str(error)

@@ -198,11 +198,28 @@ def test_blocks_may_be_given_by_width_or_by_settings(run, tmp_path):
         ("fit", ["--trainer.limit_val_batches", "0"], "limit_val_batches is 0"),
         ("fit", ["--checkpoint.monitor", "val/mood"], "'val/mood', which nothing logs"),
         ("fit", ["--model.learning_rate", "1e30"], "diverged.*learning_rate"),
+        (
+            "fit",
+            ["--trainer.val_check_interval", "7"],
+            "val_check_interval is 7, but an epoch has 3",
+        ),
+        ("fit", ["--trainer.check_val_every_n_epoch", "3"], "check_val_every_n_epoch is 3, but"),
+        ("fit", ["--trainer.accumulate_grad_batches", "0"], "accumulate_grad_batches must be 1"),
+        ("fit", ["--trainer.overfit_batches", "1"], "overfit_batches cannot be used"),
+        ("fit", ["--trainer.precision", "64"], "precision is 64-true, but"),
+        ("fit", ["--trainer.precision", "7"], "^trainer.precision cannot be 7; it takes Literal"),
+        ("fit", ["--trainer.strategy", "foo"], "^trainer: .*invalid strategy name"),
+        ("fit", ["--trainer.accelerator", "foo"], "^trainer: .*invalid accelerator name"),
+        ("fit", ["--trainer.devices", "foo"], "^trainer: `devices`"),
+        ("fit", ["--seed_everything", "-3"], "seed_everything must be 0 or more"),
+        ("fit", ["--data.sources", "5"], r"^data.sources cannot be 5; it takes list\[str\], null"),
+        ("fit", ["--data.batch_size", "x"], "data.batch_size.*Got value: x"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence(verb, extra, message, run):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         run(verb, SGD, *extra)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_closed_form_resumes_nothing(run, trained):

@@ -2,15 +2,24 @@
 
 import argparse
 import json
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from subspace.data.metadata import is_scalar
 from subspace.errors import ConfigError
+from subspace.files import read_yaml
 
 if TYPE_CHECKING:
     from subspace.retrieval.usage.bandit import Bandit
+
+# NAME=VALUE or NAME>=VALUE, where a name in quotes may hold these signs.
+_FILTER = re.compile(
+    r'(?:(?P<quoted>"(?:[^"\\]|\\.)*")\s*|(?P<name>[^"=<>][^=<>]*))(?P<sign>>=|<=|=|>|<)(?P<value>.*)',
+    re.DOTALL,
+)
 
 Commands = argparse._SubParsersAction  # argparse has no public name for this class
 
@@ -174,11 +183,9 @@ def open_bandit(arguments: argparse.Namespace) -> "Bandit":
 
 
 def _read_arms(path: str) -> dict[str, Any]:
-    import yaml
-
     try:
-        arms = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        arms = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"--arms: cannot read {path}: {error}") from error
     named = isinstance(arms, dict) and all(
         isinstance(name, str) and isinstance(arm, list if name == "presets" else dict)
@@ -212,13 +219,49 @@ def read_values(text: str) -> list[str | float | bool]:
 
     5 stands for the number and for the text; "5" in quotes stands for the text alone.
     """
-    try:
-        value = json.loads(text, parse_constant=str)
-    except ValueError:
-        return [text]
+    value = _parse_json(text)
     if isinstance(value, str):
         return [value]
-    return [value, text] if isinstance(value, bool | int | float) else [text]
+    # A number too large for a float, such as 1e999, can only be a text.
+    return [value, text] if isinstance(value, bool | int | float) and is_scalar(value) else [text]
+
+
+def read_filters(given: Sequence[str]) -> dict[str, Any]:
+    """Reads `NAME=VALUE` and ranges such as `NAME>=VALUE` as the filter that a search takes.
+
+    Values given under one name are alternatives, bounds are one range. A name in double quotes may
+    hold any characters, as in JSON.
+
+    Raises:
+        ConfigError: An argument does not have this form, or a name has values and a range.
+    """
+    values: dict[str, list[Any]] = {}
+    ranges: dict[str, dict[str, Any]] = {}
+    for text in given:
+        found = _FILTER.fullmatch(text)
+        name = found and (
+            _parse_json(found["quoted"]) if found["quoted"] else found["name"].strip()
+        )
+        if not found or not name or not isinstance(name, str) or not found["value"]:
+            raise ConfigError(f"--where must read like NAME=VALUE or NAME>=NUMBER, got {text!r}")
+        if found["sign"] == "=":
+            values.setdefault(name, []).extend(read_values(found["value"]))
+        elif found["sign"] in ranges.setdefault(name, {}):
+            raise ConfigError(f"--where: {name!r} has {found['sign']} twice")
+        else:
+            ranges[name][found["sign"]] = read_values(found["value"].strip())[0]
+    both = values.keys() & ranges.keys()
+    if both:
+        raise ConfigError(f"--where: give values or a range of {min(both)!r}, not both")
+    return {**values, **ranges}
+
+
+def _parse_json(text: str) -> Any:
+    """Reads a JSON value; None if the text is none."""
+    try:
+        return json.loads(text, parse_constant=str)
+    except (ValueError, RecursionError):
+        return None
 
 
 def make_folder(path: Path | str) -> Path:

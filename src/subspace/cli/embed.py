@@ -17,6 +17,7 @@ from subspace.cli.arguments import (
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
+    from subspace.encoder.truncation import Truncation
     from subspace.model.embed_shards import ShardJob
     from subspace.model.embed_texts import TextEmbedder
 
@@ -89,7 +90,7 @@ def _write_file(arguments: argparse.Namespace) -> None:
     texts, dimensions = embedded.blocks.array.shape
     say_dtype(embedder)
     print(f"{texts} texts, {dimensions} dimensions -> {output}")
-    _say_truncated(embedded.truncated, embedder=embedder)
+    _say_truncated(embedded.truncation, of=texts, embedder=embedder)
 
 
 def _write_shards(arguments: argparse.Namespace, *, trainer: dict[str, str]) -> None:
@@ -147,16 +148,13 @@ def _say_shards(job: "ShardJob") -> None:
         f"{shards.source.texts} texts, {shards.layout.dim} dimensions, {len(shards)} shards "
         f"-> {shards.folder}"
     )
-    _say_truncated(shards.truncated(), embedder=job.embedder)
+    _say_truncated(shards.truncation(), of=shards.source.texts, embedder=job.embedder)
 
 
-def _say_truncated(count: int, *, embedder: "TextEmbedder") -> None:
-    if count:
-        longest = embedder.model.fingerprint.max_length
-        print(
-            f"{count} texts are longer than the encoder's {longest} tokens; what is beyond was not "
-            "read"
-        )
+def _say_truncated(cut: "Truncation", *, of: int, embedder: "TextEmbedder") -> None:
+    if cut:
+        what = "queries" if embedder.kind == "query" else "texts"
+        print(cut.say(max_length=embedder.model.fingerprint.max_length, of=of, what=what))
 
 
 def _is_first_process() -> bool:

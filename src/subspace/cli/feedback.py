@@ -1,6 +1,7 @@
 """`subspace feedback`: logs uses of items, and ratings of searches."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         action="append",
         default=[],
         metavar="ID[=SUCCESS]",
-        help="an item that was used now, and its success between 0 and 1; may be given again",
+        help="an item that was used now, and its success between 0 and 1; may be given again; an "
+        "id in double quotes may hold '='",
     )
     parser.add_argument("--query-id", metavar="Q", help="the id of the search that found them")
     parser.add_argument(
@@ -117,9 +119,28 @@ def _rate(arguments: argparse.Namespace, log: "UsageLog") -> str:
 
 
 def _read_use(text: str) -> tuple[str, float | None]:
-    """Reads `ID` or `ID=SUCCESS`. An id may contain '=' only if a success follows."""
+    """Reads `ID` or `ID=SUCCESS`; an id in double quotes, as in JSON, may hold any characters."""
+    if text.startswith('"'):
+        try:
+            name, end = json.JSONDecoder().raw_decode(text)
+        except ValueError as error:
+            raise ConfigError(
+                f"--used: the quotes around an id must close, got {text!r}"
+            ) from error
+        success = text[end:]
+        if success and not success.startswith("="):
+            raise ConfigError(f"--used must read like ID or ID=SUCCESS, got {text!r}")
+        return name, _to_number(success[1:]) if success else None
     name, equals, success = text.rpartition("=")
-    return (name, _to_number(success)) if equals else (text, None)
+    if not equals:
+        return text, None
+    try:
+        return name, float(success)
+    except ValueError as error:
+        raise ConfigError(
+            f"--used: a number is needed after '=', got {success!r}; an id that holds '=' is put "
+            f"in quotes: {json.dumps(text, ensure_ascii=False)}"
+        ) from error
 
 
 def _to_number(text: str) -> float:

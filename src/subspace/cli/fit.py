@@ -1,6 +1,7 @@
 """`subspace fit | validate | test`: reads a YAML file, solves or trains, and saves the model."""
 
 import os
+import re
 import shlex
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -115,6 +116,9 @@ class _SubspaceCLI(LightningCLI):
         # Checked here, because Lightning reads the file next, with unclear errors for wrong files.
         subcommand = self.config["subcommand"]
         settings = self.config[subcommand]
+        seed = settings["seed_everything"]
+        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+            raise ConfigError(f"seed_everything must be 0 or more and below 2 ** 32, got {seed}")
         settings["ckpt_path"] = find_run_file(
             settings["ckpt_path"], output=Path(settings["output"]), required=subcommand != "fit"
         )
@@ -136,6 +140,12 @@ class _SubspaceCLI(LightningCLI):
             self.config_init["fit"]["data"],
             self.config_init["fit"]["model"],
         )
+
+    def instantiate_trainer(self, **options: Any) -> pl.Trainer:
+        try:
+            return super().instantiate_trainer(**options)
+        except (ValueError, TypeError) as error:  # names of strategies, accelerators and devices
+            raise ConfigError(f"trainer: {one_sentence(str(error))}") from error
 
     def _run_subcommand(self, subcommand: str) -> None:
         if self._solves():
@@ -243,7 +253,21 @@ def run_training(arguments: Sequence[str]) -> None:
             raise KeyboardInterrupt from None
         raise
     except (ArgumentError, MisconfigurationException) as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(one_sentence(str(error))) from error
+
+
+def one_sentence(message: str) -> str:
+    """Shortens what the parser and Lightning say to one line: the key, the value, its kinds."""
+    text = message.strip()
+    key = re.search(r'Parser key "([^"]+)"', text)
+    given = re.search(r"Given value: (.*)", text, re.DOTALL)
+    kinds = re.search(r"Subtypes: \[(.*)\]\n", text)
+    if key and given and kinds:
+        named = re.sub(r"typing\.|collections\.abc\.|<class '([^']+)'>", r"\1", kinds[1])
+        named = named.replace("NoneType", "null")
+        shown = " ".join(given[1].split())
+        return f"{key[1]} cannot be {shown:.60}; it takes {named}"
+    return " ".join(text.split())
 
 
 def _save_settings(parser: Any, config: Any, *, loggers: Sequence[Logger]) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _BATCH = 10_000
 # Number of texts whose mean the blocks are centred on, if there are more.
 _CENTRED_ON = 10_000
+# Two texts have one score between them, whose deviation would be 0.
+_SPREAD_OF = 3
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -115,6 +117,8 @@ def _run(arguments: argparse.Namespace) -> None:
                 index.add(records, vectors=vectors)
         index.save()
         print(f"{len(index)} texts -> {show_target(arguments.output)}")
+        if arguments.engine == "faiss" and index.blocks.engine.exact:
+            print("so few texts are searched exactly: faiss compresses where that is faster")
         _say_spread(index)
 
 
@@ -150,7 +154,12 @@ def _embedded(
     encoder = open_stored_encoder(model, store=arguments.store, dtype=arguments.encoder_dtype)
     if arguments.encoder_dtype == "auto":
         print(f"the encoder computes in {encoder.encoder.fingerprint.dtype}")
-    rows = encoder.rows([record.text for record in records], progress=True)
+    texts = [record.text for record in records]
+    encoder.warns = False  # as it knows only of texts that were not stored before
+    rows = encoder.rows(texts, progress=True)
+    cut = encoder.encoder.measure_truncation(texts)
+    if cut:
+        print(cut.say(max_length=model.fingerprint.max_length, of=len(texts)))
     drawn = np.random.default_rng(0).permutation(len(rows))[:_CENTRED_ON]
     centre_on = encoder.store.read(rows[np.sort(drawn)])
     parts = [slice(start, start + _BATCH) for start in range(0, len(records), _BATCH)]
@@ -167,6 +176,9 @@ def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _say_spread(index: "Index") -> None:
     spread = index.blocks.score_spread
+    if spread.items < _SPREAD_OF:
+        print(f"{spread.items} texts are too few to say how much their scores vary")
+        return
     spreads = ", ".join(f"{name} {value:.3f}" for name, value in spread.blocks.items())
     print(f"standard deviation of scores among {spread.items} texts: {spreads}")
     if index.blocks.history is not None:

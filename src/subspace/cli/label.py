@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from subspace.cli.arguments import Commands, add_store, check_file
 from subspace.cli.label_language_model import add_language_model_arguments, make_language_model
+from subspace.cli.terminal import one_line
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _print(labelled: "LabelledTexts", *, output: str) -> None:
         print(f"{factor}: " + ", ".join(f"{count} by {by}" for by, count in counts.items()))
     without = labelled.unlabelled
     if without:
-        named = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
+        named = ", ".join(map(one_line, without[:5])) + (", ..." if len(without) > 5 else "")
         noun = "text is" if len(without) == 1 else "texts are"
         print(f"{len(without)} {noun} left out without a label: {named}")
     print(f"{len(labelled.records) - len(without)} labelled texts -> {output}")

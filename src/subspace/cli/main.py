@@ -23,6 +23,7 @@ from subspace.cli import (
     rewrite,
     search,
 )
+from subspace.cli.terminal import one_line, prepare_streams
 from subspace.errors import DISTRIBUTION, SubspaceError
 
 _TRAINING = ("fit", "validate", "test")
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    prepare_streams()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         if arguments and arguments[0] in _TRAINING:
@@ -59,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run: Callable[[argparse.Namespace], None] = parsed.run
         run(parsed)
     except SubspaceError as error:
-        print(f"subspace: {error}", file=sys.stderr)
+        lines = map(one_line, str(error).split("\n"))
+        print("subspace: " + "\n".join(lines), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(

@@ -66,8 +66,4 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     report.save(output)
     print(report)
-    for reason in report.left_out:
-        print(f"left out: {reason}")
-    for warning in report.warnings:
-        print(f"warning: {warning}")
     print(f"report -> {arguments.output}/separation.html")

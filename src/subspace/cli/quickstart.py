@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from subspace.cli import index, label, probe, search
 from subspace.cli.arguments import Commands, add_store, make_folder
+from subspace.cli.terminal import one_line
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _KINDS = {"topic": str, "style": str, "complexity": float, "specificity": float}
 
 
 class _Step(NamedTuple):
-    """One command, and the texts that introduce it."""
+    """One command, and the texts that introduce it; none if the step is passed over."""
 
     what: str
     why: str
@@ -77,6 +78,8 @@ def _run(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     for number, step in enumerate(_steps(output, store=arguments.store), start=2):
         print(f"\n[{number}/8] {step.what}: {step.why}")
+        if not step.command:
+            continue
         print(f"$ subspace {shlex.join(step.command)}", flush=True)
         begun = time.monotonic()
         _execute(step.command)
@@ -111,9 +114,11 @@ def _read_lines(source: Path, *, output: Path) -> list[dict[str, Any]]:
         inside = output if source.resolve() in output.resolve().parents else None
         found = read_raw_texts(source, leave_out=inside)
         for name, reason in found.skipped.items():
-            print(f"passed over: {name} {reason}")
+            print(f"passed over: {one_line(name)} {one_line(reason)}")
         for name in found.cut:
-            print(f"only the beginning of {name} is read; cut it up to have the rest found")
+            print(
+                f"only the beginning of {one_line(name)} is read; cut it up to have the rest found"
+            )
         lines = [{"id": document.id, "text": document.text} for document in found.records]
     if len(lines) < _MIN_TEXTS:
         raise ConfigError(
@@ -175,6 +180,7 @@ def _assign_splits(lines: Sequence[dict[str, Any]]) -> None:
 def _steps(output: Path, *, store: str) -> Iterator[_Step]:
     """Yields the steps after the first. Each must be executed before the next is requested."""
     from subspace.fitting import DEFAULT_LAYERS  # every command imports this module
+    from subspace.model import load
 
     labelled, checkpoint = output / _LABELLED, output / "checkpoint"
     yield _Step(
@@ -220,12 +226,18 @@ def _steps(output: Path, *, store: str) -> Iterator[_Step]:
     like, asked = _example(labelled), {"checkpoint": checkpoint, "index": output / "index"}
     ask = _command("search", **asked, like=like)
     yield _Step("searching", "by what the texts are about", ask)
-    for what, toward in (("simpler", "complexity=-1"), ("more specific", "specificity=1")):
-        yield _Step(
-            f"searching, {what}",
-            "the 20 most alike, ordered by that as well",
-            [*ask, "--candidates", "20", "--toward", toward],
-        )
+    blocks = load(checkpoint).layout.names
+    for what, factor, strength in (
+        ("simpler", "complexity", -1),
+        ("more specific", "specificity", 1),
+    ):
+        if factor in blocks:
+            why = "the 20 most alike, ordered by that as well"
+            command = [*ask, "--candidates", "20", "--toward", f"{factor}={strength}"]
+        else:
+            why = f"passed over, as these texts gave no block of '{factor}' (see the fit)"
+            command = []
+        yield _Step(f"searching, {what}", why, command)
 
 
 def _command(name: str, **options: Path | str) -> list[str]:
@@ -253,9 +265,13 @@ def _write_config(
 
 
 def _example(labelled: Path) -> str:
-    """Returns the id of a text that is more complex than most, so that simpler texts exist."""
-    lines = [json.loads(line) for line in labelled.read_text(encoding="utf-8").splitlines()]
-    ranked = sorted(lines, key=lambda line: line["factors"]["complexity"])
+    """Returns the id of a text that is more complex than most, so that simpler texts exist.
+
+    Without labels of complexity it is any text.
+    """
+    content = labelled.read_text(encoding="utf-8").split("\n")  # not at U+2028
+    lines = [json.loads(line) for line in content if line]
+    ranked = sorted(lines, key=lambda line: line["factors"].get("complexity", 0.0))
     return str(ranked[3 * len(ranked) // 4]["id"])
 
 

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import gc
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,10 @@ from subspace.cli.arguments import (
     add_usage,
     history_options,
     open_bandit,
+    read_filters,
     read_pairs,
-    read_values,
 )
+from subspace.cli.terminal import one_line, print_json
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "--where",
         action="append",
         metavar="NAME=VALUE",
-        help="only texts with this metadata; given twice with one name: either value",
+        help="only texts with this metadata, or with this member of a list; given twice with one "
+        "name: either value. NAME>=VALUE, >, <= and < are ranges",
     )
     add_usage(parser, required=False)
     add_bandit(parser)
@@ -130,7 +131,7 @@ def _answer(arguments: argparse.Namespace, queries: "dict[str, Query]", *, index
     options: dict[str, Any] = {
         "k": arguments.k,
         "candidates": arguments.candidates,
-        "where": _read_where(arguments.where),
+        "where": read_filters(arguments.where or []),
         "weights": weights,
         "preset": preset,
     }
@@ -148,7 +149,7 @@ def _answer(arguments: argparse.Namespace, queries: "dict[str, Query]", *, index
     if arguments.json:
         rows = _as_json(names, results)
         several = arguments.queries or arguments.scope == "both"
-        print(json.dumps(rows if several else rows[0], ensure_ascii=False, indent=1))
+        print_json(rows if several else rows[0])
         return
     for name, found in zip(names, results, strict=True):
         shown = str(queries[name]) if isinstance(queries[name], str) else name
@@ -199,14 +200,6 @@ def _read_queries(arguments: argparse.Namespace) -> "dict[str, Query]":
     return {document.id: document.text for document in read_documents(arguments.queries)}
 
 
-def _read_where(given: list[str] | None) -> dict[str, list[Any]]:
-    pairs = read_pairs(given or [], option="--where")
-    return {
-        name: [value for text in values for value in read_values(text)]
-        for name, values in pairs.items()
-    }
-
-
 def _read_weights(arguments: argparse.Namespace, index: "Index") -> "tuple[Any, str | None]":
     """Reads the weights and the preset in the form that `Index.search` takes."""
     from subspace.retrieval import Weights
@@ -239,14 +232,14 @@ def _as_json(names: list[str], results: "list[Results]") -> list[dict[str, Any]]
 def _show(query: str, found: "Results", *, toward: str | None) -> None:
     table = found.weights
     named = " ".join(
-        f"{name}={sum(values):.2f}"
+        f"{name}={sum(values):.6g}"
         for name, *values in zip(
             table.layout, table.recency, table.importance, table.relevance, strict=True
         )
     )
-    print(f"query: {query}\nweights: {named}")
+    print(f"query: {_shorten(query)}\nweights: {named}")
     if toward is not None:
-        print(f"toward: {toward}")
+        print(f"toward: {one_line(toward)}")
     if table.uses_history or found.arm:
         shares = {part: sum(getattr(table, part)) for part in ("recency", "importance")}
         said = " ".join(f"{part}={value:.2f}" for part, value in shares.items())
@@ -255,7 +248,8 @@ def _show(query: str, found: "Results", *, toward: str | None) -> None:
     if not found:
         print("no hits")
     for rank, hit in enumerate(found, start=1):
-        print(f"{rank:2d}. {hit.score:+.4f}  [{_parts(hit, table.uses_history)}]  {hit.id}")
+        parts = _parts(hit, table.uses_history)
+        print(f"{rank:2d}. {hit.score:+.4f}  [{parts}]  {one_line(hit.id)}")
         print(f"      {_shorten(hit.text)}")
 
 
@@ -267,4 +261,5 @@ def _parts(hit: "Hit", history: bool) -> str:
 
 
 def _shorten(text: str, *, width: int = 110) -> str:
-    return text if len(text) <= width else text[: width - 1].rstrip() + "…"
+    shown = one_line(text[: 2 * width].strip())
+    return shown if len(shown) <= width else shown[: width - 1].rstrip() + "…"

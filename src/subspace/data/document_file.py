@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from subspace.data.records import Record
-from subspace.data.retrieval_sets import iterate_documents
+from subspace.data.retrieval_sets import iterate_documents, warn_of_empty
 from subspace.errors import RecordError
 from subspace.files import Problems
 
@@ -64,7 +64,8 @@ class DocumentFile:
         if path.suffix == ".gz":
             raise RecordError([f"{path}: a gzipped file cannot be read in parts; unpack it first"])
         problems = Problems()
-        lines = iterate_documents(path, problems=problems)
+        empty: list[str] = []
+        lines = iterate_documents(path, problems=problems, empty=empty)
         seen = array("Q")
         parts = []
         with tqdm(desc="reading", unit="text", disable=not progress) as bar:
@@ -81,6 +82,7 @@ class DocumentFile:
         if repeated:
             _name_repeated(path, repeated, problems=problems)
         problems.raise_if_any()
+        warn_of_empty(path, empty)
         return cls(path, tuple(parts))
 
     @property
@@ -96,7 +98,9 @@ class DocumentFile:
         """
         part = self.parts[number]
         problems = Problems()
-        lines = iterate_documents(self.path, problems=problems, start=(part.offset, part.line))
+        lines = iterate_documents(
+            self.path, problems=problems, empty=[], start=(part.offset, part.line)
+        )
         documents = [document for _, document in islice(lines, part.texts)]
         problems.raise_if_any()
         if _digest(documents) != part.digest:
@@ -137,5 +141,5 @@ def _name_repeated(path: Path, keys: set[int], *, problems: Problems) -> None:
 
 
 def _ids(path: Path) -> Iterator[tuple[str, str]]:
-    for line, document in iterate_documents(path, problems=Problems()):
+    for line, document in iterate_documents(path, problems=Problems(), empty=[]):
         yield line.where, document.id

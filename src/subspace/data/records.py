@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
-from subspace.files import Line, Problems, read_lines, read_text
+from subspace.data.metadata import Value, read_metadata
+from subspace.files import Line, Problems, is_hidden, read_lines, read_text
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-Scalar = str | float | bool
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ class Record:
         group: Name shared by the texts of one source that say the same thing, or None.
         origins: By factor, the origin of a label that no human gave: `features`, `clusters`,
             `checkpoint:NAME`, `language-model:NAME`.
-        metadata: Values that a search can filter by, besides `factors`.
+        metadata: JSON values by name, kept as they are. A search can filter by texts, numbers and
+            truth values, also as members of lists, and by `factors`.
         title: The title alone, empty if there is none; not kept in an index.
     """
 
@@ -45,7 +46,7 @@ class Record:
     split: Split = "train"
     group: str | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
-    metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    metadata: Mapping[str, Value] = field(default_factory=dict)
     title: str = field(default="", compare=False)
 
 
@@ -88,7 +89,8 @@ def read_sources(
 
     A path is a file (one source, named after it, or after its folder if it is `records.jsonl`), a
     folder with JSONL files (one source, named after the folder), or a folder of such folders.
-    `corpus.jsonl` and `queries.jsonl` belong to retrieval sets and are skipped in folders.
+    `corpus.jsonl` and `queries.jsonl` belong to retrieval sets and are skipped in folders, and so
+    are hidden files and folders. Sources that hold the same texts are named in a warning.
 
     Args:
         paths: Files or folders.
@@ -132,6 +134,7 @@ def read_sources(
         )
     _check_kinds(sources, problems=problems)
     problems.raise_if_any()
+    _warn_of_copies(sources)
     return sources
 
 
@@ -163,12 +166,14 @@ def _find_sources(path: Path) -> dict[str, list[Path]]:
         file
         for pattern in ("*.jsonl", "*.jsonl.gz")
         for file in sorted(path.glob(pattern))
-        if file.name not in _RETRIEVAL_FILES
+        if file.name not in _RETRIEVAL_FILES and not is_hidden(file)
     ]
     if own:
         return {path.absolute().name: own}
     found: dict[str, list[Path]] = {}
-    for folder in sorted(child for child in path.iterdir() if child.is_dir()):
+    for folder in sorted(
+        child for child in path.iterdir() if child.is_dir() and not is_hidden(child)
+    ):
         files = _find_sources(folder)
         if folder.name in files:  # one level only: a source is a direct child
             found[folder.name] = files[folder.name]
@@ -232,6 +237,9 @@ def _read_record(
     origins = read_origins(value.get("origins"), factors=factors, where=where, problems=problems)
     if origins is None:
         return None
+    metadata = read_metadata(value.get("metadata"), key="metadata", where=where, problems=problems)
+    if metadata is None:
+        return None
     split = value.get("split") if needs_split else assign_split(group or record_id)
     if split not in SPLITS:
         problems.add(where, f"'split' must be one of {', '.join(SPLITS)}, got {split!r:.60}")
@@ -244,7 +252,7 @@ def _read_record(
         split=cast(Split, split),
         group=group,
         origins=origins,
-        metadata=read_metadata(value.get("metadata")),
+        metadata=metadata,
     )
 
 
@@ -289,21 +297,6 @@ def read_origins(
     return value
 
 
-def read_metadata(value: object) -> dict[str, Scalar]:
-    """Reads the scalars of an object by name; leaves out values that a search cannot filter by."""
-    if not isinstance(value, dict):
-        return {}
-    return {k: v for k, v in value.items() if k.isprintable() and _is_scalar(v)}
-
-
-def _is_scalar(value: object) -> bool:
-    if isinstance(value, str):
-        return value.isprintable()
-    if isinstance(value, int):
-        return -(2**63) <= value < 2**63
-    return isinstance(value, float) and math.isfinite(value)
-
-
 def _is_encodable(text: str) -> bool:
     """Tells whether a text has no unpaired surrogates, which UTF-8 cannot encode."""
     try:
@@ -321,6 +314,21 @@ def _to_number(label: object) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def _warn_of_copies(sources: Mapping[str, Sequence[Record]]) -> None:
+    """Warns of sources with the same texts: what is measured across them says nothing."""
+    first: dict[bytes, str] = {}
+    for name, records in sources.items():
+        digests = sorted(hashlib.sha256(record.text.encode()).digest() for record in records)
+        other = first.setdefault(hashlib.sha256(b"".join(digests)).digest(), name)
+        if other != name:
+            _log.warning(
+                "the sources '%s' and '%s' hold the same texts, so that what is measured across "
+                "corpora is measured within one; leave one of them out",
+                other,
+                name,
+            )
 
 
 def _check_kinds(sources: Mapping[str, Sequence[Record]], *, problems: Problems) -> None:

@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from subspace.data.records import Record, Scalar, read_metadata
-from subspace.files import Line, Problems, read_lines, read_text
+from subspace.data.metadata import Value, read_metadata
+from subspace.data.records import Record
+from subspace.files import Line, Problems, is_hidden, read_lines, read_text
+
+_log = logging.getLogger(__name__)
 
 _TEXTS = ("corpus.jsonl", "queries.jsonl")
 # Other names of splits, used by some sets.
@@ -61,7 +65,8 @@ def find_retrieval_sets(paths: Iterable[Path | str]) -> dict[str, Path]:
     found = {}
     for path in map(Path, paths):
         if path.is_dir():
-            for folder in (path, *sorted(path.iterdir())):
+            inside = (child for child in sorted(path.iterdir()) if not is_hidden(child))
+            for folder in (path, *inside):
                 if all((folder / name).is_file() for name in _TEXTS) and _judgements(folder):
                     found[folder.absolute().name] = folder
     return found
@@ -70,77 +75,116 @@ def find_retrieval_sets(paths: Iterable[Path | str]) -> dict[str, Path]:
 def read_documents(path: Path | str) -> tuple[Record, ...]:
     """Reads documents from JSONL with `id` or `_id`, `text` and optionally `title`.
 
-    Accepts labelled records and the `corpus.jsonl` of a BEIR set.
+    Accepts labelled records and the `corpus.jsonl` of a BEIR set. Documents of the latter (with
+    `_id`) that have neither title nor text are passed over, and counted in a warning.
 
     Raises:
         RecordError: The file cannot be read or has no texts, or lines are invalid; lists them all.
     """
     problems = Problems()
-    documents = _read_documents(Path(path), problems=problems)
+    empty: list[str] = []
+    documents = _read_documents(Path(path), problems=problems, empty=empty)
     if not documents and not len(problems):
         problems.add(str(path), "holds no texts")
     problems.raise_if_any()
+    warn_of_empty(path, empty)
     return tuple(documents.values())
 
 
 def iterate_documents(
-    path: Path, *, problems: Problems, start: tuple[int, int] = (0, 1)
+    path: Path,
+    *,
+    problems: Problems,
+    empty: list[str] | None = None,
+    start: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Line, Record]]:
     """Yields the documents of a JSONL file, each with its line; skips and reports invalid lines.
 
     Args:
         path: The file.
         problems: Receives a problem per invalid line; repeated ids are not detected.
+        empty: Receives the ids of documents in the BEIR layout (with `_id`) that have neither
+            title nor text, which are not yielded; None if these are problems.
         start: Offset and number of the first line to read.
     """
     for line in read_lines(path, problems=problems, start=start):
         key = "_id" if "_id" in line.value else "id"
         document_id = read_text(line.value, key, where=line.where, problems=problems)
+        if empty is not None and key == "_id" and _is_empty(line.value):
+            if document_id is not None:
+                empty.append(document_id)
+            continue
         text = _read_content(line, problems=problems)
-        if document_id is not None and text is not None:
+        metadata = _read_metadata(line, problems=problems)
+        if document_id is not None and text is not None and metadata is not None:
             yield (
                 line,
                 Record(
                     id=document_id,
                     text=text,
-                    metadata=_read_metadata(line),
+                    metadata=metadata,
                     title=line.value.get("title") or "",
                 ),
             )
+
+
+def warn_of_empty(path: Path | str, empty: Sequence[str], *, judgements: int = 0) -> None:
+    """Warns of documents without a text, which are passed over."""
+    if empty:
+        _log.warning(
+            "%s: documents with neither title nor text, which no search finds: %d (%s%s)%s",
+            path,
+            len(empty),
+            ", ".join(f"'{name:.60}'" for name in empty[:3]),
+            ", ..." if len(empty) > 3 else "",
+            f"; judgements of them that are left out: {judgements}" if judgements else "",
+        )
 
 
 def read_retrieval_set(folder: Path | str, *, judged: bool = True) -> RetrievalSet:
     """Reads `corpus.jsonl`, `queries.jsonl`, and `qrels.tsv` or the files of `qrels/`.
 
     A line of judgements holds a query id, a document id and a grade, separated by tabs; the first
-    line may be a header.
+    line may be a header. Documents with neither title nor text are passed over, with their
+    judgements, and counted in a warning.
 
     Args:
         folder: The folder.
         judged: Whether there must be judgements.
 
     Raises:
-        RecordError: Lines are invalid, judgements name unknown queries or documents, or there are
-            no judgements; lists every problem.
+        RecordError: Lines are invalid, judgements name unknown queries or documents or give a pair
+            two grades, or there are no judgements; lists every problem.
     """
     folder = Path(folder)
     problems = Problems()
     splits: dict[str, str] = {}
-    documents = _read_documents(folder / "corpus.jsonl", problems=problems)
+    empty: list[str] = []
+    documents = _read_documents(folder / "corpus.jsonl", problems=problems, empty=empty)
     queries = _read_documents(folder / "queries.jsonl", problems=problems, splits=splits)
     relevance: dict[str, dict[str, float]] = {}
     files = _judgements(folder)
+    passed_over, left_out = set(empty), 0
     if judged and not files:
         problems.add(str(folder), "has no judgements: neither qrels.tsv nor qrels/*.tsv")
     for path in files:
         for where, query, document, grade in _read_judgements(path, problems=problems):
+            if query in queries and document in passed_over:
+                left_out += 1
+                continue
             if query not in queries or document not in documents:
                 problems.add(where, f"judges an unknown query or document: {query!r}, {document!r}")
                 continue
-            relevance.setdefault(query, {})[document] = grade
+            before = relevance.setdefault(query, {}).setdefault(document, grade)
+            if before != grade:
+                problems.add(
+                    where,
+                    f"gives {query!r} and {document!r} the grade {grade:g}, before {before:g}",
+                )
             if path.parent != folder:
                 splits.setdefault(query, _SPLITS.get(path.stem, path.stem))
     problems.raise_if_any()
+    warn_of_empty(folder / "corpus.jsonl", empty, judgements=left_out)
     return RetrievalSet(
         documents=tuple(documents.values()),
         queries={query.id: query.text for query in queries.values()},
@@ -151,18 +195,23 @@ def read_retrieval_set(folder: Path | str, *, judged: bool = True) -> RetrievalS
 
 def _judgements(folder: Path) -> list[Path]:
     single = folder / "qrels.tsv"
-    return [single] if single.is_file() else sorted((folder / "qrels").glob("*.tsv"))
+    if single.is_file():
+        return [single]
+    return [path for path in sorted((folder / "qrels").glob("*.tsv")) if not is_hidden(path)]
 
 
 def _read_judgements(path: Path, *, problems: Problems) -> Iterator[tuple[str, str, str, float]]:
     """Yields `file:line`, query, document and grade; skips and reports invalid lines."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: an id may hold characters that are line breaks of other systems.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         problems.add(str(path), f"cannot be read: {error}")
         return
     for number, line in enumerate(lines, start=1):
-        fields = line.split("\t")
+        if not line.strip():
+            continue
+        fields = line.removesuffix("\r").split("\t")
         grade = _read_grade(fields[2]) if len(fields) == 3 else None
         if grade is not None:
             yield f"{path}:{number}", fields[0], fields[1], grade
@@ -173,12 +222,16 @@ def _read_judgements(path: Path, *, problems: Problems) -> Iterator[tuple[str, s
 
 
 def _read_documents(
-    path: Path, *, problems: Problems, splits: dict[str, str] | None = None
+    path: Path,
+    *,
+    problems: Problems,
+    splits: dict[str, str] | None = None,
+    empty: list[str] | None = None,
 ) -> dict[str, Record]:
     """Reads documents or queries by id; enters the splits that they state into `splits`."""
     documents: dict[str, Record] = {}
     first_seen: dict[str, str] = {}
-    for line, document in iterate_documents(path, problems=problems):
+    for line, document in iterate_documents(path, problems=problems, empty=empty):
         if document.id in first_seen:
             problems.add(
                 line.where, f"id '{document.id}' is used before, at {first_seen[document.id]}"
@@ -193,9 +246,15 @@ def _read_documents(
     return documents
 
 
-def _read_metadata(line: Line) -> dict[str, Scalar]:
-    """Reads the scalars of `factors` and `metadata`, which a search can filter by."""
-    return read_metadata(line.value.get("factors")) | read_metadata(line.value.get("metadata"))
+def _read_metadata(line: Line, *, problems: Problems) -> dict[str, Value] | None:
+    """Reads the values of `factors` and `metadata`, which a search can filter by."""
+    found = [
+        read_metadata(line.value.get(key), key=key, where=line.where, problems=problems)
+        for key in ("factors", "metadata")
+    ]
+    if found[0] is None or found[1] is None:
+        return None
+    return found[0] | found[1]
 
 
 def _read_content(line: Line, *, problems: Problems) -> str | None:
@@ -207,6 +266,14 @@ def _read_content(line: Line, *, problems: Problems) -> str | None:
         return title
     text = read_text(line.value, "text", where=line.where, problems=problems)
     return None if title is None or text is None else f"{title}. {text}"
+
+
+def _is_empty(value: Mapping[str, object]) -> bool:
+    """Tells whether both title and text are missing or blank."""
+    return all(
+        text is None or (isinstance(text, str) and not text.strip())
+        for text in (value.get("title"), value.get("text"))
+    )
 
 
 def _read_grade(text: str) -> float | None:

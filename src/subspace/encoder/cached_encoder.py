@@ -11,6 +11,7 @@ from subspace.arrays import Ints, Vectors
 from subspace.encoder import Encoder, EncoderSpec, Kind
 from subspace.encoder.embedding_store import EmbeddingStore, StoreDtype
 from subspace.encoder.pooling import OWN_MEAN
+from subspace.encoder.truncation import Truncation
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class CachedEncoder:
         self.encoder = encoder
         self.store = store
         self.warns = True
-        self._reported = 0
+        self._reported = Truncation()
 
     @property
     def truncated(self) -> int:
@@ -99,13 +100,9 @@ class CachedEncoder:
 
     def report_truncation(self) -> None:
         """Logs how many texts were cut since the last such warning, unless `warns` is off."""
-        new = self.encoder.truncated - self._reported
+        new = self.encoder.truncation - self._reported
         if new and self.warns:
-            _log.warning(
-                "%d texts are longer than the encoder's %d tokens; what is beyond was not read",
-                new,
-                self.encoder.fingerprint.max_length,
-            )
+            _log.warning(new.say(max_length=self.encoder.fingerprint.max_length))
             self._reported += new
 
     def encode(

@@ -1,5 +1,6 @@
 """The frozen encoder: maps each text to one unit vector per hidden layer."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -17,12 +18,16 @@ from subspace.encoder.precision import choose_dtype
 from subspace.encoder.spec import EncoderSpec
 from subspace.encoder.texts import check_texts
 from subspace.encoder.tokens import Tokenizer, common_beginning, count_shared, cut_batches
+from subspace.encoder.truncation import Truncation
 from subspace.errors import EncoderError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Kind = Literal["document", "query"]
+_NAMES: dict[Kind, str] = {"document": "texts", "query": "queries"}
+
+_log = logging.getLogger(__name__)
 
 # Texts per window. A window is sorted by length, so that a batch holds texts of similar length.
 _WINDOW = 2048
@@ -62,7 +67,12 @@ class Encoder:
     @property
     def truncated(self) -> int:
         """Number of texts so far that were longer than the maximum length and were cut."""
-        return self._tokenizer.truncated if "_tokenizer" in vars(self) else 0
+        return self.truncation.texts
+
+    @property
+    def truncation(self) -> Truncation:
+        """The texts so far that were longer than the maximum length, and how much was not read."""
+        return self._tokenizer.truncation if "_tokenizer" in vars(self) else Truncation()
 
     @property
     def dim(self) -> int:
@@ -73,14 +83,20 @@ class Encoder:
         """Encodes `texts` to (N, dim) float32.
 
         Each hidden layer's part has unit length. Up to rounding, a text's vector does not depend
-        on the other texts.
+        on the other texts. Texts that are cut are counted in a warning.
 
         Raises:
             EncoderError: A text is empty or not a string; the message gives its position.
         """
+        before = self.truncation
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         for positions, batch in self.encode_batches(texts, kind=kind):
             vectors[positions] = batch
+        cut = self.truncation - before
+        if cut:
+            _log.warning(
+                cut.say(max_length=self.fingerprint.max_length, of=len(texts), what=_NAMES[kind])
+            )
         return vectors
 
     def encode_batches(
@@ -124,16 +140,19 @@ class Encoder:
                     states[position + start] = rows[own] if len(own) else rows
         return states
 
-    def count_truncated(self, texts: Sequence[str], *, kind: Kind = "document") -> int:
-        """Counts the texts longer than the maximum length, prompt included; encodes nothing."""
+    def measure_truncation(self, texts: Sequence[str], *, kind: Kind = "document") -> Truncation:
+        """Measures what of the texts, prompt included, is beyond the maximum length.
+
+        Encodes nothing.
+        """
         prompt, longest = self.prompt(kind), self.fingerprint.max_length
         # A token takes at least one byte; 4 leaves room for special tokens.
         long = [text for text in texts if len((prompt + text).encode()) > longest - 4]
         counter = self._counter
-        before = counter.truncated
+        before = counter.truncation
         for window in _cut_windows(long):
             counter([prompt + text for text in long[window]])
-        return counter.truncated - before
+        return counter.truncation - before
 
     def prompt(self, kind: Kind) -> str:
         """Returns the text that is put before every text of this kind."""

@@ -12,7 +12,7 @@ from subspace.evaluation.heat_maps import PROBE_TITLES, draw_heat_maps
 from subspace.evaluation.probes import PROBES
 from subspace.evaluation.report import CROSS_CORPUS, IN_CORPUS, Report
 from subspace.evaluation.result_files import result_files, write_json
-from subspace.evaluation.separation import ALL_LAYERS, RAW, Matrix
+from subspace.evaluation.separation import ALL_LAYERS, RAW, Matrix, Reading
 from subspace.evaluation.steering_tables import steering_by_source, steering_means
 from subspace.model.markdown import table
 
@@ -92,13 +92,21 @@ def _separation_summary(report: Report) -> str:
         return "no block could be probed"
     shown = matrix_table(report.matrix(model), title="")
     width = len(shown["head"])
+    scores = scores_table(report)
     lines = [
-        f"{model}, linear probe, confounds controlled:",
+        f"{model}, linear probe, confounds controlled; shares of the raw embedding's score above "
+        "chance:",
         "",
         "| " + " | ".join(shown["head"]) + " |",
         "|" + "---|" * width,
         "| raw embedding | " + "1.00 | " * (width - 3) + "- | - |",
         *("| " + " | ".join(cell.strip("*") for cell in row) + " |" for row in shown["rows"]),
+        "",
+    ]
+    lines += [
+        f"The scores themselves, of which these are shares ({scores['note']}):",
+        "",
+        *table(scores["head"], scores["rows"]),
         "",
     ]
     for row in headline(report)["rows"]:
@@ -145,6 +153,43 @@ def headline(report: Report) -> Table:
     )
 
 
+def scores_table(report: Report) -> Table:
+    """Returns the linear probe's scores in each factor's own block, beside chance and baselines.
+
+    Every cell is the mean over sources; the interval is the mean of the sources' intervals.
+    """
+    readings = [r for r in report.readings if r.probe == "linear" and r.controlled]
+    models = [m for m in report.models if m not in (RAW, ALL_LAYERS)]
+    spaces = [(m, None) for m in (RAW, ALL_LAYERS) if m in report.models] + [
+        (m, "own") for m in models
+    ]
+    rows: list[list[Cell]] = []
+    for factor in (block for block in report.blocks if any(r.factor == block for r in readings)):
+        of_factor = [r for r in readings if r.factor == factor]
+        chance = float(np.mean([r.chance for r in of_factor if r.model == RAW]))
+        cells: list[Cell] = [factor, f"{chance:.2f}"]
+        for model, own in spaces:
+            found = [r for r in of_factor if r.model == model and (not own or r.block == factor)]
+            cells.append(_score_cell(found) if found else "-")
+        rows.append(cells)
+    return _table(
+        "Scores in the factor's own block",
+        ["factor", "chance", *(model for model, _ in spaces)],
+        rows,
+    ) | {
+        "note": "balanced accuracy for categories, rank correlation for numbers; 95 % interval "
+        "over test texts, confounds controlled"
+    }
+
+
+def _score_cell(readings: Sequence[Reading]) -> str:
+    score, low, high = (
+        float(np.mean([getattr(reading, name) for reading in readings]))
+        for name in ("score", "low", "high")
+    )
+    return f"{score:.2f} ({low:.2f} to {high:.2f})"
+
+
 def matrix_table(matrix: Matrix, *, title: str) -> Table:
     """Returns a block x factor matrix as a table; the factor that names a block is bold."""
     retention, leakage = matrix.retention(), matrix.leakage()
@@ -175,6 +220,7 @@ def _context(report: Report) -> dict[str, Any]:
         "tables": [
             table
             for table in (
+                scores_table(report),
                 _swaps(report),
                 _precisions(report),
                 _base(report),

@@ -76,6 +76,9 @@ class Reading:
             block's own factor, and leakage for any other factor.
         by_seed: `relative` for every seed (S,).
         replicates: `relative` for every bootstrap replicate (R,).
+        low: Lower end of the 95 % bootstrap interval of the score; a score below chance counts as
+            chance.
+        high: Upper end of the interval.
     """
 
     source: str
@@ -90,6 +93,8 @@ class Reading:
     relative: float
     by_seed: Floats
     replicates: Floats
+    low: float = float("nan")
+    high: float = float("nan")
 
     @property
     def score(self) -> float:
@@ -107,6 +112,8 @@ class Reading:
             "probe": self.probe,
             "controlled": self.controlled,
             "scores": list(self.scores),
+            "score_low": self.low,
+            "score_high": self.high,
             "chance": self.chance,
             "control": self.control,
             "relative": self.relative,
@@ -291,6 +298,12 @@ class _Outcome:
     above: float
     above_by_seed: Floats
     above_replicates: Floats
+    levels: int = 1
+
+    def interval(self) -> tuple[float, float]:
+        """Returns the 95 % bootstrap interval of the score, where it is above chance."""
+        low, high = interval(self.above_replicates / self.levels)
+        return self.chance + low, self.chance + high
 
 
 def _read_source(
@@ -331,9 +344,13 @@ def _read_source(
                     records=source.records if space[0] in controls and not controlled else None,
                 )
             base = outcomes[RAW, ""]
-            if base.above / len(tasks) < MIN_ABOVE_CHANCE:
+            if base.above / base.levels < MIN_ABOVE_CHANCE or not base.interval()[0] > base.chance:
                 if probe == "linear" and not controlled:
-                    return [], "the raw embedding itself is at chance"
+                    return [], (
+                        "the raw embedding itself is at chance: it scores "
+                        f"{base.scores.mean():.2f} ({_range(*base.interval())}), chance is "
+                        f"{base.chance:.2f}, and a share of nothing would say nothing"
+                    )
                 continue
             readings.extend(
                 _to_reading(
@@ -381,6 +398,7 @@ def _measure(
         above=sum(part.above for part in parts),
         above_by_seed=np.sum([part.above_by_seed for part in parts], axis=0),
         above_replicates=np.sum([part.above_replicates for part in parts], axis=0),
+        levels=len(parts),
     )
 
 
@@ -425,6 +443,7 @@ def _to_reading(
     probe: str,
     controlled: bool,
 ) -> Reading:
+    low, high = outcome.interval()
     return Reading(
         source=source,
         factor=factor,
@@ -439,7 +458,13 @@ def _to_reading(
         by_seed=outcome.above_by_seed / np.maximum(base.above_by_seed, _FLOOR * base.above),
         replicates=outcome.above_replicates
         / np.maximum(base.above_replicates, _FLOOR * base.above),
+        low=low,
+        high=high,
     )
+
+
+def _range(low: float, high: float) -> str:
+    return f"95 % interval {low:.2f} to {high:.2f}"
 
 
 def _first_word(text: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from subspace.data.records import Record, Scalar
+from subspace.data.metadata import Scalar
+from subspace.data.records import Record
 from subspace.evaluation.heat_maps import PROBE_TITLES
 from subspace.explore.colours import COLOURS, GREY, colour
 from subspace.explore.maps import BlockMap, BlockMaps

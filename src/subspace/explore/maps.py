@@ -7,7 +7,8 @@ import numpy as np
 
 from subspace.arrays import AnyFloats, Floats
 from subspace.blocks import BlockLayout
-from subspace.data.records import Record, Scalar
+from subspace.data.metadata import Scalar, Value, is_scalar
+from subspace.data.records import Record
 from subspace.errors import ConfigError, IndexFolderError
 from subspace.retrieval.engines import Engine
 
@@ -96,7 +97,7 @@ def map_block(vectors: AnyFloats) -> BlockMap:
 def _label(
     documents: tuple[Record, ...],
     *,
-    known: Mapping[str, Mapping[str, Scalar]],
+    known: Mapping[str, Mapping[str, Value]],
     layout: BlockLayout,
 ) -> dict[str, tuple[Scalar | None, ...]]:
     """Collects labels by name, those named like a block first.
@@ -106,8 +107,10 @@ def _label(
     names = dict.fromkeys(name for labels in known.values() for name in labels)
     found = {}
     for name in sorted(names, key=lambda name: name not in layout.names):
-        values = tuple(known.get(document.id, {}).get(name) for document in documents)
+        given = (known.get(document.id, {}).get(name) for document in documents)
+        values = tuple(value if is_scalar(value) else None for value in given)
         categories = {value for value in values if isinstance(value, str | bool)}
-        if len(categories) <= _MOST_CATEGORIES:
+        some = any(value is not None for value in values)  # lists and objects have no colour
+        if some and len(categories) <= _MOST_CATEGORIES:
             found[name] = values
     return found

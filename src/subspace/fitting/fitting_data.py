@@ -1,5 +1,6 @@
 """FittingData: encoded labelled texts and the moments that the solver needs."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from subspace.data.records import Record
 from subspace.encoder import Encoder, EncoderSpec
 from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.errors import ConfigError
-from subspace.fitting.block_spec import DEFAULT_LAYERS, BlockSpec, default_blocks
+from subspace.fitting.block_spec import DEFAULT_LAYERS, TOPIC, BlockSpec, default_blocks
 from subspace.fitting.moments import SourceMoments
 from subspace.fitting.recipe import Recipe
 from subspace.fitting.solve import count_pseudo_labels, solve_model
@@ -19,6 +20,8 @@ from subspace.model.model import Model
 
 # Default folder of stored embeddings, the same as on the command line.
 DEFAULT_STORE = "runs/embeddings"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)  # comparing arrays gives an array, not a bool
@@ -81,9 +84,22 @@ class FittingData:
         )
 
     def default_blocks(self) -> dict[str, BlockSpec]:
-        """Returns the blocks to solve if none are named."""
+        """Returns the blocks to solve if none are named.
+
+        A factor that no block could learn gets none, which a warning says.
+        """
         fingerprint = self.encoder.encoder.fingerprint
-        return default_blocks(self.factors, dim=fingerprint.dim, layers=fingerprint.layers)
+        learned = []
+        for factor in self.factors:
+            if any(_has_classes(one, factor) for one in self.moments.values()):
+                learned.append(factor)
+            elif factor != TOPIC:
+                _log.warning(
+                    "there is no block of '%s': in no source have the training texts two different "
+                    "labels of it, so that nothing could be learned",
+                    factor,
+                )
+        return default_blocks(learned, dim=fingerprint.dim, layers=fingerprint.layers)
 
     def without(self, *left_out: str) -> "FittingData":
         """Returns the same data without some sources and their rewrites."""
@@ -117,6 +133,10 @@ class FittingData:
             encoder=self.encoder.encoder.spec,
             fingerprint=self.encoder.encoder.fingerprint,
         )
+
+
+def _has_classes(moments: SourceMoments, factor: str) -> bool:
+    return factor in moments.factors and int((moments.factors[factor].counts > 0).sum()) > 1
 
 
 def encoder_spec(encoder: EncoderSpec | str) -> EncoderSpec:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from subspace.errors import ConfigError
+from subspace.files import read_yaml
 
 DEFAULT_RUBRIC = Path(__file__).with_name("rubric.yaml")
 
@@ -72,8 +71,8 @@ def read_rubric(
             factor.
     """
     try:
-        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        value = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"--rubric: cannot read {path}: {error}") from error
     if not isinstance(value, dict) or not value:
         raise ConfigError(f"--rubric: {path} must hold factors by name, each with its levels")

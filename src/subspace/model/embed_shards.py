@@ -100,7 +100,7 @@ class ShardJob:
             number,
             ids=[document.id for document in documents],
             embeddings=embedded.blocks.array,
-            truncated=embedded.truncated,
+            truncation=embedded.truncation,
         )
 
     def write_missing(self, *, progress: bool = False) -> None:

@@ -12,6 +12,7 @@ from subspace.blocks import Blocks
 from subspace.data.retrieval_sets import read_documents
 from subspace.encoder import Kind
 from subspace.encoder.cached_encoder import CachedEncoder
+from subspace.encoder.truncation import Truncation
 from subspace.errors import ConfigError
 from subspace.files import whole_file
 from subspace.model.model import Model
@@ -47,11 +48,16 @@ class Embedded:
 
     Attributes:
         blocks: Blocks of N texts, in order.
-        truncated: Number of texts that were longer than the encoder's maximum length.
+        truncation: What was beyond the encoder's maximum length.
     """
 
     blocks: Blocks
-    truncated: int
+    truncation: Truncation
+
+    @property
+    def truncated(self) -> int:
+        """Number of texts that were longer than the encoder's maximum length."""
+        return self.truncation.texts
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class TextEmbedder:
         return Embedded(
             blocks=self.model.project(vectors, kind=self.kind),
             # Not the encoder's own count, which lacks texts whose vectors were stored.
-            truncated=self._encoder.encoder.count_truncated(texts, kind=self.kind),
+            truncation=self._encoder.encoder.measure_truncation(texts, kind=self.kind),
         )
 
     @property

@@ -25,6 +25,7 @@ from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.document_file import DocumentFile
 from subspace.data.records import Record
+from subspace.encoder.truncation import Truncation
 from subspace.errors import StoreError
 from subspace.files import remove_abandoned, whole_file, write_whole
 from subspace.model.projection import Projection
@@ -33,6 +34,7 @@ FORMAT, FORMAT_VERSION = "subspace shards", 1
 MANIFEST = "manifest.json"
 # Seconds that other processes may take for a shard, and between two listings of the folder.
 _PATIENCE, _LONGEST_PAUSE = 86_400.0, 10.0
+_NOTHING = Truncation()
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,12 @@ class EmbeddingShards:
         return self._vectors(number).exists()
 
     def write(
-        self, number: int, *, ids: Sequence[str], embeddings: Vectors, truncated: int = 0
+        self,
+        number: int,
+        *,
+        ids: Sequence[str],
+        embeddings: Vectors,
+        truncation: Truncation = _NOTHING,
     ) -> None:
         """Writes one shard atomically.
 
@@ -155,7 +162,7 @@ class EmbeddingShards:
             number: Number of the shard.
             ids: Ids of its texts, in order.
             embeddings: (texts, D_out).
-            truncated: Number of texts longer than the encoder's maximum length.
+            truncation: What of its texts is beyond the encoder's maximum length.
 
         Raises:
             StoreError: The shape is wrong, or the shard cannot be written.
@@ -164,7 +171,12 @@ class EmbeddingShards:
         if embeddings.shape != wanted or len(ids) != wanted[0]:
             raise StoreError(f"shard {number} needs {wanted}, got {embeddings.shape}")
         try:
-            about = {"ids": list(ids), "truncated": truncated}
+            about = {
+                "ids": list(ids),
+                "truncated": truncation.texts,
+                "unread": truncation.unread,
+                "characters": truncation.characters,
+            }
             text = json.dumps(about, ensure_ascii=False).encode()
             # Listing the folder for every shard takes too long; `create` tidies it.
             write_whole(self._about(number), text, tidy=False)
@@ -233,8 +245,20 @@ class EmbeddingShards:
         Raises:
             StoreError: A shard is damaged.
         """
+        return self.truncation().texts
+
+    def truncation(self) -> Truncation:
+        """Returns what of the texts of finished shards is beyond the encoder's maximum length.
+
+        Raises:
+            StoreError: A shard is damaged.
+        """
         done = set(range(len(self))) - set(self.missing())
-        return sum(self._read_about(number)["truncated"] for number in done)
+        each = [
+            Truncation(about["truncated"], about.get("unread", 0), about.get("characters", 0))
+            for about in map(self._read_about, done)
+        ]
+        return sum(each, start=_NOTHING)
 
     def _read_about(self, number: int) -> dict[str, Any]:
         """Reads the ids of a shard's texts, and how many texts were cut."""

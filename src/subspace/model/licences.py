@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from subspace.errors import ConfigError
+from subspace.files import read_yaml
 
 NOT_STATED = "not stated"
 
@@ -43,8 +42,8 @@ def read_licences(path: Path | str, *, sources: Iterable[str]) -> Licences:
         ConfigError: The file cannot be read, has the wrong form, or names another source.
     """
     try:
-        stated = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        stated = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"--licences: cannot read {path}: {error}") from error
     named: Any = stated.get("sources", {}) if isinstance(stated, dict) else None
     sound = (

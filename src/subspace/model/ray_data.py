@@ -70,7 +70,6 @@ class EmbedTexts:
         self._encoder = Encoder(replace(spec, dtype=dtype or spec.dtype))
         self._model.check_encoder(replace(self._encoder.fingerprint, dtype=spec.dtype))
         self._kind: Kind = "query" if queries else "document"
-        self._truncated = 0
         self._text, self._embedding, self._error = text, embedding, error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -87,15 +86,5 @@ class EmbedTexts:
         blocks = np.zeros((len(texts), self._model.layout.dim), dtype=np.float32)
         vectors = self._encoder.encode([texts[place] for place in good], kind=self._kind)
         blocks[good] = self._model.project(vectors, kind=self._kind).array
-        self._warn_of_truncation()
         errors = np.array([f"text {fault}" if fault else "" for fault in faults], dtype=object)
         return {**batch, self._embedding: blocks, self._error: errors}
-
-    def _warn_of_truncation(self) -> None:
-        new, self._truncated = self._encoder.truncated - self._truncated, self._encoder.truncated
-        if new:
-            _log.warning(
-                "%d texts are longer than the encoder's %d tokens; what is beyond was not read",
-                new,
-                self._encoder.fingerprint.max_length,
-            )

@@ -20,11 +20,12 @@ import numpy as np
 from subspace.arrays import AnyFloats, Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
-from subspace.errors import IndexFolderError, LayoutError, WeightsError
+from subspace.errors import IndexFolderError, LayoutError, QueryError, WeightsError
 from subspace.model.projection import Projection
 from subspace.model.score_spread import SPREAD_SAMPLE, ScoreSpread, measure_score_spread
 from subspace.retrieval.engines import Candidates, Engine, open_engine
 from subspace.retrieval.engines.engine import check_queries
+from subspace.retrieval.engines.filters import explain_nothing
 from subspace.retrieval.hits import SCOPES, Results, Scope
 from subspace.retrieval.scoring import BlockScorer, ItemScorer, Scorer
 from subspace.retrieval.search_options import SearchKeywords, SearchOptions
@@ -192,6 +193,7 @@ class BlockIndex:
             LayoutError: The query has another dimension, or is not finite.
             WeightsError: A weight is wrong, or the weights are for another layout.
             IndexFolderError: The index holds vectors that are not finite.
+            QueryError: A filter is malformed, or no item has its metadata or values of its kind.
         """
         query = _to_array(query)
         if query.ndim != 1:
@@ -361,10 +363,23 @@ class BlockIndex:
             folded = scorer.weights.relevance_alone().fold(queries)
             count, priors = options.candidates, None
         found = self.engine.search(folded, k=count + more, priors=priors, where=options.where)
+        if options.where and not any(items.documents for items in found):
+            self._check_filter(options)
         kept = [_without(items, ids) for items, ids in zip(found, exclude, strict=True)]
         if options.candidates is None:
             return kept
         return [_keep_best(items, one, k=count) for items, one in zip(kept, folded, strict=True)]
+
+    def _check_filter(self, options: SearchOptions) -> None:
+        """Raises if a filter finds nothing because of a name or a kind of value.
+
+        Raises:
+            QueryError: No item has such metadata, or metadata of that kind.
+        """
+        if len(self):
+            reason = explain_nothing(options.where, (one for _, one in self.engine.metadata()))
+            if reason is not None:
+                raise QueryError(f"where: {reason}")
 
 
 def _deviation(values: AnyFloats) -> float:

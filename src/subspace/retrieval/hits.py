@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, overload
 
-from subspace.data.records import Scalar
+from subspace.data.metadata import Value
 from subspace.retrieval.weights import PARTS, Part, Weights
 
 # How recency and importance are computed: for each block, from traces of the used items (`block`),
@@ -30,7 +30,7 @@ class Hit:
     text: str
     score: float
     parts: Mapping[str, Mapping[Part, float]]
-    metadata: Mapping[str, Scalar]
+    metadata: Mapping[str, Value]
 
     def by_block(self) -> dict[str, float]:
         """Returns the contribution of each block to the score, summed over the parts."""

@@ -356,7 +356,8 @@ class Index:
         Raises:
             EncoderError: A text is empty.
             QueryError: The query names an unknown item or block, or `toward` a factor without a
-                direction; or a filter is malformed.
+                direction; or a filter is malformed, or no item has its metadata or values of its
+                kind.
             ConfigError: An option is wrong, or a usage log or a bandit is needed and missing.
             WeightsError: A weight is wrong, or the weights are for another layout.
         """

@@ -30,8 +30,8 @@ class SearchOptions:
             used items) or `item` (from the uses of the item itself).
         candidates: If given, a first search finds this many items by relevance alone, and only
             these are scored with all weights.
-        where: Metadata filter: by name, the value that a hit must have, or a list of allowed
-            values.
+        where: Metadata filter: by name, the value that a hit must have, a list of allowed values,
+            or a range such as `{">=": 2020}`. Of a list, one member must fit.
         exclude: Ids that are left out of the hits.
 
     Raises:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 
 from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.errors import WeightsError
+from subspace.files import read_yaml
 from subspace.retrieval.presets import find_preset
 
 Part = Literal["recency", "importance", "relevance"]
@@ -194,8 +194,8 @@ class Weights:
             WeightsError: The file cannot be read, or its content is refused.
         """
         try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            content = read_yaml(path)
+        except (OSError, ValueError) as error:
             raise WeightsError(f"cannot read weights from {path}: {error}") from error
         if not isinstance(content, dict):
             raise WeightsError(f"{path} must hold a mapping, such as `topic: 0.7`")

@@ -25,6 +25,7 @@ from subspace.training.step_loader import (
     StepLoader,
     StepSampler,
 )
+from subspace.training.trainer_checks import check_interval
 from subspace.training.training_parts import Part, take_parts, training_parts
 
 ENVIRONMENT_VARIABLE = "SUBSPACE_DATA"
@@ -203,6 +204,7 @@ class FactorData(pl.LightningDataModule):
             size=self._batch_size,
             seed=self._seed,
         )
+        check_interval(trainer, steps_per_epoch=self._steps_per_epoch)
         batches = PlannedBatches(
             plan, vectors=self.fitting_data.vectors, rows=[part.rows for part in parts.values()]
         )

@@ -82,6 +82,10 @@ class StepSampler(DistributedSampler[int]):
             ConfigError: A step of the optimizer would span two epochs.
         """
         accumulated = trainer.accumulate_grad_batches
+        if accumulated < 1:
+            raise ConfigError(
+                f"trainer.accumulate_grad_batches must be 1 or more, got {accumulated}"
+            )
         if steps_per_epoch % accumulated:
             raise ConfigError(
                 f"data.steps_per_epoch ({steps_per_epoch}) must be a multiple of "

@@ -28,12 +28,34 @@ def check_trainer(trainer: pl.Trainer) -> None:
             f"trainer.precision is {settings.precision}, but vectors are stored in 32 bits: use "
             f"{', '.join(_PRECISIONS)}"
         )
+    if settings.check_val_every_n_epoch not in (1, None):
+        raise ConfigError(
+            f"trainer.check_val_every_n_epoch is {settings.check_val_every_n_epoch}, but an epoch "
+            "is what lies between two validations: set data.steps_per_epoch, its number of steps"
+        )
     watching = [name for name in _monitored(trainer) if not name.startswith("train/")]
     if watching and settings.limit_val_batches == 0:
         raise ConfigError(
             f"trainer.limit_val_batches is 0, so nothing can be said of {watching[0]}, which early "
             "stopping and the choice of the best checkpoint look at; set it to 1.0, or let "
             "early_stopping.monitor and checkpoint.monitor name train/loss"
+        )
+
+
+def check_interval(trainer: pl.Trainer, *, steps_per_epoch: int) -> None:
+    """Raises if validation is to come after more batches than an epoch has.
+
+    Raises:
+        ConfigError: `trainer.val_check_interval` is larger.
+    """
+    settings = cast(Any, trainer)
+    interval, most = settings.val_check_interval, settings.limit_train_batches
+    steps = min(steps_per_epoch, most) if isinstance(most, int) else int(most * steps_per_epoch)
+    counted = isinstance(interval, int) and settings.check_val_every_n_epoch is not None
+    if counted and interval > steps > 0:
+        raise ConfigError(
+            f"trainer.val_check_interval is {interval}, but an epoch has {steps} batches "
+            "(data.steps_per_epoch) and ends with a validation: set a smaller one, or leave it out"
         )
 
 

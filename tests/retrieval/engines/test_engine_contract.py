@@ -295,7 +295,12 @@ def test_true_is_not_one_and_one_is_one_point_zero(engine):
         {"lang": [None]},
         {"lang": float("nan")},
         {"lang": [1, math.inf]},
-        {"lang": 10**400},
+        {"lang": 2**14_001},
+        {"lang": {}},
+        {"lang": {">=": None}},
+        {"lang": {">=": True}},
+        {"lang": {">=": 1, "<": "b"}},
+        {"lang": {">=": math.nan}},
         {"lang": {"eq": "en"}},
         {"lang": "a\0b"},
         {"lang": "\ud800"},
@@ -377,6 +382,70 @@ def test_threads_may_share_one_engine(engine, scan):
         for work in works:
             work.result()
     assert {document.id for document in engine.fetch(list(kept)).documents} == set(kept)
+
+
+ANY = [
+    *("Jean\u00a0Dupont", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\u06cc\u200c\u062e"),
+    *("a\u3000b", "co\u00adop", "two\nlines", None, [], {}, ["a", "b"]),
+    [1, "1", True, None, 0.5, 10**30],
+    *([["a"], {"b": "a"}], {"y": {"z": [1]}}, 2**63, -(2**70), 10**400, 5, 2020, 2020.5, True),
+    *("2020", "2021-03-01", [2019, 2022], ["x", 7]),
+]
+
+
+@pytest.fixture(scope="module")
+def anything(kind, new_target) -> Iterator[tuple[Engine, SlowScan]]:
+    """A document for each of these values; not to be changed."""
+    scan = SlowScan(KINDS[kind][1])
+    with closing(create(kind, new_target())) as engine:
+        records = make_records(len(ANY), metadata=lambda n: {"v": ANY[n], "n": n})
+        records.append(Record(id="x", text="y"))
+        fill(engine, scan, documents=records, vectors=unit_vectors(len(records)))
+        yield engine, scan
+
+
+def test_any_json_value_is_kept(anything):
+    assert_keeps(*anything)
+    assert dict(anything[0].metadata()) == {
+        name: document.metadata for name, (document, _) in anything[1].kept.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("a", [["a", "b"]]),
+        (["b", 10**30], [["a", "b"], ANY[10]]),
+        ("Jean\u00a0Dupont", ["Jean\u00a0Dupont"]),
+        ("Jean Dupont", []),
+        (2**63, [2**63]),
+        (10**400, [10**400]),
+        (True, [ANY[10], True]),
+        (7, [["x", 7]]),
+        ({">=": 2020}, [ANY[10], 2**63, 10**400, 2020, 2020.5, [2019, 2022]]),
+        ({">": 2020, "<": 2021}, [2020.5]),
+        ({">": 2019, "<": 2022}, [2020, 2020.5]),
+        ({"<": 0.5}, [-(2**70)]),
+        ({"<=": 0.5}, [ANY[10], -(2**70)]),
+        ({">=": "2020", "<": "2022"}, ["2020", "2021-03-01"]),
+        ({">=": "b", "<=": "b"}, [["a", "b"]]),
+        ({">": "x"}, [ANY[1], ANY[2]]),
+    ],
+    ids=lambda value: f"{value!r:.40}",
+)
+def test_members_and_ranges_are_found(anything, wanted, found):
+    engine, where = anything[0], {"v": wanted}
+    kept = [
+        document.metadata.get("v")
+        for document in engine.search(QUERIES[:1], k=99, where=where)[0].documents
+    ]
+    assert kept == found
+    assert engine.count(where) == len(found)
+    both = {**where, "n": {">=": 10}}
+    assert engine.count(both) == sum(ANY.index(value) >= 10 for value in found)
+    priors = make_priors({"d3": 5.0, "d20": 9.0, "x": 100.0})
+    several = engine.search(QUERIES, k=99, where=where, priors=priors)
+    assert [len(one.documents) for one in several] == [len(found)] * len(QUERIES)
 
 
 # What it keeps.
@@ -520,14 +589,20 @@ def test_a_sample_is_the_same_every_time_and_from_all_over(world):
 # What it refuses.
 
 
+NESTED: list = []
+for _ in range(40):
+    NESTED = [NESTED]
+
 BAD_TEXTS = ["", "a\0b", "half \ud800", None, 7]
 BAD_METADATA = [
     {"a": float("nan")},
     {"a": math.inf},
-    {"a": None},
-    {"a": [1]},
-    {"a": {}},
-    {"a": 2**63},
+    {"a": [1, math.nan]},
+    {"a": {"b": "nul \0"}},
+    {"a": {1: "b"}},
+    {"a": (1, 2)},
+    {"a": 2**14_001},
+    {"a": NESTED},
     {"a": "half \ud800"},
     {"a": "nul \0"},
     {"half \ud800": 1},

@@ -7,7 +7,8 @@ from subspace.retrieval.engines.choose import (
     open_engine,
     show_target,
 )
-from subspace.retrieval.engines.engine import Candidates, Engine, Priors, Where
+from subspace.retrieval.engines.engine import Candidates, Engine, Priors
+from subspace.retrieval.engines.filters import Where
 from subspace.retrieval.engines.numpy_engine import NumpyEngine
 
 __all__ = [

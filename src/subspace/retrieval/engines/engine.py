@@ -5,10 +5,9 @@ Weights, recency and importance of blocks are multiplied into the query before t
 engine does not score block by block, and no change of them requires rebuilding an index.
 """
 
-import math
 import operator
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,18 +15,14 @@ import numpy as np
 
 from subspace.arrays import Floats, Vectors
 from subspace.blocks import BlockLayout
-from subspace.data.records import Record, Scalar
-from subspace.errors import ConfigError, EngineError, LayoutError, QueryError
+from subspace.data.metadata import Value, find_fault, is_text, shown
+from subspace.data.records import Record
+from subspace.errors import ConfigError, EngineError, LayoutError
 from subspace.model.centre import Centre
+from subspace.retrieval.engines.filters import Where
 
 # Bound on the error of a float32 inner product, relative to the query's L1 norm.
 ROUNDING = 1e-6
-
-_SCALARS = "a text, a truth value, a finite number or a whole one of 64 bits"
-
-# A filter: for each name of the metadata, the value that an item must have, or several to choose
-# from.
-Where = Mapping[str, Scalar | Sequence[Scalar]]
 
 
 @dataclass(frozen=True, eq=False)  # arrays compare element by element
@@ -108,7 +103,7 @@ class Engine(Protocol):
         Raises:
             ConfigError: `k` is no whole number of 1 or more.
             LayoutError: The queries are not (Q, dim), or not finite.
-            QueryError: `where` is not valid; see `check_where`.
+            QueryError: `where` is not valid; see `filters`.
             EngineError: The engine cannot be reached.
         """
         ...
@@ -130,6 +125,10 @@ class Engine(Protocol):
 
         It is cheap to ask for. None if that cannot be told now, as others are writing.
         """
+        ...
+
+    def metadata(self) -> Iterator[tuple[str, Mapping[str, Value]]]:
+        """Reads the id and the metadata of every document, in any order."""
         ...
 
     def save(self) -> None:
@@ -168,16 +167,17 @@ def check_documents(documents: Sequence[Record], vectors: Vectors, *, layout: Bl
         raise LayoutError(f"the vector of document '{broken.id}' holds NaN or infinity")
     for document in documents:
         for name, value in (("id", document.id), ("text", document.text)):
-            if not value or not _is_text(value):
+            if not value or not is_text(value):
                 raise EngineError(
                     f"the {name} of a document must be a text that is not empty, without NUL and "
                     f"half surrogate pairs, got {value!r:.60}"
                 )
-        for name, label in document.metadata.items():
-            if not _is_text(name) or not _is_scalar(label):
+        for name, value in document.metadata.items():
+            fault = find_fault({name: value})
+            if fault is not None:
                 raise EngineError(
-                    f"metadata {name!r:.60} of document '{document.id:.60}' must be {_SCALARS}, "
-                    f"got {_shown(label)}"
+                    f"metadata {shown(name)} of document '{document.id:.60}' cannot be kept: "
+                    f"{fault}"
                 )
     counts = Counter(document.id for document in documents)
     twice = [name for name, count in counts.items() if count > 1]
@@ -214,50 +214,3 @@ def check_k(k: Any, *, name: str = "k") -> int:
     if count < 1:
         raise ConfigError(f"{name} must be a whole number, 1 or more, got {k!r}")
     return count
-
-
-def check_where(where: Where | None) -> dict[str, tuple[Scalar, ...]]:
-    """Returns the allowed values of each filtered name; empty without a filter.
-
-    Raises:
-        QueryError: `where` is no mapping, a name is empty, no value is given, or a value is no
-            text, number or bool that engines can store.
-    """
-    if where is not None and not isinstance(where, Mapping):
-        raise QueryError(f"metadata is filtered by name, as {{'lang': 'en'}}, got {where!r:.60}")
-    allowed: dict[str, tuple[Scalar, ...]] = {}
-    for name, values in (where or {}).items():
-        if not name or not _is_text(name):
-            raise QueryError(f"metadata is filtered by its name, got {name!r:.60}")
-        several = tuple(values) if isinstance(values, list | tuple | set) else (values,)
-        wrong = [value for value in several if not _is_scalar(value)]
-        if wrong:
-            raise QueryError(f"metadata '{name}' can be {_SCALARS}, not {_shown(wrong[0])}")
-        if not several:
-            raise QueryError(f"no value is given that metadata '{name}' may have")
-        allowed[name] = several
-    return allowed
-
-
-def _is_scalar(value: Any) -> bool:
-    """Tells whether every engine can store a metadata value without changing it."""
-    if isinstance(value, bool):
-        return True
-    if isinstance(value, int):
-        return -(2**63) <= value < 2**63
-    return math.isfinite(value) if isinstance(value, float) else _is_text(value)
-
-
-def _shown(value: Any) -> str:
-    """Shortens a value for a message; ints too long for Python to print become a number of bits."""
-    try:
-        return f"{value!r:.60}"
-    except ValueError:
-        return f"a number of {value.bit_length()} bits"
-
-
-def _is_text(value: Any) -> bool:
-    """Tells whether a value is a text that every engine and file can hold: no NUL or surrogates."""
-    if not isinstance(value, str) or "\0" in value:
-        return False
-    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

@@ -35,9 +35,7 @@ from subspace.retrieval.engines.engine import (
     ROUNDING,
     Candidates,
     Priors,
-    Where,
     check_k,
-    check_where,
 )
 from subspace.retrieval.engines.faiss_candidates import (
     METHODS,
@@ -45,6 +43,7 @@ from subspace.retrieval.engines.faiss_candidates import (
     Method,
     import_faiss,
 )
+from subspace.retrieval.engines.filters import Where, check_where
 from subspace.retrieval.engines.index_folder import Stored
 from subspace.retrieval.engines.numpy_engine import NumpyEngine, widen
 from subspace.retrieval.engines.recall import RecallReport, measure_recall, warn_if_low

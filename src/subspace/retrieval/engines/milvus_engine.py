@@ -8,7 +8,7 @@ not among the hits of a field gets nothing for that field. The fields of a colle
 id        VARCHAR       the primary key
 seq       INT64         order of adding; a document that is replaced keeps its place
 draw      INT64         a hash of the id, below 2 ** 32; the smallest values are a sample
-tags      VARCHAR       a hash of each name and value of the metadata, for filters
+tags      VARCHAR       a hash of each name and value (or member) of the metadata, for filters
 text      VARCHAR       at most 65,535 bytes, as every text in Milvus
 metadata  JSON
 vector    FLOAT_VECTOR  unit blocks
@@ -16,6 +16,7 @@ vector    FLOAT_VECTOR  unit blocks
 
 `where` filters by tags, not by the field `metadata`: Milvus cannot filter by every name, and in
 milvus-lite True equals 1 and filters on JSON are many times slower. Also, a hash needs no escaping.
+For a range, the metadata of all documents are read, and those in the range are searched by id.
 
 The metadata of the index are JSON in the collection's description. milvus-lite does not keep
 descriptions, so in a file they are in a property `subspace` as well::
@@ -28,25 +29,27 @@ A search in Milvus cannot add priors; the module `threshold` describes how they 
 import math
 import threading
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from itertools import pairwise
+from typing import Self
 
 import numpy as np
 
 from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
+from subspace.data.metadata import Value
 from subspace.data.records import Record
 from subspace.errors import ConfigError, EngineError
 from subspace.model.centre import Centre
 from subspace.retrieval.engines.engine import (
     Candidates,
     Priors,
-    Where,
     check_documents,
     check_k,
     check_queries,
 )
+from subspace.retrieval.engines.filters import Condition, Where, check_where
 from subspace.retrieval.engines.milvus_connection import (
     INDEXES,
     Connection,
@@ -62,9 +65,9 @@ from subspace.retrieval.engines.milvus_rows import (
     can_be_id,
     has_tags,
     id_in,
-    make_tag,
     sliced,
     to_row,
+    unpack,
     wanted_tags,
 )
 from subspace.retrieval.engines.threshold import search_by_similarity, search_with_priors
@@ -80,6 +83,8 @@ _HITS, _IDS = 2048, 256
 # Rows after which milvus-lite is flushed: until then it searches them row by row. A flush takes
 # 20 ms.
 _FLUSH_ROWS = 256
+# Mean number of documents in a slice, of which a server gives 16,384 at most.
+_SLICE = 4096
 
 
 class MilvusEngine:
@@ -238,12 +243,16 @@ class MilvusEngine:
         Raises:
             ConfigError: `k` is no whole number of 1 or more.
             LayoutError: The queries are not (Q, dim), or not finite.
-            QueryError: `where` is not valid; see `check_where`.
+            QueryError: `where` is not valid; see `filters`.
             EngineError: `k` is above Milvus's limit of 16,384 hits, or Milvus cannot be reached.
         """
         k = check_k(k)
         check_queries(queries, layout=self.layout)
-        scan = _Scan(self, queries.astype(np.float32, copy=False), wanted_tags(where))
+        conditions = check_where(where)
+        among = self._in_ranges(conditions)
+        if among == []:  # a list of no ids would be no condition
+            return [self._found([])] * len(queries)
+        scan = _Scan(self, queries.astype(np.float32, copy=False), conditions, among)
         if k > _MOST_HITS and self.count(where) > _MOST_HITS:
             raise EngineError(f"Milvus gives {_MOST_HITS:,} hits at most; ask for fewer than {k:,}")
         k = min(k, _MOST_HITS)
@@ -281,7 +290,11 @@ class MilvusEngine:
 
     def count(self, where: Where | None = None) -> int:
         """Counts all documents, or those whose metadata match `where`."""
-        condition = has_tags(wanted_tags(where))
+        conditions = check_where(where)
+        among = self._in_ranges(conditions)
+        if among is not None:
+            return len(among)
+        condition = has_tags(wanted_tags(conditions))
         rows = self._connection.call("query", filter=condition, output_fields=["count(*)"])
         return int(rows[0]["count(*)"])
 
@@ -291,6 +304,10 @@ class MilvusEngine:
         Milvus counts no changes, so it can take a minute until others' are noticed.
         """
         return self._changes, self.count(), time.monotonic() // _NOTICED_S
+
+    def metadata(self) -> Iterator[tuple[str, Mapping[str, Value]]]:
+        """Reads the id and the metadata of every document."""
+        yield from self._read_metadata("")
 
     def save(self) -> None:
         """Does nothing: every call writes its changes before it returns."""
@@ -308,6 +325,30 @@ class MilvusEngine:
                 f"the collection '{place.collection}' in {place.address} was made anew by somebody "
                 "else; open it again"
             )
+
+    def _in_ranges(self, conditions: Sequence[Condition]) -> list[str] | None:
+        """Returns the ids of the documents that meet all conditions; None if none is a range."""
+        if not any(condition.bounds for condition in conditions):
+            return None
+        return [
+            name
+            for name, metadata in self._read_metadata(has_tags(wanted_tags(conditions)))
+            if _meets(conditions, metadata)
+        ]
+
+    def _read_metadata(self, condition: str) -> Iterator[tuple[str, Mapping[str, Value]]]:
+        """Reads ids and metadata in slices of the field `draw`, as an answer has a limit."""
+        slices = -(-self.count() // _SLICE) or 1
+        edges = [DRAWS * number // slices for number in range(slices + 1)]
+        for start, end in pairwise(edges):
+            drawn = f"draw >= {start} and draw < {end}"
+            rows = self._connection.call(
+                "query",
+                filter=" and ".join(filter(None, [drawn, condition])),
+                output_fields=["id", "metadata"],
+            )
+            for row in rows:
+                yield row["id"], unpack(row["metadata"])
 
     def _flush(self, count: int) -> None:
         """Flushes milvus-lite once enough rows were written.
@@ -357,7 +398,7 @@ class MilvusEngine:
         vectors = np.array([row["vector"] for row in rows], dtype=np.float32)
         return Candidates(
             tuple(
-                Record(id=row["id"], text=row["text"], metadata=dict(row["metadata"]))
+                Record(id=row["id"], text=row["text"], metadata=unpack(row["metadata"]))
                 for row in rows
             ),
             vectors.reshape(len(rows), self.layout.dim),
@@ -366,11 +407,15 @@ class MilvusEngine:
 
 @dataclass(frozen=True, eq=False)
 class _Scan:
-    """One search: its queries, its filter, and the `seq` of each document that it read."""
+    """One search: its queries, its filter, and the `seq` of each document that it read.
+
+    `among` are the documents that are searched; None for all that the conditions let through.
+    """
 
     engine: MilvusEngine
     queries: Vectors
-    wanted: Sequence[Sequence[str]]
+    conditions: Sequence[Condition]
+    among: Sequence[str] | None = None
     seqs: dict[str, int] = field(default_factory=dict)
 
     FIELDS = ("seq", "text", "metadata", "vector")
@@ -378,8 +423,10 @@ class _Scan:
     def nearest(self, rows: Sequence[int], depth: int, without: Sequence[str]) -> list[Candidates]:
         """Finds the most similar documents, as `Nearest` in `threshold` describes."""
         others = [name for name in without if can_be_id(name)]
-        conditions = [has_tags(self.wanted), id_in(others, negate=True) if others else ""]
-        condition = " and ".join(filter(None, conditions))
+        inside = has_tags(wanted_tags(self.conditions)) if self.among is None else id_in(self.among)
+        condition = " and ".join(
+            filter(None, [inside, id_in(others, negate=True) if others else ""])
+        )
         read = self.engine._nearest(self.queries[list(rows)], depth=depth, condition=condition)
         return [self._noted(items) for items in read]
 
@@ -389,7 +436,9 @@ class _Scan:
         Filters here, as Milvus is faster with a condition on ids alone.
         """
         rows = self.engine._rows(ids, *self.FIELDS)
-        return self._noted([row for row in rows if self._is_wanted(row["metadata"])])
+        return self._noted(
+            [row for row in rows if _meets(self.conditions, unpack(row["metadata"]))]
+        )
 
     def in_order(self, found: Candidates) -> Candidates:
         """Sorts documents by the order of adding."""
@@ -402,6 +451,6 @@ class _Scan:
         self.seqs.update((row["id"], int(row["seq"])) for row in rows)
         return self.engine._found(rows)
 
-    def _is_wanted(self, metadata: Mapping[str, Any]) -> bool:
-        tags = {make_tag(name, value) for name, value in metadata.items()}
-        return all(not tags.isdisjoint(several) for several in self.wanted)
+
+def _meets(conditions: Sequence[Condition], metadata: Mapping[str, Value]) -> bool:
+    return all(condition.holds(metadata.get(condition.name)) for condition in conditions)

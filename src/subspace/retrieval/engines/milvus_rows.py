@@ -2,15 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from subspace.arrays import Vectors
+from subspace.data.metadata import Value, is_scalar
 from subspace.data.records import Record
 from subspace.errors import EngineError
-from subspace.retrieval.engines.engine import Where, check_where
+from subspace.retrieval.engines.filters import Condition, members
 
 Row = dict[str, Any]
 
@@ -18,6 +19,8 @@ Row = dict[str, Any]
 TEXT_BYTES = 65_535
 # Size of one message: a server accepts and sends up to 64 MB.
 MESSAGE_BYTES = 16 << 20
+# Name under which metadata are one text; see `_pack`.
+_PACKED = "$json"
 # Number of values of the field `draw`.
 DRAWS = 1 << 32
 # The escapes that both Milvus and milvus-lite know; other characters need none.
@@ -37,7 +40,7 @@ def to_row(document: Record, vector: Vectors) -> Row:
         "draw": int(hash_text(document.id)[:8], 16),
         "tags": _tags(document),
         "text": document.text,
-        "metadata": metadata,
+        "metadata": _pack(metadata),
         "vector": vector.astype(np.float32, copy=False),
     }
 
@@ -46,13 +49,39 @@ def check_lengths(document: Record) -> None:
     """Raises `EngineError` if the id, text or metadata is longer than Milvus allows."""
     _check_length("id", document.id, of=document)
     _check_length("text", document.text, of=document)
-    metadata = json.dumps(dict(document.metadata), ensure_ascii=False)
-    _check_length("metadata", metadata, of=document)
+    packed = _pack(dict(document.metadata))
+    _check_length("metadata", json.dumps(packed, ensure_ascii=False), of=document)
     _check_length("metadata", _tags(document), of=document)
 
 
 def _tags(document: Record) -> str:
-    return " ".join(make_tag(name, value) for name, value in document.metadata.items())
+    return " ".join(
+        make_tag(name, one)
+        for name, value in document.metadata.items()
+        for one in members(value)
+        if is_scalar(one)
+    )
+
+
+def unpack(stored: Mapping[str, Any]) -> dict[str, Value]:
+    """Returns the metadata of a document from the field of its row."""
+    if set(stored) == {_PACKED}:
+        return dict(json.loads(stored[_PACKED]))
+    return dict(stored)
+
+
+def _pack(metadata: Mapping[str, Value]) -> dict[str, Any]:
+    """Writes metadata as one text if it holds more than texts, floats and ints of 64 bits.
+
+    Milvus refuses larger ints, at any depth.
+    """
+    flat = all(
+        is_scalar(value) and (not isinstance(value, int) or -(2**63) <= value < 2**63)
+        for value in metadata.values()
+    )
+    if flat and _PACKED not in metadata:
+        return dict(metadata)
+    return {_PACKED: json.dumps(metadata, ensure_ascii=False)}
 
 
 def _check_length(name: str, text: str, *, of: Record) -> None:
@@ -102,10 +131,12 @@ def id_in(ids: Sequence[str], *, negate: bool = False) -> str:
     return f"id {'not in' if negate else 'in'} [{quoted}]"
 
 
-def wanted_tags(where: Where | None) -> list[list[str]]:
-    """Returns, for each filtered name of the metadata, the tags of its allowed values."""
+def wanted_tags(conditions: Sequence[Condition]) -> list[list[str]]:
+    """Returns, for each condition that names values, the tags of these values."""
     return [
-        [make_tag(name, value) for value in several] for name, several in check_where(where).items()
+        [make_tag(condition.name, value) for value in condition.values]
+        for condition in conditions
+        if condition.values
     ]
 
 

@@ -8,7 +8,7 @@ after it.
 """
 
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from subspace.arrays import Ints, Vectors
 from subspace.blocks import BlockLayout
+from subspace.data.metadata import Value
 from subspace.data.records import Record
 from subspace.errors import ConfigError, IndexFolderError
 from subspace.model.centre import Centre
@@ -24,12 +25,11 @@ from subspace.retrieval.engines.engine import (
     ROUNDING,
     Candidates,
     Priors,
-    Where,
     check_documents,
     check_k,
     check_queries,
-    check_where,
 )
+from subspace.retrieval.engines.filters import Where, check_where
 from subspace.retrieval.engines.index_folder import (
     KINDS,
     FolderWriter,
@@ -345,6 +345,11 @@ class NumpyEngine:
         """Returns the number of changes so far, which are all made through this engine."""
         return self._changes
 
+    def metadata(self) -> Iterator[tuple[str, Mapping[str, Value]]]:
+        """Yields the id and the metadata of every document."""
+        for document in self._documents:
+            yield document.id, document.metadata
+
     def close(self) -> None:
         """Does nothing, as no file or connection needs closing."""
 
@@ -379,12 +384,12 @@ class NumpyEngine:
         return scores
 
     def _matching(self, where: Where | None) -> npt.NDArray[np.bool_] | None:
-        allowed = check_where(where)
-        if not allowed:
+        conditions = check_where(where)
+        if not conditions:
             return None
         return np.array(
             [
-                all(_is_among(document.metadata.get(n), values) for n, values in allowed.items())
+                all(one.holds(document.metadata.get(one.name)) for one in conditions)
                 for document in self._documents
             ],
             dtype=bool,
@@ -448,11 +453,6 @@ def widen(vectors: npt.NDArray[Any]) -> Vectors:
     if broken.any():
         widened[broken] = np.nan
     return widened
-
-
-def _is_among(value: Any, allowed: tuple[Any, ...]) -> bool:
-    """Tells whether a value equals one of several; True does not equal 1, as in every engine."""
-    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed)
 
 
 def _best(scores: Vectors, *, k: int, margin: float) -> Ints:

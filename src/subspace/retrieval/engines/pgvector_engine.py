@@ -6,7 +6,7 @@ The name of the table is taken literally and found along the `search_path`. The 
     id         text, the primary key
     seq        bigint, the order of adding: an updated document keeps its place
     text       text
-    metadata   jsonb, flat
+    metadata   jsonb
     embedding  vector(dim), unit blocks
 
 The comment of the table holds format version, layout, projection and settings, as the manifest of
@@ -18,7 +18,7 @@ everything else is in double precision.
 """
 
 import threading
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -26,6 +26,7 @@ import numpy as np
 
 from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
+from subspace.data.metadata import Value
 from subspace.data.records import Record
 from subspace.errors import ConfigError, EngineError
 from subspace.model.centre import Centre
@@ -33,11 +34,11 @@ from subspace.retrieval.engines.engine import (
     ROUNDING,
     Candidates,
     Priors,
-    Where,
     check_documents,
     check_k,
     check_queries,
 )
+from subspace.retrieval.engines.filters import Where
 from subspace.retrieval.engines.pgvector_connection import (
     Address,
     opening,
@@ -52,6 +53,7 @@ from subspace.retrieval.engines.pgvector_statements import (
     FETCH,
     HAS_GRAPH,
     LOCK,
+    METADATA,
     SAMPLE,
     SEARCH,
     SEARCH_GRAPH,
@@ -262,7 +264,7 @@ class PgvectorEngine:
         Raises:
             ConfigError: `k` is no whole number of 1 or more.
             LayoutError: The queries are not (Q, dim), or not finite.
-            QueryError: `where` is not valid; see `check_where`.
+            QueryError: `where` is not valid; see `filters`.
             EngineError: The connection is lost, the server refuses, or the index was made again.
         """
         k = check_k(k)
@@ -314,7 +316,7 @@ class PgvectorEngine:
         """Counts all documents, or those whose metadata match `where`.
 
         Raises:
-            QueryError: `where` is not valid; see `check_where`.
+            QueryError: `where` is not valid; see `filters`.
             EngineError: The server refuses, the connection is lost, or the index was made again.
         """
         condition, values = compose_filter(where)
@@ -337,6 +339,16 @@ class PgvectorEngine:
             raise self._replaced()
         last, is_written = row
         return None if is_written else last
+
+    def metadata(self) -> Iterator[tuple[str, Mapping[str, Value]]]:
+        """Reads the id and the metadata of every document.
+
+        Raises:
+            EngineError: The server refuses, or the connection is lost.
+        """
+        with self._session() as connection:
+            rows = connection.execute(self._sql(METADATA), ()).fetchall()
+        yield from rows
 
     def save(self) -> None:
         """Does nothing: every call commits its changes before it returns."""

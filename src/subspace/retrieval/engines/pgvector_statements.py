@@ -94,4 +94,5 @@ ADVANCE = f"""\
 SELECT CASE WHEN has_sequence_privilege(s.oid, 'UPDATE, USAGE') THEN nextval(s.oid) END
 {_SEQUENCE}"""
 LOCK = "LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"
+METADATA = "SELECT t.id, t.metadata FROM {table} AS t"
 COUNT = "SELECT count(*) FROM {table} AS t WHERE {filter}"

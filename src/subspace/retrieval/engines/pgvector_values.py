@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from subspace.arrays import Vectors
-from subspace.data.records import Scalar
-from subspace.retrieval.engines.engine import Priors, Where, check_where
+from subspace.data.metadata import Value
+from subspace.retrieval.engines.engine import Priors
+from subspace.retrieval.engines.filters import Condition, Where, check_where
 
 if TYPE_CHECKING:
     from psycopg import sql
@@ -42,13 +43,50 @@ def compose_filter(where: Where | None) -> tuple["sql.Composable", dict[str, Any
     """Returns the condition on metadata, and the values of its placeholders."""
     from psycopg import sql
 
-    conditions, values = [sql.Composed([sql.SQL("true")])], {}
-    for number, (name, several) in enumerate(check_where(where).items()):
+    values: dict[str, Any] = {}
+    conditions = [sql.Composed([sql.SQL("true")])]
+    for number, condition in enumerate(check_where(where)):
         key = f"where{number}"
-        condition = "t.metadata @> ANY ({allowed}::text[]::jsonb[])"
-        conditions.append(compose(condition, allowed=sql.Placeholder(key)))
-        values[key] = [write_json({name: value}) for value in several]
+        if condition.bounds:
+            composed, ends = _compose_range(condition, key=key)
+            conditions.append(composed)
+            values |= ends
+            continue
+        has_one = "t.metadata @> ANY ({allowed}::text[]::jsonb[])"
+        conditions.append(compose(has_one, allowed=sql.Placeholder(key)))
+        # The value itself, or a list with this member.
+        forms = [one for value in condition.values for one in (value, [value])]
+        values[key] = [write_json({condition.name: form}) for form in forms]
     return sql.SQL(" AND ").join(conditions), values
+
+
+def _compose_range(condition: Condition, *, key: str) -> tuple["sql.Composed", dict[str, Any]]:
+    """Returns the condition that a value, or a member of a list, is in a range."""
+    from psycopg import sql
+
+    number = not isinstance(condition.bounds[0][1], str)
+    # CASE fixes the order: a text must not be cast to a number.
+    one = "(m.value)::numeric" if number else "(m.value #>> '{{}}') COLLATE \"C\""
+    tests, values = [], {f"{key}name": condition.name}
+    for place, (sign, end) in enumerate(condition.bounds):
+        values[f"{key}end{place}"] = _write_value(end) if number else str(end)
+        tests.append(
+            compose(
+                f"{one} {sign} {{end}}::{'numeric' if number else 'text'}",
+                end=sql.Placeholder(f"{key}end{place}"),
+            )
+        )
+    composed = compose(
+        """EXISTS (SELECT 1 FROM jsonb_array_elements(
+            CASE WHEN jsonb_typeof(t.metadata -> {name}::text) = 'array'
+            THEN t.metadata -> {name}::text
+            ELSE jsonb_build_array(t.metadata -> {name}::text) END) AS m(value)
+        WHERE CASE WHEN jsonb_typeof(m.value) = {kind} THEN {tests} ELSE false END)""",
+        name=sql.Placeholder(f"{key}name"),
+        kind=sql.Literal("number" if number else "string"),
+        tests=sql.SQL(" AND ").join(tests),
+    )
+    return composed, values
 
 
 def prior_values(priors: Priors | None) -> dict[str, Any]:
@@ -80,13 +118,17 @@ def _is_valid(text: str) -> bool:
     return True
 
 
-def write_json(metadata: Mapping[str, Scalar]) -> str:
+def write_json(metadata: Mapping[str, Value]) -> str:
     """Writes metadata as JSON in which PostgreSQL keeps the type and value of every number."""
-    pairs = [f"{json.dumps(name)}: {_write_scalar(value)}" for name, value in metadata.items()]
-    return "{" + ", ".join(pairs) + "}"
+    return _write_value(dict(metadata))
 
 
-def _write_scalar(value: Scalar) -> str:
+def _write_value(value: Value) -> str:
+    if isinstance(value, dict):
+        pairs = (f"{json.dumps(name)}: {_write_value(one)}" for name, one in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_write_value, value)) + "]"
     if isinstance(value, float) and abs(value) >= _EXPONENTS:
         return f"{value:.1f}"
     return json.dumps(value)
