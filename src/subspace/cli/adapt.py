@@ -1,47 +1,114 @@
-"""`subspace adapt`: adapts a checkpoint's search to queries, and to documents that answer them."""
+"""`subspace adapt`: adapts a checkpoint to labels of a few texts, or to queries."""
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from subspace.cli.arguments import Commands, add_checkpoint, add_store
+from subspace.errors import ConfigError
+
+if TYPE_CHECKING:
+    from subspace.data import Comparison, Record
+    from subspace.model import Model
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     """Declares the command's arguments."""
     parser = commands.add_parser(
         "adapt",
-        help="learn from queries, and from documents that answer them",
-        description="Writes a checkpoint whose search is adapted to queries and documents of your "
-        "own: both are centred on their own means, and with judgements, directions in which a "
-        "query and its relevant documents differ are held down. Takes seconds. Other blocks stay "
-        "as they are. Where the set has splits, queries of the split 'train' alone are learned "
-        "from, so that the gain can be measured on the others.",
-        epilog="example: subspace adapt --checkpoint minilm --pairs my/skills "
-        "--output checkpoints/mine",
+        help="learn from a few labels of your own texts, or from queries",
+        description="Writes a checkpoint that is adapted to your own texts, in seconds. With "
+        "--labels or --comparisons, about thirty of them, blocks order and tell apart your texts "
+        "better; an index that was built before goes on serving. With --pairs, a search without "
+        "weights is adapted to queries, and to documents that answer them; indexes are built again "
+        "then.",
+        epilog="example: subspace adapt --checkpoint minilm --index runs/index "
+        "--labels my/labels.jsonl --output checkpoints/mine"
+        "--pairs my/skills --output checkpoints/mine",
     )
     add_checkpoint(parser)
     add_store(parser)
     parser.add_argument(
+        "--labels",
+        metavar="F",
+        help="JSONL with `id`, `text` and `factors`: 5 or more numbers of a factor, or 5 or more "
+        "classes, two texts of each",
+    )
+    parser.add_argument(
+        "--comparisons",
+        metavar="F",
+        help="JSONL with `factor`, `more` and `less`, the ids of two texts of --labels or --index",
+    )
+    parser.add_argument(
+        "--index",
+        metavar="INDEX",
+        help="the index that the labels are for: blocks are centred on its texts, and what it "
+        "holds is not encoded again",
+    )
+    parser.add_argument(
         "--pairs",
-        required=True,
         metavar="DIR",
         help="a folder with corpus.jsonl, queries.jsonl and, if there are any, judgements in "
-        "qrels.tsv or qrels/*.tsv (the layout of BEIR)",
+        "qrels.tsv or qrels/*.tsv (the layout of BEIR); where the set has splits, queries of the "
+        "split 'train' alone are learned from",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="the new checkpoint")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from subspace.data.retrieval_sets import read_retrieval_set
-    from subspace.fitting import adapt
     from subspace.model import load
     from subspace.model.checkpoint_folder import check_target
 
+    labelled = arguments.labels is not None or arguments.comparisons is not None
+    if labelled == (arguments.pairs is not None):
+        raise ConfigError("give --labels or --comparisons, or else --pairs")
+    if arguments.pairs is not None and arguments.index is not None:
+        raise ConfigError("--index goes with --labels or --comparisons; --pairs has documents")
+    check_target(arguments.output)  # before the work that it is the target of
+    model = load(arguments.checkpoint, encoder=arguments.encoder)
+    if labelled:
+        _adapt_to_labels(arguments, model)
+    else:
+        _adapt_to_queries(arguments, model)
+
+
+def _adapt_to_labels(arguments: argparse.Namespace, model: "Model") -> None:
+    records, comparisons = _read(arguments)
+    if arguments.index is not None:
+        from subspace.retrieval import Index
+
+        with Index.open(arguments.index, model) as index:
+            adapted = index.adapt(records, comparisons=comparisons)
+    else:
+        from subspace.model.embed_texts import open_stored_encoder
+
+        encoder = open_stored_encoder(model, store=arguments.store)
+        vectors = encoder.encode([record.text for record in records], progress=True)
+        adapted = model.adapt(records, comparisons=comparisons, vectors=vectors)
+    adapted.save(arguments.output)
+    for factor, told in adapted.adapted["factors"].items():
+        given = [f"{told[what]} {what}" for what in ("labels", "comparisons") if told[what]]
+        print(f"{factor}: {' and '.join(given)}, trusted {told['trust']:.0%}")
+        if not told["trust"]:
+            print("  labels that are left out cannot be told from the others: is there a pattern?")
+    print(f"checkpoint -> {arguments.output}; indexes of {arguments.checkpoint} serve it")
+
+
+def _read(arguments: argparse.Namespace) -> "tuple[tuple[Record, ...], tuple[Comparison, ...]]":
+    from subspace.data import read_comparisons, read_records
+
+    records = () if arguments.labels is None else read_records(arguments.labels)
+    compared = arguments.comparisons
+    return records, () if compared is None else read_comparisons(compared)
+
+
+def _adapt_to_queries(arguments: argparse.Namespace, model: "Model") -> None:
+    from subspace.data.retrieval_sets import read_retrieval_set
+    from subspace.fitting import adapt
+
     folder = Path(arguments.pairs)
     data = read_retrieval_set(folder, judged=False)
-    model = load(arguments.checkpoint, encoder=arguments.encoder)
-    check_target(arguments.output)  # before the work that it is the target of
     name = folder.resolve().name
     adapted = adapt(model, data, name=name, store=arguments.store, progress=True)
     adapted.save(arguments.output)

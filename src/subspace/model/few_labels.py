@@ -96,7 +96,8 @@ def fit_numbers(
     for signal in _SIGNAL:
         for noise in _NOISE:
             variances = signal * squares + noise
-            missing = max(count - len(values), 0)
+            # Less than 0 where the mean of the labels takes a direction of the features' space.
+            missing = count - len(values)
             evidence.append(
                 -0.5 * (np.log(variances).sum() + (projected**2 / variances).sum())
                 - 0.5 * (missing * np.log(noise) + rest / noise)

@@ -224,7 +224,8 @@ class Index:
 
         Args:
             records: Texts with labels (`factors`); those of the index are not encoded again.
-            comparisons: Which of two of the records has more of a factor.
+            comparisons: Which of two of the records, or of the texts of the index, has more of a
+                factor.
 
         Returns:
             The adapted model, with which the index can be opened.
@@ -235,6 +236,10 @@ class Index:
             EncoderError: The encoder cannot be loaded, or a text is empty.
         """
         records = list(records)
+        given = {record.id for record in records}
+        named = dict.fromkeys(name for one in comparisons for name in (one.more, one.less))
+        others = self.blocks.engine.fetch([name for name in named if name not in given])
+        records += [replace(record, factors={}) for record in others.documents]
         adapted = adapt_to_labels(
             self.model,
             records,

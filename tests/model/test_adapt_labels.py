@@ -1,0 +1,179 @@
+"""Blocks adapted to a few labels: documents stay, plain search stays, what is wrong is said."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from models import make_model
+
+from subspace.data import Comparison, Record
+from subspace.errors import ConfigError, LayoutError
+from subspace.model import LinearHead, load
+from subspace.model.class_nearness import ClassNearness
+
+DIM, COUNT = 4, 60
+RNG = np.random.default_rng(3)
+VECTORS = RNG.normal(size=(COUNT, DIM)).astype(np.float32)
+TEXTS = ["word " * int(n) for n in RNG.integers(3, 30, COUNT)]
+HIGH = VECTORS[:, 0] > 0
+
+
+def records(factor: str, labels) -> list[Record]:
+    rows = range(COUNT)
+    return [Record(id=f"t{n}", text=TEXTS[n], factors={factor: labels[n]}) for n in rows]
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Style carries the labels; topic serves plain search."""
+    model = make_model(widths={"topic": 2, "style": 3})
+    return replace(model, default_weights={"topic": 1.0, "style": 0.0})
+
+
+@pytest.fixture(scope="module")
+def classes(model):
+    labels = ["high" if high else "low" for high in HIGH]
+    return model.adapt(records("style", labels), vectors=VECTORS)
+
+
+def test_classes_change_the_queries_of_their_block_and_nothing_else(model, classes):
+    assert classes.projection is model.projection
+    z = model.centred_on(VECTORS).project(VECTORS).array
+    near, place = classes.near_classes(z), classes.layout.slice("topic")
+    np.testing.assert_array_equal(near[:, place], z[:, place])
+    place = classes.layout.slice("style")
+    assert not np.allclose(near[:, place], z[:, place])
+    same = HIGH[:, None] == HIGH[None]
+    before, after = z[:, place] @ z[:, place].T, near[:, place] @ z[:, place].T
+    off = ~np.eye(COUNT, dtype=bool)
+    gaps = [s[same & off].mean() - s[~same].mean() for s in (before, after)]
+    assert gaps[1] > 1.2 * gaps[0] > 0
+    # A weight on the block means as much as before.
+    spreads = [np.sqrt(s.var(axis=1).mean()) for s in (before, after)]
+    assert spreads[1] == pytest.approx(spreads[0], rel=0.05)
+    assert model.near_classes(z) is z  # nothing was learned there
+
+
+def test_classes_have_directions(classes):
+    order = classes.centred_on(VECTORS).project(VECTORS).array @ classes.direction("style:high")
+    assert np.corrcoef(order, HIGH)[0, 1] > 0.5
+    np.testing.assert_array_equal(classes.direction("style"), classes.direction("style:low"))
+
+
+def test_numbers_turn_the_direction_of_the_factor(model):
+    head = LinearHead(weight=np.array([[1, 0, 0]], np.float32), bias=None, classes=None)
+    before = replace(model, heads={"style": head})
+    labels = VECTORS[:, 0] + 0.1 * RNG.normal(size=COUNT)
+    after = before.adapt(records("style", [float(v) for v in labels]), vectors=VECTORS)
+    z = before.centred_on(VECTORS).project(VECTORS).array
+    agreement = [np.corrcoef(z @ one.direction("style"), labels)[0, 1] for one in (before, after)]
+    assert agreement[1] > agreement[0] + 0.1
+    assert after.adapted["parent"] == before.digest != after.digest
+    told = after.adapted["factors"]["style"]
+    assert (told["labels"], told["comparisons"], told["origins"]) == (COUNT, 0, ["human"])
+    again = before.adapt(records("style", [float(v) for v in labels]), vectors=VECTORS)
+    assert again.digest == after.digest
+
+
+def test_comparisons_need_no_labels(model):
+    texts = [replace(record, factors={}) for record in records("style", HIGH.tolist())]
+    pairs = [
+        Comparison("style", f"t{a}", f"t{b}")
+        for a in range(COUNT)
+        for b in range(a % 7, COUNT, 7)
+        if HIGH[a] and not HIGH[b]
+    ]
+    after = model.adapt(texts, comparisons=pairs, vectors=VECTORS)
+    order = after.centred_on(VECTORS).project(VECTORS).array @ after.direction("style")
+    assert np.corrcoef(order, HIGH)[0, 1] > 0.5
+
+
+def test_a_factor_without_a_block_is_a_direction_over_all_blocks(model):
+    after = model.adapt(records("mood", [float(h) for h in HIGH]), vectors=VECTORS)
+    assert after.layout == model.layout
+    direction = after.direction("mood")
+    assert all(part.any() for part in after.layout.split(direction).values())
+    order = after.centred_on(VECTORS).project(VECTORS).array @ direction
+    assert np.corrcoef(order, HIGH)[0, 1] > 0.5
+
+
+def test_the_block_of_plain_search_gets_directions_and_keeps_its_queries(model):
+    labels = ["high" if high else "low" for high in HIGH]
+    after = model.adapt(records("topic", labels), vectors=VECTORS)
+    assert not after.nearness
+    assert "topic:high" in after.directions
+
+
+def test_an_adapted_model_is_saved_whole(classes, tmp_path):
+    classes.save(tmp_path / "saved")
+    found = load(tmp_path / "saved")
+    assert found.digest == classes.digest
+    assert found.adapted == classes.adapted
+    z = classes.centred_on(VECTORS).project(VECTORS).array
+    np.testing.assert_array_equal(found.near_classes(z), classes.near_classes(z))
+
+
+def test_a_query_prefers_its_classes_by_the_formula():
+    rng = np.random.default_rng(0)
+    near = ClassNearness(
+        weight=rng.normal(size=(3, 5)).astype(np.float32),
+        bias=rng.normal(size=3).astype(np.float32),
+        mean=np.full(3, 1 / 3, np.float32),
+        sharpness=2.0,
+        cosine=0.5,
+        classes=0.25,
+    )
+    queries = rng.normal(size=(4, 5)).astype(np.float32)
+    queries[2] = 0  # a composed query that leaves the block out
+    for query, found in zip(queries, near(queries), strict=True):
+        chances = [np.exp(2 * near.weight[k] @ query + near.bias[k]) for k in range(3)]
+        chances = np.array(chances) / sum(chances)
+        added = sum((chances[k] - 1 / 3) * near.weight[k] for k in range(3))
+        wanted = 0.5 * query + 0.25 * added if query.any() else query
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["high"] * COUNT, "all 60 labels of 'style' are 'high': label texts of another class"),
+        ([2.0] * COUNT, "all 60 labels of 'style' are 2: label texts that have more or less"),
+        (
+            ["high"] * 59 + ["low"],
+            r"too few labels \(59 high, 1 low\): give 5 or more, two of each",
+        ),
+        (["high", 1.0] * 30, "'style' has classes as labels, and numbers"),
+        ([float(len(text.split())) for text in TEXTS], "the number of words explains all labels"),
+    ],
+)
+def test_labels_that_tell_nothing_are_refused(model, labels, message):
+    labels = [np.log(v) if "words" in message else v for v in labels]
+    with pytest.raises(ConfigError, match=message):
+        model.adapt(records("style", labels), vectors=VECTORS)
+
+
+def test_what_cannot_be_learned_from_is_said(model):
+    with pytest.raises(ConfigError, match="no labels"):
+        model.adapt([], vectors=VECTORS[:0])
+    three = records("style", [1.0, 2.0, 3.0, *[0.0] * COUNT])[:3]
+    with pytest.raises(ConfigError, match="'style' has 3 labels and 0 comparisons: give 5 or more"):
+        model.adapt(three, vectors=VECTORS[:3])
+    absent = [Comparison("style", "t0", "nowhere")] * 5
+    with pytest.raises(ConfigError, match="texts that are not there: nowhere"):
+        model.adapt(three, comparisons=absent, vectors=VECTORS[:3])
+    twice = [three[0], replace(three[1], id="t0"), three[2]]
+    with pytest.raises(ConfigError, match="two texts have the id 't0'"):
+        model.adapt(twice, comparisons=absent, vectors=VECTORS[:3])
+    with pytest.raises(LayoutError, match="3 records, 2 vectors"):
+        model.adapt(three, vectors=VECTORS[:2])
+
+
+def test_labels_without_a_pattern_change_hardly_anything(model):
+    rng = np.random.default_rng(5)
+    labels = rng.choice(["one", "other"], COUNT).tolist()
+    after = model.adapt(records("style", labels), vectors=VECTORS)
+    assert after.adapted["factors"]["style"]["trust"] < 0.5
+    z = model.centred_on(VECTORS).project(VECTORS).array[:, model.layout.slice("style")]
+    near = after.nearness["style"](z)
+    correlation = np.corrcoef((near @ z.T).ravel(), (z @ z.T).ravel())[0, 1]
+    assert correlation > 0.9

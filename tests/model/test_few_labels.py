@@ -1,0 +1,133 @@
+"""A few labels move a direction as far as they can be trusted; checked against slow references."""
+
+import numpy as np
+import pytest
+from scipy.linalg import null_space
+from scipy.stats import multivariate_normal
+
+from subspace.model import few_labels
+from subspace.model.few_labels import fit_classes, fit_numbers, softmax
+
+WIDTH = 12
+
+
+def planted(count: int, *, seed: int = 0, noise: float = 0.5):
+    """Features, labels along the first dimension, and that direction with scores of deviation 1."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, WIDTH)) / np.sqrt(WIDTH)
+    labels = x[:, 0] * np.sqrt(WIDTH) + noise * rng.normal(size=count)
+    return x, labels, np.sqrt(WIDTH) * np.eye(WIDTH)[0]
+
+
+def agreement(weight, direction) -> float:
+    return float(weight @ direction / np.linalg.norm(weight) / np.linalg.norm(direction))
+
+
+def slow_numbers(x, labels, reference):
+    """The same average over the grid, each setting by dense Gaussians without the mean."""
+    rows, y = x - x.mean(axis=0), (labels - labels.mean()) / labels.std()
+    left = y - few_labels._REFERENCE_SHARE * (rows @ reference)
+    basis = null_space(np.ones((1, len(y)))).T  # what is left of the labels when their mean is off
+    logs, weights = [], []
+    for signal in few_labels._SIGNAL:
+        for noise in few_labels._NOISE:
+            cov = signal * rows @ rows.T + noise * np.eye(len(y))
+            logs.append(multivariate_normal(cov=basis @ cov @ basis.T).logpdf(basis @ left))
+            weights.append(signal * rows.T @ np.linalg.solve(cov, left))
+    shares = np.exp(np.array(logs) - max(logs))
+    return shares @ np.array(weights) / shares.sum() + few_labels._REFERENCE_SHARE * reference
+
+
+@pytest.mark.parametrize("count", [8, 40])  # fewer and more labels than dimensions
+def test_the_average_is_that_of_dense_gaussians(count):
+    x, labels, direction = planted(count)
+    reference = np.roll(direction, 1)
+    found = fit_numbers(x, labels, reference=reference, scale=np.eye(WIDTH) / WIDTH)
+    slow = slow_numbers(x, labels, reference)
+    slow = slow / np.sqrt(slow @ slow / WIDTH)
+    np.testing.assert_allclose(
+        found.weight, found.trust * slow + (1 - found.trust) * reference, rtol=1e-6, atol=1e-9
+    )
+
+
+def test_without_labels_the_reference_is_what_it_was():
+    x, _, reference = planted(5)
+    found = fit_numbers(x[:0], np.zeros(0), reference=reference)
+    assert found.weight is reference
+    assert found.trust == 0
+
+
+def test_more_labels_tell_more():
+    _, _, direction = planted(1)
+    wrong = np.roll(direction, 1)  # what was believed before
+    found = [fit_numbers(*planted(n)[:2], reference=wrong) for n in (10, 40, 400)]
+    agreements = [agreement(one.weight, direction) for one in found]
+    assert agreements == sorted(agreements)
+    assert agreements[-1] > 0.95
+    assert found[-1].trust == 1
+
+
+@pytest.mark.parametrize("count", [20, 50, 200])
+def test_shuffled_labels_leave_the_reference_nearly_alone(count):
+    agreements = []
+    for seed in range(20):
+        x, labels, reference = planted(count, seed=seed)
+        mixed = np.random.default_rng(seed).permutation(labels)
+        agreements.append(agreement(fit_numbers(x, mixed, reference=reference).weight, reference))
+    assert np.mean(agreements) > 0.95
+
+
+def test_comparisons_tell_the_direction_as_well():
+    x, labels, direction = planted(400, noise=0.1)
+    one, two = x[:200], x[200:]
+    swap = labels[:200] < labels[200:]
+    pairs = np.where(swap[:, None], two - one, one - two)
+    found = fit_numbers(x[:0], np.zeros(0), pairs=pairs)
+    assert agreement(found.weight, direction) > 0.9
+    assert found.trust == 1
+    mixed = np.random.default_rng(0).choice([-1, 1], 200)[:, None] * pairs
+    assert fit_numbers(x[:0], np.zeros(0), pairs=mixed).trust < 0.5
+
+
+def test_scores_of_classes_are_a_ridge_regression_on_indicators():
+    rng = np.random.default_rng(1)
+    codes = np.arange(60) % 3
+    x = rng.normal(size=(60, WIDTH)) / np.sqrt(WIDTH)
+    x[np.arange(60), codes] += 1
+    found = fit_classes(x, codes)
+    targets = np.eye(3)[codes] - 1 / 3
+    rows = x - x.mean(axis=0)
+    logs, weights = [], []
+    basis = null_space(np.ones((1, 60))).T
+    for ratio in few_labels._RATIOS:
+        cov = ratio * rows @ rows.T + np.eye(60)
+        total, inner = np.trace(targets.T @ np.linalg.solve(cov, targets)), basis @ cov @ basis.T
+        logs.append(-59 * np.log(total / 118) - np.linalg.slogdet(inner)[1])
+        weights.append(ratio * (rows.T @ np.linalg.solve(cov, targets)).T)
+    shares = np.exp(np.array(logs) - max(logs))
+    slow = np.tensordot(shares / shares.sum(), np.array(weights), 1)
+    np.testing.assert_allclose(found.weight, slow - slow.mean(axis=0), atol=1e-9)
+    assert found.trust == 1
+    chances = softmax(found.sharpness * rows @ found.weight.T)
+    assert (chances.argmax(axis=1) == codes).mean() > 0.9
+    assert np.mean([fit_classes(x, rng.permutation(codes)).trust for _ in range(20)]) < 0.1
+
+
+def test_labels_left_out_are_predicted_without_them(monkeypatch):
+    """The closed form of leaving one out, against doing it."""
+    monkeypatch.setattr(few_labels, "_SIGNAL", (0.4,))
+    monkeypatch.setattr(few_labels, "_NOISE", (0.3,))
+    x, labels, _ = planted(30)
+    seen = {}
+    monkeypatch.setattr(
+        few_labels, "_trust", lambda predicted, *_: seen.update(predicted=predicted) or 1.0
+    )
+    fit_numbers(x, labels)
+    y = (labels - labels.mean()) / labels.std()
+    for out in range(30):
+        kept = np.arange(30) != out
+        rows = x[kept] - x[kept].mean(axis=0)
+        cov = 0.4 * rows @ rows.T + 0.3 * np.eye(29)
+        weight = 0.4 * rows.T @ np.linalg.solve(cov, y[kept] - y[kept].mean())
+        slow = y[kept].mean() + (x[out] - x[kept].mean(axis=0)) @ weight
+        assert seen["predicted"][out] == pytest.approx(slow, rel=1e-6)
