@@ -6,7 +6,7 @@ fitted on is measured with a projection that is solved again without it and its 
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +34,7 @@ from subspace.fitting.heads import fit_heads
 from subspace.fitting.recipe import Recipe
 from subspace.fitting.stored_sources import StoredSource
 from subspace.model.centre import mean_of
+from subspace.model.class_nearness import ClassNearness
 from subspace.model.linear_heads import LinearHead
 from subspace.model.model import Model
 from subspace.model.projection import Projection
@@ -168,11 +169,14 @@ class _Contender:
     heads: Mapping[str, LinearHead]
     layers: tuple[int, ...]
     ridge: Mapping[str, Floats]
+    nearness: Mapping[str, ClassNearness] = field(default_factory=dict)
 
 
 def _as_it_is(model: Model, fitted: FittingData) -> _Contender:
     ridge = ridge_directions(fitted, model.layout)
-    return _Contender(model.projection, model.heads, model.fingerprint.layers, ridge)
+    return _Contender(
+        model.projection, model.heads, model.fingerprint.layers, ridge, nearness=model.nearness
+    )
 
 
 def _solve_again(
@@ -248,7 +252,10 @@ def _measure_source(
                 others = other_numbers(source, factor, chosen=chosen)
                 curve = task.toward(rel, steer, labels=labels, others=others)
             else:
-                curve = task.alike(rel, steer[task.queries] @ steer.T, codes=column.codes)
+                asked = np.asarray(steer[task.queries], dtype=np.float32)
+                if what == BLOCKS and factor in contender.nearness:
+                    asked = contender.nearness[factor](asked)
+                curve = task.alike(rel, asked @ steer.T, codes=column.codes)
             taste = (
                 measure_taste(spaces[what], codes=taste_of, groups=groups) if what in spaces else {}
             )
