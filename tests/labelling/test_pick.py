@@ -1,4 +1,4 @@
-"""What is picked covers scores and topics, holds no two texts that say the same, and is repeatable."""
+"""What is picked covers scores and topics, and holds no two texts that say the same."""
 
 import numpy as np
 import pytest
@@ -103,7 +103,11 @@ def test_equal_scores_equal_topics_and_zero_vectors_are_no_obstacle():
 
 @pytest.mark.parametrize(
     ("count", "seed", "message"),
-    [(31, 0, "cannot pick 31 texts, there are 30"), (0, 0, "1 text or more"), (3, -1, "a seed of 0")],
+    [
+        (31, 0, "cannot pick 31 texts, there are 30"),
+        (0, 0, "1 text or more"),
+        (3, -1, "a seed of 0"),
+    ],
 )
 def test_what_cannot_be_picked_is_said(count, seed, message):
     scores, topics, raw = draw(30)

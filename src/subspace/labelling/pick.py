@@ -1,10 +1,10 @@
 """Chooses few texts of many that are worth a person's labels.
 
-One text is chosen from each of equally filled quantiles of the model's present score of a factor, as
-labels of texts that are all alike in the factor teach no direction. Within a quantile the text comes
-from the topic (a k-means cluster) that was chosen from least, so that the factor and the topic vary
-apart from each other. Within a topic it is drawn at random: the text that is farthest from all others
-is often no text that anyone searches for.
+One text is chosen from each of equally filled quantiles of the model's present score of a factor,
+as labels of texts that are all alike in the factor teach no direction. Within a quantile the text
+comes from the topic (a k-means cluster) that was chosen from least, so that the factor and the
+topic vary apart from each other. Within a topic it is drawn at random: the text that is farthest
+from all others is often no text that anyone searches for.
 """
 
 from collections.abc import Sequence
@@ -37,16 +37,16 @@ def pick(
 ) -> Ints:
     """Chooses texts that cover scores and topics, and no two that say almost the same.
 
-    The texts come in an order in which the first few cover the scores, too. If near-duplicates leave
-    no others, fewer texts are chosen.
+    The texts come in an order in which the first few cover the scores, too. If near-duplicates
+    leave no others, fewer texts are chosen.
 
     Args:
         scores: The factor's present score of N texts (N,), or None if there is none.
         topics: Their topic blocks (N, T).
         raw: Their raw embeddings (N, D); no two of the chosen ones have a cosine above `NEAR`.
         count: How many texts to choose.
-        groups: For each text the group of texts that say the same, from which at most one is chosen,
-            or None.
+        groups: For each text the group of texts that say the same, from which at most one is
+            chosen, or None.
         seed: Of the draws; the same seed chooses the same texts.
 
     Returns:

@@ -96,18 +96,39 @@ def pick_texts(
     return PickedTexts(ids=ids, count=count, spread=spread)
 
 
-def write_picked(source: Path | str, output: Path | str, *, ids: Sequence[str]) -> None:
-    """Writes the lines of chosen texts as they are, in the order of the ids.
+def pick_file(
+    source: Path | str,
+    output: Path | str,
+    *,
+    count: int,
+    model: Model,
+    encoder: CachedEncoder,
+    factors: Sequence[str] = (),
+    seed: int = 0,
+    progress: bool = False,
+) -> PickedTexts:
+    """Writes the lines of chosen texts as they are, in the order of choice; see `pick_texts`.
 
     Raises:
-        ConfigError: Source and output are one file, or the output exists or cannot be written.
+        ConfigError: There are fewer texts than are to be chosen, or the output exists or cannot be
+            written.
         RecordError: With every wrong line of the source.
     """
     refuse_one_file_twice(("--input", source), ("--output", output))
-    lines = {record.id: line.value for line, record in read_texts(source)}
     if Path(output).exists():
         raise ConfigError(f"--output: {output} exists, and may hold labels; give another file")
-    write_lines(Path(output), [lines[one] for one in ids])
+    picked = pick_texts(
+        source,
+        count=count,
+        model=model,
+        encoder=encoder,
+        factors=factors,
+        seed=seed,
+        progress=progress,
+    )
+    lines = {record.id: line.value for line, record in read_texts(source)}
+    write_lines(Path(output), [lines[one] for one in picked.ids])
+    return picked
 
 
 def _is_worth(record: Record, *, factors: Sequence[str]) -> bool:
