@@ -156,11 +156,11 @@ def _pick(
     else:
         picked = pick_texts(arguments.input, **options)
     over = "topics alone" if picked.spread is None else f"{picked.spread} and topics"
-    print(f"picked {len(picked.ids)} texts, spread over {over}")
+    print(f"picked {_count(len(picked.ids), 'text')}, spread over {over}")
     if len(picked.ids) < picked.count:
         print(f"that is fewer than {picked.count}: all others say almost the same as one of them")
     if alone:
-        print(f"{len(picked.ids)} texts to label -> {arguments.output}")
+        print(f"{_count(len(picked.ids), 'text')} to label -> {arguments.output}")
     return picked
 
 
@@ -181,9 +181,13 @@ def _read_classes(given: Sequence[str], *, factors: Sequence[str]) -> dict[str, 
 
 
 def _print(asked: "Interview", *, what: str, output: str) -> None:
-    count = f"{asked.answered} {what}{'' if asked.answered == 1 else 's'} by hand"
-    print(f"{count}, {asked.skipped} skipped" if asked.skipped else count, "->", output)
+    skipped = f", {asked.skipped} skipped" if asked.skipped else ""
+    print(f"{_count(asked.answered, what)} by hand{skipped} -> {output}")
     if not asked.finished:
         print("the same command goes on from here")
     elif asked.skipped:
         print("all are asked; the same command asks for what was skipped again")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -8,10 +8,11 @@ from subspace.errors import ConfigError
 from subspace.files import Line
 from subspace.labelling.label_file import read_texts, refuse_one_file_twice
 from subspace.labelling.person.comparison_notebook import ComparisonNotebook
-from subspace.labelling.person.interview import Interview, Skipped, interview
+from subspace.labelling.person.interview import Interview, interview
 from subspace.labelling.person.label_notebook import LabelNotebook
 from subspace.labelling.person.questions import ask_each, ask_pairs
 from subspace.labelling.person.screen import Screen
+from subspace.labelling.person.skipped import Skipped
 
 
 def label_by_person(

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from subspace.data.records import Record
-from subspace.files import Problems, read_lines, write_lines
 from subspace.labelling.person.questions import Notebook, Question
 from subspace.labelling.person.scale import MORE, QUIT, SKIP, UNDO, UnclearReply
 from subspace.labelling.person.screen import Screen
+from subspace.labelling.person.skipped import Skipped
 
 # Number of characters of a text that are shown at a time.
 PAGE = 800
-_ANSWER = "answer"
+_ANSWER, _END = "answer", "end"
 _KEYS = "empty skips, u undoes, q stops"
 
 
@@ -29,39 +28,6 @@ class Interview:
     answered: int
     skipped: int
     finished: bool
-
-
-class Skipped:
-    """Questions that were skipped, kept in a file so that later runs ask them last."""
-
-    def __init__(self, path: Path) -> None:
-        """Reads the file, if there is one.
-
-        Raises:
-            RecordError: The file holds something else.
-        """
-        problems = Problems()
-        self._path = path
-        found = list(read_lines(path, problems=problems)) if path.exists() else []
-        lines = [line for line in found if isinstance(line.value.get("skipped"), list)]
-        self.keys = {tuple(map(str, line.value["skipped"])) for line in lines}
-        problems.raise_if_any()
-
-    def add(self, question: Question) -> None:
-        """Adds a question, on disk at once."""
-        self._write(self.keys | {question.key})
-
-    def remove(self, question: Question) -> None:
-        """Removes a question, on disk at once."""
-        if question.key in self.keys:
-            self._write(self.keys - {question.key})
-
-    def _write(self, keys: set[tuple[str, ...]]) -> None:
-        if keys:
-            write_lines(self._path, [{"skipped": list(key)} for key in sorted(keys)])
-        else:
-            self._path.unlink(missing_ok=True)
-        self.keys = keys
 
 
 def interview(
@@ -89,44 +55,53 @@ def interview(
     done = [(question, True) for question in notebook.past]
     again: list[Question] = []
     waiting = _in_turn(questions, notebook=notebook, last=frozenset(skipped.keys))
-    finished = True
+    outcome = ""
     try:
-        while (question := again.pop() if again else next(waiting, None)) is not None:
-            place = f"{len(done) + 1}" + (f" of {total}" if total is not None else "")
-            outcome = _ask(question, place=place, notebook=notebook, screen=screen)
-            if outcome == QUIT:
-                finished = False
-                break
-            if outcome == UNDO:
-                again.append(question)
-                if not done:
-                    screen.say("there is nothing to undo")
-                    continue
-                earlier, answered = done.pop()
-                (notebook.erase if answered else skipped.remove)(earlier)
-                again.append(earlier)
+        while outcome != QUIT:
+            question = again.pop() if again else next(waiting, None)
+            if question is None:
+                outcome = _ask_at_end(screen)
             else:
+                place = f"{len(done) + 1}" + (f" of {total}" if total is not None else "")
+                outcome = _ask(question, place=place, notebook=notebook, screen=screen)
+            if outcome == UNDO:
+                again += [] if question is None else [question]
+                if done:
+                    earlier, answered = done.pop()
+                    (notebook.erase if answered else skipped.remove)(earlier)
+                    again.append(earlier)
+                else:
+                    screen.say("there is nothing to undo")
+            elif question is None:
+                break
+            elif outcome != QUIT:
                 (skipped.add if outcome == SKIP else skipped.remove)(question)
                 done.append((question, outcome != SKIP))
     except KeyboardInterrupt:  # what was answered is on disk
         screen.say("")
-        finished = False
+        outcome = QUIT
     skips = sum(not answered for _, answered in done)
-    return Interview(answered=len(notebook.past), skipped=skips, finished=finished)
+    return Interview(answered=len(notebook.past), skipped=skips, finished=outcome == _END)
 
 
 def _in_turn(
     questions: Iterable[Question], *, notebook: Notebook, last: frozenset[tuple[str, ...]]
 ) -> Iterator[Question]:
-    later = []
+    later, before = [], {question.key for question in notebook.past}  # some may be undone
     for question in questions:
-        if notebook.is_answered(question):
+        if question.key in before or notebook.is_answered(question):
             continue
         if question.key in last:
             later.append(question)
         else:
             yield question
     yield from later
+
+
+def _ask_at_end(screen: Screen) -> str:
+    """Asks whether to undo the last answer; returns UNDO, or _END for all other replies."""
+    reply = screen.ask("all are asked (empty ends, u undoes)")
+    return UNDO if reply is not None and reply.lower() == UNDO else _END
 
 
 def _ask(question: Question, *, place: str, notebook: Notebook, screen: Screen) -> str:
