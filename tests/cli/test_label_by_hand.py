@@ -4,6 +4,8 @@ import io
 import json
 import os
 import pty
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import ROOT, run
+from command_line import ROOT, lay_out_project, run
 
 from subspace.data.comparisons import read_comparisons
 from subspace.data.records import read_records
@@ -138,7 +140,7 @@ PERSON = ("--by", "person", "--factors", "register")
         (["--pick", "0", "--checkpoint", "minilm"], "--pick must be 1 or more"),
         (
             ["--pick", "39", "--checkpoint", "minilm"],
-            "cannot pick 39 texts of texts.jsonl, which hold",
+            "of its 40 texts, 38 have 3 words or more and no",
         ),
         (["--pick", "3", "--by", "features"], "--pick goes with --by person, or without --by"),
         (["--pairs"], "--pairs needs --by person"),
@@ -165,6 +167,21 @@ def test_picked_texts_are_not_written_over_labels(texts, pick):
     said = label(*pick, 3, texts=texts, expect=2)
     assert "--output: out.jsonl exists, and may hold labels" in said.stderr
     assert texts.with_name("out.jsonl").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run(tmp_path, store, monkeypatch):
+    lay_out_project(tmp_path)
+    page = (ROOT / "docs" / "labels.md").read_text(encoding="utf-8")
+    section = page.partition("## Labels by hand")[2].partition("\n## ")[0]
+    commands = re.findall(r"^    subspace (.*)$", section, re.M)
+    assert len(commands) == 3
+    for command in commands:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("1\n2\n"))
+        run(*shlex.split(command), "--store", store, cwd=tmp_path)
+    assert len(read_records(tmp_path / "runs" / "register.jsonl")) == 2
+    assert len(read_records(tmp_path / "runs" / "chosen.jsonl")) == 20  # one of each group
+    assert len(read_comparisons(tmp_path / "runs" / "comparisons.jsonl")) == 2
 
 
 class Terminal:

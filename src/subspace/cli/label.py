@@ -30,12 +30,10 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         description="Labels texts and writes them as JSONL that `subspace fit` reads. Every label "
         "names the annotator that gave it (`origins`), so that training can give it less weight "
         "(`data.origin_weights`). Human labels stay. If several annotators have a label, the first "
-        "one's is taken, and their agreement is printed. --by person asks you in the terminal. The "
+        "one's is taken, and their agreement is printed. --by person asks in the terminal. The "
         "same command continues an interrupted run.",
-        epilog="examples: subspace label --input F.jsonl --output runs/labelled.jsonl "
-        "--by features,checkpoint --checkpoint checkpoints/minilm --report runs/agreement.md; "
-        "subspace label --input F.jsonl --output runs/mine.jsonl --by person --factors register "
-        "--classes casual,formal --pick 30 --checkpoint minilm",
+        epilog="example: subspace label --input F.jsonl --output runs/labelled.jsonl "
+        "--by features,checkpoint --checkpoint checkpoints/minilm --report runs/agreement.md",
     )
     parser.add_argument("--input", required=True, metavar="F", help="JSONL with `id` and `text`")
     parser.add_argument("--output", required=True, metavar="G", help="JSONL file to write")

@@ -19,7 +19,9 @@ def add_by_hand_arguments(parser: argparse.ArgumentParser) -> None:
         "by hand",
         "--by person asks for each of the --factors of one text at a time. Every answer is on disk "
         "at once, and the same command goes on after it. Answer by a number, or by a class (its "
-        "digit, or its name). An empty line skips, u undoes, m shows more of a long text, q stops.",
+        "digit, or its name). An empty line skips, u undoes, m shows more of a long text, q stops. "
+        "For example: --by person --factors register --classes casual,formal --pick 30 "
+        "--checkpoint minilm",
     )
     group.add_argument(
         "--classes",

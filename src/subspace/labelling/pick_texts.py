@@ -67,11 +67,13 @@ def pick_texts(
         ConfigError: There are fewer texts than are to be chosen.
         RecordError: With every wrong line of the source.
     """
-    texts = [one for one in read_texts(source) if _is_worth(one[1], factors=factors)]
+    held = read_texts(source)
+    texts = [one for one in held if _is_worth(one[1], factors=factors)]
     if count > len(texts):
         raise ConfigError(
-            f"--pick: cannot pick {count} texts of {source}, which holds {len(texts)} of "
-            f"{MIN_WORDS} words or more without a label: pick fewer, or give more texts"
+            f"--pick: cannot pick {count} texts of {source}: of its {len(held)} texts, "
+            f"{len(texts)} have {MIN_WORDS} words or more and no label by a person yet; pick fewer, "
+            "or give more"
         )
     spread = next((name for name in factors if name in model.directions), None)
     scores, topics, raw = [], [], []
