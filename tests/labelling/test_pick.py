@@ -75,6 +75,15 @@ def test_copies_leave_fewer_and_each_text_has_one_of_its_kind():
     assert sorted((picked // 3).tolist()) == list(range(10))
 
 
+def test_for_a_quantile_of_copies_the_text_with_the_nearest_score_is_picked():
+    scores, (_, topics, raw) = np.arange(100.0), draw(100)
+    raw[80:] = raw[80]
+    picked = pick(scores, topics, raw, count=10, groups=[None] * 100)
+    assert [*range(8)] == quantiles(scores, picked[:9], count=10)[:8]
+    assert sum(picked >= 80) == 1
+    assert picked[9] == (78 if 79 in picked[:9] else 79)
+
+
 def test_of_a_group_one_at_most_is_picked():
     scores, topics, raw = draw(60)
     groups = [None if place % 3 == 0 else f"g{place % 10}" for place in range(60)]

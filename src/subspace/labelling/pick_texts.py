@@ -72,8 +72,8 @@ def pick_texts(
     if count > len(texts):
         raise ConfigError(
             f"--pick: cannot pick {count} texts of {source}: of its {len(held)} texts, "
-            f"{len(texts)} have {MIN_WORDS} words or more and no label by a person yet; pick fewer, "
-            "or give more"
+            f"{len(texts)} have {MIN_WORDS} words or more and no label by a person yet; "
+            "pick fewer, or give more"
         )
     spread = next((name for name in factors if name in model.directions), None)
     scores, topics, raw = [], [], []

@@ -70,6 +70,7 @@ def interview(
                     earlier, answered = done.pop()
                     (notebook.erase if answered else skipped.remove)(earlier)
                     again.append(earlier)
+                    screen.say(f"undone: {earlier.factor}")
                 else:
                     screen.say("there is nothing to undo")
             elif question is None:

@@ -28,7 +28,7 @@ class Screen:
         """
         self._replies = replies
         self._shown = shown
-        self._columns = columns or shutil.get_terminal_size().columns
+        self._columns = columns
 
     def say(self, line: str) -> None:
         """Shows a line of this program."""
@@ -36,7 +36,8 @@ class Screen:
 
     def show(self, text: str) -> None:
         """Shows a part of a text, behind a margin."""
-        width = max(_FEWEST_COLUMNS, self._columns - len(_MARGIN) - 1)
+        columns = self._columns or shutil.get_terminal_size().columns  # windows change
+        width = max(_FEWEST_COLUMNS, columns - len(_MARGIN) - 1)
         for paragraph in re.sub(r"\s*\n\s*\n\s*", "\n\n", text).splitlines():
             line = escape(paragraph)
             wide = any(unicodedata.east_asian_width(one) in "WF" for one in line)
