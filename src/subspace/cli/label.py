@@ -1,18 +1,26 @@
 """`subspace label`: labels texts that have no labels."""
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from subspace.cli.arguments import Commands, add_store, check_file
+from subspace.cli.label_by_hand import (
+    add_by_hand_arguments,
+    label_by_hand,
+    pick_alone,
+    refuse_by_hand,
+)
 from subspace.cli.label_language_model import add_language_model_arguments, make_language_model
 from subspace.cli.terminal import one_line
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from subspace.labelling import Annotator, LabelledTexts
+    from subspace.labelling import Annotator, AnnotatorSettings, LabelledTexts
 
 # Repeated from `subspace.labelling`, so that `subspace --help` does not import numpy.
 _FACTORS, _BY, _LANGUAGE_MODEL = "complexity,specificity,style", "features", "language-model"
+_PERSON = "person"
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -23,8 +31,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         description="Labels texts and writes them as JSONL that `subspace fit` reads. Every label "
         "names the annotator that gave it (`origins`), so that training can give it less weight "
         "(`data.origin_weights`). Human labels stay. If several annotators have a label, the first "
-        "one's is taken, and their agreement is printed. The same command continues an interrupted "
-        "run.",
+        "one's is taken, and their agreement is printed. --by person asks in the terminal. The "
+        "same command continues an interrupted run.",
         epilog="example: subspace label --input F.jsonl --output runs/labelled.jsonl "
         "--by features,checkpoint --checkpoint checkpoints/minilm --report runs/agreement.md",
     )
@@ -32,23 +40,22 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument("--output", required=True, metavar="G", help="JSONL file to write")
     parser.add_argument(
         "--factors",
-        default=_FACTORS,
         metavar="A,B,...",
-        help="factors to label (default: %(default)s)",
+        help=f"factors to label; --by person needs them, as they can be any (default: {_FACTORS})",
     )
     parser.add_argument(
         "--by",
-        default=_BY,
         metavar="A,B,...",
         help="annotators, the most trusted one first: features (counted in the text), checkpoint "
         "(heads of a model), clusters (topics, from the raw embedding), language-model (an "
-        "endpoint) (default: %(default)s)",
+        "endpoint); or person alone, who is asked in the terminal for one text at a time (default: "
+        f"{_BY})",
     )
     parser.add_argument(
         "--checkpoint",
         metavar="K",
-        help="model of --by checkpoint, whose encoder --by clusters takes too: a folder or a hub "
-        "id",
+        help="model of --by checkpoint and of --pick, whose encoder --by clusters takes too: a "
+        "folder, a model that comes with the package (minilm), or a hub id",
     )
     parser.add_argument(
         "--encoder",
@@ -68,26 +75,52 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument(
         "--report", metavar="F.md", help="file to write the agreement of the annotators to"
     )
+    add_by_hand_arguments(parser)
     add_language_model_arguments(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from subspace.labelling import AnnotatorSettings, label_file
+    from subspace.labelling import AnnotatorSettings
 
-    factors = _read_names(arguments.factors, option="--factors")
-    names = _read_names(arguments.by, option="--by")
+    names = _read_names(_BY if arguments.by is None else arguments.by, option="--by")
     settings = AnnotatorSettings(
         checkpoint=arguments.checkpoint,
         encoder=arguments.encoder,
         layers=_read_layers(arguments.layers),
         store=arguments.store,
     )
+    given = arguments.factors
+    factors = None if given is None else _read_names(given, option="--factors")
+    check_file(arguments.output)
+    if _PERSON in names:
+        if len(names) > 1:
+            raise ConfigError(
+                "--by: a person works alone; let the others label into another file, or this one's "
+                "output (labels by a person stay)"
+            )
+        label_by_hand(arguments, factors=factors, settings=settings)
+    elif arguments.pick is not None and arguments.by is None:
+        pick_alone(arguments, factors=factors, settings=settings)
+    else:
+        refuse_by_hand(arguments)
+        _label(arguments, names=names, factors=factors, settings=settings)
+
+
+def _label(
+    arguments: argparse.Namespace,
+    *,
+    names: Sequence[str],
+    factors: Sequence[str] | None,
+    settings: "AnnotatorSettings",
+) -> None:
+    from subspace.labelling import label_file
+
+    factors = factors or _FACTORS.split(",")
     by: list[str | Annotator] = [
         make_language_model(arguments, factors=factors) if name == _LANGUAGE_MODEL else name
         for name in names
     ]
-    check_file(arguments.output)
     if arguments.report is not None:
         _check_report(arguments.report)
     labelled = label_file(

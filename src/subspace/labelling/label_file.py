@@ -56,7 +56,7 @@ def label_file(
     """
     output = Path(output)
     caches = [one.cache for one in by if not isinstance(one, str) and one.cache is not None]
-    _refuse_one_file_twice(
+    refuse_one_file_twice(
         ("--input", source),
         ("--output", output),
         *(("--report", path) for path in [report] if path is not None),
@@ -77,7 +77,7 @@ def label_file(
     write_lines(
         output,
         (
-            _labelled_line(line, record)
+            labelled_line(line, record)
             for (line, _), record in zip(texts, labelled.records, strict=True)
             if record.factors
         ),
@@ -124,14 +124,14 @@ def _read_record(line: Line, *, problems: Problems) -> Record | None:
     return Record(id=record_id, text=text, factors=factors, origins=origins)
 
 
-def _labelled_line(line: Line, record: Record) -> dict[str, Any]:
+def labelled_line(line: Line, record: Record) -> dict[str, Any]:
     """Returns the line with the labels of the record; all other fields are kept."""
     rest = {name: value for name, value in line.value.items() if name != "origins"}
     origins = {"origins": record.origins} if record.origins else {}
     return {**rest, "factors": record.factors, **origins}
 
 
-def _refuse_one_file_twice(*files: tuple[str, Path | str]) -> None:
+def refuse_one_file_twice(*files: tuple[str, Path | str]) -> None:
     """Raises unless all options name different files, since one would overwrite another.
 
     Raises:
