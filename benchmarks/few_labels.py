@@ -7,15 +7,16 @@ Every source is left out of a fit on the others, with its kin. Half of its group
 other half queries and candidates; blocks are centred on all of its texts. The figure is that of
 `subspace bench steer` at 90 % of the relevance kept, as a mean over draws of halves and labels.
 
-Contenders: the fit itself; the fit adapted to labels, to comparisons of as many pairs, and to
-shuffled labels; and what needs no blocks: a logistic or ridge regression on the encoder's last
-layer, or on all of its layers, as a re-ranker.
+Contenders: the fit itself; the fit adapted to labels, to comparisons of as many pairs, to shuffled
+labels, and to labels of texts that `subspace label --pick` chooses; and what needs no blocks: a
+logistic or ridge regression on the encoder's last layer, or on all of its layers, as a re-ranker.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from tqdm import tqdm
 import subspace
 from subspace.arrays import AnyFloats, Ints, Vectors
 from subspace.blocks import unit
-from subspace.data import Comparison, Record, read_sources
+from subspace.data import Comparison, read_sources
 from subspace.data.labels import control_labels
 from subspace.encoder import EncoderSpec
 from subspace.errors import ConfigError
@@ -37,7 +38,9 @@ from subspace.fitting.closed_form import solvable, solve_closed_form
 from subspace.fitting.fitting_data import FittingData
 from subspace.fitting.heads import fit_heads
 from subspace.fitting.stored_sources import StoredSource
+from subspace.labelling.pick import pick
 from subspace.model.adapt_labels import adapt_to_labels
+from subspace.model.length import length_covariance, without_length
 
 KIN = (
     "isarcasm,sarcasmsign,flute,pie_idioms",
@@ -131,11 +134,24 @@ class Source:
         codes = self.codes[self.labelled]
         return np.concatenate([self.labelled[codes == c][:count] for c in np.unique(codes)])
 
+    def picked(self, model: subspace.Model, count: int) -> Ints:
+        """Rows that `subspace label --pick` would choose to label."""
+        rows = self.labelled
+        scores = (self.z @ model.direction(self.factor))[rows].astype(np.float64)
+        topics = self.z[rows][:, model.layout.slice("topic")]
+        groups = [self.records[row].group for row in rows]
+        return rows[
+            pick(scores, topics, unit(self.last[rows]), count=min(count, len(rows)), groups=groups)
+        ]
+
     def gain(self, model: subspace.Model) -> float:
         """How far a weight on the factor's block moves hits."""
         place = model.layout.slice(self.factor)
         if self.ordered:
-            return self.toward(self.z @ model.direction(self.factor))
+            texts = [record.text for record in self.records]
+            covariance = length_covariance(self.z, texts)
+            direction = without_length(model.direction(self.factor), covariance, count=len(texts))
+            return self.toward(self.z @ direction)
         asked = model.near_classes(self.z[self.task.queries])[:, place]
         return self.alike(asked @ self.z[:, place].T)
 
@@ -158,7 +174,7 @@ class Source:
         """The model, adapted to labels of some rows; all texts are its corpus."""
         factors: list[dict[str, str | float]] = [{self.factor: label} for label in labels]
         records = [
-            Record(id=str(row), text=self.records[row].text, factors=one)
+            replace(self.records[row], id=str(row), factors=one)
             for row, one in zip(rows, factors or [{}] * len(rows), strict=True)
         ]
         corpus = self.z[:: max(1, len(self.z) // 2000)]
@@ -183,7 +199,8 @@ class Source:
         if self.ordered:
             values = [float(self.records[i].factors[self.factor]) for i in rows]
             targets = control_labels(np.array(values), [self.words[rows]])
-            return self.toward(RidgeCV(10.0 ** np.arange(-4, 4)).fit(x[rows], targets).predict(x))
+            predicted = RidgeCV(10.0 ** np.arange(-4, 4)).fit(x[rows], targets).predict(x)
+            return self.toward(control_labels(predicted, [self.words]))
         fitted = LogisticRegression(C=100, max_iter=300, tol=1e-3, class_weight="balanced")
         chances = fitted.fit(x[rows], self.codes[rows]).predict_proba(x)
         return self.alike(chances[self.task.queries] @ chances.T)
@@ -217,6 +234,10 @@ def measure(
         if one.ordered:
             compared, pairs = one.pairs(count, draw)
             figures[f"pairs {count}"] = one.gain(one.adapted(model, compared, comparisons=pairs))
+            picked = one.picked(model, count)
+            told = [one.records[i].factors[factor] for i in picked]
+            if len(set(told)) > 1:
+                figures[f"picked {count}"] = one.gain(one.adapted(model, picked, labels=told))
         figures[f"last layer {count}"] = one.reranked(one.last, rows)
         figures[f"all layers {count}"] = one.reranked(one.x, rows)
     return figures

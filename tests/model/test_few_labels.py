@@ -131,3 +131,36 @@ def test_labels_left_out_are_predicted_without_them(monkeypatch):
         weight = 0.4 * rows.T @ np.linalg.solve(cov, y[kept] - y[kept].mean())
         slow = y[kept].mean() + (x[out] - x[kept].mean(axis=0)) @ weight
         assert seen["predicted"][out] == pytest.approx(slow, rel=1e-6)
+
+
+def test_groups_are_left_out_as_wholes(monkeypatch):
+    monkeypatch.setattr(few_labels, "_SIGNAL", (0.4,))
+    monkeypatch.setattr(few_labels, "_NOISE", (0.3,))
+    x, labels, _ = planted(30)
+    groups = np.array([*np.repeat(np.arange(10), 2), *[-1] * 10])
+    seen = {}
+    monkeypatch.setattr(
+        few_labels, "_trust", lambda predicted, *_: seen.update(predicted=predicted) or 1.0
+    )
+    fit_numbers(x, labels, groups=groups)
+    y = (labels - labels.mean()) / labels.std()
+    for row, group in enumerate(groups):
+        kept = groups != group if group >= 0 else np.arange(30) != row
+        rows = x[kept] - x[kept].mean(axis=0)
+        cov = 0.4 * rows @ rows.T + 0.3 * np.eye(len(rows))
+        weight = 0.4 * rows.T @ np.linalg.solve(cov, y[kept] - y[kept].mean())
+        slow = y[kept].mean() + (x[row] - x[kept].mean(axis=0)) @ weight
+        assert seen["predicted"][row] == pytest.approx(slow, rel=1e-6)
+
+
+def test_two_versions_of_one_content_do_not_hide_a_pattern():
+    """Versions are alike but for the label, so one predicts the opposite for the other."""
+    rng = np.random.default_rng(0)
+    content = np.repeat(rng.normal(size=(40, WIDTH)), 2, axis=0) / np.sqrt(WIDTH)
+    labels = np.tile([1.0, -1.0], 40)
+    x = content + 0.15 * labels[:, None] * np.eye(WIDTH)[0]
+    groups = np.repeat(np.arange(40), 2)
+    whole = fit_numbers(x, labels, groups=groups).trust
+    assert whole > fit_numbers(x, labels).trust + 0.2
+    codes = (labels > 0).astype(np.int64)
+    assert fit_classes(x, codes, groups=groups).trust > fit_classes(x, codes).trust

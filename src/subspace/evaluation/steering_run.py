@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from subspace.arrays import AnyFloats, Floats, Ints, Vectors
 from subspace.blocks import unit
-from subspace.data.labels import Column
+from subspace.data.labels import Column, control_labels
 from subspace.errors import ConfigError
 from subspace.evaluation.cross_corpus import folds
 from subspace.evaluation.steering import KEPT, STRENGTHS, Curve, SteeringTask
@@ -35,6 +35,7 @@ from subspace.fitting.recipe import Recipe
 from subspace.fitting.stored_sources import StoredSource
 from subspace.model.centre import mean_of
 from subspace.model.class_nearness import ClassNearness
+from subspace.model.length import length_covariance, without_length
 from subspace.model.linear_heads import LinearHead
 from subspace.model.model import Model
 from subspace.model.projection import Projection
@@ -241,7 +242,8 @@ def _measure_source(
         labels = np.zeros(len(chosen))
         if column.ordered:
             labels[known] = control_length(source, column, known, chosen=chosen)
-            steers = _toward_scores(x, counted, labels, known, factor, contender, spaces)
+            texts = [source.records[position].text for position in chosen]
+            steers = _toward_scores(x, counted, labels, known, factor, contender, spaces, texts)
             taste_of = _levels(column)
         else:
             steers = {**spaces, CEILING: classified_inside(x, column, known)}
@@ -304,19 +306,27 @@ def _toward_scores(
     factor: str,
     contender: _Contender,
     spaces: Mapping[str, Vectors],
+    texts: Sequence[str],
 ) -> dict[str, Floats]:
-    """Returns the scores (N,) of each contender, higher for more of the factor."""
+    """Returns the scores (N,) of each contender, higher for more of the factor.
+
+    None of them follows the number of words, which is known without labels.
+    """
     scores: dict[str, Floats] = {}
     head = contender.heads.get(factor)
     if head is not None and head.classes is None:
         for name in (BLOCKS, UNCENTRED):
             if name in spaces:
-                scores[name] = (spaces[name] @ head.weight[0]).astype(np.float64)
+                covariance = length_covariance(spaces[name], texts)
+                direction = without_length(head.weight[0], covariance, count=len(texts))
+                scores[name] = spaces[name].astype(np.float64) @ direction
+    words = np.log([len(text.split()) for text in texts])
     if factor in counted:
-        scores[COUNTING] = counted[factor]
+        scores[COUNTING] = control_labels(counted[factor], [words])
     if factor in contender.ridge:
-        scores[RIDGE] = (x - x.mean(axis=0)) @ contender.ridge[factor]
-    scores[CEILING] = fitted_inside(x, labels, known)
+        ridge = (x - x.mean(axis=0)) @ contender.ridge[factor]
+        scores[RIDGE] = control_labels(ridge, [words])
+    scores[CEILING] = control_labels(fitted_inside(x, labels, known), [words])
     return scores
 
 

@@ -73,7 +73,7 @@ def adapt_to_labels(
                     "give one kind"
                 )
             names, codes = _classes(factor, [str(value) for value in values])
-            fit = fit_classes(z[chosen], codes)
+            fit = fit_classes(z[chosen], codes, groups=_groups(records, chosen))
             heads[factor] = _head(fit.weight / np.sqrt(width), names)
             if factor in model.layout.names and not model.default_weights[factor]:
                 nearness[factor] = _nearness(fit, around, before=z[chosen].mean(axis=0))
@@ -124,6 +124,7 @@ def _direction(
     fit = fit_numbers(
         z[list(rows)],
         labels,
+        groups=_groups(labelled, range(len(labelled))),
         pairs=pairs,
         reference=reference,
         scale=np.cov(around.T) if len(around) > 1 else None,
@@ -170,6 +171,13 @@ def _differences(z: Floats, records: Sequence[Record], comparisons: Sequence[Com
     more = [place[one.more] for one in comparisons]
     less = [place[one.less] for one in comparisons]
     return np.asarray(z[more] - z[less])
+
+
+def _groups(records: Sequence[Record], rows: Sequence[int]) -> Ints:
+    """Returns a number for the group of each record, -1 for none."""
+    names = [records[row].group for row in rows]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([-1 if name is None else numbers[name] for name in names], dtype=np.int64)
 
 
 def _classes(factor: str, values: Sequence[str]) -> tuple[tuple[str, ...], Ints]:

@@ -28,6 +28,8 @@ _REFERENCE_SHARE = 0.4
 # Predictions of left-out labels are trusted from a correlation of 0 to one of this, after half a
 # standard error is taken off.
 _TRUSTED = 0.3
+# Settings of the grid with a smaller share are left out of the prediction of labels.
+_NEGLIGIBLE = 1e-3
 _SHARPNESS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
@@ -63,6 +65,7 @@ def fit_numbers(
     features: Floats,
     labels: Floats,
     *,
+    groups: Ints | None = None,
     pairs: Floats | None = None,
     reference: Floats | None = None,
     scale: Floats | None = None,
@@ -72,6 +75,8 @@ def fit_numbers(
     Args:
         features: Features of labelled texts (N, p), with a mean squared length of about 1.
         labels: Their labels (N,); may be empty.
+        groups: Group of each text (N,): texts that say the same thing are left out together when
+            the trust is measured. None if each is its own.
         pairs: Differences of features between the text that has more and the one that has less
             (M, p).
         reference: Direction that is believed before (p,), its scores with a standard deviation of
@@ -92,24 +97,22 @@ def fit_numbers(
     left, values, right = np.linalg.svd(rows, full_matrices=False)
     projected, squares = left.T @ (targets - before), values**2
     rest = max(float(((targets - before) ** 2).sum() - (projected**2).sum()), 0.0)
-    evidence, weights, predicted = [], [], []
-    for signal in _SIGNAL:
-        for noise in _NOISE:
-            variances = signal * squares + noise
-            # Less than 0 where the mean of the labels takes a direction of the features' space.
-            missing = count - len(values)
-            evidence.append(
-                -0.5 * (np.log(variances).sum() + (projected**2 / variances).sum())
-                - 0.5 * (missing * np.log(noise) + rest / noise)
-            )
-            shrink = signal * squares / variances
-            weights.append(right.T @ (signal * values / variances * projected))
-            fitted = left @ (shrink * projected)
-            leverage = np.minimum((left**2) @ shrink + 1 / len(rows), 0.99)
-            predicted.append(targets - (targets - before - fitted) / (1 - leverage))
+    grid = [(signal, noise) for signal in _SIGNAL for noise in _NOISE]
+    evidence, shrinks = [], []
+    for signal, noise in grid:
+        variances = signal * squares + noise
+        # Less than 0 where the mean of the labels takes a direction of the features' space.
+        missing = count - len(values)
+        evidence.append(
+            -0.5 * (np.log(variances).sum() + (projected**2 / variances).sum())
+            - 0.5 * (missing * np.log(noise) + rest / noise)
+        )
+        shrinks.append(signal * squares / variances)
     share = _shares(evidence)
-    weight = np.tensordot(share, np.array(weights), 1)
-    trust = _trust(np.tensordot(share, np.array(predicted), 1), targets, count, len(labels))
+    shrink = np.tensordot(share, np.array(shrinks), 1)
+    weight = right.T @ (np.divide(shrink, values, where=values > 0, out=0 * values) * projected)
+    left_out = _left_out(left, shrinks, share, residuals=(targets - before)[:, None], groups=groups)
+    trust = _trust(before + left_out[:, 0], targets, count, len(labels))
     if reference is None:
         return NumberFit(weight, trust)
     weight = weight + _REFERENCE_SHARE * reference
@@ -118,12 +121,13 @@ def fit_numbers(
     return NumberFit(trust * weight / spread + (1 - trust) * reference, trust)
 
 
-def fit_classes(features: Floats, codes: Ints) -> ClassFit:
+def fit_classes(features: Floats, codes: Ints, *, groups: Ints | None = None) -> ClassFit:
     """Fits linear scores of classes, by regression on their indicators.
 
     Args:
         features: Features of labelled texts (N, p), with a mean squared length of about 1.
         codes: Their classes (N,), numbers from 0; every class occurs.
+        groups: As in `fit_numbers`.
     """
     classes, count = int(codes.max()) + 1, len(codes)
     targets = np.eye(classes)[codes]
@@ -133,7 +137,7 @@ def fit_classes(features: Floats, codes: Ints) -> ClassFit:
     projected, squares = left.T @ targets, values**2
     rest = max(float((targets**2).sum() - (projected**2).sum()), 0.0)
     freedom = max((count - 1) * (classes - 1), 1)
-    evidence, weights, predicted = [], [], []
+    evidence, shrinks = [], []
     for ratio in _RATIOS:
         variances = ratio * squares + 1
         total = float((projected**2 / variances[:, None]).sum()) + rest
@@ -141,14 +145,12 @@ def fit_classes(features: Floats, codes: Ints) -> ClassFit:
             -0.5 * freedom * np.log(max(total, 1e-12) / freedom)
             - 0.5 * (classes - 1) * np.log(variances).sum()
         )
-        shrink = ratio * squares / variances
-        weights.append((right.T @ ((ratio * values / variances)[:, None] * projected)).T)
-        fitted = left @ (shrink[:, None] * projected)
-        leverage = np.minimum((left**2) @ shrink + 1 / count, 0.99)
-        predicted.append(targets - (targets - fitted) / (1 - leverage)[:, None])
+        shrinks.append(ratio * squares / variances)
     share = _shares(evidence)
-    weight = np.tensordot(share, np.array(weights), 1)
-    left_out = np.tensordot(share, np.array(predicted), 1)
+    shrink = np.tensordot(share, np.array(shrinks), 1)
+    scaled = np.divide(shrink, values, where=values > 0, out=0 * values)
+    weight = (right.T @ (scaled[:, None] * projected)).T
+    left_out = _left_out(left, shrinks, share, residuals=targets, groups=groups)
     return ClassFit(
         weight=weight - weight.mean(axis=0),
         sharpness=max(_SHARPNESS, key=lambda one: _log_likelihood(one * left_out, codes)),
@@ -173,6 +175,42 @@ def _shares(evidence: Sequence[float]) -> Floats:
     logarithms: Floats = np.asarray(evidence, dtype=np.float64)
     powers = np.exp(logarithms - logarithms.max())
     return np.asarray(powers / powers.sum())
+
+
+def _left_out(
+    left: Floats,
+    shrinks: Sequence[Floats],
+    share: Floats,
+    *,
+    residuals: Floats,
+    groups: Ints | None,
+) -> Floats:
+    """Predicts the residuals (N, K) of each group from all others, averaged over the grid.
+
+    Args:
+        left: Left singular vectors of the features (N, r).
+        shrinks: By setting of the grid, by how much each singular direction is kept (r,).
+        share: Share of each setting.
+        residuals: What is to be predicted.
+        groups: Group of the first texts (N' <= N,); the others are their own.
+    """
+    own = np.arange(len(left)) - len(left)  # below 0, so that they are in no group
+    if groups is not None:
+        own[: len(groups)] = np.where(groups >= 0, groups, own[: len(groups)])
+    names, counts = np.unique(own, return_counts=True)
+    several = [np.flatnonzero(own == name) for name in names[counts > 1]]
+    found = np.zeros_like(residuals)
+    for shrink, part in zip(shrinks, share, strict=True):
+        if part < _NEGLIGIBLE:
+            continue
+        errors = residuals - (left * shrink) @ (left.T @ residuals)
+        leverage = np.minimum((left**2) @ shrink + 1 / len(left), 0.99)
+        apart = errors / (1 - leverage)[:, None]
+        for rows in several:
+            inside = (left[rows] * shrink) @ left[rows].T + 1 / len(left)
+            apart[rows] = np.linalg.lstsq(np.eye(len(rows)) - inside, errors[rows], rcond=0.01)[0]
+        found += part * (residuals - apart)
+    return np.asarray(found / share[share >= _NEGLIGIBLE].sum())
 
 
 def _log_likelihood(scores: Floats, codes: Ints) -> float:

@@ -17,10 +17,11 @@ from typing import Any, Self, Unpack
 
 import numpy as np
 
-from subspace.arrays import AnyFloats, Vectors
+from subspace.arrays import AnyFloats, Floats, Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
 from subspace.errors import IndexFolderError, LayoutError, QueryError, WeightsError
+from subspace.model.length import length_covariance
 from subspace.model.projection import Projection
 from subspace.model.score_spread import SPREAD_SAMPLE, ScoreSpread, measure_score_spread
 from subspace.retrieval.engines import Candidates, Engine, open_engine
@@ -55,6 +56,7 @@ class _Measured:
     state: Hashable
     sample: Candidates
     spread: ScoreSpread | None = None
+    length: Floats | None = None
 
 
 class BlockIndex:
@@ -299,6 +301,17 @@ class BlockIndex:
     def sample(self) -> Candidates:
         """Some items from all over the index, on which it is measured."""
         return self._measure().sample
+
+    @property
+    def length_covariance(self) -> Floats:
+        """Covariance of each dimension with the items' length, on the sample (layout.dim,)."""
+        measured = self._measure()
+        if measured.length is None:
+            texts = [document.text for document in measured.sample.documents]
+            length = length_covariance(measured.sample.vectors, texts)
+            self._measured = measured = replace(measured, length=length)
+        assert measured.length is not None
+        return measured.length
 
     def _measure(self) -> "_Measured":
         """Returns what was measured in the engine's present state; reads a sample if it is new."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from subspace.arrays import Vectors
 from subspace.errors import QueryError
+from subspace.model.length import without_length
 from subspace.retrieval.block_index import BlockIndex
 from subspace.retrieval.hits import Hit, Results
 from subspace.retrieval.search_options import SearchOptions
@@ -31,7 +32,8 @@ class Direction:
     """A term of the score: <vector, d> minus the sum of the offsets.
 
     Attributes:
-        vector: Weighted sum of the factors' directions (layout.dim,); zero in other blocks.
+        vector: Weighted sum of the factors' directions (layout.dim,); zero in other blocks. What
+            follows the number of words is taken out; see `subspace.model.length`.
         offsets: By block, the mean of <vector, d> over the documents.
     """
 
@@ -113,14 +115,16 @@ def make_direction(
     spread = index.score_spread.blocks
     parts = [w * spread[name] for name, w in zip(index.layout, weights.relevance, strict=True)]
     unit = float(np.linalg.norm(parts)) or 1.0
-    direction, offsets = np.zeros(index.layout.dim), {}
+    direction = np.zeros(index.layout.dim)
     for factor, count in toward.items():
-        one = directions[factor].astype(np.float64)
-        values = documents @ one
-        deviation = float(values.std()) if len(values) else 0.0
+        one = without_length(
+            directions[factor].astype(np.float64), index.length_covariance, count=len(documents)
+        )
+        deviation = float((documents @ one).std()) if len(documents) else 0.0
         if deviation > 0:  # a factor that is the same in all documents cannot order them
             direction += count * unit / deviation * one
-            offsets[factor] = float(count * unit / deviation * values.mean())
+    means = index.layout.split(documents.mean(axis=0) * direction if len(documents) else direction)
+    offsets = {name: float(part.sum()) for name, part in means.items() if part.any()}
     return Direction(vector=direction.astype(np.float32), offsets=offsets)
 
 
