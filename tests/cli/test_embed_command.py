@@ -178,7 +178,7 @@ def test_two_processes_write_what_one_writes_and_the_first_waits_for_the_second(
     assert_like_one_file(folder, "two")
     assert result.stdout.count("12 shards -> ") == 1, "said once"
     cut = (folder / "truncated").read_text()
-    assert f"\n{cut} texts are longer than the encoder's 64 tokens" in result.stdout
+    assert f"\n{cut} of 100 texts are longer than the encoder's 64 tokens" in result.stdout
 
 
 def test_more_processes_than_shards_is_no_crash_and_half_precision_is_said_once(

@@ -23,7 +23,7 @@ _FEW = 50
 def length_covariance(vectors: AnyFloats, texts: Sequence[str]) -> Floats:
     """Returns the covariance of dimensions (N, dim) with the logarithm of the number of words."""
     words = np.log([max(len(text.split()), 1) for text in texts])
-    if not len(words):
+    if not len(words) or np.ptp(words) == 0:  # rounding would give a direction, too
         return np.zeros(vectors.shape[1])
     return np.asarray((words - words.mean()) @ vectors.astype(np.float64) / len(words))
 
