@@ -322,6 +322,7 @@ def draw_curves(means: Mapping[str, Mapping[str, Mapping[str, float]]], path: Pa
             panel.plot(COUNTS, values, "o-", color=colour, label=shown)
         panel.set_xscale("log")
         panel.set_xticks(COUNTS, [str(count) for count in COUNTS])
+        panel.minorticks_off()
         panel.set_title(f"{factor} ({len(of)} corpora)")
         panel.set_xlabel("labels of each class" if factor == "style" else "labels")
     panels[0].set_ylabel("what hits gain at 90 % kept")

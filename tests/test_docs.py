@@ -28,6 +28,7 @@ PAGES = {
         "how-to-stored-vectors",
     ),
     "the tutorial": ("tutorial",),
+    "few labels": ("adapt",),
 }
 BLOCK = re.compile(
     r"(?:<!-- not run: (?P<why>[^\n]+) -->\n)?```(?P<kind>\w+)\n(?P<code>.*?)```", re.S
