@@ -1,5 +1,6 @@
 """Blocks adapted to a few labels: documents stay, plain search stays, what is wrong is said."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 from models import make_model
 
 from subspace.data import Comparison, Record
-from subspace.errors import ConfigError, LayoutError
+from subspace.errors import CheckpointError, ConfigError, LayoutError
 from subspace.model import LinearHead, load
 from subspace.model.class_nearness import ClassNearness
+from subspace.model.model_card import make_card
 
 DIM, COUNT = 4, 60
 RNG = np.random.default_rng(3)
@@ -153,10 +155,11 @@ def test_labels_that_tell_nothing_are_refused(model, labels, message):
 
 
 def test_what_cannot_be_learned_from_is_said(model):
-    with pytest.raises(ConfigError, match="no labels"):
-        model.adapt([], vectors=VECTORS[:0])
+    for nothing in (VECTORS[:0], None):
+        with pytest.raises(ConfigError, match="no labels"):
+            model.adapt([], vectors=nothing)
     three = records("style", [1.0, 2.0, 3.0, *[0.0] * COUNT])[:3]
-    with pytest.raises(ConfigError, match="'style' has 3 labels and 0 comparisons: give 5 or more"):
+    with pytest.raises(ConfigError, match="'style' has 3 labels and 0 comparisons: give 5"):
         model.adapt(three, vectors=VECTORS[:3])
     absent = [Comparison("style", "t0", "nowhere")] * 5
     with pytest.raises(ConfigError, match="texts that are not there: nowhere"):
@@ -168,12 +171,52 @@ def test_what_cannot_be_learned_from_is_said(model):
         model.adapt(three, vectors=VECTORS[:2])
 
 
-def test_labels_without_a_pattern_change_hardly_anything(model):
+def test_labels_without_a_pattern_leave_the_factor_as_it_was(classes):
     rng = np.random.default_rng(5)
     labels = rng.choice(["one", "other"], COUNT).tolist()
-    after = model.adapt(records("style", labels), vectors=VECTORS)
-    assert after.adapted["factors"]["style"]["trust"] < 0.5
-    z = model.centred_on(VECTORS).project(VECTORS).array[:, model.layout.slice("style")]
-    near = after.nearness["style"](z)
-    correlation = np.corrcoef((near @ z.T).ravel(), (z @ z.T).ravel())[0, 1]
-    assert correlation > 0.9
+    after = classes.adapt(records("style", labels), vectors=VECTORS)
+    assert after.adapted["factors"]["style"]["trust"] == 0
+    assert after.digest == classes.digest
+    noise = classes.adapt(records("mood", rng.normal(size=COUNT).tolist()), vectors=VECTORS)
+    assert noise.adapted["factors"]["mood"]["trust"] == 0
+    assert "mood" not in noise.directions
+
+
+def test_one_dimension_two_texts_and_blank_texts_are_no_accident():
+    narrow = replace(
+        make_model(widths={"topic": 2, "style": 1}), default_weights={"topic": 1.0, "style": 0.0}
+    )
+    head = LinearHead(weight=np.ones((1, 1), np.float32), bias=None, classes=None)
+    narrow = replace(narrow, heads={"style": head})
+    labels = [float(value) for value in VECTORS[:, 0]]
+    assert narrow.adapt(records("style", labels), vectors=VECTORS).adapted
+    blank = [replace(record, text=" ") for record in records("style", labels)[:6]]
+    narrow.adapt(blank, vectors=VECTORS[:6], corpus=VECTORS[:2])
+
+
+def test_few_labels_beside_enough_comparisons_are_left_out(model):
+    labels = records("style", [1.0, 2.0, *[0.0] * COUNT])
+    labels[2:] = [replace(record, factors={}) for record in labels[2:]]
+    pairs = [Comparison("style", f"t{n}", f"t{n + 1}") for n in range(3, 40, 2)]
+    told = model.adapt(labels, comparisons=pairs, vectors=VECTORS).adapted["factors"]["style"]
+    assert (told["labels"], told["comparisons"]) == (0, len(pairs))
+
+
+def test_numbers_of_the_nearness_belong_to_the_digest(classes):
+    other = replace(classes.nearness["style"], classes=9.0)
+    assert replace(classes, nearness={"style": other}).digest != classes.digest
+    with pytest.raises(LayoutError, match="would change what a plain search finds in 'style'"):
+        replace(classes, default_weights={"topic": 1.0, "style": 0.5})
+
+
+def test_a_nearness_without_its_numbers_is_refused(classes, tmp_path):
+    classes.save(tmp_path / "saved")
+    manifest = json.loads((tmp_path / "saved/config.json").read_text())
+    del manifest["nearness"]
+    (tmp_path / "saved/config.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="lacks or garbles 'nearness'"):
+        load(tmp_path / "saved")
+
+
+def test_a_card_says_that_a_model_was_adapted(classes):
+    assert "'style' was adapted to 60 labels" in str(make_card(classes, name="mine"))

@@ -120,7 +120,7 @@ def test_labels_left_out_are_predicted_without_them(monkeypatch):
     x, labels, _ = planted(30)
     seen = {}
     monkeypatch.setattr(
-        few_labels, "_trust", lambda predicted, *_: seen.update(predicted=predicted) or 1.0
+        few_labels, "_correlation", lambda predicted, _: seen.update(predicted=predicted) or 1.0
     )
     fit_numbers(x, labels)
     y = (labels - labels.mean()) / labels.std()
@@ -140,7 +140,7 @@ def test_groups_are_left_out_as_wholes(monkeypatch):
     groups = np.array([*np.repeat(np.arange(10), 2), *[-1] * 10])
     seen = {}
     monkeypatch.setattr(
-        few_labels, "_trust", lambda predicted, *_: seen.update(predicted=predicted) or 1.0
+        few_labels, "_correlation", lambda predicted, _: seen.update(predicted=predicted) or 1.0
     )
     fit_numbers(x, labels, groups=groups)
     y = (labels - labels.mean()) / labels.std()
@@ -164,3 +164,43 @@ def test_two_versions_of_one_content_do_not_hide_a_pattern():
     assert whole > fit_numbers(x, labels).trust + 0.2
     codes = (labels > 0).astype(np.int64)
     assert fit_classes(x, codes, groups=groups).trust > fit_classes(x, codes).trust
+
+
+def test_comparisons_are_left_out_with_all_that_share_a_text():
+    """Any order of texts agrees with itself: only other texts tell whether it has a pattern."""
+    rng = np.random.default_rng(0)
+    trusts = {"planted": [], "random": []}
+    for seed in range(10):
+        x, labels, _ = planted(30, seed=seed, noise=0.1)
+        for name, order in (("planted", labels), ("random", rng.permutation(labels))):
+            ends = np.array([rng.choice(30, 2, replace=False) for _ in range(60)])
+            ends = np.where((order[ends[:, 0]] > order[ends[:, 1]])[:, None], ends, ends[:, ::-1])
+            pairs = x[ends[:, 0]] - x[ends[:, 1]]
+            trusts[name].append(fit_numbers(x[:0], np.zeros(0), pairs=pairs, texts=ends).trust)
+    assert np.mean(trusts["planted"]) > 0.9
+    assert np.mean(trusts["random"]) < 0.4
+
+
+def test_pairs_left_out_are_predicted_without_them(monkeypatch):
+    """With labels beside them, whose mean alone is fitted."""
+    monkeypatch.setattr(few_labels, "_SIGNAL", (0.4,))
+    monkeypatch.setattr(few_labels, "_NOISE", (0.3,))
+    x, labels, _ = planted(40)
+    ends = np.array([(20, 21), (21, 22), (23, 24), (25, 26), (27, 28)])
+    seen = {}
+    kept = few_labels._left_out
+    monkeypatch.setattr(
+        few_labels, "_left_out", lambda *a, **k: seen.update(found=kept(*a, **k)) or seen["found"]
+    )
+    pairs = x[ends[:, 0]] - x[ends[:, 1]]
+    fit_numbers(x[:20], labels[:20], pairs=pairs, texts=ends)
+    y = (labels[:20] - labels[:20].mean()) / labels[:20].std()
+    rows = x[:20] - x[:20].mean(axis=0)
+    for row in range(5):
+        apart = [one for one in range(5) if not set(ends[one]) & set(ends[row])]
+        both = np.concatenate([rows, pairs[apart]])
+        target = np.concatenate([y, np.full(len(apart), 2 / np.sqrt(np.pi))])
+        weight = (
+            0.4 * both.T @ np.linalg.solve(0.4 * both @ both.T + 0.3 * np.eye(len(both)), target)
+        )
+        assert seen["found"][20 + row, 0] == pytest.approx(pairs[row] @ weight, rel=1e-6)

@@ -59,6 +59,27 @@ def test_the_index_uses_what_it_learned_and_opens_with_it(plain, folder, labels,
     assert adapted.adapted["parent"] == plain.digest
 
 
+def test_factors_are_learned_one_after_another_and_none_twice(plain, folder, labels):
+    numbers = [replace(one, factors={"complexity": float(len(one.id))}) for one in labels]
+    head = replace(plain.heads["style"], bias=np.zeros(2, np.float32))
+    given = replace(plain, heads={**plain.heads, "style": head})
+    with Index.open(folder, given) as index:
+        encoder = index.model.open_encoder()
+        one = index.adapt(numbers)
+        assert one.heads["style"] is head  # which predicts as before
+        first = index.adapt(labels)
+        again = index.adapt(labels)
+        assert set(again.adapted["factors"]) == {"style", "complexity"}
+        assert again.digest == first.digest
+        assert again.adapted["parent"] == given.digest
+        assert index.model.open_encoder() is encoder
+
+
+def test_an_empty_index_learns_from_the_labels_alone(plain, labels, tmp_path):
+    with Index.create(tmp_path / "empty", plain) as index:
+        assert index.adapt(labels).adapted["factors"]["style"]["labels"] == len(labels)
+
+
 def test_scores_are_products_with_the_changed_query(plain, folder, labels):
     with Index.open(folder, plain) as index:
         index.adapt(labels)
@@ -126,6 +147,10 @@ def test_the_command_line_does_the_same(plain, folder, labels, tmp_path, capsys)
         ([], "give --labels or --comparisons, or else --pairs"),
         (["--pairs", "x", "--index", str(folder)], "--index goes with --labels"),
         (["--labels", str(tmp_path / "no.jsonl")], "no.jsonl"),
+        (
+            [*given, "--factors", "mood"],
+            "--factors: nothing is labelled with 'mood', only with style",
+        ),
     ):
         assert main([*base, *wrong, "--output", str(tmp_path / "other")]) == 2
         assert message in capsys.readouterr().err

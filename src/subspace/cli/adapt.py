@@ -1,6 +1,8 @@
 """`subspace adapt`: adapts a checkpoint to labels of a few texts, or to queries."""
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,16 +25,20 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "weights is adapted to queries, and to documents that answer them; indexes are built again "
         "then.",
         epilog="example: subspace adapt --checkpoint minilm --index runs/index "
-        "--labels my/labels.jsonl --output checkpoints/mine"
-        "--pairs my/skills --output checkpoints/mine",
+        "--labels my/labels.jsonl --output checkpoints/mine",
     )
     add_checkpoint(parser)
     add_store(parser)
     parser.add_argument(
         "--labels",
         metavar="F",
-        help="JSONL with `id`, `text` and `factors`: 5 or more numbers of a factor, or 5 or more "
-        "classes, two texts of each",
+        help="JSONL with `id`, `text` and `factors`: 5 or more labels of a factor, which are "
+        "numbers, or classes with two texts of each",
+    )
+    parser.add_argument(
+        "--factors",
+        metavar="A,B,...",
+        help="the factors of --labels and --comparisons to learn (default: all)",
     )
     parser.add_argument(
         "--comparisons",
@@ -75,6 +81,15 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _adapt_to_labels(arguments: argparse.Namespace, model: "Model") -> None:
     records, comparisons = _read(arguments)
+    again = [
+        name for name in model.adapted.get("factors", {}) if name in _named(records, comparisons)
+    ]
+    if again:
+        print(
+            f"'{again[0]}' was adapted before: labels that it knows already count twice; better "
+            "adapt the first checkpoint, with all labels",
+            file=sys.stderr,
+        )
     if arguments.index is not None:
         from subspace.retrieval import Index
 
@@ -87,20 +102,55 @@ def _adapt_to_labels(arguments: argparse.Namespace, model: "Model") -> None:
         vectors = encoder.encode([record.text for record in records], progress=True)
         adapted = model.adapt(records, comparisons=comparisons, vectors=vectors)
     adapted.save(arguments.output)
-    for factor, told in adapted.adapted["factors"].items():
-        given = [f"{told[what]} {what}" for what in ("labels", "comparisons") if told[what]]
-        print(f"{factor}: {' and '.join(given)}, trusted {told['trust']:.0%}")
-        if not told["trust"]:
-            print("  labels that are left out cannot be told from the others: is there a pattern?")
+    for factor in _named(records, comparisons):
+        print(_say(factor, adapted))
     print(f"checkpoint -> {arguments.output}; indexes of {arguments.checkpoint} serve it")
 
 
-def _read(arguments: argparse.Namespace) -> "tuple[tuple[Record, ...], tuple[Comparison, ...]]":
+def _named(records: "Sequence[Record]", comparisons: "Sequence[Comparison]") -> list[str]:
+    """Returns the factors that are labelled or compared, in order."""
+    labelled = [factor for record in records for factor in record.factors]
+    return list(dict.fromkeys([*labelled, *(one.factor for one in comparisons)]))
+
+
+def _say(factor: str, adapted: "Model") -> str:
+    told = adapted.adapted["factors"][factor]
+    given = [f"{told[what]} {what}" for what in ("labels", "comparisons") if told[what]]
+    said = f"{factor}: {' and '.join(given)}, trusted {told['trust']:.0%}"
+    if not told["trust"]:
+        return said + "; it stays as it was, as no label can be predicted from the others"
+    if factor not in adapted.layout.names:
+        return said + f"; a direction alone: --toward {_direction_of(factor, adapted)}=1"
+    if adapted.heads[factor].classes and factor not in adapted.nearness:
+        return said + "; directions alone, as a search without weights uses the block"
+    return said
+
+
+def _direction_of(factor: str, adapted: "Model") -> str:
+    return next(name for name in adapted.directions if name.split(":")[0] == factor)
+
+
+def _read(arguments: argparse.Namespace) -> "tuple[Sequence[Record], Sequence[Comparison]]":
+    from dataclasses import replace
+
     from subspace.data import read_comparisons, read_records
 
     records = () if arguments.labels is None else read_records(arguments.labels)
-    compared = arguments.comparisons
-    return records, () if compared is None else read_comparisons(compared)
+    comparisons = () if arguments.comparisons is None else read_comparisons(arguments.comparisons)
+    if arguments.factors is None:
+        return records, comparisons
+    wanted = [name.strip() for name in arguments.factors.split(",")]
+    missing = [name for name in wanted if name not in _named(records, comparisons)]
+    if missing:
+        raise ConfigError(
+            f"--factors: nothing is labelled with '{missing[0]}', only with "
+            f"{', '.join(_named(records, comparisons)) or 'nothing'}"
+        )
+    kept = [
+        replace(one, factors={f: label for f, label in one.factors.items() if f in wanted})
+        for one in records
+    ]
+    return kept, [one for one in comparisons if one.factor in wanted]
 
 
 def _adapt_to_queries(arguments: argparse.Namespace, model: "Model") -> None:

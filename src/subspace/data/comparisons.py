@@ -47,10 +47,10 @@ def read_comparisons(path: Path | str) -> tuple[Comparison, ...]:
     return tuple(found)
 
 
-def write_comparisons(path: Path, comparisons: Iterable[Comparison]) -> None:
+def write_comparisons(path: Path | str, comparisons: Iterable[Comparison]) -> None:
     """Writes comparisons as JSONL atomically.
 
     Raises:
         ConfigError: The file cannot be written.
     """
-    write_lines(path, [vars(one) for one in comparisons])
+    write_lines(Path(path), [vars(one) for one in comparisons])

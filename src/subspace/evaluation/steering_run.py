@@ -35,7 +35,7 @@ from subspace.fitting.recipe import Recipe
 from subspace.fitting.stored_sources import StoredSource
 from subspace.model.centre import mean_of
 from subspace.model.class_nearness import ClassNearness
-from subspace.model.length import length_covariance, without_length
+from subspace.model.length import length_covariance, log_words, without_length
 from subspace.model.linear_heads import LinearHead
 from subspace.model.model import Model
 from subspace.model.projection import Projection
@@ -310,7 +310,7 @@ def _toward_scores(
 ) -> dict[str, Floats]:
     """Returns the scores (N,) of each contender, higher for more of the factor.
 
-    None of them follows the number of words, which is known without labels.
+    What follows the number of words, which is known without labels, is taken out of all of them.
     """
     scores: dict[str, Floats] = {}
     head = contender.heads.get(factor)
@@ -320,7 +320,7 @@ def _toward_scores(
                 covariance = length_covariance(spaces[name], texts)
                 direction = without_length(head.weight[0], covariance, count=len(texts))
                 scores[name] = spaces[name].astype(np.float64) @ direction
-    words = np.log([len(text.split()) for text in texts])
+    words = log_words(texts)
     if factor in counted:
         scores[COUNTING] = control_labels(counted[factor], [words])
     if factor in contender.ridge:

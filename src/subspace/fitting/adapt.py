@@ -106,7 +106,11 @@ def adapt(
     return replace(
         model,
         projection=projection,
-        heads={factor: head for factor, head in model.heads.items() if factor not in blocks},
+        heads={
+            factor: head
+            for factor, head in model.heads.items()
+            if factor in model.layout.names and factor not in blocks
+        },
         score_spreads=spreads if all(spreads.values()) else model.score_spreads,
         recipe=replace(recipe, queries={**recipe.queries, name: list(learned)}).to_json(),
         folder=None,

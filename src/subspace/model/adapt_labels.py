@@ -6,8 +6,8 @@ weight on it prefers texts of the query's own classes; see `ClassNearness`. A fa
 block is read from all blocks: a search can move toward it, but cannot weigh it.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from subspace.data.comparisons import Comparison
 from subspace.data.labels import control_labels
 from subspace.data.records import Record
 from subspace.errors import ConfigError
-from subspace.model.class_nearness import ClassNearness
-from subspace.model.few_labels import ClassFit, fit_classes, fit_numbers, softmax
+from subspace.model.class_nearness import ClassNearness, softmax
+from subspace.model.few_labels import ClassFit, fit_classes, fit_numbers
+from subspace.model.length import log_words
 from subspace.model.linear_heads import LinearHead, read_by
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ MIN_LABELS = 5
 # can be trusted; chosen on corpora that the reference did not learn from (LOG.md).
 _STRENGTH = 3.0
 _SAMPLE = 1000
+# Fewer texts do not tell how the scores of a block vary.
+_FEW = 10
+# Maximum number of classes that a message lists.
+_SHOWN = 12
 
 
 def adapt_to_labels(
@@ -41,6 +46,8 @@ def adapt_to_labels(
     corpus: Vectors,
 ) -> "Model":
     """Adapts a model to labels and comparisons of some texts.
+
+    A factor whose left-out labels cannot be predicted from the others stays as it was.
 
     Args:
         model: The model to start from.
@@ -54,82 +61,62 @@ def adapt_to_labels(
             that is not there.
     """
     _check_ids(records, comparisons)
-    factors = dict.fromkeys(
-        [name for record in records for name in record.factors] + [c.factor for c in comparisons]
-    )
-    heads, nearness, told = dict(model.heads), dict(model.nearness), {}
+    if len(corpus) < _FEW:  # too few to measure how scores vary
+        corpus = np.concatenate([corpus, blocks])
+    named = [name for record in records for name in record.factors]
+    factors = dict.fromkeys([*named, *(one.factor for one in comparisons)])
+    heads, nearness = dict(model.heads), dict(model.nearness)
+    told: dict[str, dict[str, Any]] = {}
     for factor in factors:
         place = read_by(factor, model.layout)
-        width = len(model.layout) if factor not in model.layout.names else 1
-        chosen = [i for i, record in enumerate(records) if factor in record.factors]
-        values = [records[i].factors[factor] for i in chosen]
+        # A mean squared length of 1, whether it is one block or all of them.
+        scale = 1 if factor in model.layout.names else 1 / np.sqrt(len(model.layout))
+        z, around = (scale * part[:, place].astype(np.float64) for part in (blocks, corpus))
+        rows = [row for row, record in enumerate(records) if factor in record.factors]
+        values: Sequence[str | float] = [records[row].factors[factor] for row in rows]
         compared = [one for one in comparisons if one.factor == factor]
-        z, around = blocks[:, place] / np.sqrt(width), corpus[:, place] / np.sqrt(width)
-        z, around = z.astype(np.float64), around.astype(np.float64)
         if any(isinstance(value, str) for value in values):
-            if compared or not all(isinstance(value, str) for value in values):
-                raise ConfigError(
-                    f"'{factor}' has classes as labels, and numbers or comparisons beside them: "
-                    "give one kind"
-                )
-            names, codes = _classes(factor, [str(value) for value in values])
-            fit = fit_classes(z[chosen], codes, groups=_groups(records, chosen))
-            heads[factor] = _head(fit.weight / np.sqrt(width), names)
+            names, codes = _classes(factor, values, compared)
+            fit = fit_classes(z[rows], codes, groups=_groups([records[row] for row in rows]))
+            trust, weight = fit.trust, fit.weight
+            near = None
             if factor in model.layout.names and not model.default_weights[factor]:
-                nearness[factor] = _nearness(fit, around, before=z[chosen].mean(axis=0))
-            trust = fit.trust
+                near = _nearness(fit, around, before=z[rows].mean(axis=0))
         else:
-            _check_numbers(factor, [float(value) for value in values], compared)
-            weight, trust = _direction(
-                z,
-                [records[i] for i in chosen],
-                chosen,
-                factor=factor,
+            names, near = None, None
+            rows, values = _enough_numbers(factor, rows, values, compared)
+            found = fit_numbers(
+                z[rows],
+                _controlled(factor, [records[row] for row in rows]),
+                groups=_groups([records[row] for row in rows]),
                 pairs=_differences(z, records, compared),
+                texts=_ends(records, compared),
                 reference=_reference(model, factor, around),
-                around=around,
+                scale=np.cov(around.T),
             )
-            heads[factor] = _head(weight[None] / np.sqrt(width), None)
-            nearness.pop(factor, None)
-        told[factor] = {"labels": len(values), "comparisons": len(compared), "trust": trust}
-    return replace(
-        model,
-        heads=heads,
-        nearness=nearness,
-        adapted=_note(model, told, records),
-        folder=None,
-    )
+            trust, weight = found.trust, found.weight[None]
+        told[factor] = {"labels": len(rows), "comparisons": len(compared), "trust": trust}
+        if not trust:
+            continue  # the labels tell nothing: all stays as it was
+        heads[factor] = LinearHead((scale * weight).astype(np.float32), bias=None, classes=names)
+        nearness.pop(factor, None)
+        if near is not None:
+            nearness[factor] = near
+    return model.changed(heads=heads, nearness=nearness, adapted=_note(model, told, records))
 
 
-def _direction(
-    z: Floats,
-    labelled: Sequence[Record],
-    rows: Sequence[int],
-    *,
-    factor: str,
-    pairs: Floats,
-    reference: Floats | None,
-    around: Floats,
-) -> tuple[Floats, float]:
-    """Returns the direction of a factor of numbers, and how far its labels can be trusted."""
-    labels = np.zeros(0)
-    if labelled:
-        words = np.log([len(record.text.split()) for record in labelled])
-        labels = control_labels(np.array([record.factors[factor] for record in labelled]), [words])
-        if not labels.any():
-            raise ConfigError(
-                f"the number of words explains all labels of '{factor}': label texts of other "
-                "lengths, so that the factor can be told from the length"
-            )
-    fit = fit_numbers(
-        z[list(rows)],
-        labels,
-        groups=_groups(labelled, range(len(labelled))),
-        pairs=pairs,
-        reference=reference,
-        scale=np.cov(around.T) if len(around) > 1 else None,
-    )
-    return fit.weight, fit.trust
+def _controlled(factor: str, labelled: Sequence[Record]) -> Floats:
+    """Returns numbers with the number of words regressed out (N,)."""
+    if not labelled:
+        return np.zeros(0)
+    values = np.array([record.factors[factor] for record in labelled], dtype=np.float64)
+    labels = control_labels(values, [log_words([record.text for record in labelled])])
+    if not labels.any():
+        raise ConfigError(
+            f"the number of words explains all labels of '{factor}': label texts of other "
+            "lengths, so that the factor can be told from the length"
+        )
+    return labels
 
 
 def _reference(model: "Model", factor: str, around: Floats) -> Floats | None:
@@ -167,69 +154,91 @@ def _spread(scores: Floats) -> float:
 
 
 def _differences(z: Floats, records: Sequence[Record], comparisons: Sequence[Comparison]) -> Floats:
-    place = {record.id: row for row, record in enumerate(records)}
-    more = [place[one.more] for one in comparisons]
-    less = [place[one.less] for one in comparisons]
+    more, less = _ends(records, comparisons).T
     return np.asarray(z[more] - z[less])
 
 
-def _groups(records: Sequence[Record], rows: Sequence[int]) -> Ints:
+def _ends(records: Sequence[Record], comparisons: Sequence[Comparison]) -> Ints:
+    """Returns the positions of the texts of each comparison, more and less (M, 2)."""
+    place = {record.id: row for row, record in enumerate(records)}
+    ends = [(place[one.more], place[one.less]) for one in comparisons]
+    return np.array(ends, dtype=np.int64).reshape(-1, 2)
+
+
+def _groups(records: Sequence[Record]) -> Ints:
     """Returns a number for the group of each record, -1 for none."""
-    names = [records[row].group for row in rows]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return np.array([-1 if name is None else numbers[name] for name in names], dtype=np.int64)
+    numbers = {name: n for n, name in enumerate(dict.fromkeys(one.group for one in records))}
+    return np.array(
+        [-1 if one.group is None else numbers[one.group] for one in records], dtype=np.int64
+    )
 
 
-def _classes(factor: str, values: Sequence[str]) -> tuple[tuple[str, ...], Ints]:
-    names, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
-    if len(values) < MIN_LABELS or counts.min() < 2:
-        few = ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True))
+def _classes(
+    factor: str, values: Sequence[str | float], comparisons: Sequence[Comparison]
+) -> tuple[tuple[str, ...], Ints]:
+    if comparisons or not all(isinstance(value, str) for value in values):
         raise ConfigError(
-            f"'{factor}' has too few labels ({few}): give {MIN_LABELS} or more, two of each class"
+            f"'{factor}' has classes as labels, and numbers or comparisons beside them: give one "
+            "kind"
         )
-    if len(names) < 2:
+    counts = Counter(map(str, values))
+    if len(counts) < 2:
+        (name,) = counts
         raise ConfigError(
-            f"all {len(values)} labels of '{factor}' are '{names[0]}': label texts of another class"
+            f"all {len(values)} labels of '{factor}' are '{name}': label texts of another class, "
+            "or leave the factor out"
         )
+    rare = [name for name, count in counts.items() if count < 2]
+    if rare or len(values) < MIN_LABELS:
+        shown = ", ".join(f"{count} {name}" for name, count in counts.most_common()[-_SHOWN:])
+        raise ConfigError(
+            f"'{factor}' has too few labels ({shown}): give {MIN_LABELS} or more, two of each "
+            "class, or leave the factor out"
+        )
+    names, codes = np.unique([str(value) for value in values], return_inverse=True)
     return tuple(map(str, names)), codes
 
 
-def _check_numbers(factor: str, values: Sequence[float], comparisons: Sequence[Comparison]) -> None:
-    if max(len(values), len(comparisons)) < MIN_LABELS:
+def _enough_numbers(
+    factor: str,
+    rows: list[int],
+    values: Sequence[str | float],
+    comparisons: Sequence[Comparison],
+) -> tuple[list[int], Sequence[str | float]]:
+    """Returns rows and values of the labels; none where they are too few beside comparisons."""
+    if max(len(rows), len(comparisons)) < MIN_LABELS:
         raise ConfigError(
-            f"'{factor}' has {len(values)} labels and {len(comparisons)} comparisons: give "
-            f"{MIN_LABELS} or more of one kind"
+            f"'{factor}' has {len(rows)} labels and {len(comparisons)} comparisons: give "
+            f"{MIN_LABELS} or more of one kind, or leave the factor out"
         )
-    if values and len(set(values)) < 2:
+    if len(rows) < MIN_LABELS:
+        return [], []
+    if len(set(values)) < 2:
         raise ConfigError(
             f"all {len(values)} labels of '{factor}' are {values[0]:g}: label texts that have more "
-            "or less of it"
+            "or less of it, or leave the factor out"
         )
+    return rows, values
 
 
 def _check_ids(records: Sequence[Record], comparisons: Sequence[Comparison]) -> None:
-    ids = [record.id for record in records]
-    twice = next((name for name in ids if ids.count(name) > 1), None) if comparisons else None
+    if not comparisons and not any(record.factors for record in records):
+        raise ConfigError("there are no labels (`factors`) and no comparisons to adapt to")
+    ids = Counter(record.id for record in records)
+    named = dict.fromkeys(name for one in comparisons for name in (one.more, one.less))
+    twice = next((name for name in named if ids[name] > 1), None)
     if twice is not None:
         raise ConfigError(f"two texts have the id '{twice}': comparisons cannot tell them apart")
-    missing = [n for one in comparisons for n in (one.more, one.less) if n not in set(ids)]
+    missing = [name for name in named if not ids[name]]
     if missing:
-        raise ConfigError(
-            f"comparisons name texts that are not there: {', '.join(dict.fromkeys(missing[:5]))}"
-        )
-    if not any(record.factors for record in records) and not comparisons:
-        raise ConfigError("there are no labels (`factors`) and no comparisons to adapt to")
-
-
-def _head(weight: Floats, classes: tuple[str, ...] | None) -> LinearHead:
-    return LinearHead(weight=weight.astype(np.float32), bias=None, classes=classes)
+        raise ConfigError(f"comparisons name texts that are not there: {', '.join(missing[:5])}")
 
 
 def _note(
     model: "Model", told: Mapping[str, Mapping[str, Any]], records: Sequence[Record]
 ) -> dict[str, Any]:
     """Returns what the adapted model keeps of where it comes from, JSON-ready."""
-    before = model.adapted.get("factors", {})
+    before = dict(model.adapted.get("factors", {}))
     origins = {
         factor: sorted({r.origins.get(factor, "human") for r in records if factor in r.factors})
         for factor in told

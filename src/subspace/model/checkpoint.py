@@ -217,7 +217,10 @@ def _build(found: Any, tensors: Mapping[str, npt.NDArray[Any]], *, name: Path | 
     extra = ("heads.", "nearness.")
     own = {key: array for key, array in arrays.items() if not key.startswith(extra)}
     check_names(own, name=name)
+    blocks_near = {key.split(".")[1] for key in arrays if key.startswith("nearness.")}
     try:
+        if blocks_near != set(found.get("nearness", {})):
+            raise KeyError("nearness")
         fingerprint = Fingerprint.from_json(found["encoder"]["fingerprint"])
         projection = projection_from_tensors(own, layout=BlockLayout.from_widths(found["blocks"]))
         if projection.input_dim != found["input_dim"]:

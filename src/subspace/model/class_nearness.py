@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from subspace.arrays import Vectors
+from subspace.arrays import AnyFloats, Floats, Vectors
 from subspace.errors import LayoutError
 
 
@@ -52,9 +52,7 @@ class ClassNearness:
 
     def __call__(self, queries: Vectors) -> Vectors:
         """Changes queries (N, width); a query of zeros, which leaves the block out, stays."""
-        scores = self.sharpness * (queries @ self.weight.T) + self.bias
-        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-        chances = powers / powers.sum(axis=1, keepdims=True)
+        chances = softmax(self.sharpness * (queries @ self.weight.T) + self.bias)
         added = self.classes * ((chances - self.mean) @ self.weight)
         asked = queries.any(axis=1, keepdims=True)
         return np.asarray(np.where(asked, self.cosine * queries + added, 0), dtype=np.float32)
@@ -86,6 +84,12 @@ class ClassNearness:
             cosine=float(numbers["cosine"]),
             classes=float(numbers["classes"]),
         )
+
+
+def softmax(scores: AnyFloats) -> Floats:
+    """Returns probabilities (N, K) from scores (N, K)."""
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def nearness_tensors(nearness: Mapping[str, ClassNearness]) -> Iterator[tuple[str, Vectors]]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from subspace.arrays import Floats, Ints
+from subspace.model.class_nearness import softmax
 
 # The grid. Labels have standard deviation 1, features a mean squared length of 1.
 _SIGNAL = (1e-6, 0.03, 0.1, 0.2, 0.4, 0.7)
@@ -67,6 +68,7 @@ def fit_numbers(
     *,
     groups: Ints | None = None,
     pairs: Floats | None = None,
+    texts: Ints | None = None,
     reference: Floats | None = None,
     scale: Floats | None = None,
 ) -> NumberFit:
@@ -79,17 +81,22 @@ def fit_numbers(
             the trust is measured. None if each is its own.
         pairs: Differences of features between the text that has more and the one that has less
             (M, p).
+        texts: Numbers of the two texts of each pair (M, 2). A pair is left out together with all
+            that share a text with it, or an order without a pattern would predict itself.
         reference: Direction that is believed before (p,), its scores with a standard deviation of
             1 among the texts; it keeps its share as far as the labels cannot be trusted.
         scale: Scores of the features of other texts are scaled to standard deviation 1 by this
             covariance of the features (p, p); None for that of `features`.
     """
     rows, targets = _standardised(features, labels)
-    count = max(len(rows) - 1, 0)
+    together = _same_group(groups, count=len(rows))
+    labelled = len(rows)
+    count = max(labelled - 1, 0)
     if pairs is not None and len(pairs):
-        # The expected difference of two random labels of standard deviation 1.
         rows = np.concatenate([rows, pairs])
+        # The expected difference of two random labels of standard deviation 1.
         targets = np.concatenate([targets, np.full(len(pairs), 2 / np.sqrt(np.pi))])
+        together += [labelled + one for one in _sharing(texts, count=len(pairs))]
         count += len(pairs)
     if not count:
         return NumberFit(np.zeros(features.shape[1]) if reference is None else reference, 0.0)
@@ -111,12 +118,23 @@ def fit_numbers(
     share = _shares(evidence)
     shrink = np.tensordot(share, np.array(shrinks), 1)
     weight = right.T @ (np.divide(shrink, values, where=values > 0, out=0 * values) * projected)
-    left_out = _left_out(left, shrinks, share, residuals=(targets - before)[:, None], groups=groups)
-    trust = _trust(before + left_out[:, 0], targets, count, len(labels))
+    left_out = _left_out(
+        left,
+        shrinks,
+        share,
+        residuals=(targets - before)[:, None],
+        together=together,
+        labelled=labelled,
+    )
+    predicted = before + left_out[:, 0]
+    # The targets of comparisons are all alike, so the share in the right order counts.
+    in_order = 2.0 * int((predicted[labelled:] > 0).sum()) - (len(rows) - labelled)
+    agreement = labelled * _correlation(predicted[:labelled], targets[:labelled]) + in_order
+    trust = _trust(agreement / len(rows), len(rows))
     if reference is None:
         return NumberFit(weight, trust)
     weight = weight + _REFERENCE_SHARE * reference
-    covariance = np.cov(features.T) if scale is None else scale
+    covariance = np.atleast_2d(np.cov(features.T) if scale is None else scale)
     spread = float(np.sqrt(max(float(weight @ covariance @ weight), 0.0))) or 1.0
     return NumberFit(trust * weight / spread + (1 - trust) * reference, trust)
 
@@ -150,18 +168,19 @@ def fit_classes(features: Floats, codes: Ints, *, groups: Ints | None = None) ->
     shrink = np.tensordot(share, np.array(shrinks), 1)
     scaled = np.divide(shrink, values, where=values > 0, out=0 * values)
     weight = (right.T @ (scaled[:, None] * projected)).T
-    left_out = _left_out(left, shrinks, share, residuals=targets, groups=groups)
+    left_out = _left_out(
+        left,
+        shrinks,
+        share,
+        residuals=targets,
+        together=_same_group(groups, count=count),
+        labelled=count,
+    )
     return ClassFit(
         weight=weight - weight.mean(axis=0),
         sharpness=max(_SHARPNESS, key=lambda one: _log_likelihood(one * left_out, codes)),
-        trust=_trust(left_out.ravel(), targets.ravel(), count, count),
+        trust=_trust(_correlation(left_out.ravel(), targets.ravel()), count),
     )
-
-
-def softmax(scores: Floats) -> Floats:
-    """Returns probabilities (N, K) from scores (N, K)."""
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def _standardised(features: Floats, labels: Floats) -> tuple[Floats, Floats]:
@@ -177,38 +196,58 @@ def _shares(evidence: Sequence[float]) -> Floats:
     return np.asarray(powers / powers.sum())
 
 
+def _same_group(groups: Ints | None, *, count: int) -> list[Ints]:
+    """Returns for each label the positions of those that are left out with it."""
+    if groups is None:
+        return [np.array([row]) for row in range(count)]
+    members = {group: np.flatnonzero(groups == group) for group in set(groups.tolist())}
+    return [
+        np.array([row]) if group < 0 else members[group]
+        for row, group in enumerate(groups.tolist())
+    ]
+
+
+def _sharing(texts: Ints | None, *, count: int) -> list[Ints]:
+    """Returns for each pair the positions of those that share a text with it."""
+    if texts is None:
+        return [np.array([row]) for row in range(count)]
+    return [np.flatnonzero(np.isin(texts, ends).any(axis=1)) for ends in texts]
+
+
 def _left_out(
     left: Floats,
     shrinks: Sequence[Floats],
     share: Floats,
     *,
     residuals: Floats,
-    groups: Ints | None,
+    together: Sequence[Ints],
+    labelled: int,
 ) -> Floats:
-    """Predicts the residuals (N, K) of each group from all others, averaged over the grid.
+    """Predicts each residual (N, K) without some others, averaged over the grid.
 
     Args:
         left: Left singular vectors of the features (N, r).
         shrinks: By setting of the grid, by how much each singular direction is kept (r,).
         share: Share of each setting.
         residuals: What is to be predicted.
-        groups: Group of the first texts (N' <= N,); the others are their own.
+        together: For each row the rows that are left out with it, and itself.
+        labelled: Number of rows, the first ones, whose mean was fitted, too.
     """
-    own = np.arange(len(left)) - len(left)  # below 0, so that they are in no group
-    if groups is not None:
-        own[: len(groups)] = np.where(groups >= 0, groups, own[: len(groups)])
-    names, counts = np.unique(own, return_counts=True)
-    several = [np.flatnonzero(own == name) for name in names[counts > 1]]
+    mean = np.zeros(len(left))
+    mean[:labelled] = 1 / np.sqrt(max(labelled, 1))
     found = np.zeros_like(residuals)
     for shrink, part in zip(shrinks, share, strict=True):
         if part < _NEGLIGIBLE:
             continue
         errors = residuals - (left * shrink) @ (left.T @ residuals)
-        leverage = np.minimum((left**2) @ shrink + 1 / len(left), 0.99)
+        leverage = np.minimum((left**2) @ shrink + mean**2, 0.99)
         apart = errors / (1 - leverage)[:, None]
-        for rows in several:
-            inside = (left[rows] * shrink) @ left[rows].T + 1 / len(left)
-            apart[rows] = np.linalg.lstsq(np.eye(len(rows)) - inside, errors[rows], rcond=0.01)[0]
+        for row, others in enumerate(together):
+            if len(others) > 1:
+                inside = (left[others] * shrink) @ left[others].T
+                inside += np.outer(mean[others], mean[others])
+                solved = np.linalg.lstsq(np.eye(len(others)) - inside, errors[others], rcond=0.01)
+                apart[row] = solved[0][others == row]
         found += part * (residuals - apart)
     return np.asarray(found / share[share >= _NEGLIGIBLE].sum())
 
@@ -218,12 +257,12 @@ def _log_likelihood(scores: Floats, codes: Ints) -> float:
     return float(np.log(np.maximum(chances, 1e-12)).mean())
 
 
-def _trust(predicted: Floats, targets: Floats, count: int, labels: int) -> float:
-    """Returns how far predictions of left-out labels agree with them, from 0 to 1."""
-    if not labels:  # comparisons alone: their targets are all alike, so the share in order counts
-        agreement = 2 * float((predicted > 0).mean()) - 1
-    elif predicted.std() and targets.std():
-        agreement = float(np.corrcoef(predicted, targets)[0, 1])
-    else:
-        agreement = 0.0
+def _correlation(predicted: Floats, targets: Floats) -> float:
+    if len(targets) < 2 or not predicted.std() or not targets.std():
+        return 0.0
+    return float(np.corrcoef(predicted, targets)[0, 1])
+
+
+def _trust(agreement: float, count: int) -> float:
+    """Returns how far predictions of left-out labels can be trusted, from 0 to 1."""
     return float(np.clip((agreement - 0.5 / np.sqrt(count)) / _TRUSTED, 0, 1))

@@ -20,9 +20,14 @@ from subspace.arrays import AnyFloats, Floats
 _FEW = 50
 
 
+def log_words(texts: Sequence[str]) -> Floats:
+    """Returns the logarithm of the number of words of each text (N,); 0 for a text without any."""
+    return np.log([max(len(text.split()), 1) for text in texts]).reshape(len(texts))
+
+
 def length_covariance(vectors: AnyFloats, texts: Sequence[str]) -> Floats:
     """Returns the covariance of dimensions (N, dim) with the logarithm of the number of words."""
-    words = np.log([max(len(text.split()), 1) for text in texts])
+    words = log_words(texts)
     if not len(words) or np.ptp(words) == 0:  # rounding would give a direction, too
         return np.zeros(vectors.shape[1])
     return np.asarray((words - words.mean()) @ vectors.astype(np.float64) / len(words))

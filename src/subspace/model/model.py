@@ -1,6 +1,7 @@
 """Model: the result of a fit; turns texts and stored vectors into blocks."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -74,9 +75,6 @@ class Model:
                 f"{self.fingerprint.dim}"
             )
         check_heads(self.heads, layout=self.layout)
-        for block, near in self.nearness.items():
-            if near.weight.shape[1] != self.layout.to_widths().get(block):
-                raise LayoutError(f"the classes of '{block}' do not fit the block")
         weights = dict(self.default_weights) or dict.fromkeys(self.layout, 1 / len(self.layout))
         if set(weights) != set(self.layout):
             raise LayoutError(
@@ -90,6 +88,11 @@ class Model:
         if set(spreads) != set(self.layout) or not all(0 < s < np.inf for s in spreads.values()):
             raise LayoutError(f"score spreads must be above 0, one per block, got {spreads}")
         object.__setattr__(self, "score_spreads", spreads)
+        for block, near in self.nearness.items():
+            if near.weight.shape[1] != self.layout.to_widths().get(block):
+                raise LayoutError(f"the classes of '{block}' do not fit the block")
+            if self.default_weights.get(block):
+                raise LayoutError(f"classes would change what a plain search finds in '{block}'")
 
     def __repr__(self) -> str:
         """Returns blocks, encoder and folder in one line."""
@@ -111,8 +114,11 @@ class Model:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over projection, heads and classes."""
-        digest = hashlib.sha256(self.projection.digest.encode())
+        """SHA-256 over projection, heads and nearness."""
+        numbers = {block: near.numbers() for block, near in sorted(self.nearness.items())}
+        classes = {factor: head.classes for factor, head in sorted(self.heads.items())}
+        names = json.dumps([self.projection.digest, classes, numbers])
+        digest = hashlib.sha256(names.encode())
         parts = [*head_tensors(self.heads), *nearness_tensors(self.nearness)]
         for name, array in sorted(parts, key=lambda part: part[0]):
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
@@ -129,6 +135,8 @@ class Model:
 
     def encode_query(self, texts: Sequence[str]) -> Blocks:
         """Encodes queries to blocks, with the encoder's prompt for queries.
+
+        Classes that `adapt` learned are not in them: `near_classes` adds these.
 
         Raises:
             EncoderError: The encoder cannot be loaded, or a text is empty.
@@ -199,13 +207,18 @@ class Model:
             else replace(head, bias=None)
             for factor, head in self.heads.items()
         }
-        return replace(
-            self,
+        return self.changed(
             projection=self._centred_projection(centre.embedding),
             heads=heads,
             score_spreads=centre.score_spreads,
-            folder=None,
         )
+
+    def changed(self, **parts: Any) -> "Model":
+        """Returns a copy with other parts, which is no folder's; a loaded encoder stays loaded."""
+        made = replace(self, **parts, folder=None)
+        if "_encoder" in self.__dict__:
+            made.__dict__["_encoder"] = self._encoder
+        return made
 
     def _centred_projection(self, mean: Vectors) -> Projection:
         others = [name for name, weight in self.default_weights.items() if not weight]
@@ -225,14 +238,18 @@ class Model:
         """Returns a copy that is adapted to a few labels of the user's own texts, in seconds.
 
         An index that was built with this model serves the adapted one. `Index.adapt` takes what it
-        needs from an index. Numbers turn the factor's direction; classes give directions, and
-        a weight on their block then prefers texts of the query's own classes. A factor that has no
-        block is a direction over all blocks: a search can move toward it. The labels move the model
-        as far as labels that are left out can be predicted from the others.
+        needs from an index. Numbers turn the factor's direction. Classes give directions; in an
+        index, a weight on their block then prefers texts of the query's own classes, unless it is a
+        block that a search without weights uses. A factor that has no block is a direction over all
+        blocks: a search can move toward it. The labels move the model as far as labels that are
+        left out can be predicted from the others; if they cannot, the factor stays as it was.
+
+        Adapt the model that was there first, with all labels, rather than an adapted one with the
+        same labels again, which would count them twice.
 
         Args:
-            records: Texts with labels (`factors`): 5 or more numbers, or 5 or more classes with two
-                texts each. Texts without labels may be among them.
+            records: Texts with labels (`factors`): 5 or more numbers, or 5 or more classes, two
+                texts of each class. Texts without labels may be among them.
             comparisons: Which of two of the records has more of a factor; 5 or more of a factor.
             corpus: Raw vectors of texts of the same kind (M, D), such as all that are searched;
                 those of the records if None. The blocks are centred on their mean.
@@ -247,7 +264,7 @@ class Model:
         records = list(records)
         if vectors is None:
             texts = [record.text for record in records]
-            vectors = self.open_encoder().encode(texts) if texts else self.projection.mean[:0, None]
+            vectors = self.open_encoder().encode(texts) if texts else self.projection.mean[None][:0]
         if len(vectors) != len(records):
             raise LayoutError(f"{len(records)} records, {len(vectors)} vectors")
         around = vectors if corpus is None else corpus

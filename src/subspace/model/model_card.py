@@ -277,6 +277,12 @@ def _limits(manifest: Manifest, *, report: Report | None, cut: bool) -> Iterator
             f"Its search was adapted to {len(queries)} queries of {name}: on other queries and "
             "documents it may find less than the raw embedding."
         )
+    for factor, told in manifest.get("adapted", {}).get("factors", {}).items():
+        given = told["labels"] + told["comparisons"]
+        yield (
+            f"'{factor}' was adapted to {given} labels of texts of one kind: on other texts it may "
+            "do worse than before. Figures of steering are of the model before."
+        )
     model, revision = manifest["encoder"]["model"], manifest["encoder"]["fingerprint"]["revision"]
     if revision.startswith("sha256:") and Path(model).name != model:
         yield "Its encoder was read from a folder: `--encoder` must name one with the same files."

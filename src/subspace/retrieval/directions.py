@@ -59,7 +59,8 @@ def read_toward(toward: Toward | str) -> dict[str, float]:
         number = _to_number(value)
         if not name or number is None:
             raise QueryError(
-                f"toward must read like complexity=-1,specificity=0.5, cannot read {name}={value}"
+                f"toward must read like complexity=-1,style:formal=0.5, cannot read "
+                f"{name}={value}; a class with a comma in its name is given as a mapping in Python"
             )
         if name in read:
             raise QueryError(f"toward names '{name}' twice")
@@ -188,7 +189,7 @@ def _add(hit: Hit, added: Mapping[str, float]) -> Hit:
 
 
 def _split(text: str) -> list[tuple[str, str, str]]:
-    return [part.partition("=") for part in text.split(",")]
+    return [part.rpartition("=") for part in text.split(",")]
 
 
 def _to_number(value: object) -> float | None:

@@ -1,7 +1,7 @@
 """Index: encodes and stores texts, searches them with weights, and logs which hits were used."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,6 @@ from subspace.data.records import Record
 from subspace.errors import ConfigError, IndexFolderError, LayoutError, QueryError, WeightsError
 from subspace.model import Model, load
 from subspace.model.adapt_labels import adapt_to_labels
-from subspace.model.score_spread import SPREAD_SAMPLE
 from subspace.retrieval.block_index import BlockIndex
 from subspace.retrieval.directions import Toward, make_direction, read_toward, search_toward
 from subspace.retrieval.engines import check_limits, check_target, create_engine
@@ -69,7 +68,7 @@ class Index:
         self.bandit = bandit
         # Changes so far, and how many of them are on disk.
         self._changes, self._saved = 0, 0
-        self._lock = threading.Lock()
+        self._lock, self._adapting = threading.Lock(), threading.Lock()
 
     @classmethod
     def create(
@@ -219,8 +218,10 @@ class Index:
     def adapt(self, records: Iterable[Record], *, comparisons: Sequence[Comparison] = ()) -> Model:
         """Adapts the model to a few labels of texts such as those of the index.
 
-        The index uses the adapted model at once, and needs not be built again: `save` the returned
-        model, and open the index with it. See `Model.adapt`.
+        The index uses the adapted model at once (a search in another thread may still use the one
+        before), and needs not be built again: `save` the returned model, and open the index with
+        it. Factors that are adapted again start from the model that the index was opened with. See
+        `Model.adapt`.
 
         Args:
             records: Texts with labels (`factors`); those of the index are not encoded again.
@@ -234,27 +235,44 @@ class Index:
             ConfigError: Labels are too few, all alike or of two kinds, or a comparison names a text
                 that is not there.
             EncoderError: The encoder cannot be loaded, or a text is empty.
+            EngineError: A server cannot be reached.
         """
-        records = list(records)
+        compared = dict.fromkeys(name for one in comparisons for name in (one.more, one.less))
+        records = [record for record in records if record.factors or record.id in compared]
         given = {record.id for record in records}
-        named = dict.fromkeys(name for one in comparisons for name in (one.more, one.less))
-        others = self.blocks.engine.fetch([name for name in named if name not in given])
+        others = self.blocks.engine.fetch([name for name in compared if name not in given])
         records += [replace(record, factors={}) for record in others.documents]
-        adapted = adapt_to_labels(
-            self.model,
-            records,
-            self._blocks_of(records),
-            comparisons=comparisons,
-            corpus=self.blocks.engine.sample(SPREAD_SAMPLE).vectors,
-        )
-        self.model = adapted
-        return replace(
-            self._given,
-            heads=adapted.heads,
+        blocks = self._blocks_of(records)
+        corpus = self.blocks.sample.vectors
+        named = [factor for record in records for factor in record.factors]
+        with self._adapting:
+            adapted = adapt_to_labels(
+                self._without_learned({*named, *(one.factor for one in comparisons)}),
+                records,
+                blocks,
+                comparisons=comparisons,
+                corpus=corpus,
+            )
+            learned = set(adapted.adapted["factors"])
+            self.model = adapted
+        heads = {f: head for f, head in adapted.heads.items() if f in learned}
+        return self._given.changed(
+            heads={**self._given.heads, **heads},
             nearness=adapted.nearness,
             adapted={**adapted.adapted, "parent": self._given.digest},
-            folder=None,
         )
+
+    def _without_learned(self, factors: Collection[str]) -> Model:
+        """Returns the model with some factors as they were before `adapt`.
+
+        Labels that are given again would count twice.
+        """
+        now, given = self.model, self._given
+        heads = {f: head for f, head in now.heads.items() if f not in factors or f in given.heads}
+        heads |= {f: given.heads[f] for f in factors if f in given.heads}
+        nearness = {b: near for b, near in now.nearness.items() if b not in factors}
+        nearness |= {b: near for b, near in given.nearness.items() if b in factors}
+        return now.changed(heads=heads, nearness=nearness)
 
     def _blocks_of(self, records: Sequence[Record]) -> Vectors:
         """Returns the blocks of records (N, layout.dim), from the index where it has the text."""

@@ -69,6 +69,13 @@ def export_sentence_transformers(
     _check_folder(target)
     selection = Selection.make(model.projection, weights=weights, dims=dims)
     widths = selection.projection.layout.to_widths()
+    learned = [block for block in model.nearness if block in widths]
+    if learned:
+        raise ConfigError(
+            f"the classes that '{learned[0]}' learned from labels change queries in a way that "
+            "modules of sentence-transformers cannot: export the model that was adapted, or leave "
+            f"'{learned[0]}' out"
+        )
     with _quiet_library():
         check_exportable(selection, pooling=model.fingerprint.pooling)
         encoder = _open_encoder(model)
