@@ -39,6 +39,10 @@ class ConfigError(SubspaceError, ValueError):
     """A setting is wrong; the message names the key and what to change."""
 
 
+# Maximum number of problems that a message lists.
+_SHOWN_PROBLEMS = 50
+
+
 class RecordError(SubspaceError, ValueError):
     """Data files have invalid lines.
 
@@ -47,11 +51,14 @@ class RecordError(SubspaceError, ValueError):
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
-        """Keeps all `problems` and joins them into one message."""
+        """Keeps all `problems`, and joins the first ones into one message."""
         self.problems = tuple(problems)
         count = len(self.problems)
         noun = "problem" if count == 1 else "problems"
-        super().__init__("\n".join([f"{count} {noun} in the data:", *self.problems]))
+        shown = list(self.problems[:_SHOWN_PROBLEMS])
+        if count > len(shown):  # a file of another kind has one in every line
+            shown.append(f"... and {count - len(shown)} more")
+        super().__init__("\n".join([f"{count} {noun} in the data:", *shown]))
 
 
 class EncoderError(SubspaceError):

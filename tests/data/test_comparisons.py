@@ -25,3 +25,11 @@ def test_wrong_lines_are_named(lines, message, tmp_path):
     (tmp_path / "pairs.jsonl").write_text(lines)
     with pytest.raises(RecordError, match=message):
         read_comparisons(tmp_path / "pairs.jsonl")
+
+
+def test_a_file_of_another_kind_is_no_wall_of_messages(tmp_path):
+    (tmp_path / "pairs.jsonl").write_text("no JSON\n" * 2000)
+    with pytest.raises(RecordError, match=r"^2000 problems in the data:") as refused:
+        read_comparisons(tmp_path / "pairs.jsonl")
+    assert len(refused.value.problems) == 2000
+    assert str(refused.value).splitlines()[-1] == "... and 1950 more"

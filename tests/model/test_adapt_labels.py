@@ -144,6 +144,7 @@ def test_a_query_prefers_its_classes_by_the_formula():
             ["high"] * 59 + ["low"],
             r"too few labels \(59 high, 1 low\): give 5 or more, two of each",
         ),
+        (["1.0", "2.0"] * 30, "'style' are texts that read as numbers, such as '1.0'"),
         (["high", 1.0] * 30, "'style' has classes as labels, and numbers"),
         ([float(len(text.split())) for text in TEXTS], "the number of words explains all labels"),
     ],
@@ -162,7 +163,7 @@ def test_what_cannot_be_learned_from_is_said(model):
     with pytest.raises(ConfigError, match="'style' has 3 labels and 0 comparisons: give 5"):
         model.adapt(three, vectors=VECTORS[:3])
     absent = [Comparison("style", "t0", "nowhere")] * 5
-    with pytest.raises(ConfigError, match="texts that are not there: nowhere"):
+    with pytest.raises(ConfigError, match="neither among the records nor in an index: nowhere"):
         model.adapt(three, comparisons=absent, vectors=VECTORS[:3])
     twice = [three[0], replace(three[1], id="t0"), three[2]]
     with pytest.raises(ConfigError, match="two texts have the id 't0'"):

@@ -116,7 +116,7 @@ def test_comparisons_may_name_texts_of_the_index(plain, folder):
     with Index.open(folder, plain) as index:
         adapted = index.adapt([], comparisons=pairs)
         assert adapted.adapted["factors"]["complexity"]["comparisons"] == 6
-        with pytest.raises(ConfigError, match="not there: nowhere"):
+        with pytest.raises(ConfigError, match="nor in an index: nowhere"):
             index.adapt([], comparisons=[*pairs, Comparison("complexity", "soup", "nowhere")])
 
 
@@ -152,6 +152,6 @@ def test_the_command_line_does_the_same(plain, folder, labels, tmp_path, capsys)
             "--factors: nothing is labelled with 'mood', only with style",
         ),
     ):
-        assert main([*base, *wrong, "--output", str(tmp_path / "other")]) == 2
+        assert main([*base, "--output", str(tmp_path / "other"), *wrong]) == 2
         assert message in capsys.readouterr().err
         assert not (tmp_path / "other").exists()

@@ -71,6 +71,13 @@ def _run(arguments: argparse.Namespace) -> None:
         raise ConfigError("give --labels or --comparisons, or else --pairs")
     if arguments.pairs is not None and arguments.index is not None:
         raise ConfigError("--index goes with --labels or --comparisons; --pairs has documents")
+    if (
+        arguments.index is not None
+        and Path(arguments.index).resolve() == Path(arguments.output).resolve()
+    ):
+        raise ConfigError(
+            f"--output {arguments.output} is the index: a checkpoint needs its own folder"
+        )
     check_target(arguments.output)  # before the work that it is the target of
     model = load(arguments.checkpoint, encoder=arguments.encoder)
     if labelled:
@@ -103,8 +110,10 @@ def _adapt_to_labels(arguments: argparse.Namespace, model: "Model") -> None:
         adapted = model.adapt(records, comparisons=comparisons, vectors=vectors)
     adapted.save(arguments.output)
     for factor in _named(records, comparisons):
-        print(_say(factor, adapted))
-    print(f"checkpoint -> {arguments.output}; indexes of {arguments.checkpoint} serve it")
+        print(_say(factor, adapted, before=model))
+    print(
+        f"checkpoint -> {arguments.output}; indexes that {arguments.checkpoint} searches serve it"
+    )
 
 
 def _named(records: "Sequence[Record]", comparisons: "Sequence[Comparison]") -> list[str]:
@@ -113,16 +122,20 @@ def _named(records: "Sequence[Record]", comparisons: "Sequence[Comparison]") -> 
     return list(dict.fromkeys([*labelled, *(one.factor for one in comparisons)]))
 
 
-def _say(factor: str, adapted: "Model") -> str:
+def _say(factor: str, adapted: "Model", *, before: "Model") -> str:
     told = adapted.adapted["factors"][factor]
     given = [f"{told[what]} {what}" for what in ("labels", "comparisons") if told[what]]
     said = f"{factor}: {' and '.join(given)}, trusted {told['trust']:.0%}"
     if not told["trust"]:
-        return said + "; it stays as it was, as no label can be predicted from the others"
+        stays = "it stays as it was" if factor in before.heads else "no direction was learned"
+        return f"{said}; {stays}, as labels cannot be predicted from the others"
     if factor not in adapted.layout.names:
         return said + f"; a direction alone: --toward {_direction_of(factor, adapted)}=1"
+    gone = set(before.directions) - set(adapted.directions)
+    if any(name.split(":")[0] == factor for name in gone):
+        said += "; what it was before has no direction any more"
     if adapted.heads[factor].classes and factor not in adapted.nearness:
-        return said + "; directions alone, as a search without weights uses the block"
+        said += "; directions alone, as a search without weights uses the block"
     return said
 
 

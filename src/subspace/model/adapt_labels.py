@@ -195,8 +195,21 @@ def _classes(
             f"'{factor}' has too few labels ({shown}): give {MIN_LABELS} or more, two of each "
             "class, or leave the factor out"
         )
+    if all(_reads_as_number(name) for name in counts):
+        raise ConfigError(
+            f"the labels of '{factor}' are texts that read as numbers, such as "
+            f"'{next(iter(counts))}': write numbers without quotes, or name the classes"
+        )
     names, codes = np.unique([str(value) for value in values], return_inverse=True)
     return tuple(map(str, names)), codes
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _enough_numbers(
@@ -231,7 +244,10 @@ def _check_ids(records: Sequence[Record], comparisons: Sequence[Comparison]) -> 
         raise ConfigError(f"two texts have the id '{twice}': comparisons cannot tell them apart")
     missing = [name for name in named if not ids[name]]
     if missing:
-        raise ConfigError(f"comparisons name texts that are not there: {', '.join(missing[:5])}")
+        raise ConfigError(
+            f"comparisons name texts that are neither among the records nor in an index: "
+            f"{', '.join(missing[:5])}"
+        )
 
 
 def _note(

@@ -27,7 +27,7 @@ _RATIOS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 # did not learn from (LOG.md).
 _REFERENCE_SHARE = 0.4
 # Predictions of left-out labels are trusted from a correlation of 0 to one of this, after half a
-# standard error is taken off.
+# standard error is taken off; a whole one for comparisons.
 _TRUSTED = 0.3
 # Settings of the grid with a smaller share are left out of the prediction of labels.
 _NEGLIGIBLE = 1e-3
@@ -130,7 +130,8 @@ def fit_numbers(
     # The targets of comparisons are all alike, so the share in the right order counts.
     in_order = 2.0 * int((predicted[labelled:] > 0).sum()) - (len(rows) - labelled)
     agreement = labelled * _correlation(predicted[:labelled], targets[:labelled]) + in_order
-    trust = _trust(agreement / len(rows), len(rows))
+    doubt = (0.5 * labelled + 1.0 * (len(rows) - labelled)) / len(rows)  # one bit each tells less
+    trust = _trust(agreement / len(rows), len(rows), doubt=doubt)
     if reference is None:
         return NumberFit(weight, trust)
     weight = weight + _REFERENCE_SHARE * reference
@@ -263,6 +264,12 @@ def _correlation(predicted: Floats, targets: Floats) -> float:
     return float(np.corrcoef(predicted, targets)[0, 1])
 
 
-def _trust(agreement: float, count: int) -> float:
-    """Returns how far predictions of left-out labels can be trusted, from 0 to 1."""
-    return float(np.clip((agreement - 0.5 / np.sqrt(count)) / _TRUSTED, 0, 1))
+def _trust(agreement: float, count: int, *, doubt: float = 0.5) -> float:
+    """Returns how far predictions of left-out labels can be trusted, from 0 to 1.
+
+    Args:
+        agreement: Correlation of the predictions with the labels.
+        count: Number of labels.
+        doubt: How many standard errors are taken off.
+    """
+    return float(np.clip((agreement - doubt / np.sqrt(count)) / _TRUSTED, 0, 1))
