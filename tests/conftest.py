@@ -6,6 +6,11 @@ import random
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 # The suite runs on every core already: threads of linear algebra would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

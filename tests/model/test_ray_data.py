@@ -78,19 +78,19 @@ from subspace.model.ray_data import EmbedTexts
 assert "ray" not in sys.modules, "the entry itself does not import it"
 import ray
 
-ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1")
+ray.init(num_cpus=1, include_dashboard=False, _node_ip_address="127.0.0.1")
 texts = ray.data.from_items([{"id": n, "text": f"text number {n}"} for n in range(50)])
 blocks = texts.map_batches(
     EmbedTexts,
     fn_constructor_kwargs={"checkpoint": sys.argv[1]},
     batch_size=16,
-    compute=ray.data.ActorPoolStrategy(size=2),
+    compute=ray.data.ActorPoolStrategy(size=1),
 )
 blocks.write_parquet(sys.argv[2])
 """
 
 
-def test_a_local_ray_embeds_a_dataset_with_two_workers(tmp_path, embed, checkpoint):
+def test_a_local_ray_embeds_a_dataset_with_a_worker_of_its_own(tmp_path, embed, checkpoint):
     pytest.importorskip("ray.data")
     import pyarrow.parquet
 
