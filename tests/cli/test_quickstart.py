@@ -42,6 +42,8 @@ def test_it_says_what_it_did(folder):
     assert "not measured: labelled/complexity: a probe needs 30" in said
     assert said.count("query: like part") == 3
     assert "--toward complexity=-1" in said
+    by_hand = [line.split()[:2] for line in said.splitlines() if line.startswith("  subspace ")]
+    assert by_hand == [["subspace", name] for name in ("label", "adapt", "search")]
 
 
 def test_it_leaves_what_the_other_commands_use(folder):

@@ -144,6 +144,7 @@ def test_a_query_prefers_its_classes_by_the_formula():
             ["high"] * 59 + ["low"],
             r"too few labels \(59 high, 1 low\): give 5 or more, two of each",
         ),
+        ([1.0, 1e300] * 30, r"'style' has a label of 1e\+300: give numbers of 1e\+100 at most"),
         (["1.0", "2.0"] * 30, "'style' are texts that read as numbers, such as '1.0'"),
         (["high", 1.0] * 30, "'style' has classes as labels, and numbers"),
         ([float(len(text.split())) for text in TEXTS], "the number of words explains all labels"),

@@ -189,6 +189,8 @@ def test_wrong_questions_are_answered_with_words(index):
     for k in (0, -1, 1.5):
         with pytest.raises(ConfigError, match="k must be a whole number"):
             index.search(QUERY, toward="complexity=1", candidates=5, k=k)
+    with pytest.raises(QueryError, match=r"toward complexity=1e\+308 is too much: give 1e\+06"):
+        index.search(QUERY, toward="complexity=1e308")
     with pytest.raises(ConfigError, match="not with 'auto'"):
         index.search(QUERY, toward="complexity=1", preset="auto")
 

@@ -88,8 +88,11 @@ def _run(arguments: argparse.Namespace) -> None:
         f"\ndone in {time.monotonic() - started:.0f} s. {output / 'report' / 'separation.html'} "
         "says how well the blocks separate. The labels are from clusters and features, not from "
         f"people: where you have better ones, put them into {output / _LABELLED} (without "
-        "an origin) and go on from the fit."
+        "an origin) and go on from the fit. Or teach the blocks by thirty labels of your own, in "
+        "the same index:"
     )
+    for command in _by_hand(output):
+        print(f"  subspace {shlex.join(command)}")
 
 
 def _read_lines(source: Path, *, output: Path) -> list[dict[str, Any]]:
@@ -238,6 +241,24 @@ def _steps(output: Path, *, store: str) -> Iterator[_Step]:
             why = f"passed over, as these texts gave no block of '{factor}' (see the fit)"
             command = []
         yield _Step(f"searching, {what}", why, command)
+
+
+def _by_hand(output: Path) -> list[list[str]]:
+    """Returns the commands that make the labels of rules better."""
+    from subspace.model import load
+
+    blocks = [name for name in load(output / "checkpoint").layout if name != "topic"]
+    factor = "complexity" if "complexity" in blocks else [*blocks, "topic"][0]
+    labels, adapted = output / "by-hand.jsonl", output / "adapted"
+    pick = ["--by", "person", "--pick", "30"]
+    asked = {"checkpoint": output / "checkpoint", "input": output / _TEXTS, "output": labels}
+    index = output / "index"
+    learn = {"checkpoint": output / "checkpoint", "index": index, "labels": labels}
+    return [
+        [*_command("label", factors=factor, **asked), *pick],
+        _command("adapt", **learn, output=adapted),
+        _command("search", checkpoint=adapted, index=index, query="...", toward=f"{factor}=-1"),
+    ]
 
 
 def _command(name: str, **options: Path | str) -> list[str]:

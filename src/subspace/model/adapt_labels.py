@@ -35,6 +35,8 @@ _SAMPLE = 1000
 _FEW = 10
 # Maximum number of classes that a message lists.
 _SHOWN = 12
+# Larger labels would be squared to infinity.
+_MOST = 1e100
 
 
 def adapt_to_labels(
@@ -226,6 +228,11 @@ def _enough_numbers(
         )
     if len(rows) < MIN_LABELS:
         return [], []
+    largest = max(abs(float(value)) for value in values)
+    if largest > _MOST:
+        raise ConfigError(
+            f"'{factor}' has a label of {largest:g}: give numbers of {_MOST:g} at most"
+        )
     if len(set(values)) < 2:
         raise ConfigError(
             f"all {len(values)} labels of '{factor}' are {values[0]:g}: label texts that have more "

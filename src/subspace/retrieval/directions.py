@@ -25,6 +25,8 @@ from subspace.retrieval.search_options import SearchOptions
 from subspace.retrieval.weights import Weights
 
 Toward = Mapping[str, float]
+# Far beyond what leaves anything of relevance; more would end in infinity.
+_MOST = 1e6
 
 
 @dataclass(frozen=True, eq=False)  # `==` of arrays is not a single truth value
@@ -62,6 +64,8 @@ def read_toward(toward: Toward | str) -> dict[str, float]:
                 f"toward must read like complexity=-1,style:formal=0.5, cannot read "
                 f"{name}={value}; a class with a comma in its name is given as a mapping in Python"
             )
+        if abs(number) > _MOST:
+            raise QueryError(f"toward {name}={number:g} is too much: give {_MOST:g} at most")
         if name in read:
             raise QueryError(f"toward names '{name}' twice")
         read[name] = number
