@@ -2,6 +2,7 @@
 
 from subspace.retrieval.block_index import BlockIndex
 from subspace.retrieval.engines import create_engine, open_engine
+from subspace.retrieval.explanation import Explanation, explain
 from subspace.retrieval.hits import Hit, Results
 from subspace.retrieval.index import Index
 from subspace.retrieval.presets import PRESETS
@@ -17,6 +18,7 @@ __all__ = [
     "PRESETS",
     "BlockIndex",
     "Decay",
+    "Explanation",
     "FactoredBandit",
     "Hit",
     "Index",
@@ -28,5 +30,6 @@ __all__ = [
     "WeightBandit",
     "Weights",
     "create_engine",
+    "explain",
     "open_engine",
 ]

@@ -51,6 +51,7 @@ class Results(Sequence[Hit]):
         weights: The weights of the search.
         scope: `block` or `item`: how recency and importance were computed.
         arm: The arm that the bandit chose; None if no bandit was asked.
+        toward: What was preferred, as a number by factor or class; None for nothing.
     """
 
     hits: tuple[Hit, ...]
@@ -58,6 +59,7 @@ class Results(Sequence[Hit]):
     weights: Weights
     scope: Scope
     arm: str | None = None
+    toward: Mapping[str, float] | None = None
 
     @overload
     def __getitem__(self, position: int) -> Hit: ...

@@ -448,7 +448,7 @@ class Index:
                 options=options,
                 own=own,
             )
-        return [replace(results, weights=given) for results in found]
+        return [replace(results, weights=given, toward=leaning) for results in found]
 
     def compare(
         self,
