@@ -96,7 +96,7 @@ def explain(results: Results, item: str) -> Explanation:
         of=len(results),
         score=hit.score,
         by_block=hit.by_block(),
-        by_part=dict(hit.by_part()),
+        by_part=_by_part(hit),
         above=above.id if above else None,
         behind=behind,
         passing=ways,
@@ -104,12 +104,16 @@ def explain(results: Results, item: str) -> Explanation:
     )
 
 
+def _by_part(hit: Hit) -> dict[str, float]:
+    return {str(part): value for part, value in hit.by_part().items()}
+
+
 def _differences(hit: Hit, above: Hit) -> dict[str, float]:
     """Returns by how much the hit is behind, by block and by part where there are several."""
     found: dict[str, float] = {}
     for mine, theirs in (
         (hit.by_block(), above.by_block()),
-        (dict(hit.by_part()), dict(above.by_part())),
+        (_by_part(hit), _by_part(above)),
     ):
         differences = {name: theirs[name] - mine[name] for name in mine}
         counting = [name for name in mine if mine[name] or theirs[name]]
@@ -147,7 +151,7 @@ def _say(
     yield "By block: " + (_list(blocks) or "nothing") + "."
     if results.weights.uses_history:
         scope = "of the item itself" if results.scope == "item" else "of items that are alike"
-        yield f"By part: {_list(dict(hit.by_part()))} (recency and importance are {scope})."
+        yield f"By part: {_list(_by_part(hit))} (recency and importance are {scope})."
     if results.toward:
         named = ", ".join(f"{name}={count:g}" for name, count in results.toward.items())
         yield f"Relevance holds what toward ({named}) adds."
