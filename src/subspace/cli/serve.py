@@ -1,0 +1,250 @@
+"""`subspace serve`: a memory as a service, over MCP and HTTP."""
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from subspace.cli.arguments import (
+    Commands,
+    add_bandit,
+    add_checkpoint,
+    add_usage,
+    history_options,
+    open_bandit,
+)
+from subspace.errors import ConfigError, install_command
+
+if TYPE_CHECKING:
+    from subspace.retrieval import Index
+    from subspace.serve.memory import Memory
+    from subspace.serve.server import Limits
+
+_TOKEN = "SUBSPACE_TOKEN"
+_MIB = 1 << 20
+
+
+def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
+    """Declares the command's arguments."""
+    parser = commands.add_parser(
+        "serve",
+        help="serve a memory to agents, over MCP and HTTP",
+        description="Holds a model and an index, and answers agents: search, explain, report use, "
+        "add, update, delete, list, pin. Over HTTP the Model Context Protocol is at /mcp, the API "
+        "page at /docs, metrics at /metrics; with --stdio it is a program that an agent starts "
+        "itself. Listens to this machine alone unless told otherwise. Every change is on disk "
+        "before it is answered.",
+        epilog="example: subspace serve --checkpoint minilm --index runs/memory --watch skills",
+    )
+    add_checkpoint(parser)
+    parser.add_argument(
+        "--index", required=True, metavar="INDEX", help="the folder or address of the index"
+    )
+    parser.add_argument(
+        "--watch",
+        metavar="DIR",
+        help="a folder of skills (X/SKILL.md) and Markdown notes: makes the index of it if there "
+        "is none, and keeps the two equal",
+    )
+    parser.add_argument(
+        "--create", action="store_true", help="make an empty index if there is none"
+    )
+    add_usage(parser, required=False)
+    add_bandit(parser)
+    parser.add_argument(
+        "--namespace",
+        default="",
+        metavar="NAME",
+        help="whose use is counted, if a request does not say; /mcp?namespace=NAME says it for an "
+        "agent",
+    )
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="the mix of recency, importance and relevance of searches that name neither weights "
+        "nor a preset (`subspace presets` lists them; auto: the bandit's choice)",
+    )
+    parser.add_argument(
+        "--read-only", action="store_true", help="refuse whatever would change something"
+    )
+    parser.add_argument(
+        "--stdio", action="store_true", help="speak MCP over standard input and output"
+    )
+    _add_address(parser)
+    _add_limits(parser)
+    parser.set_defaults(run=_run)
+
+
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="interface to listen at; beyond this machine only with a token (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8077, help="0 for any that is free (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--token-file",
+        metavar="F",
+        help="file with the token that clients must send (Authorization: Bearer TOKEN); or in the "
+        f"environment variable {_TOKEN}",
+    )
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-megabytes",
+        type=float,
+        default=4.0,
+        metavar="N",
+        help="largest request (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="longest time of a request in seconds (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="requests that run at once (default: the cores)"
+    )
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    try:
+        import fastapi  # noqa: F401
+        import mcp  # noqa: F401
+        import watchfiles  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"`subspace serve` needs more: {install_command('serve')}") from error
+    # Standard output belongs to the protocol with --stdio, and to nobody without.
+    logging.basicConfig(
+        format="%(levelname)s: %(message)s", level=logging.INFO, stream=sys.stderr, force=True
+    )
+    for name in ("httpx", "mcp", "uvicorn", "watchfiles", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with contextlib.ExitStack() as stack:
+        _serve(arguments, stack=stack)
+
+
+def _serve(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> None:
+    from subspace.serve.memory import Memory
+    from subspace.serve.server import bind, check_address, make_http_server, serve_stdio
+    from subspace.serve.watching import watching
+
+    limits = _read_limits(arguments)
+    bound, token = None, None
+    if not arguments.stdio:
+        token = _read_token(arguments)
+        check_address(arguments.host, token=token)
+        bound = stack.enter_context(contextlib.closing(bind(arguments.host, arguments.port)))
+    index = _open_index(arguments)
+    memory = Memory(
+        index,
+        namespace=arguments.namespace,
+        preset=arguments.preset,
+        read_only=arguments.read_only,
+    )
+    stack.callback(memory.close)
+    index.model.encode_query(["ready"])  # the first search would wait for the weights
+    _share_cores(limits)
+    if arguments.watch is not None:
+        stack.enter_context(watching(memory, Path(arguments.watch)))
+    _say_ready(memory, stdio=arguments.stdio)
+    if bound is None:
+        serve_stdio(memory, limits=limits)
+        return
+    host, port = bound.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    _say(f"http://{shown}:{port}/docs; agents: http://{shown}:{port}/mcp (Ctrl-C stops it)")
+    server = make_http_server(memory, host=arguments.host, token=token, limits=limits)
+    server.run(sockets=[bound])
+
+
+def _open_index(arguments: argparse.Namespace) -> "Index":
+    """Opens the index; makes it of the watched folder, or empty, if there is none."""
+    from subspace.data import read_notes
+    from subspace.model import load
+    from subspace.retrieval import Index
+    from subspace.retrieval.engines import index_exists
+    from subspace.retrieval.presets import find_preset
+
+    if arguments.watch is not None and not Path(arguments.watch).is_dir():
+        raise ConfigError(f"--watch: there is no folder {arguments.watch}")
+    if arguments.preset == "auto" and arguments.bandit is None:
+        raise ConfigError("--preset auto needs --bandit: the file in which it keeps what it learns")
+    if arguments.preset not in (None, "auto"):
+        find_preset(arguments.preset)
+    model = load(arguments.checkpoint, encoder=arguments.encoder)
+    there = index_exists(arguments.index)
+    if not there and arguments.watch is None and not arguments.create:
+        raise ConfigError(
+            f"there is no index {arguments.index}; --create makes an empty one, --watch DIR one of "
+            "a folder of skills and notes"
+        )
+    arguments.usage = arguments.usage or _beside(arguments.index)
+    options: dict[str, Any] = history_options(arguments, create=True)
+    if arguments.bandit is not None:
+        options["bandit"] = open_bandit(arguments)
+    if there:
+        index = Index.open(arguments.index, model, usage=arguments.usage, **options)
+    else:
+        records = () if arguments.watch is None else read_notes(arguments.watch)
+        index = Index.create(arguments.index, model, records, usage=arguments.usage, **options)
+        index.save()
+    return index
+
+
+def _beside(target: str) -> str | None:
+    """Returns where uses are logged if nobody says: beside the folder of the index."""
+    from subspace.retrieval.engines import is_folder
+
+    return f"{target.rstrip('/')}.usage.db" if is_folder(target) else None
+
+
+def _read_limits(arguments: argparse.Namespace) -> "Limits":
+    from subspace.serve.server import Limits
+
+    for name in ("max_megabytes", "timeout", "threads"):
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise ConfigError(f"--{name.replace('_', '-')} must be above 0, got {value:g}")
+    return Limits(
+        most_bytes=int(arguments.max_megabytes * _MIB),
+        seconds=arguments.timeout,
+        threads=arguments.threads,
+    )
+
+
+def _read_token(arguments: argparse.Namespace) -> str | None:
+    """Reads the token; it is never an argument, as every user of the machine sees these."""
+    if arguments.token_file is None:
+        return os.environ.get(_TOKEN) or None
+    try:
+        return Path(arguments.token_file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--token-file: cannot read {arguments.token_file}: {error}") from error
+
+
+def _share_cores(limits: "Limits") -> None:
+    """Gives each request its share of the cores: more threads than cores wait for each other."""
+    import torch
+
+    cores = os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // (limits.threads or cores)))
+
+
+def _say_ready(memory: "Memory", *, stdio: bool) -> None:
+    about = memory.about()
+    _say(f"{about.items} items; toward: {', '.join(about.directions) or 'nothing'}")
+    if stdio:
+        _say("speaking MCP over standard input and output")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

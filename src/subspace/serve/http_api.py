@@ -1,0 +1,224 @@
+"""The HTTP interface: JSON in and out, described by an OpenAPI page; MCP at `/mcp`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+
+from subspace.errors import DISTRIBUTION, EngineError, IndexFolderError, SubspaceError
+from subspace.serve.memory import Memory, ReadOnlyError, UnknownItemError
+from subspace.serve.messages import (
+    AboutAnswer,
+    AddRequest,
+    DeleteRequest,
+    ErrorAnswer,
+    ExplainAnswer,
+    ExplainRequest,
+    Health,
+    IdsAnswer,
+    Item,
+    ListAnswer,
+    ListRequest,
+    PinRequest,
+    PinsAnswer,
+    SearchAnswer,
+    SearchRequest,
+    UpdateRequest,
+    UseAnswer,
+    UseRequest,
+)
+from subspace.serve.tools import make_mcp_server
+from subspace.serve.work import TookTooLongError, Work
+
+MCP_PATH = "/mcp"
+
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    422: {"model": ErrorAnswer, "description": "The request is wrong; the error says what to do."}
+}
+_NOT_THERE: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorAnswer, "description": "There is no such item."}
+}
+_DESCRIPTION = """\
+A memory of texts, searched with a weight per block (topic, style, complexity, ...).
+
+Every change is on disk before it is answered. Errors have the form `{"error": "..."}`.
+Agents that speak the Model Context Protocol find the same at `/mcp`.
+"""
+
+
+def make_app(memory: Memory, *, work: Work, most_bytes: int) -> FastAPI:
+    """Makes the application that answers over HTTP and MCP.
+
+    Args:
+        memory: The memory; closed when the application stops.
+        work: Runs the requests.
+        most_bytes: Largest body of a request.
+    """
+    mcp = make_mcp_server(memory, work=work)
+    over_mcp = mcp.streamable_http_app(
+        streamable_http_path=MCP_PATH,
+        json_response=True,
+        stateless_http=True,
+        max_request_body_size=most_bytes,
+        host="",  # the guards check names of hosts
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with mcp.session_manager.run():
+            yield
+
+    app = FastAPIOffline(
+        redoc_url=None,
+        title="subspace",
+        version=version(DISTRIBUTION),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        responses=_REFUSED,
+    )
+    _add_operations(app, memory, work=work)
+    if not memory.read_only:
+        _add_changes(app, memory, work=work)
+    _add_state(app, memory, work=work)
+    _add_errors(app)
+    app.router.routes.extend(over_mcp.routes)
+    return app
+
+
+def _add_operations(app: FastAPI, memory: Memory, *, work: Work) -> None:
+    """Adds what changes no items."""
+
+    @app.post("/search", tags=["search"])
+    async def search(request: SearchRequest) -> SearchAnswer:
+        """Finds the best items for a query, with a weight per block."""
+        return await work.run("search", partial(memory.search, request))
+
+    @app.post("/explain", tags=["search"])
+    async def explain(request: ExplainRequest) -> ExplainAnswer:
+        """Says in words why a hit of a search stands where it stands."""
+        return await work.run("explain", partial(memory.explain, request))
+
+    @app.post("/list", tags=["items"])
+    async def list_items(request: ListRequest) -> ListAnswer:
+        """Lists items in a stable order, some at a time."""
+        return await work.run(
+            "list",
+            partial(
+                memory.list_items, after=request.after, limit=request.limit, where=request.where
+            ),
+        )
+
+    @app.get("/items/{id:path}", tags=["items"], responses=_NOT_THERE)
+    async def show(id: str) -> Item:
+        """Shows one item with its whole text."""
+        return await work.run("show", partial(memory.show, id))
+
+    @app.get("/about", tags=["service"])
+    async def about() -> AboutAnswer:
+        """Says how many items there are, and what a search can name."""
+        return await work.run("about", memory.about)
+
+
+def _add_changes(app: FastAPI, memory: Memory, *, work: Work) -> None:
+    """Adds what changes items and logs uses."""
+
+    @app.post("/use", tags=["feedback"])
+    async def report_use(request: UseRequest) -> UseAnswer:
+        """Logs that items were used, and rates the search that found them."""
+        return await work.run("report_use", partial(memory.report_use, request))
+
+    @app.post("/pins", tags=["feedback"])
+    async def pin(request: PinRequest) -> PinsAnswer:
+        """Pins or unpins items, which count as used just now while they are pinned."""
+        return await work.run("pin", partial(memory.pin, request))
+
+    @app.post("/items", tags=["items"])
+    async def add(request: AddRequest) -> IdsAnswer:
+        """Adds items; replaces those with the same ids."""
+        return await work.run("add", partial(memory.add, request.items))
+
+    @app.patch("/items/{id:path}", tags=["items"], responses=_NOT_THERE)
+    async def update(id: str, request: UpdateRequest) -> Item:
+        """Changes an item's text, its metadata or both."""
+        return await work.run("update", partial(memory.update, id, request))
+
+    @app.delete("/items/{id:path}", tags=["items"], responses=_NOT_THERE)
+    async def delete(id: str) -> IdsAnswer:
+        """Removes one item."""
+        return await work.run("delete", partial(memory.delete, [id]))
+
+    @app.post("/delete", tags=["items"], responses=_NOT_THERE)
+    async def delete_several(request: DeleteRequest) -> IdsAnswer:
+        """Removes items; all of them or, if one is unknown, none."""
+        return await work.run("delete", partial(memory.delete, request.ids))
+
+
+def _add_state(app: FastAPI, memory: Memory, *, work: Work) -> None:
+    """Adds what operators ask for."""
+    work.watch_items(lambda: len(memory.index))
+
+    @app.get("/health", tags=["service"])
+    async def health() -> Health:
+        """Says that the process lives; needs no token."""
+        return Health(status="ok")
+
+    @app.get("/ready", tags=["service"])
+    async def ready() -> Health:
+        """Says that a search would be answered, after having read the index."""
+        await work.run("ready", memory.about)
+        return Health(status="ready")
+
+    @app.get("/metrics", tags=["service"], response_class=Response)
+    async def metrics() -> Response:
+        """Counts and times of all operations, in the form that Prometheus reads."""
+        return Response(generate_latest(work.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Gives all errors one form."""
+
+    @app.exception_handler(SubspaceError)
+    async def mendable(_: Request, error: Exception) -> JSONResponse:
+        return _error(_status(error), str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return _error(422, "; ".join(map(_say, error.errors()[:5])))
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return _error(error.status_code, str(error.detail))
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, __: Exception) -> JSONResponse:  # the server logs it
+        return _error(500, "the service failed; its log has the reason")
+
+
+def _status(error: Exception) -> int:
+    if isinstance(error, UnknownItemError):
+        return 404
+    if isinstance(error, ReadOnlyError):
+        return 403
+    if isinstance(error, TookTooLongError):
+        return 504
+    return 503 if isinstance(error, EngineError | IndexFolderError) else 422
+
+
+def _say(problem: Any) -> str:
+    """Says where a request is wrong, and how."""
+    place = ".".join(str(part) for part in problem["loc"] if part != "body")
+    return f"{place}: {problem['msg']}" if place else str(problem["msg"])
+
+
+def _error(status: int, reason: str) -> JSONResponse:
+    return JSONResponse(ErrorAnswer(error=reason).model_dump(), status_code=status)

@@ -1,0 +1,321 @@
+"""Memory: what clients of a served index can do; a change is on disk before it is answered."""
+
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from subspace.data.records import Record
+from subspace.errors import ConfigError, QueryError
+from subspace.retrieval import PRESETS, Index, Results, explain, follow_folder
+from subspace.retrieval.follow import Changes
+from subspace.serve.messages import (
+    AboutAnswer,
+    ExplainAnswer,
+    ExplainRequest,
+    Filter,
+    FoundItem,
+    IdsAnswer,
+    Item,
+    ListAnswer,
+    NewItem,
+    PassingAnswer,
+    PinRequest,
+    PinsAnswer,
+    SearchAnswer,
+    SearchRequest,
+    UpdateRequest,
+    UseAnswer,
+    UseRequest,
+    as_plain,
+    shorten,
+)
+
+# Searches whose hits can still be explained.
+_REMEMBERED = 1000
+
+
+class ReadOnlyError(ConfigError):
+    """The memory is served for reading alone."""
+
+
+class UnknownItemError(QueryError):
+    """The memory has no such item."""
+
+
+class Memory:
+    """An index with its usage log and bandit, used by many clients at once.
+
+    Any number of threads may call it. Searches run beside each other; changes wait for each other,
+    and each is saved before its method returns, so what was answered survives a killed process.
+    Changes that other processes have saved in the same index are taken up by the next call.
+
+    Attributes:
+        index: The index.
+        namespace: The namespace of requests that name none.
+        preset: The preset of searches that name neither weights nor a preset; None for none.
+        read_only: Whether requests that change something are refused.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        namespace: str = "",
+        preset: str | None = None,
+        read_only: bool = False,
+    ) -> None:
+        """Takes over an open index; `close` closes it."""
+        self.index = index
+        self.namespace = namespace
+        self.preset = preset
+        self.read_only = read_only
+        self._writing = threading.Lock()
+        self._searches: OrderedDict[tuple[str, str], Results] = OrderedDict()
+        self._remembering = threading.Lock()
+
+    def about(self) -> AboutAnswer:
+        """Says how many items there are, and what a search can name."""
+        self.index.refresh()
+        model = self.index.model
+        return AboutAnswer(
+            items=len(self.index),
+            blocks=model.layout.to_widths(),
+            default_weights=as_plain(model.default_weights),
+            directions=self._directions(),
+            presets=[*PRESETS, *(["auto"] if self.index.bandit is not None else [])],
+        )
+
+    def search(self, request: SearchRequest) -> SearchAnswer:
+        """Searches, and remembers the hits for `explain`."""
+        try:
+            query = request.as_query()
+        except ValueError as error:
+            raise QueryError(str(error)) from error
+        preset = request.preset
+        if preset is None and request.weights is None:
+            preset = self.preset
+        self.index.refresh()
+        found = self.index.search(
+            query,
+            weights=request.weights,
+            preset=preset,
+            toward=request.toward,
+            k=request.k,
+            scope=request.scope,
+            candidates=request.candidates,
+            where=request.where,
+            exclude=request.exclude,
+            namespace=self._named(request.namespace),
+        )
+        self._remember(found, namespace=self._named(request.namespace))
+        return SearchAnswer(
+            search_id=found.query_id,
+            hits=[
+                FoundItem(
+                    id=hit.id,
+                    score=hit.score,
+                    text=hit.text,
+                    metadata=dict(hit.metadata),
+                    by_block=as_plain(hit.by_block()),
+                    by_part=as_plain(hit.by_part()),
+                )
+                for hit in found
+            ],
+            weights={part: as_plain(row) for part, row in found.weights.as_dict().items()},
+            scope=found.scope,
+            arm=found.arm,
+        )
+
+    def explain(self, request: ExplainRequest) -> ExplainAnswer:
+        """Explains a hit of one of the last 1,000 searches of all clients.
+
+        Raises:
+            QueryError: The search is not known or too long ago, or the item was not among its hits.
+        """
+        with self._remembering:
+            found = self._searches.get((self._named(request.namespace), request.search_id))
+        if found is None:
+            raise QueryError(
+                f"search '{request.search_id}' is unknown, or too long ago; search again"
+            )
+        told = explain(found, request.id)
+        return ExplainAnswer(
+            id=told.id,
+            rank=told.rank,
+            of=told.of,
+            score=told.score,
+            by_block=dict(told.by_block),
+            by_part=dict(told.by_part),
+            above=told.above,
+            behind=told.behind,
+            passing=[PassingAnswer(what=way.what, factor=way.factor) for way in told.passing],
+            text=told.text,
+        )
+
+    def report_use(self, request: UseRequest) -> UseAnswer:
+        """Logs that items were used, and rates the search that found them.
+
+        Raises:
+            QueryError: An item is not in the memory.
+            UsageLogError: The search was rated before, or preset 'auto' did not make it.
+            ConfigError: There is no usage log, or no bandit to learn from a rating.
+        """
+        self._check_writable()
+        if request.rating is not None and request.search_id is None:
+            raise QueryError("a rating is of a search: give its search_id")
+        self.index.refresh()
+        for name in request.items:  # so that nothing is rated if an item is wrong
+            self._get(name)
+        namespace = self._named(request.namespace)
+        if request.rating is not None and request.search_id is not None:
+            self.index.feedback(request.search_id, request.rating, namespace=namespace)
+        counted = self.index.use(request.items, query_id=request.search_id, namespace=namespace)
+        return UseAnswer(counted=counted, rated=request.rating is not None)
+
+    def add(self, items: Sequence[NewItem]) -> IdsAnswer:
+        """Adds items; replaces those with the same ids."""
+        records = [
+            Record(id=one.id or uuid.uuid4().hex, text=one.text, metadata=one.metadata)
+            for one in items
+        ]
+        with self._changing():
+            self.index.add(records)
+        return IdsAnswer(ids=[record.id for record in records])
+
+    def update(self, item: str, request: UpdateRequest) -> Item:
+        """Changes an item's text, its metadata or both.
+
+        Raises:
+            UnknownItemError: There is no such item.
+        """
+        with self._changing():
+            old = self._get(item)
+            new = Record(
+                id=item,
+                text=old.text if request.text is None else request.text,
+                metadata=old.metadata if request.metadata is None else request.metadata,
+            )
+            self.index.update([new])
+        return _as_item(new)
+
+    def delete(self, ids: Sequence[str]) -> IdsAnswer:
+        """Removes items; all of them or, if one is unknown, none.
+
+        Raises:
+            UnknownItemError: An item is not in the memory.
+        """
+        with self._changing():
+            for name in ids:
+                self._get(name)
+            self.index.delete(list(ids))
+        return IdsAnswer(ids=list(dict.fromkeys(ids)))
+
+    def list_items(
+        self,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        where: Filter = None,
+        characters: int | None = None,
+    ) -> ListAnswer:
+        """Lists items in a stable order.
+
+        Args:
+            after: Id of the last item of the answer before; None to begin.
+            limit: Number of items.
+            where: Metadata that the items must have.
+            characters: Length to which texts are cut; None for whole texts.
+        """
+        self.index.refresh()
+        found = self.index.list(after=after, limit=limit + 1, where=where)
+        shown = found[:limit]
+        return ListAnswer(
+            items=[
+                Item(
+                    id=one.id,
+                    text=shorten(one.text, most=characters),
+                    metadata=dict(one.metadata),
+                )
+                for one in shown
+            ],
+            total=self.index.blocks.engine.count(where),
+            next_after=shown[-1].id if len(found) > limit else None,
+        )
+
+    def show(self, item: str) -> Item:
+        """Returns one item with its whole text.
+
+        Raises:
+            UnknownItemError: There is no such item.
+        """
+        self.index.refresh()
+        return _as_item(self._get(item))
+
+    def pin(self, request: PinRequest) -> PinsAnswer:
+        """Pins or unpins items, which count as used just now while they are pinned.
+
+        Raises:
+            QueryError: An item is not in the memory.
+            ConfigError: There is no usage log.
+        """
+        self._check_writable()
+        self.index.refresh()
+        namespace = self._named(request.namespace)
+        change = self.index.pin if request.pinned else self.index.unpin
+        change(request.ids, namespace=namespace)
+        return PinsAnswer(pinned=list(self.index.pins(namespace=namespace)))
+
+    def follow(self, folder: Path) -> Changes:
+        """Makes the memory equal to a folder of skills and notes; see `follow_folder`."""
+        with self._changing():
+            return follow_folder(self.index, folder)
+
+    def close(self) -> None:
+        """Closes the index; nothing is left to be saved."""
+        self.index.close()
+        if self.index.bandit is not None:
+            self.index.bandit.close()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Makes one change at a time, and saves it."""
+        self._check_writable()
+        with self._writing:
+            self.index.refresh()
+            yield
+            self.index.save()
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise ReadOnlyError("this memory is served for reading alone (--read-only)")
+
+    def _directions(self) -> list[str]:
+        """Returns the names that `toward` takes, without those of blocks that search by topic."""
+        default = self.index.model.default_weights
+        return sorted(
+            name
+            for name in self.index.model.directions
+            if not default.get(name.partition(":")[0], 0)
+        )
+
+    def _get(self, item: str) -> Record:
+        try:
+            return self.index.get([item])[0]
+        except QueryError as error:
+            raise UnknownItemError(f"there is no item '{item}' in this memory") from error
+
+    def _named(self, namespace: str) -> str:
+        return namespace or self.namespace
+
+    def _remember(self, found: Results, *, namespace: str) -> None:
+        with self._remembering:
+            self._searches[namespace, found.query_id] = found
+            while len(self._searches) > _REMEMBERED:
+                self._searches.popitem(last=False)
+
+
+def _as_item(record: Record) -> Item:
+    return Item(id=record.id, text=record.text, metadata=dict(record.metadata))

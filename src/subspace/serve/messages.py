@@ -1,0 +1,331 @@
+"""What clients ask and what they are answered, over HTTP and MCP alike."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+from subspace.retrieval import Like
+from subspace.retrieval.hits import Scope
+from subspace.retrieval.queries import Query
+
+# The most hits or items of one answer, and ids or items of one request.
+MOST = 1000
+# Characters that an id or a namespace may have over the wire.
+_LONGEST_ID = 2000
+
+Id = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID)]
+Number = StrictInt | StrictFloat
+Scalar = StrictStr | StrictBool | StrictInt | StrictFloat
+Weights = Annotated[
+    str | dict[str, Any] | None,
+    Field(
+        description="Weight by block, such as {'topic': 1, 'style': 0.5}, or a text such as "
+        "'topic=1,riv=0.15,0.15,0.7'. Without it the model's default weights count."
+    ),
+]
+Toward = Annotated[
+    str | dict[str, Number] | None,
+    Field(
+        description="More (above 0) or less (below 0) of a factor or a class, such as "
+        "{'complexity': -1} for simpler texts. 1 is a clear change, 2 a strong one."
+    ),
+]
+Filter = Annotated[
+    dict[str, Scalar | list[Scalar] | dict[str, Scalar]] | None,
+    Field(
+        description="Only items with this metadata: {'lang': 'en'}, {'lang': ['en', 'de']} for "
+        "either, {'year': {'>=': 2020}} for a range."
+    ),
+]
+Namespace = Annotated[
+    str,
+    Field(
+        max_length=200,
+        description="Whose use counts: each namespace has recency and importance of its own. "
+        "Empty for the one that all share by default.",
+    ),
+]
+
+
+class Message(BaseModel):
+    """A request or an answer; a field that it does not have is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LikeItem(Message):
+    """An item of the memory that hits are to be like."""
+
+    like: Id
+
+
+class SearchRequest(Message):
+    """What to search for, and how."""
+
+    query: str | None = Field(default=None, description="What to search for, in words.")
+    like: Id | None = Field(default=None, description="Instead of words: more like this item.")
+    blocks: dict[str, str | LikeItem] | None = Field(
+        default=None,
+        description="Instead of both, by block: {'topic': 'about this', 'style': {'like': 'ID'}}.",
+    )
+    k: int = Field(default=10, ge=1, le=MOST, description="Number of hits.")
+    weights: Weights = None
+    preset: str | None = Field(
+        default=None,
+        description="A mix of recency, importance and relevance by name, such as 'balanced'; or "
+        "'auto', which learns the mix from how searches are rated.",
+    )
+    toward: Toward = None
+    where: Filter = None
+    scope: Scope = Field(
+        default="block",
+        description="How recency and importance count: 'block' (also for items that are alike in "
+        "a block) or 'item' (for the item alone).",
+    )
+    candidates: int | None = Field(
+        default=None,
+        ge=1,
+        description="Only the best of these by relevance are ordered by all weights.",
+    )
+    exclude: list[Id] = Field(default=[], max_length=MOST, description="Ids that are left out.")
+    namespace: Namespace = ""
+
+    def as_query(self) -> Query:
+        """Returns the query as an index takes it.
+
+        Raises:
+            ValueError: Not exactly one of `query`, `like` and `blocks` is given.
+        """
+        if sum(one is not None for one in (self.query, self.like, self.blocks)) != 1:
+            raise ValueError("give one of query, like and blocks")
+        if self.query is not None:
+            return self.query
+        if self.like is not None:
+            return Like(self.like)
+        return {
+            block: part if isinstance(part, str) else Like(part.like)
+            for block, part in (self.blocks or {}).items()
+        }
+
+
+class FoundItem(Message):
+    """One hit: an item, its score, and what each block and each part adds to the score."""
+
+    id: str
+    score: float
+    text: str
+    metadata: dict[str, Any]
+    by_block: dict[str, float]
+    by_part: dict[str, float]
+
+
+class SearchAnswer(Message):
+    """The hits, best first."""
+
+    search_id: str = Field(description="Names this search when its hits are explained or rated.")
+    hits: list[FoundItem]
+    weights: dict[str, dict[str, float]]
+    scope: str
+    arm: str | None = Field(default=None, description="The mix that preset 'auto' chose.")
+
+
+class BriefHit(Message):
+    """One hit, for readers that pay for every word."""
+
+    id: str
+    score: float
+    text: str
+    metadata: dict[str, Any]
+
+
+class BriefAnswer(Message):
+    """The hits, best first, for readers that pay for every word."""
+
+    search_id: str = Field(description="Names this search for report_use and explain_hit.")
+    hits: list[BriefHit]
+    arm: str | None = Field(default=None, description="The mix that preset 'auto' chose.")
+
+    @classmethod
+    def of(cls, answer: SearchAnswer, *, characters: int) -> Self:
+        """Makes a brief answer, with texts cut to a number of characters."""
+        return cls(
+            search_id=answer.search_id,
+            hits=[
+                BriefHit(
+                    id=hit.id,
+                    score=round(hit.score, 4),
+                    text=shorten(hit.text, most=characters),
+                    metadata=hit.metadata,
+                )
+                for hit in answer.hits
+            ],
+            arm=answer.arm,
+        )
+
+
+class ExplainRequest(Message):
+    """Which hit of which search to explain."""
+
+    search_id: Id
+    id: Id
+    namespace: Namespace = ""
+
+
+class PassingAnswer(Message):
+    """One change of weights that would let a hit pass the one above it."""
+
+    what: str
+    factor: float
+
+
+class ExplainAnswer(Message):
+    """Why a hit stands where it stands, in words and in numbers."""
+
+    id: str
+    rank: int
+    of: int
+    score: float
+    by_block: dict[str, float]
+    by_part: dict[str, float]
+    above: str | None
+    behind: float
+    passing: list[PassingAnswer]
+    text: str
+
+
+class UseRequest(Message):
+    """Which items were used, and how well each served."""
+
+    items: dict[Id, Annotated[float, Field(ge=0, le=1)] | None] = Field(
+        description="By id: how well it served, from 0 (not at all) to 1; null if unknown.",
+        min_length=1,
+        max_length=MOST,
+    )
+    search_id: Id | None = Field(
+        default=None,
+        description="The search that found them; then each counts once, however often sent.",
+    )
+    rating: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="How good the hits of the search were as a whole, from 0 to 1; preset 'auto' "
+        "learns from it.",
+    )
+    namespace: Namespace = ""
+
+
+class UseAnswer(Message):
+    """What was counted."""
+
+    counted: int = Field(description="Uses that are new; one that was reported before is not.")
+    rated: bool = Field(default=False, description="Whether preset 'auto' learned from the rating.")
+
+
+class NewItem(Message):
+    """An item to keep."""
+
+    id: Id | None = Field(
+        default=None,
+        description="Its id; an item with the same id is replaced. Made up if left out.",
+    )
+    text: str = Field(min_length=1, description="What is kept and searched.")
+    metadata: dict[str, Any] = Field(
+        default={}, description="Values by name, to filter by and to show."
+    )
+
+
+class AddRequest(Message):
+    """Items to keep."""
+
+    items: list[NewItem] = Field(min_length=1, max_length=MOST)
+
+
+class UpdateRequest(Message):
+    """What is changed of an item; what is left out stays."""
+
+    text: str | None = Field(default=None, min_length=1)
+    metadata: dict[str, Any] | None = Field(
+        default=None, description="Replaces all of its metadata."
+    )
+
+
+class IdsAnswer(Message):
+    """The ids of items that were added, changed or removed."""
+
+    ids: list[str]
+
+
+class DeleteRequest(Message):
+    """Items to remove."""
+
+    ids: list[Id] = Field(min_length=1, max_length=MOST)
+
+
+class PinRequest(Message):
+    """Items that are kept fresh, or no longer."""
+
+    ids: list[Id] = Field(min_length=1, max_length=MOST)
+    pinned: bool = Field(default=True, description="False to unpin.")
+    namespace: Namespace = ""
+
+
+class PinsAnswer(Message):
+    """All items that are pinned."""
+
+    pinned: list[str]
+
+
+class Item(Message):
+    """An item as it is kept."""
+
+    id: str
+    text: str
+    metadata: dict[str, Any]
+
+
+class ListRequest(Message):
+    """Which items to list."""
+
+    after: str | None = Field(default=None, description="`next_after` of the answer before.")
+    limit: int = Field(default=100, ge=1, le=MOST)
+    where: Filter = None
+
+
+class ListAnswer(Message):
+    """Some items in a stable order, and where the next begin."""
+
+    items: list[Item]
+    total: int = Field(description="Items of the memory that match.")
+    next_after: str | None = Field(description="Ask for the items after this one; null at the end.")
+
+
+class AboutAnswer(Message):
+    """What the memory is made of."""
+
+    items: int
+    blocks: dict[str, int] = Field(description="Width of each block.")
+    default_weights: dict[str, float]
+    directions: list[str] = Field(description="Names that `toward` takes.")
+    presets: list[str]
+
+
+class Health(Message):
+    """Whether the service lives or is ready."""
+
+    status: str
+
+
+class ErrorAnswer(Message):
+    """Why a request was refused, and what to do."""
+
+    error: str
+
+
+def shorten(text: str, *, most: int | None) -> str:
+    """Cuts a text to a number of characters, with an ellipsis where it was cut."""
+    return text if most is None or len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def as_plain(values: Mapping[Any, float]) -> dict[str, float]:
+    """Returns numbers by name as JSON has them."""
+    return {str(name): float(value) for name, value in values.items()}

@@ -1,0 +1,200 @@
+"""Over HTTP a memory answers the same, and whatever is wrong gets a status and a sentence."""
+
+import json
+
+import pytest
+from retrieval_world import QUERY, RECORDS
+from serve_world import make_memory, send, serving
+
+from subspace.serve.messages import SearchRequest
+from subspace.serve.server import Limits
+
+JSON = {"content-type": "application/json"}
+
+
+def test_a_search_over_http_is_that_of_the_memory(tmp_path, model):
+    memory = make_memory(tmp_path, model)
+    asked = {"query": QUERY, "weights": {"topic": 1, "style": 0.5}, "toward": {"complexity": -1}}
+    expected = memory.search(SearchRequest(**asked))
+    with serving(memory) as client:
+        got = client.post("/search", json=asked).json()
+    assert got["hits"] == [hit.model_dump() for hit in expected.hits]
+    memory.close()
+
+
+def test_an_item_lives_from_its_adding_to_its_removal(client):
+    name = "odd/ид=1 ?#%\n💡"
+    from urllib.parse import quote
+
+    path = "/items/" + quote(name, safe="/")
+    added = client.post(
+        "/items", json={"items": [{"id": name, "text": "grow basil", "metadata": {"n": 2.5}}]}
+    )
+    assert added.json() == {"ids": [name]}
+    assert client.get(path).json() == {"id": name, "text": "grow basil", "metadata": {"n": 2.5}}
+    assert client.patch(path, json={"text": "grow mint"}).json()["text"] == "grow mint"
+    found = client.post("/search", json={"query": "grow mint", "where": {"n": {">=": 2}}}).json()
+    assert [hit["id"] for hit in found["hits"]] == [name]
+    assert client.delete(path).json() == {"ids": [name]}
+    assert client.get(path).status_code == 404
+
+
+def test_a_search_can_be_explained_rated_and_its_items_pinned(client):
+    found = client.post("/search", json={"query": QUERY, "preset": "auto"}).json()
+    names = [hit["id"] for hit in found["hits"]]
+    told = client.post("/explain", json={"search_id": found["search_id"], "id": names[1]}).json()
+    assert told["rank"] == 2
+    assert names[0] in told["text"]
+    use = {"items": {names[0]: 1.0, names[1]: None}, "search_id": found["search_id"], "rating": 0.9}
+    assert client.post("/use", json=use).json() == {"counted": 2, "rated": True}
+    assert client.post("/pins", json={"ids": [names[0]]}).json() == {"pinned": [names[0]]}
+
+
+def test_health_readiness_and_figures_are_told(client):
+    assert client.get("/health").json() == {"status": "ok"}
+    assert client.get("/ready").json() == {"status": "ready"}
+    about = client.get("/about").json()
+    assert about["blocks"]["topic"] == 12
+    assert {"complexity", "specificity", "style:loud"} <= set(about["directions"])
+    client.post("/search", json={"query": QUERY})
+    client.post("/search", json={"query": QUERY, "weights": {"nope": 1}})
+    figures = client.get("/metrics").text
+    assert f"subspace_items {float(about['items'])}" in figures
+    assert 'subspace_operations_total{operation="search",outcome="refused"}' in figures
+    assert 'subspace_operation_seconds_count{operation="search"}' in figures
+
+
+def test_the_api_page_loads_nothing_from_elsewhere(client):
+    page = client.get("/docs").text
+    assert "http://" not in page.replace("http://127.0.0.1", "")
+    assert "https://" not in page
+    scripts = [part.split('"')[0] for part in page.split('src="')[1:]]
+    assert scripts
+    for script in scripts:
+        assert client.get(script).status_code == 200
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {"/search", "/explain", "/use", "/items", "/items/{id}", "/health"} <= set(paths)
+
+
+WRONG = [
+    ({"query": QUERY, "k": 0}, "k:"),
+    ({"query": QUERY, "k": 10**9}, "k:"),
+    ({"query": QUERY, "k": "many"}, "k:"),
+    ({"query": QUERY, "colour": 1}, "colour:"),
+    ({"query": QUERY, "weights": {"nope": 1}}, "no block 'nope'"),
+    ({"query": QUERY, "weights": {"topic": -1}}, "topic"),
+    ({"query": QUERY, "weights": "topic"}, "weights must read like"),
+    ({"query": QUERY, "preset": "nope"}, "no preset 'nope'"),
+    ({"query": QUERY, "toward": {"nope": 1}}, "no direction for 'nope'"),
+    ({"query": QUERY, "where": {"nope": 1}}, "nope"),
+    ({"query": QUERY, "where": {"loud": "yes"}}, "loud"),
+    ({"query": QUERY, "scope": "all"}, "scope:"),
+    ({"query": ""}, "empty"),
+    ({"like": "nobody"}, "not in the index: nobody"),
+    ({"blocks": {"nope": "a"}}, "no block 'nope'"),
+    ({"blocks": {}}, "composed query"),
+    ({}, "one of query, like and blocks"),
+    ([], ""),
+    ("text", ""),
+]
+
+
+@pytest.mark.parametrize(("asked", "said"), WRONG, ids=[json.dumps(asked) for asked, _ in WRONG])
+def test_a_wrong_search_is_refused_in_a_sentence(client, asked, said):
+    refused = client.post("/search", json=asked)
+    assert refused.status_code == 422
+    assert said in refused.json()["error"]
+
+
+WRONG_ITEMS = [
+    {"text": ""},
+    {"text": "a", "id": ""},
+    {"text": "a\0b"},
+    {"text": "a", "metadata": {"x": {"\0": 1}}},
+    {"text": "a", "metadata": 5},
+    {"text": "a", "colour": 1},
+    {"id": "a"},
+]
+
+
+@pytest.mark.parametrize("item", WRONG_ITEMS, ids=map(repr, WRONG_ITEMS))
+def test_of_items_with_a_wrong_one_none_is_kept(client, item):
+    before = client.get("/about").json()["items"]
+    refused = client.post("/items", json={"items": [{"text": "good"}, item]})
+    assert refused.status_code == 422
+    assert refused.json()["error"]
+    assert client.get("/about").json()["items"] == before
+
+
+def test_metadata_that_is_no_number_of_json_is_refused(client):
+    content = b'{"items": [{"text": "a", "metadata": {"x": NaN}}]}'
+    assert client.post("/items", content=content, headers=JSON).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"nonsense", b"\xff\xfe", b"[" * 50_000, b'{"query": "a"} {"query": "b"}'],
+    ids=["nothing", "cut", "no json", "no utf-8", "deep", "two"],
+)
+def test_malformed_json_is_refused(client, content):
+    refused = client.post("/search", content=content, headers=JSON)
+    assert refused.status_code in (400, 422)
+    assert refused.json()["error"]
+
+
+def test_json_that_does_not_say_that_it_is_json_is_refused(client):
+    """A page of another site can send such requests without asking."""
+    refused = client.post(
+        "/search", content=json.dumps({"query": "a"}), headers={"content-type": "text/plain"}
+    )
+    assert refused.status_code in (415, 422)
+
+
+def test_unknown_addresses_items_and_methods_get_their_status(client):
+    assert client.get("/nothing").status_code == 404
+    assert client.get("/items/nobody").json() == {
+        "error": "there is no item 'nobody' in this memory"
+    }
+    assert client.patch("/items/nobody", json={"text": "a"}).status_code == 404
+    assert client.delete("/items/nobody").status_code == 404
+    assert client.post("/delete", json={"ids": ["cake", "nobody"]}).status_code == 404
+    assert client.get("/items/cake").status_code == 200
+    assert client.get("/search").status_code == 405
+
+
+def test_a_memory_for_reading_has_no_addresses_that_change_it(tmp_path, model):
+    memory = make_memory(tmp_path, model, read_only=True)
+    with serving(memory) as client:
+        assert client.post("/search", json={"query": QUERY}).status_code == 200
+        assert client.post("/items", json={"items": [{"text": "a"}]}).status_code == 404
+        assert client.delete("/items/cake").status_code == 405
+        assert client.post("/use", json={"items": {"cake": 1}}).status_code == 404
+    assert len(memory.index) == len(RECORDS)
+    memory.close()
+
+
+def test_what_takes_too_long_is_given_up(tmp_path, model):
+    memory = make_memory(tmp_path, model)
+    with serving(memory, limits=Limits(seconds=0.000001)) as client:
+        late = client.get("/about")
+    assert late.status_code in (408, 504)
+    memory.close()
+
+
+def test_a_defect_is_told_without_its_details(client, monkeypatch, caplog):
+    from subspace.serve.memory import Memory
+
+    def fail(*_, **__):
+        raise ZeroDivisionError("secret of the house")
+
+    monkeypatch.setattr(Memory, "show", fail)
+    failed = client.get("/items/cake")
+    assert failed.status_code == 500
+    assert "secret" not in failed.text
+    assert "secret" in caplog.text
+
+
+def test_a_client_that_goes_away_does_no_harm(client):
+    for content in (b"", b"POST /se", b"POST /search HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+        send(client, content).close()
+    assert client.get("/health").status_code == 200

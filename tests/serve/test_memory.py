@@ -1,0 +1,242 @@
+"""A memory answers as its index does, and what it has answered is on disk."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from retrieval_world import QUERY, RECORDS
+from serve_world import make_memory
+
+from subspace.errors import ConfigError, QueryError, UsageLogError
+from subspace.retrieval import Index, Like
+from subspace.serve.memory import Memory, ReadOnlyError, UnknownItemError
+from subspace.serve.messages import (
+    ExplainRequest,
+    LikeItem,
+    NewItem,
+    PinRequest,
+    SearchRequest,
+    UpdateRequest,
+    UseRequest,
+)
+
+
+def as_others_see_it(memory: Memory) -> dict[str, tuple[str, dict]]:
+    """What another process reads from the folder now."""
+    with Index.open(memory.index.blocks.engine._folder, memory.index.model) as index:
+        return {record.id: (record.text, dict(record.metadata)) for record in index.list()}
+
+
+def test_a_search_gives_the_hits_scores_and_parts_of_the_index(memory):
+    options = {"weights": {"topic": 1, "style": 0.4}, "where": {"loud": False}, "k": 4}
+    asked = memory.search(SearchRequest(query=QUERY, **options))
+    found = memory.index.search(QUERY, **options)
+    assert [(h.id, h.score, h.text) for h in asked.hits] == [(h.id, h.score, h.text) for h in found]
+    for hit in asked.hits:
+        assert sum(hit.by_block.values()) == pytest.approx(hit.score)
+        assert sum(hit.by_part.values()) == pytest.approx(hit.score)
+
+
+def test_each_form_of_query_is_that_of_the_index(memory):
+    forms = [
+        (SearchRequest(query=QUERY), QUERY),
+        (SearchRequest(like="cake"), Like("cake")),
+        (
+            SearchRequest(blocks={"topic": QUERY, "style": LikeItem(like="race")}),
+            {"topic": QUERY, "style": Like("race")},
+        ),
+    ]
+    for request, query in forms:
+        assert [h.id for h in memory.search(request).hits] == [
+            h.id for h in memory.index.search(query)
+        ]
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"query": "a", "like": "cake"}, {"query": "a", "blocks": {"topic": "b"}}]
+)
+def test_none_or_two_forms_of_a_query_are_refused(memory, given):
+    with pytest.raises(QueryError, match="one of query, like and blocks"):
+        memory.search(SearchRequest(**given))
+
+
+def test_every_change_is_on_disk_when_it_is_answered(memory):
+    made = memory.add([NewItem(text="prune the roses in spring", metadata={"n": [1, {"a": None}]})])
+    (name,) = made.ids
+    assert as_others_see_it(memory)[name] == ("prune the roses in spring", {"n": [1, {"a": None}]})
+    memory.update(name, UpdateRequest(text="prune the roses in autumn"))
+    assert as_others_see_it(memory)[name] == ("prune the roses in autumn", {"n": [1, {"a": None}]})
+    memory.update(name, UpdateRequest(metadata={"season": "autumn"}))
+    assert as_others_see_it(memory)[name] == ("prune the roses in autumn", {"season": "autumn"})
+    assert memory.search(SearchRequest(query="prune the roses in autumn")).hits[0].id == name
+    memory.delete([name])
+    assert name not in as_others_see_it(memory)
+
+
+def test_what_another_process_has_saved_is_seen_by_the_next_call(memory):
+    folder = memory.index.blocks.engine._folder
+    with Index.open(folder, memory.index.model) as other:
+        other.delete(["cake"])
+    with pytest.raises(UnknownItemError):
+        memory.show("cake")
+    assert memory.about().items == len(RECORDS) - 1
+
+
+def test_of_several_ids_all_are_removed_or_none(memory):
+    with pytest.raises(UnknownItemError, match="'nobody'"):
+        memory.delete(["cake", "nobody"])
+    assert memory.show("cake").id == "cake"
+    assert memory.delete(["cake", "cake", "race"]).ids == ["cake", "race"]
+    assert memory.about().items == len(RECORDS) - 2
+
+
+def test_items_are_listed_once_each_page_by_page(memory):
+    seen, after = [], None
+    while True:
+        page = memory.list_items(after=after, limit=5)
+        assert page.total == len(RECORDS)
+        seen += [item.id for item in page.items]
+        if page.next_after is None:
+            break
+        after = page.next_after
+    assert sorted(seen) == sorted(record.id for record in RECORDS)
+    loud = memory.list_items(where={"loud": True})
+    assert {item.id for item in loud.items} == {"cake", "race"}
+    assert loud.total == 2
+
+
+def test_a_use_counts_once_however_often_it_is_reported(memory):
+    found = memory.search(SearchRequest(query=QUERY))
+    request = UseRequest(items={found.hits[0].id: 1.0}, search_id=found.search_id)
+    assert memory.report_use(request).counted == 1
+    assert memory.report_use(request).counted == 0
+    assert len(memory.index.blocks.history.log) == 1
+
+
+def test_what_one_namespace_used_does_not_count_in_another(memory):
+    def ranking(namespace: str) -> list[str]:
+        request = SearchRequest(
+            query=QUERY, preset="pure_importance", scope="item", namespace=namespace, k=12
+        )
+        return [hit.id for hit in memory.search(request).hits]
+
+    before = ranking("bob")
+    memory.report_use(UseRequest(items={"tax": 1.0}, namespace="alice"))
+    assert ranking("alice")[0] == "tax"
+    assert ranking("bob") == before
+
+
+def test_the_namespace_of_the_memory_stands_for_requests_without_one(tmp_path, model):
+    memory = make_memory(tmp_path, model, namespace="alice")
+    memory.report_use(UseRequest(items={"tax": 1.0}))
+    asked = SearchRequest(query=QUERY, preset="pure_importance", scope="item", namespace="alice")
+    assert memory.search(asked).hits[0].id == "tax"
+    memory.close()
+
+
+def test_the_preset_of_the_memory_stands_for_searches_that_name_no_mix(tmp_path, model):
+    memory = make_memory(tmp_path, model, preset="pure_importance")
+    memory.report_use(UseRequest(items={"tax": 1.0}))
+    assert memory.search(SearchRequest(query=QUERY, scope="item")).hits[0].id == "tax"
+    plain = memory.search(SearchRequest(query=QUERY, weights="topic=1"))
+    assert [hit.id for hit in plain.hits] == [
+        hit.id for hit in memory.index.search(QUERY, weights="topic=1")
+    ]
+    memory.close()
+
+
+def test_a_rating_teaches_the_bandit_and_only_once(memory):
+    found = memory.search(SearchRequest(query=QUERY, preset="auto"))
+    before = memory.index.bandit.posteriors()
+    request = UseRequest(items={found.hits[0].id: 1.0}, search_id=found.search_id, rating=1.0)
+    assert memory.report_use(request).rated
+    assert memory.index.bandit.posteriors() != before
+    with pytest.raises(UsageLogError, match="rated before"):
+        memory.report_use(request)
+
+
+def test_a_report_with_a_wrong_item_rates_nothing(memory):
+    found = memory.search(SearchRequest(query=QUERY, preset="auto"))
+    before = memory.index.bandit.posteriors()
+    with pytest.raises(UnknownItemError):
+        memory.report_use(UseRequest(items={"nobody": 1.0}, search_id=found.search_id, rating=1.0))
+    assert memory.index.bandit.posteriors() == before
+    with pytest.raises(QueryError, match="search_id"):
+        memory.report_use(UseRequest(items={"cake": 1.0}, rating=1.0))
+
+
+def test_pins_are_those_of_their_namespace(memory):
+    assert memory.pin(PinRequest(ids=["tax"], namespace="alice")).pinned == ["tax"]
+    assert memory.pin(PinRequest(ids=["loan"], namespace="bob")).pinned == ["loan"]
+    unpinned = memory.pin(PinRequest(ids=["tax"], pinned=False, namespace="alice"))
+    assert unpinned.pinned == []
+
+
+def test_a_hit_is_explained_to_who_searched_for_it_alone(memory):
+    found = memory.search(SearchRequest(query=QUERY, namespace="alice"))
+    hit = found.hits[1]
+    told = memory.explain(ExplainRequest(search_id=found.search_id, id=hit.id, namespace="alice"))
+    assert (told.rank, told.above) == (2, found.hits[0].id)
+    assert hit.id in told.text
+    with pytest.raises(QueryError, match="unknown, or too long ago"):
+        memory.explain(ExplainRequest(search_id=found.search_id, id=hit.id, namespace="bob"))
+
+
+def test_searches_too_long_ago_are_forgotten(memory, monkeypatch):
+    monkeypatch.setattr("subspace.serve.memory._REMEMBERED", 3)
+    first = memory.search(SearchRequest(query=QUERY))
+    for _ in range(3):
+        memory.search(SearchRequest(like="cake"))
+    with pytest.raises(QueryError, match="too long ago"):
+        memory.explain(ExplainRequest(search_id=first.search_id, id=first.hits[0].id))
+
+
+def test_a_memory_for_reading_refuses_every_change(tmp_path, model):
+    memory = make_memory(tmp_path, model, read_only=True)
+    changes = [
+        lambda: memory.add([NewItem(text="a")]),
+        lambda: memory.update("cake", UpdateRequest(text="a")),
+        lambda: memory.delete(["cake"]),
+        lambda: memory.report_use(UseRequest(items={"cake": 1.0})),
+        lambda: memory.pin(PinRequest(ids=["cake"])),
+        lambda: memory.follow(tmp_path),
+    ]
+    for change in changes:
+        with pytest.raises(ReadOnlyError, match="--read-only"):
+            change()
+    assert memory.about().items == len(RECORDS)
+    memory.close()
+
+
+def test_without_a_bandit_a_rating_says_what_is_missing(tmp_path, model):
+    with Index.create(tmp_path / "index", model, RECORDS, usage=tmp_path / "usage.db") as index:
+        memory = Memory(index)
+        found = memory.search(SearchRequest(query=QUERY))
+        with pytest.raises(ConfigError, match="bandit"):
+            memory.report_use(
+                UseRequest(items={"cake": 1.0}, search_id=found.search_id, rating=1.0)
+            )
+
+
+def test_threads_lose_no_write_and_meet_no_error(memory):
+    """Eight threads add, use, search and remove; what each was answered holds at the end."""
+    barrier = threading.Barrier(8)
+
+    def work(number: int) -> set[str]:
+        barrier.wait()
+        kept = set()
+        for step in range(6):
+            name = f"{number}-{step}"
+            memory.add([NewItem(id=name, text=f"note {name} on baking")])
+            memory.search(SearchRequest(query=QUERY, preset="balanced", namespace=str(number)))
+            memory.report_use(UseRequest(items={name: 1.0}, namespace=str(number)))
+            if step % 3 == 2:
+                memory.delete([name])
+            else:
+                kept.add(name)
+        return kept
+
+    with ThreadPoolExecutor(8) as pool:
+        kept = set().union(*pool.map(work, range(8)))
+    assert set(as_others_see_it(memory)) == kept | {record.id for record in RECORDS}
+    assert len(memory.index.blocks.history.log) == 48
