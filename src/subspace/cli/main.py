@@ -22,6 +22,7 @@ from subspace.cli import (
     quickstart,
     rewrite,
     search,
+    serve,
 )
 from subspace.cli.terminal import one_line, prepare_streams
 from subspace.errors import DISTRIBUTION, SubspaceError
@@ -94,6 +95,7 @@ def _make_parser() -> argparse.ArgumentParser:
         index,
         search,
         explore,
+        serve,
         feedback,
         presets,
         bench,

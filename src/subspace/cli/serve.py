@@ -135,7 +135,7 @@ def _run(arguments: argparse.Namespace) -> None:
 def _serve(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> None:
     from subspace.serve.memory import Memory
     from subspace.serve.server import bind, check_address, make_http_server, serve_stdio
-    from subspace.serve.watching import watching
+    from subspace.serve.watching import follow, watching
 
     limits = _read_limits(arguments)
     bound, token = None, None
@@ -154,6 +154,7 @@ def _serve(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> Non
     index.model.encode_query(["ready"])  # the first search would wait for the weights
     _share_cores(limits)
     if arguments.watch is not None:
+        follow(memory, Path(arguments.watch))
         stack.enter_context(watching(memory, Path(arguments.watch)))
     _say_ready(memory, stdio=arguments.stdio)
     if bound is None:
@@ -171,7 +172,7 @@ def _open_index(arguments: argparse.Namespace) -> "Index":
     from subspace.data import read_notes
     from subspace.model import load
     from subspace.retrieval import Index
-    from subspace.retrieval.engines import index_exists
+    from subspace.retrieval.engines import is_missing
     from subspace.retrieval.presets import find_preset
 
     if arguments.watch is not None and not Path(arguments.watch).is_dir():
@@ -181,8 +182,8 @@ def _open_index(arguments: argparse.Namespace) -> "Index":
     if arguments.preset not in (None, "auto"):
         find_preset(arguments.preset)
     model = load(arguments.checkpoint, encoder=arguments.encoder)
-    there = index_exists(arguments.index)
-    if not there and arguments.watch is None and not arguments.create:
+    missing = is_missing(arguments.index)
+    if missing and arguments.watch is None and not arguments.create:
         raise ConfigError(
             f"there is no index {arguments.index}; --create makes an empty one, --watch DIR one of "
             "a folder of skills and notes"
@@ -191,12 +192,11 @@ def _open_index(arguments: argparse.Namespace) -> "Index":
     options: dict[str, Any] = history_options(arguments, create=True)
     if arguments.bandit is not None:
         options["bandit"] = open_bandit(arguments)
-    if there:
-        index = Index.open(arguments.index, model, usage=arguments.usage, **options)
-    else:
-        records = () if arguments.watch is None else read_notes(arguments.watch)
-        index = Index.create(arguments.index, model, records, usage=arguments.usage, **options)
-        index.save()
+    if not missing:
+        return Index.open(arguments.index, model, usage=arguments.usage, **options)
+    records = () if arguments.watch is None else read_notes(arguments.watch)
+    index = Index.create(arguments.index, model, records, usage=arguments.usage, **options)
+    index.save()
     return index
 
 

@@ -4,6 +4,8 @@ from subspace.retrieval.engines.choose import (
     check_limits,
     check_target,
     create_engine,
+    is_folder,
+    is_missing,
     open_engine,
     show_target,
 )
@@ -20,6 +22,8 @@ __all__ = [
     "check_limits",
     "check_target",
     "create_engine",
+    "is_folder",
+    "is_missing",
     "open_engine",
     "show_target",
 ]

@@ -18,7 +18,7 @@ from subspace.data.records import Record
 from subspace.errors import ConfigError
 from subspace.model.centre import Centre
 from subspace.retrieval.engines.engine import Engine
-from subspace.retrieval.engines.index_folder import Stored, check_folder, open_folder
+from subspace.retrieval.engines.index_folder import MANIFEST, Stored, check_folder, open_folder
 from subspace.retrieval.engines.numpy_engine import NumpyEngine
 
 # Parameters that every engine takes; any other parameter is a setting of that engine.
@@ -51,6 +51,20 @@ def show_target(target: Path | str) -> str:
         return str(target)
     host, mark, name = rest.rpartition("@")[2].partition("#")
     return f"{scheme}://{host.partition('?')[0]}{mark}{name}"
+
+
+def is_folder(target: Path | str) -> bool:
+    """Tells whether an address is that of a folder, and not of a server.
+
+    Raises:
+        ConfigError: The address is of no known kind.
+    """
+    return _kind(target) == "folder"
+
+
+def is_missing(target: Path | str) -> bool:
+    """Tells whether an address is that of a folder in which there is no index."""
+    return is_folder(target) and not Path(target, MANIFEST).exists()
 
 
 def open_engine(target: Path | str) -> Engine:
