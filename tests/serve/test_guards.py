@@ -37,17 +37,19 @@ def test_with_the_token_a_client_gets_in_and_without_it_only_to_health(guarded):
 
 @pytest.mark.parametrize(
     "sent",
-    ["", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", TOKEN],
+    ["", "Bearer", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", TOKEN],
 )
 def test_a_wrong_token_does_not_get_in(guarded, sent):
     assert guarded.get("/about", headers={"authorization": sent}).status_code == 401
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(sent=st.binary(max_size=60).filter(lambda sent: not re.search(rb"[\r\n\0]", sent)))
+@given(sent=st.binary(max_size=60).filter(lambda sent: b"\n" not in sent))
 def test_no_other_bytes_get_in(guarded, sent):
-    refused = guarded.get("/about", headers=[(b"authorization", b"Bearer " + sent)])
-    assert refused.status_code in (400, 401)
+    with send(
+        guarded, b"GET /about HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + sent + b"\r\n\r\n"
+    ) as connection:
+        assert re.match(rb"HTTP/1.1 (400|401) ", connection.recv(4096))
 
 
 def test_the_token_is_in_no_log_and_no_answer(guarded, caplog):

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from subspace.errors import DISTRIBUTION, EngineError, IndexFolderError, SubspaceError
@@ -36,7 +37,7 @@ from subspace.serve.messages import (
     UseRequest,
 )
 from subspace.serve.tools import make_mcp_server
-from subspace.serve.work import TookTooLongError, Work
+from subspace.serve.work import FAILED, FailedError, TookTooLongError, Work
 
 MCP_PATH = "/mcp"
 
@@ -52,6 +53,15 @@ A memory of texts, searched with a weight per block (topic, style, complexity, .
 Every change is on disk before it is answered. Errors have the form `{"error": "..."}`.
 Agents that speak the Model Context Protocol find the same at `/mcp`.
 """
+
+
+class _IdConvertor(StringConvertor):
+    """Reads an id from a path: any text that is not empty, with slashes and line breaks."""
+
+    regex = "(?s:.+)"
+
+
+register_url_convertor("id", _IdConvertor())
 
 
 def make_app(memory: Memory, *, work: Work, most_bytes: int) -> FastAPI:
@@ -78,6 +88,7 @@ def make_app(memory: Memory, *, work: Work, most_bytes: int) -> FastAPI:
 
     app = FastAPIOffline(
         redoc_url=None,
+        redirect_slashes=False,
         title="subspace",
         version=version(DISTRIBUTION),
         description=_DESCRIPTION,
@@ -116,7 +127,7 @@ def _add_operations(app: FastAPI, memory: Memory, *, work: Work) -> None:
             ),
         )
 
-    @app.get("/items/{id:path}", tags=["items"], responses=_NOT_THERE)
+    @app.get("/items/{id:id}", tags=["items"], responses=_NOT_THERE)
     async def show(id: str) -> Item:
         """Shows one item with its whole text."""
         return await work.run("show", partial(memory.show, id))
@@ -145,12 +156,12 @@ def _add_changes(app: FastAPI, memory: Memory, *, work: Work) -> None:
         """Adds items; replaces those with the same ids."""
         return await work.run("add", partial(memory.add, request.items))
 
-    @app.patch("/items/{id:path}", tags=["items"], responses=_NOT_THERE)
+    @app.patch("/items/{id:id}", tags=["items"], responses=_NOT_THERE)
     async def update(id: str, request: UpdateRequest) -> Item:
         """Changes an item's text, its metadata or both."""
         return await work.run("update", partial(memory.update, id, request))
 
-    @app.delete("/items/{id:path}", tags=["items"], responses=_NOT_THERE)
+    @app.delete("/items/{id:id}", tags=["items"], responses=_NOT_THERE)
     async def delete(id: str) -> IdsAnswer:
         """Removes one item."""
         return await work.run("delete", partial(memory.delete, [id]))
@@ -201,7 +212,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> JSONResponse:  # the server logs it
-        return _error(500, "the service failed; its log has the reason")
+        return _error(500, FAILED)
 
 
 def _status(error: Exception) -> int:
@@ -211,6 +222,8 @@ def _status(error: Exception) -> int:
         return 403
     if isinstance(error, TookTooLongError):
         return 504
+    if isinstance(error, FailedError):
+        return 500
     return 503 if isinstance(error, EngineError | IndexFolderError) else 422
 
 

@@ -171,7 +171,7 @@ class Memory:
             self._get(name)
         namespace = self._named(request.namespace)
         if request.rating is not None and request.search_id is not None:
-            self.index.feedback(request.search_id, request.rating, namespace=namespace)
+            self.index.feedback(request.search_id, request.rating)
         counted = self.index.use(request.items, query_id=request.search_id, namespace=namespace)
         return UseAnswer(counted=counted, rated=request.rating is not None)
 
@@ -293,12 +293,13 @@ class Memory:
             raise ReadOnlyError("this memory is served for reading alone (--read-only)")
 
     def _directions(self) -> list[str]:
-        """Returns the names that `toward` takes, without those of blocks that search by topic."""
+        """Returns the names that `toward` takes, without the many of a block that search is by."""
         default = self.index.model.default_weights
+        by = {name for name, weight in default.items() if weight}
+        if len(by) == len(default):  # no block is set apart for search
+            by = set()
         return sorted(
-            name
-            for name in self.index.model.directions
-            if not default.get(name.partition(":")[0], 0)
+            name for name in self.index.model.directions if name.partition(":")[0] not in by
         )
 
     def _get(self, item: str) -> Record:

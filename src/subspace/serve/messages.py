@@ -3,8 +3,18 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
 
+from subspace.data.metadata import find_fault, is_text, shown
 from subspace.retrieval import Like
 from subspace.retrieval.hits import Scope
 from subspace.retrieval.queries import Query
@@ -14,7 +24,26 @@ MOST = 1000
 # Characters that an id or a namespace may have over the wire.
 _LONGEST_ID = 2000
 
-Id = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID)]
+
+def _check_text(text: str) -> str:
+    """Raises `ValueError` unless every engine can keep a text."""
+    if not is_text(text):
+        raise ValueError("a text cannot hold NUL or half of a surrogate pair")
+    return text
+
+
+def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Raises `ValueError` unless every engine can keep metadata."""
+    for name, value in metadata.items():
+        fault = find_fault({name: value})
+        if fault is not None:
+            raise ValueError(f"{shown(name)} cannot be kept: {fault}")
+    return metadata
+
+
+Id = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID), AfterValidator(_check_text)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(_check_text)]
+Metadata = Annotated[dict[str, Any], AfterValidator(_check_metadata)]
 Number = StrictInt | StrictFloat
 Scalar = StrictStr | StrictBool | StrictInt | StrictFloat
 Weights = Annotated[
@@ -228,10 +257,8 @@ class NewItem(Message):
         default=None,
         description="Its id; an item with the same id is replaced. Made up if left out.",
     )
-    text: str = Field(min_length=1, description="What is kept and searched.")
-    metadata: dict[str, Any] = Field(
-        default={}, description="Values by name, to filter by and to show."
-    )
+    text: Text = Field(description="What is kept and searched.")
+    metadata: Metadata = Field(default={}, description="Values by name, to filter by and to show.")
 
 
 class AddRequest(Message):
@@ -243,10 +270,8 @@ class AddRequest(Message):
 class UpdateRequest(Message):
     """What is changed of an item; what is left out stays."""
 
-    text: str | None = Field(default=None, min_length=1)
-    metadata: dict[str, Any] | None = Field(
-        default=None, description="Replaces all of its metadata."
-    )
+    text: Text | None = None
+    metadata: Metadata | None = Field(default=None, description="Replaces all of its metadata.")
 
 
 class IdsAnswer(Message):

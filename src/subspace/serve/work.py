@@ -1,5 +1,6 @@
 """Work: runs what clients ask for in a few threads, measures it, and gives up after a while."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -8,12 +9,22 @@ import anyio
 import anyio.to_thread
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from subspace.errors import EngineError, SubspaceError
+from subspace.errors import EngineError, IndexFolderError, SubspaceError
 
 T = TypeVar("T")
 
 # Upper bounds of the histogram, in seconds.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+# What clients are told of a defect, and no more.
+FAILED = "the service failed; its log has the reason"
+
+_log = logging.getLogger(__name__)
+
+
+class FailedError(SubspaceError):
+    """A request met a defect of the service, which is in its log."""
 
 
 class TookTooLongError(SubspaceError):
@@ -71,6 +82,7 @@ class Work:
 
         Raises:
             TookTooLongError: It did not end in time.
+            FailedError: It met a defect, which was logged.
             SubspaceError: As the operation raises it.
         """
         began, outcome = time.perf_counter(), "failed"
@@ -87,8 +99,11 @@ class Work:
                 f"this took more than {self._seconds:g} seconds; ask for less at once, or later"
             ) from error
         except SubspaceError as error:
-            outcome = "failed" if isinstance(error, EngineError) else "refused"
+            outcome = "failed" if isinstance(error, EngineError | IndexFolderError) else "refused"
             raise
+        except Exception as error:
+            _log.exception("'%s' failed", operation)
+            raise FailedError(FAILED) from error
         finally:
             self._count.labels(operation, outcome).inc()
             self._time.labels(operation).observe(time.perf_counter() - began)
