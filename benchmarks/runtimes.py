@@ -39,7 +39,7 @@ def main() -> None:
     corpus = draw_texts(arguments.data, count=20_000)
     texts = [text for text in corpus if 5 <= len(text.split()) <= 400][: arguments.texts]
     encoder = Encoder(EncoderSpec(model="minilm", device="cpu"))
-    ids = encoder._tokenizer(texts)
+    ids = encoder._tokenizer(texts).ids
     contenders: dict[str, Callable[[], Vectors]] = {"subspace": lambda: encoder.encode(texts)}
     wanted = contenders["subspace"]()
     for name, run in (("torch.compile", compile_model()), ("ONNX Runtime", open_onnx())):

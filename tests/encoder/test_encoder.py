@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -497,7 +498,7 @@ def test_the_beginning_of_a_long_text_is_enough(name, piece, tiny_qwen):
     whole = AutoTokenizer.from_pretrained(folder)
     texts = ["a " + piece * count + " end" for count in (3, 200, 3000)]
     wanted = whole(texts, truncation=True, max_length=16)["input_ids"]
-    assert [ids.tolist() for ids in ours(texts)] == wanted
+    assert [ids.tolist() for ids in ours(texts).ids] == wanted
     full = [len(ids) for ids in whole(texts)["input_ids"]]
     assert ours.truncation.texts == sum(count > 16 for count in full)
     if name == "MiniLM" and piece == "x":  # a word of any length is one unknown token
@@ -511,10 +512,26 @@ def test_ten_megabytes_are_cut_before_they_are_tokenised(tiny_qwen):
     tokenizer._tokenizer = lambda texts, **options: seen.extend(texts) or inner(texts, **options)
     tokenizer._tokenizer.is_fast = True
     text = "the quick brown fox " * 500_000
-    assert len(tokenizer([text])[0]) == 16
+    assert len(tokenizer([text]).ids[0]) == 16
     assert max(map(len, seen)) < 1000
     assert tokenizer.truncation.texts == 1
     assert tokenizer.truncation.unread / len(text) > 0.999
+
+
+def test_threads_get_their_own_tokens_and_their_own_counts(tiny_qwen, caplog):
+    """The library keeps whether texts are cut as a setting that all calls of it share."""
+    encoder = Encoder(EncoderSpec(model=str(models(tiny_qwen)["MiniLM"]), max_length=16))
+    texts = [f"number {n} " + "and so on " * (n % 3 * 9) for n in range(48)]
+    alone = [encoder.encode([text])[0] for text in texts]
+    before = encoder.truncation
+    caplog.clear()
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda text: encoder.encode([text])[0], texts))
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    assert encoder.truncation - before == before  # the same texts once more
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == before.texts
+    assert all(line.startswith("1 of 1 texts") for line in said)
 
 
 def test_what_was_not_read_is_measured(tiny_qwen, caplog):

@@ -17,7 +17,7 @@ from subspace.encoder.pooling import EARLY_POOLINGS, OWN_MEAN, POOLINGS, mean_to
 from subspace.encoder.precision import choose_dtype
 from subspace.encoder.spec import EncoderSpec
 from subspace.encoder.texts import check_texts
-from subspace.encoder.tokens import Tokenizer, common_beginning, count_shared, cut_batches
+from subspace.encoder.tokens import Tokenizer, Tokens, common_beginning, count_shared, cut_batches
 from subspace.encoder.truncation import Truncation
 from subspace.errors import EncoderError
 
@@ -88,11 +88,11 @@ class Encoder:
         Raises:
             EncoderError: A text is empty or not a string; the message gives its position.
         """
-        before = self.truncation
+        truncations: list[Truncation] = []
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
-        for positions, batch in self.encode_batches(texts, kind=kind):
+        for positions, batch in self._encode_batches(texts, kind=kind, truncations=truncations):
             vectors[positions] = batch
-        cut = self.truncation - before
+        cut = sum(truncations, Truncation())
         if cut:
             _log.warning(
                 cut.say(max_length=self.fingerprint.max_length, of=len(texts), what=_NAMES[kind])
@@ -103,8 +103,16 @@ class Encoder:
         self, texts: Sequence[str], *, kind: Kind = "document"
     ) -> Iterator[tuple[Ints, Vectors]]:
         """Yields (positions, vectors) batch by batch, each text once; see `encode`."""
+        return self._encode_batches(texts, kind=kind, truncations=[])
+
+    def _encode_batches(
+        self, texts: Sequence[str], *, kind: Kind, truncations: list[Truncation]
+    ) -> Iterator[tuple[Ints, Vectors]]:
+        """Does what `encode_batches` says, and adds what was cut to `truncations`."""
         prompt = self._tokenizer.prompt_ids(self.prompt(kind))
-        for start, ids in self._windows(texts, kind=kind):
+        for start, tokens in self._windows(texts, kind=kind):
+            ids = tokens.ids
+            truncations.append(tokens.truncation)
             shared = self._share_beginning(ids, prompt=prompt)
             skip = shared.length if shared else 0
             for positions in self._cut([one[skip:] for one in ids], behind=skip):
@@ -125,7 +133,8 @@ class Encoder:
 
         prompt = self._tokenizer.prompt_ids(self.prompt(kind))
         states: list[Vectors] = [np.empty((0, 0), dtype=np.float32)] * len(texts)
-        for start, ids in self._windows(texts, kind=kind):
+        for start, tokens in self._windows(texts, kind=kind):
+            ids = tokens.ids
             for positions in self._cut(ids):
                 batch = [ids[position] for position in positions]
                 (found,) = self._model.run(
@@ -148,11 +157,8 @@ class Encoder:
         prompt, longest = self.prompt(kind), self.fingerprint.max_length
         # A token takes at least one byte; 4 leaves room for special tokens.
         long = [text for text in texts if len((prompt + text).encode()) > longest - 4]
-        counter = self._counter
-        before = counter.truncation
-        for window in _cut_windows(long):
-            counter([prompt + text for text in long[window]])
-        return counter.truncation - before
+        windows = ([prompt + text for text in long[window]] for window in _cut_windows(long))
+        return sum((self._counter(window).truncation for window in windows), Truncation())
 
     def prompt(self, kind: Kind) -> str:
         """Returns the text that is put before every text of this kind."""
@@ -250,8 +256,8 @@ class Encoder:
     def _model(self) -> FrozenModel:
         return FrozenModel(self._files.folder, dtype=self.fingerprint.dtype, device=self._device)
 
-    def _windows(self, texts: Sequence[str], *, kind: Kind) -> Iterator[tuple[int, list[Ints]]]:
-        """Yields the first text's position and the token ids of the texts, window by window.
+    def _windows(self, texts: Sequence[str], *, kind: Kind) -> Iterator[tuple[int, Tokens]]:
+        """Yields the first text's position and the tokens of the texts, window by window.
 
         The next window is tokenised in a thread while the caller works on this one.
         """
@@ -259,7 +265,7 @@ class Encoder:
         prompt = self.prompt(kind)
         windows = _cut_windows(texts)
 
-        def tokenise(window: slice) -> list[Ints]:
+        def tokenise(window: slice) -> Tokens:
             return self._tokenizer([prompt + text for text in texts[window]])
 
         with ThreadPoolExecutor(max_workers=1) as beside:

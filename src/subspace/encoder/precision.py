@@ -42,7 +42,7 @@ def choose_dtype(folder: Path, *, tokenizer: Tokenizer, device: str, pool: Pooli
     if not has_bfloat16(device):
         _log.info("float32: the processor has no bfloat16")
         return "float32"
-    texts = sorted(tokenizer(_TEXTS), key=len)
+    texts = sorted(tokenizer(_TEXTS).ids, key=len)
     lengths = torch.tensor([len(ids) for ids in texts], device=device)
 
     def encode(dtype: str) -> "Tensor":

@@ -1,6 +1,8 @@
 """Tokenisation, and batches of texts of similar length."""
 
+import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,23 @@ _CHARACTERS_PER_TOKEN = 16
 _SPECIAL = 8
 
 
+@dataclass(frozen=True, eq=False)  # arrays compare element by element
+class Tokens:
+    """The tokens of some texts.
+
+    Attributes:
+        ids: Token ids of each text, special tokens included.
+        truncation: The texts that were longer than the maximum length, and were cut.
+    """
+
+    ids: list[Ints]
+    truncation: Truncation
+
+
 class Tokenizer:
     """A model's own tokenizer; cuts texts at a maximum length and counts what it cut.
 
-    Attributes:
-        truncation: The texts so far that were longer than the maximum length, and were cut.
+    Any number of threads may use it.
     """
 
     def __init__(self, folder: Path, *, max_length: int, lowercase: bool) -> None:
@@ -40,22 +54,38 @@ class Tokenizer:
             raise EncoderError(f"{folder} holds no readable tokenizer: {error}") from error
         self._max_length = max_length
         self._lowercase = lowercase
-        self.truncation = Truncation()
+        self._truncation = Truncation()
+        # A call sets in the library whether texts are cut, and is not to be overtaken by another.
+        self._lock = threading.RLock()
 
-    def __call__(self, texts: Sequence[str]) -> list[Ints]:
-        """Returns the token ids of each text, special tokens included."""
+    @property
+    def truncation(self) -> Truncation:
+        """The texts so far that were longer than the maximum length, and were cut."""
+        return self._truncation
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Returns the tokens of texts."""
         beginnings = self._prepare([self._beginning(text) for text in texts])
-        encoded = self._cut(beginnings)["input_ids"]
+        encoded = self._cut(beginnings)
         ids = [np.asarray(one, dtype=np.int64) for one in encoded]
         full = [place for place, one in enumerate(ids) if len(one) >= self._max_length]
         lengths = [len(text) for text in texts]
-        self.truncation += self._measure(
+        truncation = self._measure(
             [beginnings[place] for place in full], lengths=[lengths[place] for place in full]
         )
-        return ids
+        with self._lock:
+            self._truncation += truncation
+        return Tokens(ids, truncation)
 
-    def _cut(self, texts: Sequence[str], **options: Any) -> Any:
-        return self._tokenizer(list(texts), truncation=True, max_length=self._max_length, **options)
+    def _cut(self, texts: Sequence[str]) -> Any:
+        return self._run(texts, truncation=True, max_length=self._max_length)["input_ids"]
+
+    def _whole(self, texts: Sequence[str]) -> Any:
+        return self._run(texts, truncation=False, verbose=False)["input_ids"]
+
+    def _run(self, texts: Sequence[str], **options: Any) -> Any:
+        with self._lock:
+            return self._tokenizer(list(texts), **options)
 
     def _beginning(self, text: str) -> str:
         """Returns a beginning of a text whose first tokens are those of the text.
@@ -69,9 +99,7 @@ class Tokenizer:
             end = _last_space(text, after=size // 2, before=size)
             beginning = text[: end or size]
             wanted = (self._max_length + 1) * (1 if end else 2)
-            (ids,) = self._tokenizer(self._prepare([beginning]), truncation=False, verbose=False)[
-                "input_ids"
-            ]
+            (ids,) = self._whole(self._prepare([beginning]))
             if len(ids) >= wanted + _SPECIAL:
                 return beginning
             size *= 4
@@ -82,7 +110,8 @@ class Tokenizer:
 
         The last of them may differ where the prompt's end and the text's first word are one token.
         """
-        ids = np.asarray(self._tokenizer(*self._prepare([prompt]))["input_ids"], dtype=np.int64)
+        (found,) = self._whole(self._prepare([prompt]))
+        ids = np.asarray(found, dtype=np.int64)
         own = np.flatnonzero(~self.is_special(ids))
         return ids[: own[-1] + 1] if len(own) else ids[:0]
 
@@ -110,13 +139,18 @@ class Tokenizer:
         """
         if not texts:
             return Truncation()
-        whole = self._tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
+        whole = self._whole(texts)
         cut = [place for place, ids in enumerate(whole) if len(ids) > self._max_length]
         if not cut:
             return Truncation()
         if not self._tokenizer.is_fast:  # it does not say where in the text a token is
             return Truncation(texts=len(cut))
-        kept = self._cut([texts[place] for place in cut], return_offsets_mapping=True)
+        kept = self._run(
+            [texts[place] for place in cut],
+            truncation=True,
+            max_length=self._max_length,
+            return_offsets_mapping=True,
+        )
         ends = [max(end for _, end in offsets) for offsets in kept["offset_mapping"]]
         unread = sum(max(0, lengths[place] - end) for place, end in zip(cut, ends, strict=True))
         return Truncation(
