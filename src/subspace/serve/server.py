@@ -83,6 +83,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(found[4])
+        bound.listen()  # who connects from now on waits until the service answers
     except OSError as error:
         bound.close()
         raise ConfigError(f"cannot listen at {host}:{port}: {error.strerror}") from error
