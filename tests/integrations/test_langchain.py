@@ -3,6 +3,8 @@
 import asyncio
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import hypothesis.strategies as st
 import numpy as np
@@ -11,6 +13,8 @@ from hypothesis import given, settings
 from integration_world import QUERY, RECORDS
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.indexing import InMemoryRecordManager, aindex
+from langchain_core.indexing import index as langchain_index
 from langchain_core.runnables import RunnableLambda
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_tests.integration_tests import (
@@ -26,6 +30,7 @@ from subspace.errors import (
     EngineError,
     LayoutError,
     QueryError,
+    UsageLogError,
     WeightsError,
 )
 from subspace.integrations.langchain import (
@@ -33,7 +38,7 @@ from subspace.integrations.langchain import (
     SubspaceRetriever,
     SubspaceVectorStore,
 )
-from subspace.retrieval import Index
+from subspace.retrieval import Index, WeightBandit
 
 # What LangChain asks of every store, retriever and embedding.
 
@@ -155,6 +160,17 @@ def test_what_a_document_was_worth_is_reported_with_its_query_id(retriever, inde
     assert after[0].id == document.id
 
 
+def test_a_bandit_learns_from_the_query_id_of_a_document(fitted, index, tmp_path):
+    with closing(WeightBandit(":memory:", seed=0)) as bandit:
+        options = {"usage": tmp_path / "other.db", "bandit": bandit}
+        with Index.create(tmp_path / "other", fitted, RECORDS, **options) as other:
+            document = SubspaceRetriever(index=other, preset="auto").invoke(QUERY)[0]
+            query_id = document.metadata["subspace"]["query_id"]
+            other.feedback(query_id, 0.9)
+            with pytest.raises(UsageLogError, match=query_id):
+                other.feedback(query_id, 0.9)  # each search is rated once
+
+
 def test_an_item_with_metadata_of_the_same_name_is_refused_until_another_is_chosen(store):
     store.add_texts(["a text"], [{"subspace": "its own"}], ids=["own"])
     where = {"subspace": "its own"}
@@ -229,6 +245,41 @@ def test_documents_are_on_disk_when_adding_and_deleting_return(fitted, tmp_path)
     assert others_see() == {"2", "3"}
     store.index.close()
     assert others_see() == {"2", "3", "4"}
+
+
+def test_threads_may_add_and_search_at_once(store, retriever, fitted, tmp_path):
+    def work(number: int) -> list[str]:
+        added = store.add_texts([f"text {number}"], ids=[str(number)])
+        retriever.invoke(QUERY)
+        return added
+
+    with ThreadPoolExecutor(8) as pool:
+        added = [name for names in pool.map(work, range(24)) for name in names]
+    with Index.open(tmp_path / "index", fitted) as other:
+        assert ids(SubspaceVectorStore(other).get_by_ids(added)) == added
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_langchains_indexing_adds_changes_and_removes(store, way):
+    manager = InMemoryRecordManager("here")
+    manager.create_schema()
+
+    def synchronise(texts: list[str]) -> dict[str, int]:
+        given = [Document(page_content=text, metadata={"source": "s"}) for text in texts]
+        options = {"cleanup": "full", "source_id_key": "source", "key_encoder": "sha256"}
+        if way == "async":
+            return asyncio.run(aindex(given, manager, store, **options))
+        return langchain_index(given, manager, store, **options)
+
+    def there() -> list[str]:
+        found = store.similarity_search(QUERY, 99, where={"source": "s"})
+        return sorted(document.page_content for document in found)
+
+    first = synchronise(["one", "two"])
+    assert (first["num_added"], there()) == (2, ["one", "two"])
+    second = synchronise(["two", "three"])
+    assert (second["num_added"], second["num_deleted"], second["num_skipped"]) == (1, 1, 1)
+    assert there() == ["three", "two"]
 
 
 def test_a_store_is_made_of_documents_by_a_model_of_its_own(fitted, tmp_path):
@@ -419,7 +470,7 @@ def test_weights_of_recency_need_a_usage_log(empty):
         (lambda s: s.add_texts(["a", "b"], ids=["1"]), ConfigError, "ids must be a list of 2"),
         (lambda s: s.add_texts(["a"], ids="1"), ConfigError, "ids must be a list of 1"),
         (lambda s: s.add_texts(["a"], [{}, {}]), ConfigError, "metadatas must be a list of 1"),
-        (lambda s: s.add_texts(["a"], batch_size=2), ConfigError, "'batch_size'"),
+        (lambda s: s.add_texts(["a"], batch=2), ConfigError, "'batch'"),
         (lambda s: s.add_texts([""]), EncoderError, "empty"),
         (lambda s: s.add_texts(["a", "b"], ids=["1", "1"]), EngineError, "more than once: 1"),
         (lambda s: s.add_texts(["a"], [{"at": {1, 2}}]), EngineError, "'at'"),

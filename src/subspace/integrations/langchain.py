@@ -155,6 +155,7 @@ class SubspaceVectorStore(VectorStore):
         metadatas: Sequence[dict[str, Any]] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
+        batch_size: int | None = None,
         **kwargs: Any,
     ) -> list[str]:
         """Encodes texts and adds all of them or none; replaces texts with the same ids.
@@ -165,6 +166,7 @@ class SubspaceVectorStore(VectorStore):
             texts: The texts, not empty.
             metadatas: Metadata of each text: JSON values by name.
             ids: Ids; those that are left out or None are made up.
+            batch_size: Not used, as the encoder makes batches itself; LangChain's `index` gives it.
             kwargs: None are known.
 
         Returns:
@@ -175,6 +177,7 @@ class SubspaceVectorStore(VectorStore):
             EncoderError: A text is empty.
             EngineError: An id is empty or used twice, or metadata cannot be kept.
         """
+        del batch_size
         if kwargs:
             raise ConfigError(f"add_texts has no argument '{next(iter(kwargs))}'")
         records = _records(texts, metadatas, ids=ids)
