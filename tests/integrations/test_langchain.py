@@ -470,6 +470,7 @@ def test_weights_of_recency_need_a_usage_log(empty):
         (lambda s: s.add_texts(["a", "b"], ids=["1"]), ConfigError, "ids must be a list of 2"),
         (lambda s: s.add_texts(["a"], ids="1"), ConfigError, "ids must be a list of 1"),
         (lambda s: s.add_texts(["a"], [{}, {}]), ConfigError, "metadatas must be a list of 1"),
+        (lambda s: s.add_texts(["a"], ["b"]), ConfigError, "values by name, got 'b'"),
         (lambda s: s.add_texts(["a"], batch=2), ConfigError, "'batch'"),
         (lambda s: s.add_texts([""]), EncoderError, "empty"),
         (lambda s: s.add_texts(["a", "b"], ids=["1", "1"]), EngineError, "more than once: 1"),
@@ -482,6 +483,7 @@ def test_weights_of_recency_need_a_usage_log(empty):
             ConfigError,
             "filter and where are the same",
         ),
+        (lambda s: s.similarity_search_by_vector(["x"] * 14), LayoutError, "a list of numbers"),
         (lambda s: s.similarity_search_by_vector([1.0]), LayoutError, r"needs \(Q, 14\)"),
         (
             lambda s: s.similarity_search_by_vector([1.0] * 14, toward="complexity=1"),

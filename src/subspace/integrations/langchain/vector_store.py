@@ -1,77 +1,26 @@
-"""LangChain: an index as a vector store and as a retriever, and its model as embeddings.
+"""SubspaceVectorStore: an index as a LangChain vector store."""
 
-::
-
-    from subspace.integrations.langchain import SubspaceRetriever, SubspaceVectorStore
-
-    store = SubspaceVectorStore(index)
-    retriever = SubspaceRetriever(index=index)
-    retriever.invoke("growing tomatoes", toward="complexity=-1")  # the same topic, simpler
-"""
-
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.runnables.config import run_in_executor
+from langchain_core.vectorstores import VectorStore
+from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
-from subspace.data.records import Record
-from subspace.errors import ConfigError, QueryError
-from subspace.integrations.arguments import K, check, check_index, merge
-from subspace.integrations.found import KEY, copied, metadata_of, without_found
-from subspace.integrations.packages import importing
-from subspace.model import Model, load
-from subspace.retrieval import Hit, Index, Results
-from subspace.retrieval.directions import Toward
-from subspace.retrieval.engines import Where
+from subspace.arrays import Vectors
+from subspace.errors import ConfigError, LayoutError, QueryError
+from subspace.integrations.arguments import K, check_index, merge
+from subspace.integrations.langchain.documents import to_document, to_records, to_scored
+from subspace.integrations.langchain.embeddings import SubspaceEmbeddings, model_of
+from subspace.model import Model
+from subspace.retrieval import Index
 from subspace.retrieval.engines.engine import check_k
-from subspace.retrieval.hits import Scope
-from subspace.retrieval.index import WeightsLike
 from subspace.retrieval.search_options import is_ids
 from subspace.retrieval.weights import PARTS
-
-with importing("langchain-core", module="langchain_core", extra="langchain"):
-    from langchain_core.callbacks import (
-        AsyncCallbackManagerForRetrieverRun,
-        CallbackManagerForRetrieverRun,
-    )
-    from langchain_core.documents import Document
-    from langchain_core.embeddings import Embeddings
-    from langchain_core.retrievers import BaseRetriever
-    from langchain_core.runnables.config import run_in_executor
-    from langchain_core.vectorstores import VectorStore
-    from langchain_core.vectorstores.utils import maximal_marginal_relevance
-    from pydantic import ConfigDict, SkipValidation
-
-
-class SubspaceEmbeddings(Embeddings):
-    """The blocks of a model, side by side, as LangChain's embeddings.
-
-    A cosine of two of them weighs all blocks alike. Weights and directions need an index: see
-    `SubspaceVectorStore`.
-    """
-
-    def __init__(self, model: Model | Path | str) -> None:
-        """Takes a model, or its name as `subspace.load` takes it.
-
-        Raises:
-            CheckpointError: There is no such model.
-        """
-        self.model = model if isinstance(model, Model) else load(model)
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Returns the unit blocks of texts to search, one list of `layout.dim` numbers per text."""
-        if not texts:
-            return []
-        found: list[list[float]] = self.model.encode_document(texts).array.tolist()
-        return found
-
-    def embed_query(self, text: str) -> list[float]:
-        """Returns the unit blocks of a query, a list of `layout.dim` numbers."""
-        blocks = self.model.near_classes(self.model.encode_query([text]).array)
-        found: list[float] = blocks[0].tolist()
-        return found
 
 
 class SubspaceVectorStore(VectorStore):
@@ -134,8 +83,8 @@ class SubspaceVectorStore(VectorStore):
         """
         if target is None:
             raise ConfigError("say where the index is to be: target='runs/index', or an address")
-        model = _model_of(embedding)
-        records = _records(texts, metadatas, ids=ids)
+        model = model_of(embedding)
+        records = to_records(texts, metadatas, ids=ids)
         store = cls(Index.create(target, model, records, **options), save_changes=save_changes)
         try:
             store._save()
@@ -180,7 +129,7 @@ class SubspaceVectorStore(VectorStore):
         del batch_size
         if kwargs:
             raise ConfigError(f"add_texts has no argument '{next(iter(kwargs))}'")
-        records = _records(texts, metadatas, ids=ids)
+        records = to_records(texts, metadatas, ids=ids)
         if records:
             self.index.add(records)
             self._save()
@@ -211,10 +160,7 @@ class SubspaceVectorStore(VectorStore):
             QueryError: `ids` is not a list of ids.
         """
         found = self.index.blocks.engine.fetch(list(dict.fromkeys(_ids(ids))))
-        return [
-            Document(id=one.id, page_content=one.text, metadata=copied(one.metadata))
-            for one in found.documents
-        ]
+        return [to_document(record) for record in found.documents]
 
     def similarity_search(self, query: str, k: int = K, **kwargs: Any) -> list[Document]:
         """Returns the best `k` documents; see the class for more arguments.
@@ -228,7 +174,7 @@ class SubspaceVectorStore(VectorStore):
         self, query: str, k: int = K, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """Returns the best `k` documents with their scores, higher for better ones."""
-        return _scored(self.index.search(query, **_arguments(kwargs, k=k)))
+        return to_scored(self.index.search(query, **_arguments(kwargs, k=k)))
 
     async def asimilarity_search_with_score(
         self, query: str, k: int = K, **kwargs: Any
@@ -260,9 +206,8 @@ class SubspaceVectorStore(VectorStore):
             arguments.pop("weights", None), default=index.model.default_weights
         )
         scaled = table.scaled(index.model.score_scales)
-        vector = np.asarray(embedding, dtype=np.float32)
-        results = index.blocks.search(vector, weights=scaled, **arguments)
-        return [document for document, _ in _scored(results)]
+        results = index.blocks.search(_to_vector(embedding), weights=scaled, **arguments)
+        return [document for document, _ in to_scored(results)]
 
     def max_marginal_relevance_search(
         self,
@@ -287,7 +232,7 @@ class SubspaceVectorStore(VectorStore):
         Raises:
             SubspaceError: What `Index.search` raises.
         """
-        if not 0 <= lambda_mult <= 1:
+        if not isinstance(lambda_mult, int | float) or not 0 <= lambda_mult <= 1:
             raise ConfigError(f"lambda_mult is from 0 to 1, got {lambda_mult!r}")
         candidates = max(check_k(k), check_k(fetch_k, name="fetch_k"))
         results = self.index.search(query, **_arguments(kwargs, k=candidates))
@@ -306,7 +251,7 @@ class SubspaceVectorStore(VectorStore):
             k=k,
         )
         hits = {hit.id: hit for hit in results}
-        return [_document(hits[found.documents[place].id]) for place in chosen]
+        return [to_document(hits[found.documents[place].id]) for place in chosen]
 
     def _similarity_search_with_relevance_scores(
         self, query: str, k: int = K, **kwargs: Any
@@ -320,7 +265,7 @@ class SubspaceVectorStore(VectorStore):
         bound = sum(sum(getattr(scaled, part)) for part in PARTS)
         return [
             (document, float(np.clip((1 + score / bound) / 2, 0, 1)))
-            for document, score in _scored(results)
+            for document, score in to_scored(results)
         ]
 
     async def _asimilarity_search_with_relevance_scores(
@@ -335,119 +280,17 @@ class SubspaceVectorStore(VectorStore):
             self.index.save()
 
 
-class SubspaceRetriever(BaseRetriever):
-    """An index as a LangChain retriever.
-
-    Each argument can be given here or with a query: `invoke("slugs", toward="complexity=-1")`; with
-    a query, None takes it back. Every document found has its own metadata, and under
-    `metadata_key` what the search said of it: `score`, `parts` (the score by block, and by
-    recency, importance and relevance) and `query_id`, with which `Index.use` and `Index.feedback`
-    report what it was worth.
-
-    Attributes:
-        index: The index. Closing it is up to who opened it.
-        weights: See `Index.search`, as for all others.
-        preset: Mix of recency, importance and relevance, or `auto`.
-        toward: Prefers more or less of a factor, such as `complexity=-1` for simpler texts.
-        k: Number of documents, 1 or more.
-        where: Filter by metadata.
-        scope: `block` or `item`: how recency and importance are computed.
-        candidates: How many items of the highest relevance the weights reorder.
-        exclude: Ids that are left out.
-        metadata_key: Name under which documents have their score.
-
-    Raises:
-        ConfigError: An argument is wrong.
-        QueryError: `toward` names a factor without a direction, or a filter is malformed.
-        WeightsError: A weight or a preset is wrong.
-    """
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
-
-    index: SkipValidation[Index]
-    weights: SkipValidation[WeightsLike | None] = None
-    preset: SkipValidation[str | None] = None
-    toward: SkipValidation[Toward | str | None] = None
-    k: SkipValidation[int] = K
-    where: SkipValidation[Where | None] = None
-    scope: SkipValidation[Scope | None] = None
-    candidates: SkipValidation[int | None] = None
-    exclude: SkipValidation[Sequence[str] | None] = None
-    metadata_key: str = KEY
-
-    def __init__(self, **arguments: Any) -> None:
-        """Checks the arguments; see the attributes."""
-        super().__init__(**arguments)
-        # Not in a validator of pydantic, which would hide errors of this package in its own.
-        check(self.index, self._own())
-
-    def _own(self) -> dict[str, Any]:
-        names = ("weights", "preset", "toward", "k", "where", "scope", "candidates", "exclude")
-        return merge({name: getattr(self, name) for name in names})
-
-    def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **arguments: Any
-    ) -> list[Document]:
-        del run_manager  # tells of steps within a search, of which there are none
-        return self._search(query, arguments)
-
-    async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **arguments: Any
-    ) -> list[Document]:
-        del run_manager
-        return await run_in_executor(None, self._search, query, arguments)
-
-    def _search(self, query: str, arguments: Mapping[str, Any]) -> list[Document]:
-        results = self.index.search(query, **merge(self._own(), arguments))
-        return [
-            Document(
-                id=hit.id,
-                page_content=hit.text,
-                metadata=metadata_of(hit, results=results, key=self.metadata_key),
-            )
-            for hit in results
-        ]
-
-
-def _model_of(embedding: Embeddings | Model | Path | str) -> Model | Path | str:
-    if isinstance(embedding, SubspaceEmbeddings):
-        return embedding.model
-    if isinstance(embedding, Embeddings):
-        raise ConfigError(
-            "an index encodes texts with a model of its own, not with "
-            f"{type(embedding).__name__}: give SubspaceEmbeddings, or the name of a model"
-        )
-    return embedding
-
-
-def _records(
-    texts: Iterable[str],
-    metadatas: Sequence[Mapping[str, Any]] | None,
-    *,
-    ids: Sequence[str | None] | None,
-) -> list[Record]:
-    """Makes records of texts; ids that are missing are made up."""
-    if isinstance(texts, str):
-        raise ConfigError("texts are a list; put a single one in brackets")
-    texts = list(texts)
-    for name, given in (("metadatas", metadatas), ("ids", ids)):
-        if given is not None and (isinstance(given, str) or len(given) != len(texts)):
-            raise ConfigError(f"{name} must be a list of {len(texts)}, one for each text")
-    names = ids or [None] * len(texts)
-    return [
-        Record(
-            id=str(uuid.uuid4()) if name is None else name,
-            text=text,
-            metadata=without_found(metadata or {}),
-        )
-        for text, metadata, name in zip(texts, metadatas or [{}] * len(texts), names, strict=True)
-    ]
-
-
 def _ids(ids: Sequence[str]) -> Sequence[str]:
     if not is_ids(ids):
         raise QueryError(f"ids are given as a list of texts, got {ids!r:.60}")
     return ids
+
+
+def _to_vector(embedding: Sequence[float]) -> Vectors:
+    try:
+        return np.asarray(embedding, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise LayoutError(f"a vector is a list of numbers: {error}") from error
 
 
 def _arguments(kwargs: Mapping[str, Any], *, k: int) -> dict[str, Any]:
@@ -458,11 +301,3 @@ def _arguments(kwargs: Mapping[str, Any], *, k: int) -> dict[str, Any]:
             raise ConfigError("filter and where are the same: give one of them")
         given["where"] = given.pop("filter")
     return merge(given, {"k": k})
-
-
-def _document(hit: Hit) -> Document:
-    return Document(id=hit.id, page_content=hit.text, metadata=copied(hit.metadata))
-
-
-def _scored(results: Results) -> list[tuple[Document, float]]:
-    return [(_document(hit), hit.score) for hit in results]
