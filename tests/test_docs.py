@@ -26,6 +26,8 @@ PAGES = {
         "how-to-own-corpus",
         "how-to-server-engines",
         "how-to-stored-vectors",
+        "how-to-langchain",
+        "how-to-llama-index",
     ),
     "the tutorial": ("tutorial",),
     "few labels": ("adapt",),
