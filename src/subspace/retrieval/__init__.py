@@ -2,6 +2,7 @@
 
 from subspace.retrieval.block_index import BlockIndex
 from subspace.retrieval.engines import create_engine, open_engine
+from subspace.retrieval.follow import Changes, follow_folder
 from subspace.retrieval.hits import Hit, Results
 from subspace.retrieval.index import Index
 from subspace.retrieval.presets import PRESETS
@@ -16,6 +17,7 @@ from subspace.retrieval.weights import Weights
 __all__ = [
     "PRESETS",
     "BlockIndex",
+    "Changes",
     "Decay",
     "FactoredBandit",
     "Hit",
@@ -28,5 +30,6 @@ __all__ = [
     "WeightBandit",
     "Weights",
     "create_engine",
+    "follow_folder",
     "open_engine",
 ]
