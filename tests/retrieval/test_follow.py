@@ -1,6 +1,5 @@
 """An index that follows a folder holds what lies there and what was added otherwise, no more."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -226,15 +225,17 @@ class Followed(RuleBasedStateMachine):
         self.index.close()
         self.place.cleanup()
 
-    @rule(file=FILES, content=CONTENTS)
-    def write(self, file: str, content: str | bytes) -> None:
-        put(self.root, file, content)
-        self.files[file] = content
-
-    @rule(file=FILES)
-    def remove(self, file: str) -> None:
-        if self.files.pop(file, None) is not None:
-            (self.root / file).unlink()
+    @rule(written=st.dictionaries(FILES, CONTENTS | st.none(), min_size=1), then=st.booleans())
+    def change(self, written: dict[str, str | bytes | None], then: bool) -> None:
+        """Writes files and removes those without a content; then, perhaps, follows."""
+        for file, content in written.items():
+            if content is not None:
+                put(self.root, file, content)
+                self.files[file] = content
+            elif self.files.pop(file, None) is not None:
+                (self.root / file).unlink()
+        if then:
+            self.follow()
 
     @rule(name=IDS, text=st.sampled_from(["mine", COPPER]))
     def add_by_hand(self, name: str, text: str) -> None:
@@ -297,7 +298,7 @@ class Followed(RuleBasedStateMachine):
 
     def _items(self) -> list[tuple[str, str | bytes]]:
         """Files of skills and notes: not hidden, and not other files of a skill."""
-        skills = [os.path.dirname(file) + "/" for file in self.files if file.endswith("SKILL.md")]
+        skills = [file.removesuffix("SKILL.md") for file in self.files if "SKILL.md" in file]
         return [
             (file, content)
             for file, content in self.files.items()
@@ -311,4 +312,4 @@ def name_of(file: str) -> str:
 
 
 TestFollowed = Followed.TestCase
-TestFollowed.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestFollowed.settings = settings(max_examples=50, stateful_step_count=15, deadline=None)
