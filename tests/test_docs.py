@@ -26,6 +26,7 @@ PAGES = {
         "how-to-own-corpus",
         "how-to-server-engines",
         "how-to-stored-vectors",
+        "how-to-folder",
     ),
     "the tutorial": ("tutorial",),
     "few labels": ("adapt",),
