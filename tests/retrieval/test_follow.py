@@ -126,6 +126,26 @@ def test_what_was_added_otherwise_is_neither_replaced_nor_removed(index, notes):
     }
 
 
+def test_what_others_change_while_texts_are_encoded_is_not_lost(index, notes):
+    follow_folder(index, notes, encode=encode)
+    put(notes, "new.md", "# New")
+    (notes / "team/deploy/SKILL.md").unlink()
+    mine = dict.fromkeys(("new", "team/deploy"), "mine")
+
+    def encode_meanwhile(texts: Sequence[str]) -> np.ndarray:
+        index.delete(["git"])
+        records = [Record(id=name, text=text) for name, text in mine.items()]
+        index.add(records, vectors=encode(list(mine.values())))
+        return encode(texts)
+
+    changes = follow_folder(index, notes, encode=encode_meanwhile)
+    assert changes.added == ("git",)
+    assert changes.removed == ()
+    assert "the index has a text 'new'" in changes.problems[0]
+    assert {name: text for name, (text, _) in held(index).items() if name in mine} == mine
+    assert held(index).keys() == {"git", "slugs", *mine}
+
+
 def test_a_broken_file_keeps_its_former_state_and_strict_refuses_everything(index, notes):
     follow_folder(index, notes, encode=encode)
     before = held(index)
@@ -282,9 +302,11 @@ class Followed(RuleBasedStateMachine):
             sorted(name for name in wanted.keys() & was.keys() if wanted[name] != was[name])
         )
         assert sorted(counting.texts) == sorted(
-            text
-            for name, (_, (text, _)) in wanted.items()
-            if name not in was or was[name][1][0] != text
+            {
+                text
+                for name, (_, (text, _)) in wanted.items()
+                if name not in was or was[name][1][0] != text
+            }
         )
         assert bool(changes.problems) == bool(broken or good.keys() & self.mine.keys())
         self.followed = wanted

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from subspace.arrays import Vectors
 from subspace.data.notes import FILE, Notes, file_of, scan_notes
 from subspace.data.records import Record
@@ -25,7 +27,7 @@ class Changes:
         changed: Ids of records with another text or other metadata.
         removed: Ids of records whose file is gone.
         unchanged: Number of records that are as their files say already.
-        encoded: Number of texts that were encoded: new and changed ones.
+        encoded: Number of different texts that were encoded.
         problems: What was left as it was in the index, each as `file:line: what is wrong`.
     """
 
@@ -63,8 +65,8 @@ def follow_folder(
     is encoded if it is new or changed; if only metadata changed, the stored vector is kept. Records
     that did not come from the folder stay as they are, and so do all records of a file or folder
     that cannot be read now; both kinds of conflict are among the problems. A second call changes
-    nothing. An index follows one folder, and one caller at a time. On disk the changes are written
-    by `save` or `close`.
+    nothing. Others may search and change the index meanwhile: what they add while texts are encoded
+    is not lost. An index follows one folder. On disk the changes are written by `save` or `close`.
 
     Args:
         index: The index.
@@ -83,12 +85,20 @@ def follow_folder(
         raise RecordError(
             [f"{folder}: holds no skills or notes with a text, so the index was left as it is"]
         )
-    plan = _plan(index.blocks.engine, notes, folder=folder)
-    if strict and plan.problems:
-        raise RecordError(plan.problems)
+    raw: dict[str, Vectors] = {}
+    while True:
+        # Encoding takes long, and others may change the index meanwhile: what is to be done is
+        # looked at again until nothing is left to encode.
+        plan = _plan(index.blocks.engine, notes, folder=folder)
+        if strict and plan.problems:
+            raise RecordError(plan.problems)
+        missing = [text for text in plan.texts if text not in raw]
+        if not missing:
+            break
+        encode = encode or index.model.open_encoder().encode
+        raw |= zip(missing, encode(missing), strict=True)
     if plan.to_encode:
-        texts = [record.text for record in plan.to_encode]
-        index.add(plan.to_encode, vectors=None if encode is None else encode(texts))
+        index.add(plan.to_encode, vectors=np.array([raw[one.text] for one in plan.to_encode]))
     if plan.to_keep:
         index.update(plan.to_keep)
     if plan.removed:
@@ -99,7 +109,7 @@ def follow_folder(
         changed=tuple(sorted(record.id for record in changed if record.id not in plan.new)),
         removed=tuple(plan.removed),
         unchanged=plan.unchanged,
-        encoded=len(plan.to_encode),
+        encoded=len(raw),
         problems=plan.problems,
     )
 
@@ -164,6 +174,11 @@ class _Plan:
     removed: list[str]
     unchanged: int
     problems: tuple[str, ...]
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts to encode, each once."""
+        return list(dict.fromkeys(record.text for record in self.to_encode))
 
 
 def _plan(engine: Engine, notes: Notes, *, folder: Path | str) -> _Plan:
