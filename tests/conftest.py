@@ -29,7 +29,8 @@ SLOW = (
     *("test_sentence_transformers_export", "test_protocol_run", "test_explore_browser"),
     *("test_faiss_engine", "test_wheel", "test_quickstart", "test_discovery", "test_fit_logging"),
     *("test_riv", "test_reference_checkpoint", "test_fit_command", "test_store_faults"),
-    *("test_engine_contract", "test_pgvector_engine", "test_milvus_engine", "test_packing"),
+    *("test_engine_contract", "test_pgvector_engine", "test_milvus_engine", "test_listing"),
+    "test_packing",
     *(
         "test_hub",
         "test_language_model",

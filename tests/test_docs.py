@@ -28,6 +28,7 @@ PAGES = {
         "how-to-stored-vectors",
         "how-to-langchain",
         "how-to-llama-index",
+        "how-to-folder",
     ),
     "the tutorial": ("tutorial",),
     "few labels": ("adapt",),

@@ -52,6 +52,11 @@ class Problems:
         """Returns the number of problems added so far."""
         return len(self._messages)
 
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """The problems so far, each as `where: what is wrong`."""
+        return tuple(self._messages)
+
     def raise_if_any(self) -> None:
         """Raises `RecordError` with all problems, if there are any."""
         if self._messages:

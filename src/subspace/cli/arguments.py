@@ -61,6 +61,13 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_index(parser: argparse.ArgumentParser) -> None:
+    """Adds `--index`."""
+    parser.add_argument(
+        "--index", required=True, metavar="INDEX", help="the folder or address of the index"
+    )
+
+
 def add_sources(parser: argparse.ArgumentParser) -> None:
     """Adds `--data` and `--exclude`, which choose labelled sources."""
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -15,12 +16,15 @@ from subspace.cli.arguments import (
     read_pairs,
     read_values,
 )
+from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
     from subspace.arrays import Vectors
     from subspace.data import Record
+    from subspace.encoder.cached_encoder import CachedEncoder
     from subspace.model import Model
     from subspace.retrieval import Index
+    from subspace.retrieval.follow import Former
 
 # Number of texts that are projected and added at once.
 _BATCH = 10_000
@@ -36,7 +40,9 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "index",
         help="build an index of texts to search in",
         description="Encodes texts, projects them to blocks and writes an index. Weights are given "
-        "with each search, so an index never has to be built again for other weights.",
+        "with each search, so an index never has to be built again for other weights. An "
+        "index of a folder of skills and notes is brought up to date: only what changed is "
+        "encoded, and texts that were added otherwise stay.",
         epilog="example: subspace index --checkpoint checkpoints/demo "
         "--input data/factorial/records.jsonl --output runs/index",
     )
@@ -48,7 +54,13 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         required=True,
         metavar="F",
         help="JSONL with `id` (or `_id`), `text` and perhaps `title`, `metadata` and `factors`, "
-        "or a folder with a corpus.jsonl",
+        "or a folder with a corpus.jsonl; or a folder of agent skills (X/SKILL.md) and Markdown "
+        "notes (*.md)",
+    )
+    parser.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="build the index of a folder of notes again, centred anew, with the settings given",
     )
     parser.add_argument(
         "--shards",
@@ -100,7 +112,13 @@ def _run(arguments: argparse.Namespace) -> None:
     settings = _read_settings(arguments)
     check_target(arguments.output, engine=arguments.engine, settings=settings)
     model = load(arguments.checkpoint, encoder=arguments.encoder)
-    centre_on, batches = _embedded(arguments, model=model)
+    former = _find_former(arguments)
+    if former is not None and not arguments.rebuild:
+        if former.projection_digest == model.projection.digest:
+            _follow(arguments, model=model)
+            return
+        print("the index was built with another checkpoint, and is built again")
+    centre_on, batches = _embedded(arguments, model=model, former=former)
     # An existing index is replaced only now that the embeddings are there.
     with Index.create(
         arguments.output,
@@ -129,8 +147,45 @@ def _check_usage(path: str) -> None:
     UsageLog.open(path, create=False).close()
 
 
+def _reads_notes(arguments: argparse.Namespace) -> bool:
+    """Tells whether --input is a folder of skills and notes."""
+    return Path(arguments.input).is_dir() and not corpus_file(arguments.input).exists()
+
+
+def _find_former(arguments: argparse.Namespace) -> "Former | None":
+    """Returns what --output holds, if it and --input are of skills and notes."""
+    from subspace.retrieval.follow import find_former
+
+    if not _reads_notes(arguments):
+        return None
+    if arguments.shards is not None:
+        raise ConfigError("--shards goes with JSONL, not with a folder of notes")
+    return find_former(arguments.output)
+
+
+def _follow(arguments: argparse.Namespace, *, model: "Model") -> None:
+    """Brings an index of a folder up to date."""
+    from subspace.retrieval import Index, follow_folder
+    from subspace.retrieval.engines import show_target
+
+    def encode(texts: Sequence[str]) -> "Vectors":
+        encoder = _open_encoder(arguments, model=model)
+        vectors = encoder.encode(texts, progress=True)
+        _say_cut(encoder, texts)
+        return vectors
+
+    if arguments.engine or arguments.dtype or arguments.setting:
+        print("the index keeps its engine and settings; --rebuild makes it again with those given")
+    with Index.open(arguments.output, model, usage=arguments.usage) as index:
+        changes = follow_folder(index, arguments.input, encode=encode, strict=True)
+        index.save()
+        print(changes.say())
+        print(f"{len(index)} texts -> {show_target(arguments.output)}")
+        _say_spread(index)
+
+
 def _embedded(
-    arguments: argparse.Namespace, *, model: "Model"
+    arguments: argparse.Namespace, *, model: "Model", former: "Former | None"
 ) -> "tuple[Vectors | None, Iterator[tuple[Sequence[Record], Vectors]]]":
     """Returns vectors to centre the blocks on, and records with their vectors in batches.
 
@@ -140,7 +195,6 @@ def _embedded(
     import numpy as np
 
     from subspace.data import read_documents
-    from subspace.model.embed_texts import open_stored_encoder
     from subspace.model.embedding_shards import read_shards
     from subspace.retrieval.engines import check_limits
 
@@ -149,21 +203,46 @@ def _embedded(
         for some, _ in read_shards(arguments.shards, texts=path, projection=model.projection):
             check_limits(arguments.output, some)
         return None, read_shards(arguments.shards, texts=path, projection=model.projection)
-    records = read_documents(path)
+    if _reads_notes(arguments):
+        records = _read_notes(arguments.input, former=former)
+    else:
+        records = read_documents(path)
     check_limits(arguments.output, records)
-    encoder = open_stored_encoder(model, store=arguments.store, dtype=arguments.encoder_dtype)
-    if arguments.encoder_dtype == "auto":
-        print(f"the encoder computes in {encoder.encoder.fingerprint.dtype}")
+    encoder = _open_encoder(arguments, model=model)
     texts = [record.text for record in records]
-    encoder.warns = False  # as it knows only of texts that were not stored before
     rows = encoder.rows(texts, progress=True)
-    cut = encoder.encoder.measure_truncation(texts)
-    if cut:
-        print(cut.say(max_length=model.fingerprint.max_length, of=len(texts)))
+    _say_cut(encoder, texts)
     drawn = np.random.default_rng(0).permutation(len(rows))[:_CENTRED_ON]
     centre_on = encoder.store.read(rows[np.sort(drawn)])
     parts = [slice(start, start + _BATCH) for start in range(0, len(records), _BATCH)]
     return centre_on, ((records[part], encoder.store.read(rows[part])) for part in parts)
+
+
+def _read_notes(folder: str, *, former: "Former | None") -> "Sequence[Record]":
+    """Reads skills and notes, with what was added otherwise to the index that they replace."""
+    from subspace.data import read_notes
+
+    records = read_notes(folder)
+    if former is None or not former.others:
+        return records
+    print(f"texts that did not come from the folder and are kept: {len(former.others)}")
+    return former.join(records, folder=folder)
+
+
+def _open_encoder(arguments: argparse.Namespace, *, model: "Model") -> "CachedEncoder":
+    from subspace.model.embed_texts import open_stored_encoder
+
+    encoder = open_stored_encoder(model, store=arguments.store, dtype=arguments.encoder_dtype)
+    if arguments.encoder_dtype == "auto":
+        print(f"the encoder computes in {encoder.encoder.fingerprint.dtype}")
+    encoder.warns = False  # as it knows only of texts that were not stored before
+    return encoder
+
+
+def _say_cut(encoder: "CachedEncoder", texts: Sequence[str]) -> None:
+    cut = encoder.encoder.measure_truncation(texts)
+    if cut:
+        print(cut.say(max_length=encoder.encoder.fingerprint.max_length, of=len(texts)))
 
 
 def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:

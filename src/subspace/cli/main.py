@@ -8,7 +8,9 @@ from importlib.metadata import version
 
 from subspace.cli import (
     adapt,
+    add,
     bench,
+    delete,
     discover,
     embed,
     explore,
@@ -23,7 +25,10 @@ from subspace.cli import (
     rewrite,
     search,
     serve,
+    show,
+    update,
 )
+from subspace.cli import list as list_  # not Python's own
 from subspace.cli.terminal import one_line, prepare_streams
 from subspace.errors import DISTRIBUTION, SubspaceError
 
@@ -93,6 +98,11 @@ def _make_parser() -> argparse.ArgumentParser:
         probe,
         discover,
         index,
+        add,
+        update,
+        delete,
+        list_,
+        show,
         search,
         explore,
         serve,

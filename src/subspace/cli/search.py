@@ -10,6 +10,7 @@ from subspace.cli.arguments import (
     Commands,
     add_bandit,
     add_checkpoint,
+    add_index,
     add_usage,
     history_options,
     open_bandit,
@@ -38,9 +39,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "--usage runs/usage.db",
     )
     add_checkpoint(parser)
-    parser.add_argument(
-        "--index", required=True, metavar="INDEX", help="the folder or address of the index"
-    )
+    add_index(parser)
     _add_queries(parser)
     _add_weights(parser)
     parser.add_argument("-k", type=int, default=10, help="how many hits (default: %(default)s)")

@@ -1,7 +1,8 @@
-"""Texts and their labels: records, retrieval sets in the BEIR layout, labels as arrays."""
+"""Texts and labels: records, folders of notes, retrieval sets (BEIR), labels as arrays."""
 
 from subspace.data.comparisons import Comparison, read_comparisons, write_comparisons
 from subspace.data.labels import Labels, label_source
+from subspace.data.notes import Notes, read_notes, scan_notes
 from subspace.data.records import Record, by_source, read_records, read_sources
 from subspace.data.retrieval_sets import (
     RetrievalSet,
@@ -13,6 +14,7 @@ from subspace.data.retrieval_sets import (
 __all__ = [
     "Comparison",
     "Labels",
+    "Notes",
     "Record",
     "RetrievalSet",
     "by_source",
@@ -20,8 +22,10 @@ __all__ = [
     "label_source",
     "read_comparisons",
     "read_documents",
+    "read_notes",
     "read_records",
     "read_retrieval_set",
     "read_sources",
+    "scan_notes",
     "write_comparisons",
 ]

@@ -3,6 +3,7 @@
 from subspace.retrieval.block_index import BlockIndex
 from subspace.retrieval.engines import create_engine, open_engine
 from subspace.retrieval.explanation import Explanation, explain
+from subspace.retrieval.follow import Changes, follow_folder
 from subspace.retrieval.hits import Hit, Results
 from subspace.retrieval.index import Index
 from subspace.retrieval.presets import PRESETS
@@ -17,6 +18,7 @@ from subspace.retrieval.weights import Weights
 __all__ = [
     "PRESETS",
     "BlockIndex",
+    "Changes",
     "Decay",
     "Explanation",
     "FactoredBandit",
@@ -31,5 +33,6 @@ __all__ = [
     "Weights",
     "create_engine",
     "explain",
+    "follow_folder",
     "open_engine",
 ]

@@ -20,7 +20,9 @@ from subspace.retrieval.block_index import BlockIndex
 from subspace.retrieval.directions import Toward, make_direction, read_toward, search_toward
 from subspace.retrieval.engines import check_limits, check_target, create_engine
 from subspace.retrieval.engines.engine import check_documents
+from subspace.retrieval.engines.filters import Where
 from subspace.retrieval.hits import Results, Scope
+from subspace.retrieval.listing import get_records, list_records
 from subspace.retrieval.queries import Like, Query, items_of, texts_of
 from subspace.retrieval.search_options import SearchKeywords, SearchOptions
 from subspace.retrieval.usage.bandit import Bandit, learn
@@ -288,6 +290,22 @@ class Index:
         rows = [stored[record.id, record.text] for record in records]
         return np.array(rows, dtype=np.float32).reshape(len(rows), self.layout.dim)
 
+    def update(self, records: Iterable[Record]) -> None:
+        """Replaces records that are in the index; encodes only texts that have changed.
+
+        Args:
+            records: The records as they are to be, each with the id of one in the index.
+
+        Raises:
+            QueryError: An element is not a `Record`, or its id is not in the index.
+            EncoderError: A text is empty.
+            EngineError: An id is used twice, or the engine cannot write.
+        """
+        documents = _documents(list(records))
+        self.get([document.id for document in documents])
+        self.blocks.add(documents, self._blocks_of(documents))
+        self._note_change()
+
     def delete(self, ids: Sequence[str]) -> int:
         """Removes records and returns how many were removed; ignores unknown ids."""
         removed = self.blocks.delete(ids)
@@ -310,6 +328,15 @@ class Index:
         self.blocks.save()
         with self._lock:
             self._saved = max(self._saved, before)
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        """Returns records by id, in the order of `ids`.
+
+        Raises:
+            QueryError: An id is not in the index.
+            EngineError: A server cannot be reached.
+        """
+        return get_records(self.blocks.engine, ids)
 
     def _note_change(self) -> None:
         with self._lock:
@@ -602,11 +629,28 @@ class Index:
             composed[place] = known[part][place]
         return composed
 
+    # The last method: after it, `list` in this class is no longer Python's own.
+    def list(
+        self, *, where: Where | None = None, after: str | None = None, limit: int | None = None
+    ) -> list[Record]:
+        """Returns a page of records by rising id, which changes elsewhere do not shift.
+
+        Args:
+            where: Metadata that the records must have, as in `search`.
+            after: The last id of the page before; None for the first page.
+            limit: Largest number of records; None for all.
+
+        Raises:
+            QueryError: A filter is malformed, or no item has its metadata or values of its kind.
+            ConfigError: `limit` is no whole number of 1 or more.
+            EngineError: A server cannot be reached.
+        """
+        return list_records(self.blocks.engine, where=where, after=after, limit=limit)
+
 
 def _raw_vectors(model: Model, records: Sequence[Record], vectors: Vectors | None) -> Vectors:
     """Encodes records, unless their raw vectors are given."""
-    if not all(isinstance(record, Record) for record in records):
-        raise QueryError("records are given as Record(id=..., text=..., metadata={...})")
+    _check_records(records)
     if vectors is None and not records:  # nothing that an encoder would have to be loaded for
         return np.empty((0, model.projection.input_dim), dtype=np.float32)
     if vectors is None:
@@ -618,7 +662,13 @@ def _raw_vectors(model: Model, records: Sequence[Record], vectors: Vectors | Non
 
 def _documents(records: Sequence[Record]) -> list[Record]:
     """Returns the records with their factors among the metadata, so that filters know them."""
+    _check_records(records)
     return [replace(one, metadata={**one.factors, **one.metadata}) for one in records]
+
+
+def _check_records(records: Sequence[Record]) -> None:
+    if not all(isinstance(record, Record) for record in records):
+        raise QueryError("records are given as Record(id=..., text=..., metadata={...})")
 
 
 def _loaded(model: Model | Path | str) -> Model:
