@@ -29,7 +29,8 @@ from subspace.retrieval.engines import (
 )
 from subspace.retrieval.engines.faiss_candidates import METHODS, CompressedIndex
 from subspace.retrieval.engines.faiss_engine import INDEX, FaissEngine
-from subspace.retrieval.engines.index_folder import Stored, write_folder
+from subspace.retrieval.engines.folder_writer import write_folder
+from subspace.retrieval.engines.index_folder import Stored
 
 LAYOUT = BlockLayout.from_widths({"topic": 40, "style": 21, "tone": 10})
 COUNT = 2200

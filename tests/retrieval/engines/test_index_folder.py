@@ -19,9 +19,10 @@ from subspace.data.records import Record
 from subspace.errors import ConfigError, IndexFolderError
 from subspace.retrieval import BlockIndex
 from subspace.retrieval.engines import NumpyEngine, create_engine, open_engine
-from subspace.retrieval.engines.index_folder import Stored, check_folder, read_folder, write_folder
+from subspace.retrieval.engines.folder_writer import check_folder, write_folder
+from subspace.retrieval.engines.index_folder import Stored, read_folder
 
-FILES = ["items.jsonl", "manifest.json", "vectors.npy"]
+FILES = ["changes.jsonl", "items.jsonl", "manifest.json", "vectors.npy"]
 DOCUMENTS = (
     Record(id="plain", text="a text", metadata={"lang": "en", "year": 1999, "good": True}),
     Record(id="lines", text='two\nlines, a "quote", a \\ and a\ttab\r\n'),
