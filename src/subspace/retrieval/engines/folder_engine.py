@@ -7,6 +7,7 @@ Threads may read and change one engine at once: each sees the documents before a
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import compress, count
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,8 +36,14 @@ from subspace.retrieval.engines.unsaved import Unsaved
 from subspace.retrieval.engines.vector_rows import VectorRows
 
 # `save` writes the whole index once there are more changes than these, and than this share of the
-# documents: reading them takes half of what opening takes then.
-_CHANGES, _CHANGES_SHARE = 1000, 0.25
+# documents. To read a change takes as long as to read 3 to 4 documents, so opening takes up to a
+# third more time.
+_CHANGES, _CHANGES_SHARE = 1000, 0.1
+
+
+def most_changes(count: int) -> int:
+    """Returns how many changes are kept beside `count` documents before all are written whole."""
+    return max(_CHANGES, int(_CHANGES_SHARE * count))
 
 
 class FolderEngine:
@@ -130,8 +137,8 @@ class FolderEngine:
     def save(self, folder: Path | str | None = None) -> None:
         """Writes the changes since the last save, or nothing if writing fails.
 
-        It takes time for what was changed; the whole index is written once a quarter of it is
-        other (and 1,000 documents are), and by the first save of an engine that was created, or is
+        It takes time for what was changed; the whole index is written once a tenth of it is other
+        (and 1,000 documents are), and by the first save of an engine that was created, or is
         saved to another folder, which takes the place of what is there.
 
         If another writer has saved in the folder since it was read, the changes of this engine are
@@ -190,8 +197,7 @@ class FolderEngine:
         seen = self._seen
         if seen is None or seen.changes is None:
             return True
-        changes = seen.position.changes + len(self._unsaved)
-        return changes > max(_CHANGES, _CHANGES_SHARE * seen.count)
+        return seen.position.changes + len(self._unsaved) > most_changes(seen.count)
 
     def _append(self, writer: FolderWriter) -> None:
         """Saves the changes beside the others."""
@@ -377,15 +383,13 @@ class FolderEngine:
         """Removes the documents at rows, which are ascending."""
         if not len(gone):
             return
-        first, among = int(gone[0]), set(gone.tolist())
+        first = int(gone[0])
         for row in gone:
             del self._rows[self._documents[row].id]
-        moved = [
-            document
-            for row, document in enumerate(self._documents[first:], start=first)
-            if row not in among
-        ]
-        self._rows.update((document.id, row) for row, document in enumerate(moved, start=first))
+        kept = np.ones(len(self._documents) - first, dtype=bool)
+        kept[gone - first] = False
+        moved = list(compress(self._documents[first:], kept.tolist()))
+        self._rows.update(zip([document.id for document in moved], count(first), strict=False))
         self._documents = self._documents[:first] + moved  # who reads the old list goes on
         self._vectors.delete(gone)
 
