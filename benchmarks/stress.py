@@ -95,7 +95,7 @@ def read_index(folder: Path) -> set[str]:
 def index_leftovers(folder: Path) -> list[str]:
     files = sorted(path.name for path in (folder / "index").iterdir() if path.name != ".lock")
     beside = [path.name for path in folder.iterdir() if path.name.startswith(".index")]
-    return beside + (files if len(files) != 3 else [])
+    return beside + (files if len(files) != 4 else [])
 
 
 def write_log(folder: Path) -> Write:

@@ -23,6 +23,7 @@ from subspace.retrieval.engines.folder_writer import check_folder, write_folder
 from subspace.retrieval.engines.index_folder import Stored, read_folder
 
 FILES = ["changes.jsonl", "items.jsonl", "manifest.json", "vectors.npy"]
+WHOLE = FILES[1:]  # files that are written whole; a file of changes may be cut anywhere
 DOCUMENTS = (
     Record(id="plain", text="a text", metadata={"lang": "en", "year": 1999, "good": True}),
     Record(id="lines", text='two\nlines, a "quote", a \\ and a\ttab\r\n'),
@@ -207,27 +208,47 @@ def test_an_engines_own_file_that_cannot_be_written_leaves_the_old_index(saved):
     assert [path.name for path in saved.parent.iterdir()] == ["index"]
 
 
-def as_format_2(folder: Path) -> None:
-    """Rewrites an index as the version before did."""
-    for name in ("items.jsonl", "vectors.npy"):
-        file_of(folder, name).rename(folder / name)
+def as_format(version: int, folder: Path) -> None:
+    """Rewrites an index as an earlier version did: without changes, or without marks either."""
+    file_of(folder, "changes.jsonl").unlink()
     (folder / ".lock").unlink(missing_ok=True)
+    if version == 2:
+        for name in ("items.jsonl", "vectors.npy"):
+            file_of(folder, name).rename(folder / name)
+        change_manifest(folder, lambda manifest: manifest.pop("mark"))
+    change_manifest(folder, lambda manifest: manifest.update(format_version=version))
 
-    def change(manifest: dict) -> None:
-        del manifest["mark"]
-        manifest["format_version"] = 2
 
-    change_manifest(folder, change)
-
-
-def test_an_index_of_format_2_opens_and_is_replaced_whole_by_a_save(saved):
-    as_format_2(saved)
-    assert sorted(path.name for path in saved.iterdir()) == FILES
-    engine = NumpyEngine.load(saved)
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("changed", [False, True])
+def test_an_index_of_an_earlier_format_opens_and_is_replaced_whole_by_a_save(
+    version, changed, saved
+):
+    as_format(version, saved)
+    assert names_of(saved) == ["items.jsonl", "manifest.json", "vectors.npy"]
+    engine, other = NumpyEngine.load(saved), NumpyEngine.load(saved)
     assert_equal(engine, build())
+    assert not engine.refresh()
+    if changed:
+        engine.upsert(*new("late"))
     engine.save()
-    assert_equal(NumpyEngine.load(saved), build())
     assert names_of(saved) == FILES
+    assert json.loads((saved / "manifest.json").read_text())["format_version"] == 4
+    assert_equal(NumpyEngine.load(saved), engine)
+    other.upsert(*new("later"))
+    assert other.refresh()
+    other.save()
+    assert ids_of(saved)[3:] == ["late", "later"] if changed else ["later"]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_of_two_that_have_an_earlier_format_open_neither_loses_what_it_saves(version, saved):
+    as_format(version, saved)
+    one, other = NumpyEngine.load(saved), NumpyEngine.load(saved)
+    for engine, name in ((one, "one"), (other, "other")):
+        engine.upsert(*new(name))
+        engine.save()
+    assert ids_of(saved)[3:] == ["one", "other"]
 
 
 # Several writers.
@@ -506,7 +527,7 @@ def test_an_index_without_one_of_its_files_is_refused_by_its_name(name, saved):
     assert path.name in refusal(saved) or name == "manifest.json"
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_truncated_file_is_refused_wherever_it_is_cut(name, saved):
     path = file_of(saved, name)
     content = path.read_bytes()
@@ -520,7 +541,7 @@ def test_a_truncated_file_is_refused_wherever_it_is_cut(name, saved):
     "content", [b"[]", b"1", b"null", b"\xff\xfe\n", b"PK\x03\x04 damaged", b"[" * 100_000]
 )
 def test_a_file_with_other_content_is_refused(name, content, saved):
-    file_of(saved, name).write_bytes(content)
+    file_of(saved, name).write_bytes(content + b"\n" * (name == "changes.jsonl"))
     assert "damaged" in refusal(saved)
 
 
@@ -555,12 +576,12 @@ def test_a_file_without_a_sum_is_refused(name, saved):
     assert "damaged" in refusal(saved)
 
 
-@pytest.mark.parametrize("version", [0, 1, 4, "3", None])
+@pytest.mark.parametrize("version", [0, 1, 5, "4", None])
 def test_another_format_version_is_refused_with_both_versions_and_what_to_do(version, saved):
     change_manifest(saved, lambda manifest: manifest.update(format_version=version))
     message = refusal(saved)
     assert f"format version {version!r}" in message
-    assert "reads 3; build it again" in message
+    assert "reads 4; build it again" in message
 
 
 def test_an_index_of_the_format_before_is_refused_with_what_to_do(tmp_path):
