@@ -8,6 +8,7 @@ the same run. A disk that is busy with something else makes every save wait: run
 """
 
 import argparse
+import os
 import shutil
 import statistics
 import time
@@ -83,6 +84,15 @@ def measure(
         found["refresh without a change"].append(timed(other.refresh))
         found["search"].append(timed(lambda n=n: other.search(new[n : n + 1], k=10)))
     assert other.count() == one.count() == documents + times + 1
+    with (folder.parent / "probe").open("wb", buffering=0) as stream:
+
+        def sync() -> None:
+            stream.write(bytes(5000))
+            os.fsync(stream.fileno())
+
+        found["5 kB appended to a file and synced, nothing else"] = [
+            timed(sync) for _ in range(times)
+        ]
     found["delete and save"] = []
     for n in range(times):
 

@@ -141,7 +141,7 @@ def test_processes_that_write_read_and_are_killed_lose_nothing(tmp_path):
         [sys.executable, str(script), "--seconds", "6", "--output", str(tmp_path / "stress")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -335,8 +335,9 @@ SAVING = """
 import sys
 import numpy as np
 from subspace.data.records import Record
-from subspace.retrieval.engines import NumpyEngine
+from subspace.retrieval.engines import NumpyEngine, folder_engine
 
+folder_engine._CHANGES = 7  # then all is written whole
 folder, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 engine = NumpyEngine.load(folder)
 vector = np.zeros((1, engine.layout.dim), np.float32)
@@ -451,11 +452,14 @@ def test_an_index_that_cannot_be_put_in_place_leaves_the_old_one(error, saved, m
 
 KILLED = """
 import sys
-from subspace.retrieval.engines import NumpyEngine
+from subspace.retrieval.engines import NumpyEngine, folder_engine
 
+folder_engine._CHANGES = 2  # then all is written whole
 engine = NumpyEngine.load(sys.argv[1])
+documents, vectors = engine.documents[:1], engine.vectors[:1].copy()
 print("ready", flush=True)
 while True:
+    engine.upsert(documents, vectors)
     engine.save()
 """
 
@@ -470,6 +474,7 @@ def test_an_index_whose_saving_is_killed_is_whole_and_the_next_save_clears_what_
             process.send_signal(signal.SIGKILL)
         assert_equal(NumpyEngine.load(saved), build())
         assert [path.name for path in saved.parent.iterdir()] == ["index"]
+    assert set(names_of(saved)) >= set(FILES)
     build().save(saved)
     assert names_of(saved) == FILES
 

@@ -6,11 +6,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
 import pytest
 from engine_world import ABOUT, file_of, make_engine, make_records, plain_name, unit_vectors
+from filelock import FileLock
 
 from subspace.data.records import Record
 from subspace.errors import IndexFolderError
@@ -312,6 +314,25 @@ def test_a_flipped_bit_in_the_changes_is_said_when_they_are_read_and_read_again(
                 read()
     path.write_bytes(content)
     assert reader.refresh() and contents(reader) == contents(writer)
+
+
+def test_a_reader_that_meets_a_writer_at_work_looks_again_when_it_is_done(saved):
+    """It may see some of what a killed writer left and some of what takes its place."""
+    reader, writer = NumpyEngine.load(saved), NumpyEngine.load(saved)
+    writer.upsert(*new("one"))
+    writer.save()
+    path = file_of(saved, "changes.jsonl")
+    content = path.read_bytes()
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(saved / ".lock"):
+            path.write_bytes(b"some of each\n" + content[13:])
+            seen = pool.submit(reader.refresh)
+            opened = pool.submit(NumpyEngine.load, saved)
+            wait([seen], timeout=0.2)
+            assert not seen.done()
+            path.write_bytes(content)
+        assert seen.result(timeout=60)
+        assert contents(reader) == contents(writer) == contents(opened.result(timeout=60))
 
 
 def test_a_file_of_changes_that_is_gone_or_became_shorter_is_said(saved):

@@ -338,7 +338,7 @@ class FolderEngine:
 
     @property
     def vectors(self) -> npt.NDArray[Any]:
-        """Vectors of the documents (count, dim), float32 or float16."""
+        """Vectors of the documents (count, dim), float32 or float16; a copy after some changes."""
         return self._vectors.whole()
 
     def upsert(self, documents: Sequence[Record], vectors: Vectors) -> None:

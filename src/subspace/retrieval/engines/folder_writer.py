@@ -107,6 +107,7 @@ class FolderWriter(FolderReader):
             (self._folder / marked(CHANGES, mark)).touch()
             names = {VECTORS, ITEMS, *(more or {})}
             manifest = _make_manifest(self._folder, stored, names=names, mark=mark)
+            _sync_names(self._folder)
             write_whole(self._folder / MANIFEST, manifest)
             _sync_names(self._folder)
         finally:
