@@ -2,10 +2,11 @@
 
     python benchmarks/stress.py --seconds 60
 
-For each of an index, a usage log, a bandit, an embedding store, shards and a checkpoint: writers
-that say what they have written after each call has returned, a reader that opens and reads all of
-it, and kills (SIGKILL) of writers, each followed by a new one. At the end, everything that was said
-must be there, no reader may have met an error, and after one more write nothing may be left over.
+For each of an index (opened again and again, or followed by `refresh`), a usage log, a bandit, an
+embedding store, shards and a checkpoint: writers that say what they have written after each call
+has returned, a reader that opens and reads all of it, and kills (SIGKILL) of writers, each followed
+by a new one. At the end, everything that was said must be there, no reader may have met an error,
+and after one more write nothing may be left over.
 Exits with 1 if something was lost.
 """
 
@@ -32,7 +33,7 @@ from subspace.encoder.spec import EncoderSpec
 from subspace.model import Model, Projection, load
 from subspace.model.embedding_shards import EmbeddingShards
 from subspace.retrieval import UsageLog
-from subspace.retrieval.engines import create_engine, open_engine
+from subspace.retrieval.engines import Engine, create_engine, folder_engine, open_engine
 from subspace.retrieval.usage.bandit import WeightBandit
 
 LAYOUT = BlockLayout.from_widths({"topic": 5, "style": 3, "tone": 2})
@@ -75,6 +76,7 @@ def begin_index(folder: Path) -> None:
 
 
 def write_index(folder: Path) -> Write:
+    folder_engine._CHANGES = 40  # all is written whole often enough to be met by kills
     engine = open_engine(folder / "index")
 
     def write(name: str) -> None:
@@ -85,7 +87,21 @@ def write_index(folder: Path) -> Write:
 
 
 def read_index(folder: Path) -> set[str]:
-    engine = open_engine(folder / "index")
+    return names_in(open_engine(folder / "index"))
+
+
+FOLLOWED: dict[Path, Engine] = {}
+
+
+def follow_index(folder: Path) -> set[str]:
+    """Keeps it open, and takes up what was saved since."""
+    if folder not in FOLLOWED:
+        FOLLOWED[folder] = open_engine(folder / "index")
+    FOLLOWED[folder].refresh()
+    return names_in(FOLLOWED[folder])
+
+
+def names_in(engine: Engine) -> set[str]:
     found = engine.sample(10**6)
     for document, vector in zip(found.documents, found.vectors, strict=True):
         np.testing.assert_array_equal(vector, vector_of(document.id)[0])
@@ -95,7 +111,7 @@ def read_index(folder: Path) -> set[str]:
 def index_leftovers(folder: Path) -> list[str]:
     files = sorted(path.name for path in (folder / "index").iterdir() if path.name != ".lock")
     beside = [path.name for path in folder.iterdir() if path.name.startswith(".index")]
-    return beside + (files if len(files) != 3 else [])
+    return beside + (files if len(files) != 4 else [])
 
 
 def write_log(folder: Path) -> Write:
@@ -237,6 +253,7 @@ def begin_nothing(folder: Path) -> None:
 
 KINDS = {
     "index": Kind(begin_index, write_index, read_index, index_leftovers),
+    "refresh": Kind(begin_index, write_index, follow_index, index_leftovers),
     "log": Kind(begin_nothing, write_log, read_log, nothing),
     "bandit": Kind(begin_nothing, write_bandit, read_bandit, nothing),
     "store": Kind(begin_nothing, write_store, read_store, nothing),

@@ -70,7 +70,7 @@ def test_labels_that_are_given_take_their_place():
 
 def test_a_damaged_vector_is_reported_before_the_page_opens():
     engine = make_engine(3)
-    engine._buffer[1, 0] = np.nan
+    engine.vectors[1, 0] = np.nan
     with pytest.raises(IndexFolderError, match="build it again"):
         make_maps(engine)
 

@@ -28,7 +28,8 @@ from subspace.model.projection import Projection
 from subspace.model.score_spread import measure_score_spread
 from subspace.retrieval import PRESETS, BlockIndex, Hit, SearchOptions, UsageLog, Weights
 from subspace.retrieval.engines import NumpyEngine
-from subspace.retrieval.engines.index_folder import Stored, write_folder
+from subspace.retrieval.engines.folder_writer import write_folder
+from subspace.retrieval.engines.index_folder import Stored
 
 ONE_BLOCK = BlockLayout.from_widths({"all of it": 6})
 SCOPES = ("block", "item")

@@ -890,6 +890,24 @@ def test_an_index_that_was_built_again_takes_no_changes_of_one_opened_before(mod
         assert len(index) == len(RECORDS) - 7
 
 
+def test_what_another_has_saved_is_found_after_refresh_and_not_before(model, tmp_path):
+    make_index(tmp_path / "index", model, RECORDS[:6])
+    with (
+        Index.open(tmp_path / "index", model) as one,
+        Index.open(tmp_path / "index", model) as other,
+    ):
+        one.add(RECORDS[6:8])
+        assert not other.refresh()
+        one.save()
+        assert RECORDS[6].id not in {hit.id for hit in other.search(RECORDS[6].text, k=8)}
+        assert len(other.blocks.sample.documents) == 6
+        assert other.refresh()
+        assert not other.refresh()
+        assert RECORDS[6].id in {hit.id for hit in other.search(RECORDS[6].text, k=8)}
+        assert len(other.blocks.sample.documents) == 8  # what is measured is of the new state
+        assert not one.refresh()
+
+
 def test_of_two_that_have_one_index_open_each_keeps_what_the_other_saved(model, tmp_path):
     make_index(tmp_path / "index", model, RECORDS[:6])
     one, other = (Index.open(tmp_path / "index", model) for _ in range(2))

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from subspace.data.records import Record
 from subspace.errors import IndexFolderError
 from subspace.retrieval import UsageLog
-from subspace.retrieval.engines import NumpyEngine, create_engine, open_engine
+from subspace.retrieval.engines import NumpyEngine, create_engine, folder_engine, open_engine
 
 NAMES = [f"d{n}" for n in range(6)]
 HANDS = st.integers(0, 2)
@@ -22,7 +22,10 @@ VECTORS = unit_vectors(1)
 
 
 class Folder(RuleBasedStateMachine):
-    """Three engines of one folder, and what must lie there: a dictionary that saves change."""
+    """Three engines of one folder, and what must lie there: a dictionary that saves change.
+
+    All is written whole after a few changes, so that savers and readers meet that too.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,8 +34,11 @@ class Folder(RuleBasedStateMachine):
         self.place = tempfile.TemporaryDirectory()
         self.path = Path(self.place.name, "index")
         self.texts = iter(range(10**6))
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(folder_engine, "_CHANGES", 5)
 
     def teardown(self) -> None:
+        self.patch.undo()
         self.place.cleanup()
 
     @initialize(names=st.lists(st.sampled_from(NAMES), unique=True))
@@ -58,8 +64,9 @@ class Folder(RuleBasedStateMachine):
 
     @rule(hand=HANDS, name=st.sampled_from(NAMES))
     def add(self, hand: int, name: str) -> None:
-        text = f"text {next(self.texts)}"
-        self.hands[hand].upsert([Record(id=name, text=text)], VECTORS)
+        number = next(self.texts)
+        text = f"text {number}"
+        self.hands[hand].upsert([Record(id=name, text=text)], unit_vectors(1, seed=number))
         self.known[hand][name] = self.changed[hand][name] = text
 
     @rule(hand=HANDS, name=st.sampled_from(NAMES))
@@ -75,11 +82,23 @@ class Folder(RuleBasedStateMachine):
                 self.hands[hand].save()
             return
         self.hands[hand].save()
-        for name, text in self.changed[hand].items():
-            self.stored.pop(name, None)
-            if text is not None:
-                self.stored[name] = text
+        lay_over(self.stored, self.changed[hand])
         self.known[hand], self.changed[hand] = dict(self.stored), {}
+        found = NumpyEngine.load(self.path)
+        assert self.hands[hand].documents == found.documents  # in the same order
+        np.testing.assert_array_equal(self.hands[hand].vectors, found.vectors)
+
+    @rule(hand=HANDS)
+    def refresh(self, hand: int) -> None:
+        if self.born[hand] != self.generation:
+            with pytest.raises(IndexFolderError, match="built again"):
+                self.hands[hand].refresh()
+            return
+        changed = self.hands[hand].refresh()
+        before, self.known[hand] = self.known[hand], dict(self.stored)
+        lay_over(self.known[hand], self.changed[hand])
+        assert changed or self.known[hand] == before
+        assert not self.hands[hand].refresh()
 
     @rule(hand=HANDS)
     def open_again(self, hand: int) -> None:
@@ -99,7 +118,15 @@ class Folder(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_left_over(self) -> None:
-        assert len([path for path in self.path.iterdir() if path.name != ".lock"]) == 3
+        assert len([path for path in self.path.iterdir() if path.name != ".lock"]) == 4
+
+
+def lay_over(texts: dict[str, str], changed: dict[str, str | None]) -> None:
+    """Makes changes: a text, or None for a removal."""
+    for name, text in changed.items():
+        texts.pop(name, None)
+        if text is not None:
+            texts[name] = text
 
 
 Folder.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
@@ -114,7 +141,7 @@ def test_processes_that_write_read_and_are_killed_lose_nothing(tmp_path):
         [sys.executable, str(script), "--seconds", "6", "--output", str(tmp_path / "stress")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -159,9 +159,8 @@ def test_with_a_token_any_name_of_the_machine_may_be_asked_and_its_own_pages_alo
 
 
 def test_ports_in_use_or_out_of_range_and_foreign_hosts_are_said():
-    with bind("127.0.0.1", 0) as bound:
-        with pytest.raises(ConfigError, match="cannot listen"):
-            bind("127.0.0.1", bound.getsockname()[1])
+    with bind("127.0.0.1", 0) as bound, pytest.raises(ConfigError, match="cannot listen"):
+        bind("127.0.0.1", bound.getsockname()[1])
     with pytest.raises(ConfigError, match="between 0 and 65535"):
         bind("127.0.0.1", 70000)
     with pytest.raises(ConfigError, match=r"cannot listen at 192\.0\.2\.1"):

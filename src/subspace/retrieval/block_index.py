@@ -109,7 +109,7 @@ class BlockIndex:
         return self.engine.delete(ids)
 
     def save(self) -> None:
-        """Writes the index to its folder; does nothing on a server.
+        """Writes the changes to the index's folder; does nothing on a server.
 
         A server stores every change at once.
 
@@ -118,6 +118,18 @@ class BlockIndex:
             IndexFolderError: The folder cannot be written.
         """
         self.engine.save()
+
+    def refresh(self) -> bool:
+        """Takes up what others have saved in the folder; see `Engine.refresh`.
+
+        Returns:
+            Whether any document was changed; False on a server, whose changes are seen at once.
+
+        Raises:
+            IndexFolderError: The folder is gone or damaged, or the index was built again with other
+                vectors.
+        """
+        return self.engine.refresh()
 
     @classmethod
     def open(cls, target: Path | str, **options: Any) -> Self:

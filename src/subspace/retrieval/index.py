@@ -314,11 +314,12 @@ class Index:
         return removed
 
     def save(self) -> None:
-        """Writes the index to its folder; does nothing on a server.
+        """Writes the changes to the index's folder; does nothing on a server.
 
-        A server stores every change at once. What others have saved in the folder since this index
-        was opened stays: the changes of this index are made to what lies there, and it has the
-        others' changes from then on.
+        A server stores every change at once. A folder takes time for what was changed, not for all
+        of the index, so that every change can be saved. What others have saved in the folder since
+        this index was opened stays: the changes of this index are made to what lies there, and it
+        has the others' changes from then on.
 
         Raises:
             IndexFolderError: The folder cannot be written, or the index was built again with other
@@ -337,6 +338,21 @@ class Index:
             EngineError: A server cannot be reached.
         """
         return get_records(self.blocks.engine, ids)
+
+    def refresh(self) -> bool:
+        """Takes up what others have saved in the folder since it was opened, saved or refreshed.
+
+        Changes of this index that were not saved are made on top. If nothing was saved it takes
+        microseconds, so it can be called before every search; other threads may search meanwhile.
+
+        Returns:
+            Whether any record was changed; False on a server, whose changes are seen at once.
+
+        Raises:
+            IndexFolderError: The folder is gone or damaged, or the index was built again with other
+                vectors: open it again.
+        """
+        return self.blocks.refresh()
 
     def _note_change(self) -> None:
         with self._lock:

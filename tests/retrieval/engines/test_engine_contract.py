@@ -745,3 +745,13 @@ def test_an_index_gives_the_same_hits_on_every_engine(world, kind, tmp_path, sco
             assert mine == theirs
             seen.add(tuple(hit.id for hit in mine[0]))
         assert len(seen) > 8
+
+
+def test_where_nobody_else_changes_anything_there_is_nothing_to_take_up(engine):
+    """In a folder what others saved would be; a server shows it at once."""
+    assert engine.refresh() is False
+    engine.upsert(make_records(3), unit_vectors(3))
+    assert engine.refresh() is False
+    engine.save()
+    assert engine.refresh() is False
+    assert engine.count() == 3

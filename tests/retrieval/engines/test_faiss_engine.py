@@ -7,6 +7,7 @@ import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import faiss
 import numpy as np
@@ -29,7 +30,8 @@ from subspace.retrieval.engines import (
 )
 from subspace.retrieval.engines.faiss_candidates import METHODS, CompressedIndex
 from subspace.retrieval.engines.faiss_engine import INDEX, FaissEngine
-from subspace.retrieval.engines.index_folder import Stored, write_folder
+from subspace.retrieval.engines.folder_writer import write_folder
+from subspace.retrieval.engines.index_folder import Stored
 
 LAYOUT = BlockLayout.from_widths({"topic": 40, "style": 21, "tone": 10})
 COUNT = 2200
@@ -407,6 +409,68 @@ def test_the_index_is_built_anew_once_a_tenth_is_other(tmp_path):
     engine.delete([f"d{n}" for n in range(251, 2000)])
     engine.save(tmp_path / "index")
     assert engine.exact
+
+
+def test_a_save_of_a_few_changes_leaves_the_candidates_as_they_are_and_others_take_it_up(
+    saved, tmp_path
+):
+    folder = shutil.copytree(saved["pq"], tmp_path / "index")
+    before = file_of(folder, INDEX).stat().st_ino
+    one, other = FaissEngine.load(folder), FaissEngine.load(folder)
+    vector = -clustered(1, seed=11)  # unlike all others
+    other.upsert([Record(id="mine", text="not saved")], vector)
+    theirs = -clustered(2, seed=12)
+    one.upsert([Record(id="fresh", text="a text"), Record(id="d5", text="b")], theirs)
+    one.delete(["d7"])
+    one.save()
+    assert file_of(folder, INDEX).stat().st_ino == before
+    assert other.refresh() and not other.refresh()
+    assert names(other.search(theirs, k=1)) == [{"fresh"}, {"d5"}]
+    assert names(other.search(vector, k=1)) == [{"mine"}]
+    assert names(other.search(clustered()[7:8], k=1)) != [{"d7"}]
+    opened = FaissEngine.load(folder)
+    assert not opened.exact
+    assert opened.documents == one.documents == other.documents[:-1]
+    assert_same(opened, one, hardest(clustered(5, seed=3)), k=10)
+    one.build()  # the counter-check
+    one.save()
+    assert file_of(folder, INDEX).stat().st_ino != before
+    assert other.refresh()
+    assert other._settings() == one._settings()
+    assert names(other.search(vector, k=1)) == [{"mine"}]
+
+
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_whatever_two_save_in_one_folder_both_find_what_an_exact_scan_finds(saved, data):
+    with TemporaryDirectory() as place:
+        folder = shutil.copytree(saved["pq"], Path(place) / "index")
+        hands = [FaissEngine.load(folder) for _ in range(2)]
+        for step in range(data.draw(st.integers(1, 6))):
+            hand = hands[data.draw(st.integers(0, 1))]
+            rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+            known = [document.id for document in hand.documents]
+            size = data.draw(st.sampled_from([3, 40, 140]))  # a tenth is other after two of these
+            some = [str(name) for name in rng.choice(known, size, replace=False)]
+            if data.draw(st.booleans()):
+                hand.delete(some[: size // 2])
+            chosen = [*some[size // 3 :], *(f"new {step} {n}" for n in range(size // 2))]
+            made = [Record(id=name, text=f"changed {step}") for name in chosen]
+            hand.upsert(made, clustered(len(made), seed=step + 1))
+            if data.draw(st.booleans()):
+                hand.save()
+            if data.draw(st.booleans()):
+                hand.refresh()
+        for hand in hands:
+            hand.save()
+        hands[0].refresh()
+        exact = NumpyEngine(layout=LAYOUT, projection_digest=DIGEST)
+        exact.upsert(hands[0].documents, hands[0].vectors)
+        queries = hardest(np.concatenate([exact.vectors[-3:], clustered(3, seed=4)]))
+        for hand in (*hands, FaissEngine.load(folder)):
+            assert hand.documents == exact.documents
+            np.testing.assert_array_equal(hand.vectors, exact.vectors)
+            assert_same(hand, exact, queries, k=10)
 
 
 def test_what_was_added_without_an_index_is_indexed_by_save(tmp_path):

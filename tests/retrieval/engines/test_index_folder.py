@@ -19,9 +19,11 @@ from subspace.data.records import Record
 from subspace.errors import ConfigError, IndexFolderError
 from subspace.retrieval import BlockIndex
 from subspace.retrieval.engines import NumpyEngine, create_engine, open_engine
-from subspace.retrieval.engines.index_folder import Stored, check_folder, read_folder, write_folder
+from subspace.retrieval.engines.folder_writer import check_folder, write_folder
+from subspace.retrieval.engines.index_folder import Stored, read_folder
 
-FILES = ["items.jsonl", "manifest.json", "vectors.npy"]
+FILES = ["changes.jsonl", "items.jsonl", "manifest.json", "vectors.npy"]
+WHOLE = FILES[1:]  # files that are written whole; a file of changes may be cut anywhere
 DOCUMENTS = (
     Record(id="plain", text="a text", metadata={"lang": "en", "year": 1999, "good": True}),
     Record(id="lines", text='two\nlines, a "quote", a \\ and a\ttab\r\n'),
@@ -206,27 +208,47 @@ def test_an_engines_own_file_that_cannot_be_written_leaves_the_old_index(saved):
     assert [path.name for path in saved.parent.iterdir()] == ["index"]
 
 
-def as_format_2(folder: Path) -> None:
-    """Rewrites an index as the version before did."""
-    for name in ("items.jsonl", "vectors.npy"):
-        file_of(folder, name).rename(folder / name)
+def as_format(version: int, folder: Path) -> None:
+    """Rewrites an index as an earlier version did: without changes, or without marks either."""
+    file_of(folder, "changes.jsonl").unlink()
     (folder / ".lock").unlink(missing_ok=True)
+    if version == 2:
+        for name in ("items.jsonl", "vectors.npy"):
+            file_of(folder, name).rename(folder / name)
+        change_manifest(folder, lambda manifest: manifest.pop("mark"))
+    change_manifest(folder, lambda manifest: manifest.update(format_version=version))
 
-    def change(manifest: dict) -> None:
-        del manifest["mark"]
-        manifest["format_version"] = 2
 
-    change_manifest(folder, change)
-
-
-def test_an_index_of_format_2_opens_and_is_replaced_whole_by_a_save(saved):
-    as_format_2(saved)
-    assert sorted(path.name for path in saved.iterdir()) == FILES
-    engine = NumpyEngine.load(saved)
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("changed", [False, True])
+def test_an_index_of_an_earlier_format_opens_and_is_replaced_whole_by_a_save(
+    version, changed, saved
+):
+    as_format(version, saved)
+    assert names_of(saved) == ["items.jsonl", "manifest.json", "vectors.npy"]
+    engine, other = NumpyEngine.load(saved), NumpyEngine.load(saved)
     assert_equal(engine, build())
+    assert not engine.refresh()
+    if changed:
+        engine.upsert(*new("late"))
     engine.save()
-    assert_equal(NumpyEngine.load(saved), build())
     assert names_of(saved) == FILES
+    assert json.loads((saved / "manifest.json").read_text())["format_version"] == 4
+    assert_equal(NumpyEngine.load(saved), engine)
+    other.upsert(*new("later"))
+    assert other.refresh()
+    other.save()
+    assert ids_of(saved)[3:] == ["late", "later"] if changed else ["later"]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_of_two_that_have_an_earlier_format_open_neither_loses_what_it_saves(version, saved):
+    as_format(version, saved)
+    one, other = NumpyEngine.load(saved), NumpyEngine.load(saved)
+    for engine, name in ((one, "one"), (other, "other")):
+        engine.upsert(*new(name))
+        engine.save()
+    assert ids_of(saved)[3:] == ["one", "other"]
 
 
 # Several writers.
@@ -313,8 +335,9 @@ SAVING = """
 import sys
 import numpy as np
 from subspace.data.records import Record
-from subspace.retrieval.engines import NumpyEngine
+from subspace.retrieval.engines import NumpyEngine, folder_engine
 
+folder_engine._CHANGES = 7  # then all is written whole
 folder, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 engine = NumpyEngine.load(folder)
 vector = np.zeros((1, engine.layout.dim), np.float32)
@@ -429,11 +452,14 @@ def test_an_index_that_cannot_be_put_in_place_leaves_the_old_one(error, saved, m
 
 KILLED = """
 import sys
-from subspace.retrieval.engines import NumpyEngine
+from subspace.retrieval.engines import NumpyEngine, folder_engine
 
+folder_engine._CHANGES = 2  # then all is written whole
 engine = NumpyEngine.load(sys.argv[1])
+documents, vectors = engine.documents[:1], engine.vectors[:1].copy()
 print("ready", flush=True)
 while True:
+    engine.upsert(documents, vectors)
     engine.save()
 """
 
@@ -448,6 +474,7 @@ def test_an_index_whose_saving_is_killed_is_whole_and_the_next_save_clears_what_
             process.send_signal(signal.SIGKILL)
         assert_equal(NumpyEngine.load(saved), build())
         assert [path.name for path in saved.parent.iterdir()] == ["index"]
+    assert set(names_of(saved)) >= set(FILES)
     build().save(saved)
     assert names_of(saved) == FILES
 
@@ -505,7 +532,7 @@ def test_an_index_without_one_of_its_files_is_refused_by_its_name(name, saved):
     assert path.name in refusal(saved) or name == "manifest.json"
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_truncated_file_is_refused_wherever_it_is_cut(name, saved):
     path = file_of(saved, name)
     content = path.read_bytes()
@@ -519,7 +546,7 @@ def test_a_truncated_file_is_refused_wherever_it_is_cut(name, saved):
     "content", [b"[]", b"1", b"null", b"\xff\xfe\n", b"PK\x03\x04 damaged", b"[" * 100_000]
 )
 def test_a_file_with_other_content_is_refused(name, content, saved):
-    file_of(saved, name).write_bytes(content)
+    file_of(saved, name).write_bytes(content + b"\n" * (name == "changes.jsonl"))
     assert "damaged" in refusal(saved)
 
 
@@ -554,12 +581,12 @@ def test_a_file_without_a_sum_is_refused(name, saved):
     assert "damaged" in refusal(saved)
 
 
-@pytest.mark.parametrize("version", [0, 1, 4, "3", None])
+@pytest.mark.parametrize("version", [0, 1, 5, "4", None])
 def test_another_format_version_is_refused_with_both_versions_and_what_to_do(version, saved):
     change_manifest(saved, lambda manifest: manifest.update(format_version=version))
     message = refusal(saved)
     assert f"format version {version!r}" in message
-    assert "reads 3; build it again" in message
+    assert "reads 4; build it again" in message
 
 
 def test_an_index_of_the_format_before_is_refused_with_what_to_do(tmp_path):

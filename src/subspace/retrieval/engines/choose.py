@@ -18,7 +18,8 @@ from subspace.data.records import Record
 from subspace.errors import ConfigError
 from subspace.model.centre import Centre
 from subspace.retrieval.engines.engine import Engine
-from subspace.retrieval.engines.index_folder import MANIFEST, Stored, check_folder, open_folder
+from subspace.retrieval.engines.folder_writer import check_folder
+from subspace.retrieval.engines.index_folder import MANIFEST, Stored, open_folder
 from subspace.retrieval.engines.numpy_engine import NumpyEngine
 
 # Parameters that every engine takes; any other parameter is a setting of that engine.

@@ -140,6 +140,21 @@ class Engine(Protocol):
         """
         ...
 
+    def refresh(self) -> bool:
+        """Takes up what others have saved since, in engines that do not see it at once.
+
+        Changes that were not saved are made on top. It is cheap if nothing was saved, and other
+        threads may search meanwhile.
+
+        Returns:
+            Whether any document was changed.
+
+        Raises:
+            IndexFolderError: The folder is gone or damaged, or the index was built again with other
+                vectors; the message says to open it again.
+        """
+        ...
+
     def close(self) -> None:
         """Closes files and connections."""
         ...

@@ -44,9 +44,11 @@ from subspace.retrieval.engines.faiss_candidates import (
     import_faiss,
 )
 from subspace.retrieval.engines.filters import Where, check_where
+from subspace.retrieval.engines.folder_writer import FolderWriter
 from subspace.retrieval.engines.index_folder import Stored
 from subspace.retrieval.engines.numpy_engine import NumpyEngine, widen
 from subspace.retrieval.engines.recall import RecallReport, measure_recall, warn_if_low
+from subspace.retrieval.engines.vector_rows import VectorRows
 
 INDEX = "candidates.faiss"
 # With fewer documents than this, no faiss index is built (training PQ takes 624 vectors).
@@ -92,6 +94,38 @@ class _Apart:
     among: npt.NDArray[np.bool_]
     default: float
     largest: float
+
+
+@dataclass(frozen=True)
+class _About:
+    """Settings of the engine in a folder.
+
+    Attributes:
+        method: `pq` or `hnsw`.
+        rescore: Number of candidates per query that are scored exactly.
+        indexed: Number of vectors in faiss; 0 without a faiss index.
+        recall: Recall when the faiss index was built.
+    """
+
+    method: Method
+    rescore: int
+    indexed: int
+    recall: RecallReport | None
+
+    @classmethod
+    def read(cls, stored: Stored, *, folder: Path | str) -> Self:
+        """Reads them; raises `IndexFolderError` if they are damaged."""
+        about = stored.settings
+        try:
+            recall = about["recall"]
+            return cls(
+                method=_check_method(about["method"]),
+                rescore=check_k(about["rescore"], name="rescore"),
+                indexed=int(about["indexed"]),
+                recall=RecallReport.from_json(recall) if recall else None,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise IndexFolderError(f"the index {folder} is damaged: {error!r}") from error
 
 
 class FaissEngine(NumpyEngine):
@@ -146,6 +180,8 @@ class FaissEngine(NumpyEngine):
         )
         self._candidates: CompressedIndex | None = None
         self._recall: RecallReport | None = None
+        # Whether the faiss index was built since the last save, and the settings in that.
+        self._is_new, self._saved_settings = False, self._settings()
         import_faiss()
 
     @classmethod
@@ -155,28 +191,26 @@ class FaissEngine(NumpyEngine):
         Raises:
             IndexFolderError: The settings or the faiss index are damaged.
         """
-        about = stored.settings
-        try:
-            own = {
-                "method": _check_method(about["method"]),
-                "rescore": check_k(about["rescore"], name="rescore"),
-            }
-            recall = about["recall"] and RecallReport.from_json(about["recall"])
-            indexed = int(about["indexed"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise IndexFolderError(f"the index {folder} is damaged: {error!r}") from error
-        engine = super().from_stored(stored, folder=folder, **own, **settings)
-        if indexed:
-            engine._candidates = CompressedIndex.read(
-                stored.files.get(INDEX, Path(folder) / INDEX),
+        about = _About.read(stored, folder=folder)
+        own = {"method": about.method, "rescore": about.rescore, **settings}
+        engine = super().from_stored(stored, folder=folder, **own)
+        if about.recall is not None:
+            warn_if_low(about.recall)
+        return engine
+
+    def _begin(self, stored: Stored) -> None:
+        super()._begin(stored)
+        folder = Path() if stored.seen is None else stored.seen.folder
+        about = _About.read(stored, folder=folder)
+        self._recall = about.recall
+        if about.indexed:
+            self._candidates = CompressedIndex.read(
+                stored.files.get(INDEX, folder / INDEX),
                 dim=stored.layout.dim,
-                indexed=indexed,
+                indexed=about.indexed,
                 rows=len(stored.documents),
             )
-        if recall:
-            engine._recall = recall
-            warn_if_low(recall)
-        return engine
+        self._saved_settings = self._settings()
 
     def _settings(self) -> Mapping[str, Any]:
         return {
@@ -210,6 +244,7 @@ class FaissEngine(NumpyEngine):
         """
         with self._writers:
             self._candidates = self._recall = None
+            self._is_new = True
             if self._are_few():
                 return
             self._candidates = CompressedIndex.build(
@@ -224,18 +259,31 @@ class FaissEngine(NumpyEngine):
         if self._is_outdated():
             self.build()
 
+    def _is_due(self) -> bool:
+        outdated = self._is_outdated() and not (self._candidates is None and self._are_few())
+        return (
+            outdated
+            or self._is_new
+            or self._settings() != self._saved_settings
+            or super()._is_due()
+        )
+
+    def _write(self, writer: FolderWriter) -> None:
+        super()._write(writer)
+        self._is_new, self._saved_settings = False, self._settings()
+
     def _adopt(self, other: Self) -> None:
         super()._adopt(other)
         self._candidates, self._recall = other._candidates, other._recall
+        self._is_new, self._saved_settings = other._is_new, other._saved_settings
 
-    def _upsert(self, documents: Sequence[Record], vectors: Vectors) -> None:
-        super()._upsert(documents, vectors)
+    def _put(self, documents: Sequence[Record], vectors: npt.NDArray[Any]) -> None:
+        super()._put(documents, vectors)
         if self._candidates is not None:
-            rows = [self._rows[document.id] for document in documents]
-            self._candidates.forget(np.array(rows, dtype=np.int64))
+            self._candidates.forget(self._rows_of([document.id for document in documents]))
 
-    def _delete(self, gone: Ints) -> None:
-        super()._delete(gone)
+    def _remove(self, gone: Ints) -> None:
+        super()._remove(gone)
         if self._candidates is not None:
             self._candidates.remove(gone)
 
@@ -299,7 +347,7 @@ class FaissEngine(NumpyEngine):
             return None
         among = np.zeros(count, dtype=bool)
         among[rows] = True
-        scores = _inner(queries, self.vectors, rows)
+        scores = _inner(queries, self._vectors, rows)
         if added is not None:
             scores += added[rows]
         return _Apart(
@@ -324,7 +372,7 @@ class FaissEngine(NumpyEngine):
         if len(near) < max(k, _ESTIMATED):
             return near, _HOPELESS
         with np.errstate(all="ignore"):
-            scores = _inner(query[None], self.vectors, near)[0]
+            scores = _inner(query[None], self._vectors, near)[0]
             errors = scores.astype(np.float64) - guesses[there]
             mean, deviation = float(errors.mean()), float(errors.std())
         others = ~apart.among[near]
@@ -356,17 +404,16 @@ class FaissEngine(NumpyEngine):
     def _exact_scan(self) -> NumpyEngine:
         """Returns an exact engine that shares the documents and vectors of this one."""
         scan = NumpyEngine(layout=self._layout, projection_digest=self._projection_digest)
-        scan._documents, scan._rows, scan._buffer = self._documents, self._rows, self._buffer
+        scan._documents, scan._rows, scan._vectors = self._documents, self._rows, self._vectors
         return scan
 
 
-def _inner(queries: Vectors, vectors: npt.NDArray[Any], rows: Ints) -> Vectors:
+def _inner(queries: Vectors, vectors: VectorRows, rows: Ints) -> Vectors:
     """Computes inner products (Q, len(rows)) with the vectors at `rows`, which are ascending."""
     scores = np.empty((len(queries), len(rows)), dtype=np.float32)
     for start in range(0, len(rows), _WIDENED):
         part = rows[start : start + _WIDENED]
-        in_sequence = part[-1] - part[0] == len(part) - 1
-        some = widen(vectors[part[0] : part[-1] + 1] if in_sequence else vectors[part])
+        some = widen(vectors.read(part))
         # For one query, starting the threads of a matrix product would take longer than np.vecdot.
         scores[:, start : start + len(part)] = (
             np.vecdot(some, queries[0]) if len(queries) == 1 else queries @ some.T

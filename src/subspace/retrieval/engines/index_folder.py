@@ -1,26 +1,30 @@
 """The folder of an embedded index: the state before a save or the one after it, never between.
 
-Files: `manifest.json` (format 3), and for each state, under a mark of its own, `items-MARK.jsonl`
-(id, text and metadata of each document), `vectors-MARK.npy` (float32 or float16, count x dim, unit
-blocks, memory-mapped when read) and files that only one engine has::
+Files: `manifest.json` (format 4), and under a mark of their own `items-MARK.jsonl` (id, text and
+metadata of each document), `vectors-MARK.npy` (float32 or float16, count x dim, unit blocks,
+memory-mapped when read), files that only one engine has, and `changes-MARK.jsonl`, which holds what
+was saved since the others were written and is read after them; see `changes_file`::
 
-    format_version   3
+    format_version   4
     mark             16 digits in the names of the other files
     engine           name of the engine that searches it: "numpy", "faiss"
     settings         settings of that engine
     projection       digest of the model's projection, before it is centred
     centre           what the model's blocks were centred on, see `model.centre`; or null
     blocks           {"topic": 96, ...}: the layout, in order
-    count            number of documents
-    sums             {"items.jsonl": "sha256:...", "vectors.npy": "crc32:..."}: every other file
+    count            number of documents, without the changes
+    sums             {"items.jsonl": "sha256:...", "vectors.npy": "crc32:..."}: every file but the
+                     changes, which have sums in their lines
 
-Files of the format before have no mark in their names; they are read, and replaced by a save.
+Format 3 had no file of changes, and format 2 no mark in the names; they are read, and replaced by a
+save.
 
-A writer holds the file `.lock`, writes new files beside the old ones, moves the manifest into its
-place, which is the one step that counts, and then removes what the manifest does not name: the
-files of the state before, and those of writers that were killed. A reader takes no lock. If a file
-is not as the manifest says, it looks whether the manifest is still the same: if not, it was
-overtaken by a writer and reads again.
+A writer holds the file `.lock`. A save appends to the changes. Once these are many, all is written
+whole: new files beside the old ones, then the manifest is moved into its place, which is the one
+step that counts, and then what it does not name is removed: the files before, and those of writers
+that were killed. A reader takes no lock. If a file is not as it should be, it looks whether the
+manifest is still the same: if not, it was overtaken by a writer and reads again. What it has read
+tells it later, by a look at two files, whether anything was saved since (`FolderReader.news`).
 
 The sums are checked whenever an index is opened, which makes opening a tenth slower (measured with
 300,000 short texts and 384 dimensions; reading the items takes most of the time). A CRC is enough
@@ -30,12 +34,10 @@ to detect damage by a disk or a copy, and is faster than SHA-256 on the larger f
 import hashlib
 import json
 import os
-import re
-import uuid
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,19 +48,54 @@ from filelock import FileLock
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
 from subspace.errors import IndexFolderError
-from subspace.files import check_writable, write_whole
 from subspace.model.centre import Centre
+from subspace.retrieval.engines import changes_file
+from subspace.retrieval.engines.changes_file import Change, ChangesError, Kind, Position
 
-FORMAT_VERSION = 3
-_READ = (2, FORMAT_VERSION)
+FORMAT_VERSION = 4
+_READ = (2, 3, FORMAT_VERSION)
 MANIFEST, ITEMS, VECTORS, LOCK = "manifest.json", "items.jsonl", "vectors.npy", ".lock"
+CHANGES = "changes.jsonl"
 KINDS = ("float32", "float16")
-# What the names of the files of every index begin with.
-_OF_ALL = tuple(Path(name).stem for name in (MANIFEST, ITEMS, VECTORS))
-# Files of one state, and what a killed writer leaves of a manifest.
-_MARKED = re.compile(r"[a-z]+-[0-9a-f]{16}\.[a-z0-9]+|\.manifest\.json\.[0-9a-f]{8}\.partial")
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Up to where a folder was read or written.
+
+    Attributes:
+        folder: The folder.
+        manifest: SHA-256 of the manifest.
+        stamp: What a look at the manifest's file tells: another one has another stamp.
+        count: Number of documents without the changes.
+        kind: Precision and dimensions of the vectors.
+        changes: The file of changes; None in formats that have none.
+        position: Up to where it was read: the end of a save.
+        size: Its size then; larger than the position if a killed writer left something.
+    """
+
+    folder: Path
+    manifest: str
+    stamp: tuple[int, ...]
+    count: int
+    kind: Kind
+    changes: Path | None
+    position: Position = field(default_factory=Position)
+    size: int = 0
+
+    @property
+    def is_current(self) -> bool:
+        """Whether nothing was saved since; takes a few microseconds."""
+        if self.size != self.position.offset:
+            return False
+        try:
+            if self.changes is not None and self.changes.stat().st_size != self.size:
+                return False
+            return stamp_of((self.folder / MANIFEST).stat()) == self.stamp
+        except OSError:
+            return False
 
 
 @dataclass(frozen=True, eq=False)  # arrays compare element by element
@@ -66,15 +103,16 @@ class Stored:
     """The contents of an index folder.
 
     Attributes:
-        documents: All documents.
+        documents: All documents, without the changes.
         vectors: Unit blocks (len(documents), layout.dim), float32 or float16, same order.
         layout: The blocks.
         projection_digest: Digest of the projection that made the vectors, before it was centred.
         engine: Name of the engine that searches the index.
         settings: Settings of the engine, JSON-ready.
         centre: What the model's blocks were centred on; None for its own mean.
-        state: Tells this state of the folder from every other; empty before it is written.
         files: Where the engine's own files are, by name.
+        changes: What was changed since, in order.
+        seen: Up to where the folder was read; None before it is written.
     """
 
     documents: Sequence[Record]
@@ -84,104 +122,51 @@ class Stored:
     engine: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     centre: Centre | None = None
-    state: str = ""
     files: Mapping[str, Path] = field(default_factory=dict)
+    changes: Sequence[Change] = ()
+    seen: Seen | None = None
 
 
-def check_folder(folder: Path | str) -> None:
-    """Raises unless an index can be written to `folder`. Call before long work; creates nothing.
+class FolderReader:
+    """Reads a folder, and what is saved in it later."""
 
-    Raises:
-        IndexFolderError: The folder holds something other than an index, or cannot be written.
-    """
-    try:
-        check_writable(_resolve(folder))
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-
-
-class FolderWriter:
-    """A folder that no other process writes meanwhile; made by `writing`."""
-
-    def __init__(self, folder: Path) -> None:
-        """Takes a folder whose lock is held."""
-        self._folder = folder
-
-    @property
-    def state(self) -> str | None:
-        """The state that the folder is in; None without an index."""
-        manifest = _read_manifest(self._folder)
-        return None if manifest is None else _digest(manifest)
+    def __init__(self, folder: Path, *, locked: bool = False) -> None:
+        """Takes a folder, and whether its lock is held."""
+        self._folder, self._locked = folder, locked
 
     def read(self) -> Stored:
         """Reads the index that the folder holds; raises as `read_folder`."""
-        return read_folder(self._folder)
+        return _open_folder(self._folder, lambda stored: stored, locked=self._locked)
 
-    def write(
-        self, stored: Stored, *, more: Mapping[str, Callable[[Path], None]] | None = None
-    ) -> str:
-        """Writes an index completely or not at all, and returns its state.
+    def news(self, seen: Seen) -> tuple[Sequence[Change], Seen] | None:
+        """Reads what was saved since.
 
-        Args:
-            stored: Contents to write.
-            more: Functions that write further files of the engine, by file name.
+        Returns:
+            The changes in order, and up to where the folder is read now; None if it was written
+            anew and must be read as a whole.
 
         Raises:
-            OSError: The folder cannot be written.
+            IndexFolderError: The folder is gone or damaged.
         """
-        mark = uuid.uuid4().hex[:16]
-        before = _named(self._folder)
-        try:
-            np.save(self._folder / _marked(VECTORS, mark), stored.vectors)
-            _write_items(self._folder / _marked(ITEMS, mark), stored.documents)
-            for name, write in (more or {}).items():
-                write(self._folder / _marked(name, mark))
-            names = {VECTORS, ITEMS, *(more or {})}
-            manifest = _make_manifest(self._folder, stored, names=names, mark=mark)
-            write_whole(self._folder / MANIFEST, manifest)
-        finally:
-            self.clear(before)
-        return _digest(manifest)
-
-    def clear(self, before: Collection[str] = ()) -> None:
-        """Removes the files that the manifest does not name, of earlier or of killed writers.
-
-        Args:
-            before: Names of the files of the state before.
-        """
-        kept = _named(self._folder)
-        for path in self._folder.iterdir():
-            if path.name not in kept and (_MARKED.fullmatch(path.name) or path.name in before):
-                with suppress(OSError):
-                    path.unlink()
-
-
-@contextmanager
-def writing(folder: Path | str) -> Iterator[FolderWriter]:
-    """Locks a folder for a writer; waits until others have finished.
-
-    Args:
-        folder: The folder, made if it is missing; a symbolic link is followed.
-
-    Raises:
-        IndexFolderError: The folder holds something other than an index, or cannot be written.
-    """
-    try:
-        target = _resolve(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        with FileLock(target / LOCK):
-            writer = FolderWriter(_resolve(target))
-            yield writer
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-
-
-def write_folder(
-    folder: Path | str, stored: Stored, *, more: Mapping[str, Callable[[Path], None]] | None = None
-) -> str:
-    """Writes an index in place of what is there; see `FolderWriter.write` and `writing`."""
-    with writing(folder) as writer:
-        return writer.write(stored, more=more)
+        while True:
+            found = read_manifest(self._folder)
+            if found is None:
+                raise IndexFolderError(
+                    f"the index {self._folder} is gone; build it with `subspace index` and open it "
+                    "again"
+                )
+            content, stamp = found
+            if digest(content) != seen.manifest:
+                return None
+            if seen.changes is None:
+                return (), replace(seen, stamp=stamp)
+            try:
+                changes, position, size = _read_changes(seen, locked=self._locked)
+            except (OSError, ChangesError) as error:
+                if _is_manifest(self._folder, content):
+                    raise _damaged(self._folder, error) from error
+                continue  # overtaken
+            return changes, replace(seen, stamp=stamp, position=position, size=size)
 
 
 def read_folder(folder: Path | str) -> Stored:
@@ -203,27 +188,31 @@ def open_folder(folder: Path | str, make: Callable[[Stored], T]) -> T:
     Raises:
         IndexFolderError: The index is missing, damaged, or of another format version.
     """
-    folder = Path(folder)
+    return _open_folder(Path(folder), make, locked=False)
+
+
+def _open_folder(folder: Path, make: Callable[[Stored], T], *, locked: bool) -> T:
     while True:
-        manifest = _read_manifest(folder)
-        if manifest is None:
+        found = read_manifest(folder)
+        if found is None:
             raise IndexFolderError(f"there is no index {folder}; build one with `subspace index`")
         try:
-            return make(_read(folder, manifest))
+            return make(_read(folder, *found, locked=locked))
         except IndexFolderError:
-            if _read_manifest(folder) in (manifest, None):
+            if _is_manifest(folder, found[0]):
                 raise  # not overtaken: it is so
 
 
-def _read(folder: Path, content: bytes) -> Stored:
+def _read(folder: Path, content: bytes, stamp: tuple[int, ...], *, locked: bool) -> Stored:
     try:
         manifest = json.loads(content)
         _check_version(manifest, folder=folder)
-        count, sums = manifest["count"], dict(manifest["sums"])
-        files = {name: folder / _marked(name, manifest.get("mark")) for name in sums}
+        count, sums, mark = manifest["count"], dict(manifest["sums"]), manifest.get("mark")
+        files = {name: folder / marked(name, mark) for name in sums}
         if {ITEMS, VECTORS} - set(sums):
             raise KeyError("sums")
-        vectors = _map(files[VECTORS])
+        vectors = map_vectors(files[VECTORS])
+        has_changes = manifest["format_version"] == FORMAT_VERSION
         stored = Stored(
             documents=_read_items(files[ITEMS]),
             vectors=vectors,
@@ -232,13 +221,55 @@ def _read(folder: Path, content: bytes) -> Stored:
             engine=str(manifest["engine"]),
             settings=dict(manifest["settings"]),
             centre=Centre.from_json(manifest.get("centre")),
-            state=_digest(content),
             files=files,
+            seen=Seen(
+                folder=folder,
+                manifest=digest(content),
+                stamp=stamp,
+                count=count,
+                kind=Kind(str(vectors.dtype), vectors.shape[1]),
+                changes=folder / marked(CHANGES, mark) if has_changes else None,
+            ),
         )
-        changed = [path.name for name, path in files.items() if _sum(path) != sums[name]]
+        changed = [path.name for name, path in files.items() if checksum(path) != sums[name]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        said = str(error) if isinstance(error, OSError) else repr(error)  # OSErrors name the file
-        raise IndexFolderError(f"the index {folder} is damaged: {said}") from error
+        raise _damaged(folder, error) from error
+    _check_contents(stored, count=count, changed=changed, folder=folder)
+    return _with_changes(stored, locked=locked)
+
+
+def _with_changes(stored: Stored, *, locked: bool) -> Stored:
+    """Reads the changes of contents that were just read."""
+    seen = stored.seen
+    if seen is None or seen.changes is None:
+        return stored
+    try:
+        changes, position, size = _read_changes(seen, locked=locked)
+    except (OSError, ChangesError) as error:
+        raise _damaged(seen.folder, error) from error
+    return replace(stored, changes=changes, seen=replace(seen, position=position, size=size))
+
+
+def _read_changes(seen: Seen, *, locked: bool) -> tuple[Sequence[Change], Position, int]:
+    """Reads the changes that follow; a second time alone if a writer may be at work just now.
+
+    A reader beside a writer that replaces what a killed one left may see some of each.
+    """
+    assert seen.changes is not None
+    try:
+        return changes_file.read(seen.changes, at=seen.position, kind=seen.kind)
+    except ChangesError:
+        if locked:
+            raise
+    with ExitStack() as alone:
+        with suppress(OSError):  # where nothing can be written, nobody writes
+            alone.enter_context(FileLock(seen.folder / LOCK))
+        return changes_file.read(seen.changes, at=seen.position, kind=seen.kind)
+
+
+def _check_contents(stored: Stored, *, count: Any, changed: Sequence[str], folder: Path) -> None:
+    """Raises unless the files hold what the manifest promises."""
+    vectors = stored.vectors
     if vectors.shape != (count, stored.layout.dim) or len(stored.documents) != count:
         raise IndexFolderError(
             f"the index {folder} is damaged: {count} documents are promised, there are "
@@ -254,10 +285,9 @@ def _read(folder: Path, content: bytes) -> Stored:
             f"the index {folder} is damaged: {MANIFEST} was written for other content of "
             f"{' and '.join(changed)}; build it again"
         )
-    return stored
 
 
-def _map(path: Path) -> npt.NDArray[Any]:
+def map_vectors(path: Path) -> npt.NDArray[Any]:
     """Maps a .npy file of vectors into memory; unlike np.load, refuses every other format.
 
     Raises:
@@ -269,15 +299,6 @@ def _map(path: Path) -> npt.NDArray[Any]:
     return mapped
 
 
-def _write_items(path: Path, documents: Sequence[Record]) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        for document in documents:
-            item: dict[str, Any] = {"id": document.id, "text": document.text}
-            if document.metadata:
-                item["metadata"] = dict(document.metadata)
-            stream.write(json.dumps(item, ensure_ascii=False) + "\n")
-
-
 def _read_items(path: Path) -> list[Record]:
     with path.open(encoding="utf-8") as stream:
         items = [json.loads(line) for line in stream]
@@ -287,85 +308,56 @@ def _read_items(path: Path) -> list[Record]:
     ]
 
 
-def _make_manifest(folder: Path, stored: Stored, *, names: set[str], mark: str) -> bytes:
-    """Returns a manifest of files that are on disk."""
-    files = {name: folder / _marked(name, mark) for name in sorted(names)}
-    for path in files.values():
-        with path.open("r+b") as stream:
-            os.fsync(stream.fileno())
-    manifest = {
-        "format_version": FORMAT_VERSION,
-        "mark": mark,
-        "engine": stored.engine,
-        "settings": dict(stored.settings),
-        "projection": stored.projection_digest,
-        "centre": None if stored.centre is None else stored.centre.to_json(),
-        "blocks": stored.layout.to_widths(),
-        "count": len(stored.documents),
-        "sums": {name: _sum(path) for name, path in files.items()},
-    }
-    return (json.dumps(manifest, indent=1) + "\n").encode()
-
-
-def _read_manifest(folder: Path) -> bytes | None:
-    """Reads the manifest; returns None if there is none."""
+def read_manifest(folder: Path) -> tuple[bytes, tuple[int, ...]] | None:
+    """Reads the manifest and the stamp of its file; returns None if there is none."""
     try:
-        return (folder / MANIFEST).read_bytes()
+        with (folder / MANIFEST).open("rb") as stream:
+            return stream.read(), stamp_of(os.fstat(stream.fileno()))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
         raise IndexFolderError(f"the index {folder} cannot be read: {error}") from error
 
 
-def _digest(manifest: bytes) -> str:
+def _is_manifest(folder: Path, content: bytes) -> bool:
+    """Tells whether the manifest is still this one, or gone."""
+    found = read_manifest(folder)
+    return found is None or found[0] == content
+
+
+def stamp_of(status: os.stat_result) -> tuple[int, ...]:
+    """Returns what a look at a file tells: a file that is moved into its place has another one."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def digest(manifest: bytes) -> str:
+    """Returns the SHA-256 of a manifest."""
     return hashlib.sha256(manifest).hexdigest()
 
 
-def _marked(name: str, mark: str | None) -> str:
+def _damaged(folder: Path, error: Exception) -> IndexFolderError:
+    said = str(error) if isinstance(error, OSError | ChangesError) else repr(error)
+    return IndexFolderError(f"the index {folder} is damaged: {said}")
+
+
+def marked(name: str, mark: str | None) -> str:
     """Returns the name of a file in a state: `items.jsonl` and a mark give `items-MARK.jsonl`."""
     return name if mark is None else f"{Path(name).stem}-{mark}{Path(name).suffix}"
 
 
-def _named(folder: Path) -> set[str]:
+def named_files(folder: Path) -> set[str]:
     """Returns the names of the manifest and of the files that it names."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         mark, sums = manifest.get("mark"), manifest.get("sums", {})
-        return {MANIFEST, *(_marked(name, mark) for name in {ITEMS, VECTORS, *sums})}
+        more = {CHANGES} if manifest.get("format_version") == FORMAT_VERSION else set()
+        return {MANIFEST, *(marked(name, mark) for name in {ITEMS, VECTORS, *sums, *more})}
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return {MANIFEST, ITEMS, VECTORS}
 
 
-def _resolve(folder: Path | str) -> Path:
-    """Resolves symbolic links in `folder`.
-
-    Raises:
-        IndexFolderError: The folder holds something other than an index.
-    """
-    target = Path(os.path.realpath(folder))
-    if not _is_free(target):
-        raise IndexFolderError(f"{folder} is no index and no empty folder; choose another folder")
-    return target
-
-
-def _is_free(folder: Path) -> bool:
-    """Tells whether a folder is missing, empty, or holds the files of an index and no others."""
-    if not folder.exists():
-        return True
-    if not folder.is_dir():
-        return False
-    names = {path.name for path in folder.iterdir()} - {LOCK}
-    if all(_MARKED.fullmatch(name) for name in names):
-        return True  # it is empty, or its first writer was killed
-    mine = {name for name in _named(folder) if name.startswith(_OF_ALL)}
-    return mine <= names and all(_MARKED.fullmatch(name) for name in names - _named(folder))
-
-
-def _unwritable(folder: Path | str, error: OSError) -> IndexFolderError:
-    return IndexFolderError(f"cannot write the index {folder}: {error}")
-
-
-def _sum(path: Path) -> str:
+def checksum(path: Path) -> str:
+    """Returns the sum of a file that the manifest records: SHA-256 of texts, CRC-32 of numbers."""
     if path.suffix == Path(ITEMS).suffix:
         with path.open("rb") as stream:
             return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()

@@ -312,6 +312,10 @@ class MilvusEngine:
     def save(self) -> None:
         """Does nothing: every call writes its changes before it returns."""
 
+    def refresh(self) -> bool:
+        """Does nothing: every call sees what others have changed."""
+        return False
+
     def close(self) -> None:
         """Closes the connection; milvus-lite stops with the last connection to its file."""
         self._connection.close()

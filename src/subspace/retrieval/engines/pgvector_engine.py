@@ -353,6 +353,10 @@ class PgvectorEngine:
     def save(self) -> None:
         """Does nothing: every call commits its changes before it returns."""
 
+    def refresh(self) -> bool:
+        """Does nothing: every call sees what others have changed."""
+        return False
+
     def close(self) -> None:
         """Closes the connection."""
         with self._lock:
