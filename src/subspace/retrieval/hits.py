@@ -51,6 +51,7 @@ class Results(Sequence[Hit]):
         weights: The weights of the search.
         scope: `block` or `item`: how recency and importance were computed.
         arm: The arm that the bandit chose; None if no bandit was asked.
+        namespace: Whose uses recency and importance came from.
     """
 
     hits: tuple[Hit, ...]
@@ -58,6 +59,7 @@ class Results(Sequence[Hit]):
     weights: Weights
     scope: Scope
     arm: str | None = None
+    namespace: str = ""
 
     @overload
     def __getitem__(self, position: int) -> Hit: ...
