@@ -49,7 +49,8 @@ def test_a_replay_is_searching_using_and_logging_one_by_one(scope, tmp_path):
     engine.upsert([Record(id=str(n), text="text") for n in range(DOCUMENTS)], space.documents)
     ever: set[str] = set()
     with UsageLog.open(tmp_path / "usage.db", clock="steps") as log:
-        index = BlockIndex(engine, usage=log)
+        # A replay measures the formula of the published experiment, which has no floors.
+        index = BlockIndex(engine, usage=log, recency_floor=0, importance_floor=0)
         for step, task in enumerate(order):
             scaled = weights.scaled(space.scales)
             hits = index.search(space.queries[task], weights=scaled, scope=scope, k=5)

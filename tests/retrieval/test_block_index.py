@@ -100,8 +100,10 @@ def score_slowly(
     log: UsageLog,
     vectors: np.ndarray,
     scope: str,
+    floors: tuple[float, float],
 ) -> dict[str, dict[str, float]]:
     """The definition, by loops: sum over b of w[V,b] <q_b, d_b> + w[R,b] R_b + w[I,b] I_b."""
+    recency_floor, kept = floors
     layout, table = weights.layout, weights.as_dict()
     uses = [use for _, use in log.since()]
     now = max(use.time for use in uses) + 1
@@ -109,15 +111,18 @@ def score_slowly(
     rated = [use.success for use in own if use.success is not None]
     recency = max(0.0, 1 - (now - max(u.time for u in own)) / 50) if own else 0.5
     importance = (sum(rated) + 1) / (len(rated) + 2)
+    if importance > 0.5:
+        recency = max(recency, recency_floor)
     parts = {}
     for name in layout:
         place = layout.slice(name)
         d = vector[place].astype(np.float64)
         r, m = np.zeros(len(d)), np.zeros(len(d))
         for use in uses:
-            used = 2.0 ** (-(now - use.time) / 50) * vectors[int(use.item[1:])][place]
-            r += used
-            m += 0 if use.success is None else (2 * use.success - 1) * used
+            share, own_block = 2.0 ** (-(now - use.time) / 50), vectors[int(use.item[1:])][place]
+            r += share * own_block
+            if use.success is not None:
+                m += (kept + (1 - kept) * share) * (2 * use.success - 1) * own_block
         in_block = {"recency": r @ d / np.linalg.norm(r), "importance": m @ d / np.linalg.norm(m)}
         value = in_block if scope == "block" else {"recency": recency, "importance": importance}
         value = {**value, "relevance": query[place].astype(np.float64) @ d}
@@ -127,10 +132,11 @@ def score_slowly(
 
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("layout", [LAYOUT, ONE_BLOCK], ids=["three blocks", "one block"])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_score_is_the_formula_and_its_parts_sum_to_it(scope, layout, seed, log):
+@pytest.mark.parametrize(("seed", "floors"), [(0, (0.0, 0.0)), (1, (0.0, 0.0)), (0, (0.5, 0.3))])
+def test_the_score_is_the_formula_and_its_parts_sum_to_it(scope, layout, seed, floors, log):
     vectors = unit_vectors(30, layout=layout)
-    index = make_index(vectors, layout=layout, usage=log)
+    named = dict(zip(("recency_floor", "importance_floor"), floors, strict=True))
+    index = make_index(vectors, layout=layout, usage=log, **named)
     query = unit_vectors(1, layout=layout, seed=seed + 9)[0]
     table = np.random.default_rng(seed).uniform(0, 2, size=(3, len(layout))).tolist()
     weights = Weights(layout, *map(tuple, table))
@@ -147,6 +153,7 @@ def test_the_score_is_the_formula_and_its_parts_sum_to_it(scope, layout, seed, l
             log=log,
             vectors=vectors,
             scope=scope,
+            floors=floors,
         )
         for name in layout:
             assert dict(hit.parts[name]) == pytest.approx(wanted[name], abs=1e-6)

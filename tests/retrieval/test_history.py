@@ -17,7 +17,7 @@ from subspace.errors import ConfigError, EngineError, UsageLogError
 from subspace.retrieval import BlockIndex, UsageLog, Use, Weights
 from subspace.retrieval.engines import NumpyEngine
 from subspace.retrieval.usage.decay import Decay
-from subspace.retrieval.usage.history import History, require
+from subspace.retrieval.usage.history import History, HistorySettings, require
 
 IDS = [f"d{n}" for n in range(20)]
 DAY_S = 86_400.0
@@ -30,7 +30,7 @@ def engine() -> NumpyEngine:
 
 def read(log: UsageLog, engine: NumpyEngine, **options) -> History:
     """What a new process would make of the log."""
-    history = History(log, engine=engine, **options)
+    history = History(log, engine=engine, settings=HistorySettings(**options))
     history.refresh()
     return history
 
@@ -213,6 +213,71 @@ def test_recency_falls_while_nothing_is_logged(engine, tmp_path, monkeypatch):
         assert history.item_values(["d1"])[0] == pytest.approx(0.5, abs=1e-4)
 
 
+# Days of the uses from now; those of d3 and d4 were written by a clock that was a year ahead.
+DAYS = {"d0": -30, "d1": -1, "d2": 0.5, "d3": 365, "d4": 366}
+
+
+def at_days(log: UsageLog, clock, *, now: float) -> None:
+    for name, day in DAYS.items():
+        clock.setattr(time, "time", lambda day=day: now + day * DAY_S)
+        log.add([(name, 1.0)])
+    clock.setattr(time, "time", lambda: now)
+
+
+def test_a_use_of_a_clock_that_was_wrong_is_not_recent_and_its_success_counts(
+    engine, tmp_path, monkeypatch
+):
+    now = time.time()
+    with UsageLog.open(tmp_path / "wall.db") as log:
+        at_days(log, monkeypatch, now=now)
+        history = read(log, engine, recency_floor=0, importance_floor=0.25)
+        recency, importance = history.item_values([*DAYS, "d9"])
+        # Half a day ahead is a clock that was set back: that is what time it is.
+        assert recency == pytest.approx([1 - 30.5 / 50, 1 - 1.5 / 50, 1, 0.5, 0.5, 0.5], abs=1e-6)
+        assert importance == pytest.approx([2 / 3] * 5 + [1 / 2])
+        shares = [2 ** (-(0.5 - day) / 50) if day < 1 else 0.0 for day in DAYS.values()]
+        vectors = engine.fetch(list(DAYS)).vectors
+        np.testing.assert_allclose(
+            history.recency, unit_blocks(np.array(shares) @ vectors, layout=LAYOUT), atol=1e-6
+        )
+        kept = 0.25 + 0.75 * np.array(shares)
+        np.testing.assert_allclose(
+            history.importance, unit_blocks(kept @ vectors, layout=LAYOUT), atol=1e-6
+        )
+
+
+def test_reading_on_equals_reading_from_nothing_whatever_the_clock_does(
+    engine, tmp_path, monkeypatch
+):
+    """A clock that is set to 1970, ahead, and right again; and times that come."""
+    now = time.time()
+    with UsageLog.open(tmp_path / "wall.db") as log:
+        at_days(log, monkeypatch, now=now)
+        history, seen = read(log, engine), []
+        for day in (0, -1, -20_000, 0, 364.5, 365.5, 0, 400, 1):
+            monkeypatch.setattr(time, "time", lambda day=day: now + day * DAY_S)
+            history.refresh()
+            assert_same(history, read(log, engine))
+            recency, _ = history.item_values(IDS)
+            assert ((recency >= 0) & (recency <= 1)).all()
+            seen.append(tuple(recency.round(6)))
+        assert seen[0] == seen[3] == seen[6]  # nothing of the log was changed
+        assert len(set(seen)) > 5
+
+
+def test_recency_is_not_below_zero_or_beyond_one_where_the_clock_goes_back(
+    engine, tmp_path, monkeypatch
+):
+    now = time.time()
+    with UsageLog.open(tmp_path / "wall.db") as log:
+        log.add([("d1", 1.0)])
+        history = read(log, engine)
+        monkeypatch.setattr(time, "time", lambda: now - 3600)
+        log.add([("d2", 1.0)])
+        history.refresh()
+        assert history.item_values(["d1", "d2"])[0] == pytest.approx([1, 1], abs=1e-6)
+
+
 def test_the_half_life_is_that_of_the_traces(log, engine):
     log.add([("d1", None)])
     log.add([("d2", None)])
@@ -228,7 +293,7 @@ def test_a_half_life_that_cannot_be_is_refused_and_not_taken_for_the_default(
     half_life, log, engine
 ):
     with pytest.raises(ConfigError, match="half-life must be above 0"):
-        History(log, engine=engine, half_life=half_life)
+        HistorySettings(half_life=half_life)
     with pytest.raises(ConfigError, match="half-life must be above 0"):
         BlockIndex(engine, usage=log, half_life=half_life)
 

@@ -13,16 +13,19 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_world import make_engine, unit_vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subspace.errors import RecordError, UsageLogError
 from subspace.retrieval import UsageLog, Use
-from subspace.retrieval.usage import usage_log
+from subspace.retrieval.usage import use_rows
+from subspace.retrieval.usage.history import History
 
 
 @pytest.fixture
@@ -121,6 +124,36 @@ def test_wall_clock_time_is_now(path):
         assert len(log) == 3
 
 
+def test_a_clock_that_is_set_back_makes_no_use_older_than_one_before_it(path, monkeypatch):
+    start = time.time()
+    with UsageLog.open(path) as log:
+        log.add([("a", None)])
+        for back in (0.5, 3600, 80_000):
+            monkeypatch.setattr(time, "time", lambda back=back: start - back)
+            assert log.now() == uses(log)[-1].time
+            log.add([("b", None)])
+        assert len({use.time for use in uses(log)}) == 1
+        # One that was never there is asked by the clock alone, and nothing creeps into the future.
+        assert log.now(namespace="alice") == start - 80_000
+        with pytest.raises(UsageLogError, match="future"):
+            log.add([Use("c", time=start + 90)])
+        monkeypatch.setattr(time, "time", lambda: start + 5)
+        log.add([("c", None)])
+        assert uses(log)[-1].time == start + 5
+
+
+def test_a_use_of_next_year_does_not_hold_the_time_of_the_log(path, monkeypatch):
+    """The counter-check: a clock that was wrong by more than a day is not believed."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 365 * 86_400)
+    with UsageLog.open(path) as log:
+        log.add([("a", None)])
+        monkeypatch.setattr(time, "time", lambda: now)
+        assert log.now() == now
+        log.add([("b", None)])
+        assert uses(log)[-1].time == now
+
+
 def test_a_step_that_has_not_come_yet_is_in_the_future(log):
     log.add([("a", None)])
     log.add([Use("b", time=1)])
@@ -149,6 +182,149 @@ def test_the_step_is_found_without_reading_the_whole_log(log, path):
     with closing(sqlite3.connect(path)) as connection:
         plan = str(connection.execute("EXPLAIN QUERY PLAN SELECT max(time) FROM uses").fetchall())
     assert "uses_time" in plan
+
+
+# Feedback that comes twice.
+
+
+class Rule:
+    """What the log keeps, by a dictionary: of a query's item one use, and one rating."""
+
+    def __init__(self) -> None:
+        self.uses: list[Use] = []
+
+    def add(self, use: Use) -> bool:
+        key = (use.namespace, use.query, use.item)
+        for place, known in enumerate(self.uses):
+            if use.query is not None and (known.namespace, known.query, known.item) == key:
+                if known.success is not None or use.success is None:
+                    return False
+                self.uses[place] = replace(known, success=use.success)
+                return True
+        self.uses.append(use)
+        return True
+
+
+reports = st.tuples(
+    st.sampled_from(["a", "b"]),
+    st.none() | st.sampled_from([0.0, 0.5, 1.0]),
+    st.none() | st.sampled_from(["q1", "q2"]),
+    st.sampled_from(["", "alice"]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(calls=st.lists(st.lists(reports, max_size=4), max_size=6))
+def test_an_item_of_a_query_is_used_once_and_rated_once(calls):
+    rule = Rule()
+    with UsageLog.open(":memory:", clock="steps") as log:
+        for call in calls:
+            given = [
+                Use(item, log.now(namespace=name), success, query, name)
+                for item, success, query, name in call
+            ]
+            assert log.add(given) == sum(rule.add(use) for use in given)
+            assert uses(log) == rule.uses
+        assert len(log) == len(rule.uses)
+
+
+@settings(max_examples=30, deadline=None)
+@given(calls=st.lists(st.lists(reports, max_size=4), max_size=6), looks=st.sets(st.integers(0, 5)))
+def test_a_use_that_is_rated_later_counts_like_one_that_was_rated_at_once(calls, looks):
+    """In recency and importance of items and in the traces, whatever was read before."""
+    rule, engine = Rule(), make_engine(unit_vectors(2))
+    with UsageLog.open(":memory:", clock="steps") as log:
+        history = History(log, engine=engine, namespace="alice")
+        for step, call in enumerate(calls):
+            given = [
+                Use(f"d{'ab'.index(item)}", log.now(namespace=name), success, query, name)
+                for item, success, query, name in call
+            ]
+            log.add(given)
+            for use in given:
+                rule.add(use)
+            if step in looks:
+                history.refresh()
+        history.refresh()
+        with UsageLog.open(":memory:", clock="steps") as once:
+            for use in rule.uses:
+                once.add([replace(use, query=None)])
+            other = History(once, engine=engine, namespace="alice")
+            other.refresh()
+            np.testing.assert_allclose(history.recency, other.recency, atol=1e-6)
+            np.testing.assert_allclose(history.importance, other.importance, atol=1e-6)
+            for one, again in zip(
+                history.item_values(["d0", "d1"]), other.item_values(["d0", "d1"]), strict=True
+            ):
+                np.testing.assert_allclose(one, again, atol=1e-12)
+
+
+def test_uses_without_a_query_count_every_time(log):
+    assert [log.add([("a", 1.0), ("a", 1.0)]) for _ in range(3)] == [2, 2, 2]
+    assert len(log) == 6
+
+
+def test_a_rating_that_comes_later_takes_no_step(log):
+    """It is of the use that is there, at the time of that use."""
+    log.add([("a", None)], query="q")
+    log.add([("b", None)])
+    assert log.add([("a", 0.5)], query="q") == 1
+    assert log.now() == 2
+    assert uses(log) == [Use("a", 0, 0.5, "q"), Use("b", 1)]
+    assert [(e.use.time, e.rates) for e in log.entries(0, namespace="")] == [
+        (0, False),
+        (1, False),
+        (0, True),
+    ]
+
+
+def test_processes_that_report_the_same_at_once_count_it_once(log, path):
+    """Threads with a connection each lock each other out as processes do."""
+    start = threading.Barrier(6)
+
+    def report(_: int) -> int:
+        with UsageLog.open(path) as own:
+            start.wait()
+            return sum(
+                own.add([("a", rating)], query=f"q{n}") for n in range(20) for rating in (None, 1.0)
+            )
+
+    with ThreadPoolExecutor(6) as threads:
+        assert sum(threads.map(report, range(6))) in range(20, 41)
+    assert len(log) == 20
+    assert [use.success for use in uses(log)] == [1.0] * 20
+    # The file itself holds no second one, whoever writes it.
+    with closing(sqlite3.connect(path)) as connection, pytest.raises(sqlite3.IntegrityError):
+        connection.execute("INSERT INTO uses (item, time, query) VALUES ('a', 9, 'q1')")
+
+
+def test_what_is_imported_counts_once_for_a_query_as_well(log, tmp_path):
+    log.add([("a", None), ("b", 1.0)], query="q")
+    lines = write_lines(
+        tmp_path / "x.jsonl",
+        {"item": "a", "query": "q", "success": 0.5},
+        {"item": "a", "query": "q", "success": 1.0},
+        {"item": "b", "query": "q", "success": 0.0},
+        {"item": "c", "query": "q"},
+        {"item": "c", "query": "q"},
+    )
+    assert [log.import_jsonl(lines) for _ in range(2)] == [2, 0]
+    assert [(use.item, use.success) for use in uses(log)] == [("a", 0.5), ("b", 1.0), ("c", None)]
+
+
+def test_a_rating_that_came_after_an_export_comes_with_the_next(log, tmp_path):
+    lines = tmp_path / "x.jsonl"
+    log.add([("a", None)], query="q")
+    log.add([("b", None)])
+    with UsageLog.open(tmp_path / "other.db", clock="steps") as other:
+        log.export_jsonl(lines)
+        assert other.import_jsonl(lines) == 2
+        log.add([("a", 0.5)], query="q")
+        assert log.export_jsonl(lines) == 2  # one use a line
+        assert [other.import_jsonl(lines) for _ in range(2)] == [1, 0]
+        assert uses(other) == uses(log) == [Use("a", 0, 0.5, "q"), Use("b", 1)]
+        other.export_jsonl(lines)
+        assert log.import_jsonl(lines) == 0
 
 
 # What is refused.
@@ -294,7 +470,7 @@ def test_a_killed_writer_loses_nothing_that_was_acknowledged(seed, path):
 
 def test_threads_may_share_one_log(log, monkeypatch):
     """Each sees its own uses at once, whole steps alone, and a rating counts once."""
-    monkeypatch.setattr(usage_log, "_BATCH", 7)
+    monkeypatch.setattr(use_rows, "_BATCH", 7)
     log.add_query("q", arm="balanced")
 
     def work(name: str) -> int:
@@ -460,14 +636,14 @@ def test_a_folder_is_no_log(tmp_path):
         UsageLog.open(tmp_path / "file" / "usage.db")
 
 
-@pytest.mark.parametrize("version", ["0", "3", "", None])
+@pytest.mark.parametrize("version", ["0", "4", "", None])
 def test_another_format_version_is_refused_with_both_versions(version, log, path):
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DELETE FROM about WHERE key = 'format_version'")
         if version is not None:
             connection.execute("INSERT INTO about VALUES ('format_version', ?)", (version,))
         connection.commit()
-    with pytest.raises(UsageLogError, match=rf"format version {version}, .* reads 2"):
+    with pytest.raises(UsageLogError, match=rf"format version {version}, .* reads 3"):
         UsageLog.open(path)
 
 
@@ -497,8 +673,10 @@ any_uses = st.lists(
         time=st.floats(-1e15, 1e15),
         success=st.none() | st.floats(0, 1),
         query=st.none() | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5),
+        namespace=st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=5),
     ),
     max_size=8,
+    unique_by=lambda use: (use.namespace, use.query, use.item) if use.query else object(),
 )
 
 
@@ -556,7 +734,7 @@ def test_uses_alike_that_were_not_logged_together_are_two(log, tmp_path):
 def test_a_copy_of_a_log_that_went_on_by_itself_loses_nothing(log, tmp_path):
     log.add([("a", 1.0)])
     with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
-        log._connection.backup(copy)
+        log._file.connection.backup(copy)
     log.add([("here", 1.0)])
     with UsageLog.open(tmp_path / "copy.db") as copy:
         copy.add([("there", 1.0)])
@@ -592,6 +770,63 @@ INSERT INTO uses (item, time, success, query) VALUES ('a', 1, 0.5, NULL), ('b', 
 """
 
 
+OF_FORMAT_2 = (
+    OF_FORMAT_1.replace(
+        "success BETWEEN 0 AND 1), query TEXT",
+        """success BETWEEN 0 AND 1),
+    query TEXT, origin TEXT""",
+    ).replace("'1'", "'2'")
+    + """, ('b', 3, 1, 'q'), ('b', 4, NULL, 'q');
+CREATE UNIQUE INDEX uses_origin ON uses (origin) WHERE origin IS NOT NULL;
+UPDATE uses SET origin = 'elsewhere:5' WHERE item = 'a';
+INSERT INTO queries VALUES ('q', 2, 'balanced', 0);
+INSERT INTO about VALUES ('log', 'own')
+"""
+)
+
+
+def test_a_log_of_format_2_is_renewed_and_what_it_counted_still_counts(path):
+    """It counted an item of a query each time; what is reported from now on counts once."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in OF_FORMAT_2.split(";"):
+            connection.execute(statement)
+    kept = [Use("a", 1, 0.5), Use("b", 2, None, "q"), Use("b", 3, 1.0, "q"), Use("b", 4, None, "q")]
+    lines = path.with_name("x.jsonl")
+    for _ in range(2):
+        with UsageLog.open(path) as log:
+            assert uses(log) == kept
+            assert [use for _, use in log.since(namespace="")] == kept
+            assert log.add([("b", 1.0)], query="q") == 0
+            log.export_jsonl(lines)
+            assert log.import_jsonl(lines) == 0
+            assert [json.loads(line)["id"] for line in lines.read_text().splitlines()] == [
+                "elsewhere:5",
+                "own:2",
+                "own:3",
+                "own:4",
+            ]
+    with UsageLog.open(path) as log:
+        assert log.add([("b", 1.0)], query="q", namespace="alice") == 1
+        assert rate(log, "q") == "balanced"
+        assert log.pins() == ()
+
+
+def test_lines_carry_their_namespace_and_others_get_the_one_that_is_given(log, tmp_path):
+    lines = tmp_path / "x.jsonl"
+    log.add([("a", 1.0)], namespace="alice")
+    log.add([("b", 1.0)])
+    assert log.export_jsonl(lines, namespace="alice") == 1
+    with UsageLog.open(tmp_path / "other.db", clock="steps") as other:
+        assert other.import_jsonl(lines, namespace="bob") == 1
+        assert uses(other) == [Use("a", 0, 1.0, namespace="alice")]
+        write_lines(lines, {"item": "c", "time": 3}, {"item": "c", "time": 3, "namespace": ""})
+        assert [other.import_jsonl(lines, namespace="bob") for _ in range(2)] == [2, 0]
+        assert [use.namespace for use in uses(other)] == ["alice", "bob", ""]
+        write_lines(lines, {"item": "c", "namespace": "a\nb"}, {"item": "c", "namespace": 7})
+        with pytest.raises(RecordError, match=r"x\.jsonl:1: .*control char[^$]*x\.jsonl:2: .*text"):
+            other.import_jsonl(lines)
+
+
 def test_lines_may_leave_out_all_but_the_item(log, tmp_path):
     log.add([("before", None)])
     log.import_jsonl(write_lines(tmp_path / "uses.jsonl", {"item": "a"}, "", {"item": "b"}))
@@ -612,6 +847,44 @@ def test_imported_wall_clock_time_is_not_in_the_future(path):
         lines = write_lines(path.with_suffix(".jsonl"), {"item": "a", "time": time.time() + 3600})
         with pytest.raises(RecordError, match=r"usage\.jsonl:1: .*'a' lies in the future"):
             log.import_jsonl(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-01T01:00:00+01:00", 0),
+        ("1970-01-01T00:00:00Z", 0),
+        ("2026-11-29T10:00:00.5+05:30", 1795926600.5),
+        ("2026-11-29 04:30:00+00:00", 1795926600),
+        ("20261129T043000Z", 1795926600),
+    ],
+)
+def test_a_time_may_be_a_text_with_a_zone_and_is_written_as_seconds(text, seconds, path):
+    with UsageLog.open(path) as log:
+        lines = write_lines(path.with_suffix(".jsonl"), {"item": "a", "time": text})
+        assert [log.import_jsonl(lines) for _ in range(2)] == [1, 0]
+        assert uses(log) == [Use("a", seconds)]
+        log.export_jsonl(lines)
+        assert json.loads(lines.read_text())["time"] == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "clock", "message"),
+    [
+        ("2026-11-29T10:00:00", "wall", "has no time zone: end it with Z"),
+        ("2026-11-29", "wall", "has no time zone"),
+        ("yesterday", "wall", "or a text such as 2026-11-29T10:00:00"),
+        ("", "wall", "or a text such as"),
+        ("9999-12-31T23:59:59-23:59", "wall", "lies in the future"),
+        ("2026-11-29T10:00:00Z", "steps", "counts steps: its time is a number"),
+    ],
+)
+def test_a_time_that_is_not_one_moment_is_refused(text, clock, message, path):
+    with UsageLog.open(path, clock=clock) as log:
+        lines = write_lines(path.with_suffix(".jsonl"), {"item": "a", "time": text})
+        with pytest.raises(RecordError, match=rf"usage\.jsonl:1: .*{message}"):
+            log.import_jsonl(lines)
+        assert len(log) == 0
 
 
 def test_every_wrong_line_is_named_and_none_is_imported(log, tmp_path):

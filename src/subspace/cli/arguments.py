@@ -94,7 +94,7 @@ def add_kin(parser: argparse.ArgumentParser) -> None:
 
 
 def add_usage(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Adds `--usage`, `--clock`, `--recency` and `--half-life`."""
+    """Adds `--usage`, `--clock`, `--recency`, `--half-life` and the two floors."""
     parser.add_argument(
         "--usage",
         required=required,
@@ -118,6 +118,38 @@ def add_usage(parser: argparse.ArgumentParser, *, required: bool) -> None:
         metavar="T",
         help="age after which a use counts half in a block: 50, 7d (default: 50 steps or days)",
     )
+    parser.add_argument(
+        "--recency-floor",
+        type=float,
+        metavar="R",
+        help="recency, from 0 to 1, below which an item that succeeded more than it failed does "
+        "not fall in item scope (default: 0.5, that of an item without uses)",
+    )
+    parser.add_argument(
+        "--importance-floor",
+        type=float,
+        metavar="S",
+        help="share, from 0 to 1, of its weight that a success or failure keeps in block scope, "
+        "however old it is (default: 0.1)",
+    )
+
+
+def add_namespace(parser: argparse.ArgumentParser, *, help: str) -> None:
+    """Adds `--namespace`."""
+    parser.add_argument("--namespace", metavar="NAME", help=help)
+
+
+def read_namespace(arguments: argparse.Namespace) -> str:
+    """Returns the namespace that --namespace names; that of every log if it is not given.
+
+    Raises:
+        UsageLogError: The name is empty, too long, or has control characters.
+    """
+    from subspace.retrieval.usage.uses import check_namespace
+
+    return (
+        "" if arguments.namespace is None else check_namespace(arguments.namespace, required=True)
+    )
 
 
 def add_bandit(parser: argparse.ArgumentParser) -> None:
@@ -138,7 +170,9 @@ def add_bandit(parser: argparse.ArgumentParser) -> None:
 
 
 def history_options(arguments: argparse.Namespace, *, create: bool) -> dict[str, Any]:
-    """Returns `recency` and `half_life` for a `BlockIndex`, in the time unit of the usage log.
+    """Returns keyword arguments of a `BlockIndex` that say how its usage log counts.
+
+    These are `recency`, `half_life` (in the time unit of the log) and the floors, if given.
 
     Args:
         arguments: Parsed arguments, with those of `add_usage`.
@@ -152,8 +186,10 @@ def history_options(arguments: argparse.Namespace, *, create: bool) -> dict[str,
     from subspace.retrieval.usage.usage_log import UsageLog
 
     if arguments.usage is None:
-        if arguments.recency or arguments.half_life or arguments.clock:
-            raise ConfigError("--recency, --half-life and --clock are of a usage log: give --usage")
+        names = ("clock", "recency", "half_life", "recency_floor", "importance_floor")
+        given = [name for name in names if getattr(arguments, name) is not None]
+        if given:
+            raise ConfigError(f"--{given[0].replace('_', '-')} is of a usage log: give --usage")
         return {}
     create = create or arguments.clock is not None
     with UsageLog.open(arguments.usage, clock=arguments.clock, create=create) as log:
@@ -163,6 +199,9 @@ def history_options(arguments: argparse.Namespace, *, create: bool) -> dict[str,
         options["recency"] = Decay.parse(arguments.recency, clock=clock)
     if arguments.half_life is not None:
         options["half_life"] = parse_duration(arguments.half_life, clock=clock)
+    for name in ("recency_floor", "importance_floor"):
+        if getattr(arguments, name) is not None:
+            options[name] = getattr(arguments, name)
     return options
 
 

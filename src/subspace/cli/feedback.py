@@ -5,7 +5,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subspace.cli.arguments import Commands, add_bandit, add_usage, open_bandit, read_pairs
+from subspace.cli.arguments import (
+    Commands,
+    add_bandit,
+    add_namespace,
+    add_usage,
+    open_bandit,
+    read_namespace,
+    read_pairs,
+)
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +27,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         help="log what was used and how well it did",
         description="Adds uses of items to a usage log, which is where recency and importance come "
         "from; and tells the bandit how good the hits of a search with --preset auto were. Also "
-        "reads and writes the log as JSONL, one use a line: item, time, success, query.",
+        "reads and writes the log as JSONL, one use a line: item, time, success, query, namespace.",
         epilog="example: subspace feedback --usage runs/usage.db --used roses=1 --used slugs=0.2",
     )
     add_usage(parser, required=True)
@@ -32,7 +40,30 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         help="an item that was used now, and its success between 0 and 1; may be given again; an "
         "id in double quotes may hold '='",
     )
-    parser.add_argument("--query-id", metavar="Q", help="the id of the search that found them")
+    parser.add_argument(
+        "--query-id",
+        metavar="Q",
+        help="the id of the search that found them; each item of a search counts once",
+    )
+    parser.add_argument(
+        "--pin",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="an item that counts as used just now, and with success, from now on",
+    )
+    parser.add_argument(
+        "--unpin",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="a pinned item that no longer does",
+    )
+    add_namespace(
+        parser,
+        help="whose uses and pins these are, such as one agent of several: they count in searches "
+        "with the same --namespace; --export then writes those alone",
+    )
     parser.add_argument(
         "--success", type=float, metavar="S", help="how good that search was, between 0 and 1"
     )
@@ -56,29 +87,53 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from subspace.retrieval import UsageLog
 
-    writes = bool(arguments.used or arguments.source)
+    writes = bool(arguments.used or arguments.source or arguments.pin or arguments.unpin)
     if not (writes or arguments.export or _rates(arguments)):
-        raise ConfigError("say what to do: --used, --success or --ratings, --import, or --export")
+        raise ConfigError(
+            "say what to do: --used, --pin, --unpin, --success or --ratings, --import, or --export"
+        )
     # All arguments are checked before anything is written.
     uses = dict(_read_use(text) for text in arguments.used)
     if len(uses) < len(arguments.used):
         raise ConfigError("--used: an item is given twice")
+    both = set(arguments.pin) & set(arguments.unpin)
+    if both:
+        raise ConfigError(f"--pin and --unpin: {min(both)!r} is given in both")
+    namespace = read_namespace(arguments)
     if _rates(arguments):
         _check_rating(arguments)
     if arguments.index is not None:
-        _check_items(arguments.index, list(uses))
+        _check_items(arguments.index, [*uses, *arguments.pin])
     with UsageLog.open(
         arguments.usage, clock=arguments.clock, create=writes or arguments.clock is not None
     ) as log:
         if _rates(arguments):
             print(f"rated: {_rate(arguments, log)}")
-        if uses:
-            log.add(uses.items(), query=arguments.query_id)
-            print(f"{len(uses)} uses -> {arguments.usage}")
-        if arguments.source:
-            print(f"{log.import_jsonl(arguments.source)} uses -> {arguments.usage}")
-        if arguments.export:
-            print(f"{log.export_jsonl(arguments.export)} uses -> {arguments.export}")
+        _write(arguments, log, uses=uses, namespace=namespace)
+
+
+def _write(
+    arguments: argparse.Namespace,
+    log: "UsageLog",
+    *,
+    uses: dict[str, float | None],
+    namespace: str,
+) -> None:
+    """Writes uses and pins to the log, reads a file into it, and writes it to a file."""
+    target = arguments.usage
+    if uses:
+        added = log.add(uses.items(), query=arguments.query_id, namespace=namespace)
+        before = f" ({len(uses) - added} counted before)" if added < len(uses) else ""
+        print(f"{added} uses -> {target}{before}")
+    if arguments.pin:
+        print(f"{log.pin(arguments.pin, namespace=namespace)} pins -> {target}")
+    if arguments.unpin:
+        print(f"{log.unpin(arguments.unpin, namespace=namespace)} pins removed")
+    if arguments.source:
+        print(f"{log.import_jsonl(arguments.source, namespace=namespace)} uses -> {target}")
+    if arguments.export:
+        named = None if arguments.namespace is None else namespace
+        print(f"{log.export_jsonl(arguments.export, namespace=named)} uses -> {arguments.export}")
 
 
 def _check_rating(arguments: argparse.Namespace) -> None:

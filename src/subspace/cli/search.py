@@ -11,10 +11,12 @@ from subspace.cli.arguments import (
     add_bandit,
     add_checkpoint,
     add_index,
+    add_namespace,
     add_usage,
     history_options,
     open_bandit,
     read_filters,
+    read_namespace,
     read_pairs,
 )
 from subspace.cli.terminal import one_line, print_json
@@ -57,6 +59,10 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "name: either value. NAME>=VALUE, >, <= and < are ranges",
     )
     add_usage(parser, required=False)
+    add_namespace(
+        parser,
+        help="whose uses count, such as one agent of several (default: those without a name)",
+    )
     add_bandit(parser)
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
     parser.set_defaults(run=_run)
@@ -121,6 +127,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _search(arguments: argparse.Namespace) -> None:
     queries = _read_queries(arguments)
+    if arguments.namespace is not None and arguments.usage is None:
+        raise ConfigError("--namespace is of a usage log: give --usage")
     with contextlib.ExitStack() as stack:
         _answer(arguments, queries, index=_open(arguments, stack=stack))
 
@@ -131,6 +139,7 @@ def _answer(arguments: argparse.Namespace, queries: "dict[str, Query]", *, index
         "k": arguments.k,
         "candidates": arguments.candidates,
         "where": read_filters(arguments.where or []),
+        "namespace": read_namespace(arguments),
         "weights": weights,
         "preset": preset,
     }
@@ -221,6 +230,7 @@ def _as_json(names: list[str], results: "list[Results]") -> list[dict[str, Any]]
             "query_id": found.query_id,
             "scope": found.scope,
             "arm": found.arm,
+            "namespace": found.namespace,
             "weights": found.weights.as_dict(),
             "hits": [asdict(hit) for hit in found],
         }

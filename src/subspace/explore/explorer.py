@@ -14,6 +14,7 @@ from subspace.explore.separation_heat_maps import read_matrices
 from subspace.explore.session import Session
 from subspace.model import load
 from subspace.retrieval import Decay, Index
+from subspace.retrieval.usage.history import IMPORTANCE_FLOOR, RECENCY_FLOOR
 
 if TYPE_CHECKING:
     from dash import Dash
@@ -60,6 +61,8 @@ def open_explorer(
     usage: Path | str | None = None,
     recency: Decay | None = None,
     half_life: float | None = None,
+    recency_floor: float = RECENCY_FLOOR,
+    importance_floor: float = IMPORTANCE_FLOOR,
     report: Path | str | None = None,
     data: Path | str | None = None,
     port: int = 8050,
@@ -71,8 +74,10 @@ def open_explorer(
         index: Folder or address of the index.
         encoder: Folder of the encoder, if not the one that the checkpoint names.
         usage: File of the usage log, from which recency and importance are computed.
-        recency: Decay of the recency of an item with age; see `History`.
-        half_life: Age at which a use counts half in the traces; see `History`.
+        recency: Decay of the recency of an item with age; see `HistorySettings`.
+        half_life: Age at which a use counts half in the traces; see `HistorySettings`.
+        recency_floor: Recency below which a confirmed item does not fall; see `HistorySettings`.
+        importance_floor: Share of its weight that a rating keeps; see `HistorySettings`.
         report: Folder that `subspace probe` wrote for the same checkpoint.
         data: JSONL with ids and labels that colour the maps; the index's metadata if None.
         port: From 1 to 65535; if it is in use, the next free one is taken.
@@ -103,7 +108,15 @@ def open_explorer(
         matrices = None if report is None else read_matrices(report, model=model)
 
         def open_index() -> Index:
-            return Index.open(index, model, usage=usage, recency=recency, half_life=half_life)
+            return Index.open(
+                index,
+                model,
+                usage=usage,
+                recency=recency,
+                half_life=half_life,
+                recency_floor=recency_floor,
+                importance_floor=importance_floor,
+            )
 
         with Session(open_index) as session:
             maps = session.run(lambda: make_maps(session.index.blocks.engine, labelled=labelled))

@@ -246,5 +246,5 @@ def _average_text(index: BlockIndex) -> BlockIndex:
     mean = vectors.mean(axis=0) if len(vectors) else np.zeros(index.layout.dim, np.float32)
     engine.upsert([Record(id="average", text="average")], mean[None])
     average = BlockIndex(engine)
-    average.history = index.history  # a new one would find no vectors of the used items
+    average.histories = index.histories  # a new one would find no vectors of the used items
     return average

@@ -31,7 +31,14 @@ from subspace.retrieval.hits import SCOPES, Results, Scope
 from subspace.retrieval.scoring import BlockScorer, ItemScorer, Scorer
 from subspace.retrieval.search_options import SearchKeywords, SearchOptions
 from subspace.retrieval.usage.decay import Decay
-from subspace.retrieval.usage.history import History, require
+from subspace.retrieval.usage.histories import Histories
+from subspace.retrieval.usage.history import (
+    IMPORTANCE_FLOOR,
+    RECENCY_FLOOR,
+    History,
+    HistorySettings,
+    require,
+)
 from subspace.retrieval.usage.usage_log import UsageLog
 from subspace.retrieval.weights import PARTS, Part, Weights
 
@@ -64,7 +71,8 @@ class BlockIndex:
 
     Attributes:
         engine: Keeps the documents and their vectors.
-        history: Recency and importance from the usage log; None without a usage log.
+        histories: Recency and importance from the usage log, by namespace; None without a usage
+            log.
     """
 
     def __init__(
@@ -74,22 +82,42 @@ class BlockIndex:
         usage: UsageLog | None = None,
         recency: Decay | None = None,
         half_life: float | None = None,
+        recency_floor: float = RECENCY_FLOOR,
+        importance_floor: float = IMPORTANCE_FLOOR,
     ) -> None:
         """Takes over an open engine and usage log; `close` closes both.
 
         Args:
             engine: Keeps the documents and their vectors.
             usage: The usage log; needed by searches with weights of recency or importance.
-            recency: Decay of the recency of an item with age; see `History`.
-            half_life: Age at which a use counts half in the traces; see `History`.
+            recency: Decay of the recency of an item with age; see `HistorySettings`.
+            half_life: Age at which a use counts half in the traces; see `HistorySettings`.
+            recency_floor: Recency below which a confirmed item does not fall; see
+                `HistorySettings`.
+            importance_floor: Share of its weight that a rating keeps; see `HistorySettings`.
         """
         self.engine = engine
         self._measured: _Measured | None = None
-        self.history = (
-            None
-            if usage is None
-            else History(usage, engine=engine, recency=recency, half_life=half_life)
+        settings = HistorySettings(recency, half_life, recency_floor, importance_floor)
+        self.histories = (
+            None if usage is None else Histories(usage, engine=engine, settings=settings)
         )
+
+    @property
+    def history(self) -> History | None:
+        """History of the namespace that every log has; None without a usage log."""
+        return None if self.histories is None else self.histories.of()
+
+    def history_of(self, namespace: str) -> History:
+        """Returns the history of a namespace, with all that was logged until now.
+
+        Raises:
+            ConfigError: There is no usage log.
+            UsageLogError: The name is not that of a namespace, or the log cannot be read.
+        """
+        history = require(None if self.histories is None else self.histories.of(namespace))
+        history.refresh()
+        return history
 
     def add(self, records: Sequence[Record], vectors: Vectors) -> None:
         """Adds all of the records or none; replaces records with the same ids.
@@ -161,8 +189,8 @@ class BlockIndex:
     def close(self) -> None:
         """Closes the engine, and the usage log if there is one."""
         self.engine.close()
-        if self.history is not None:
-            self.history.log.close()
+        if self.histories is not None:
+            self.histories.log.close()
 
     def __len__(self) -> int:
         """Returns the number of documents."""
@@ -248,7 +276,7 @@ class BlockIndex:
         queries = _to_array(queries)
         check_queries(queries, layout=self.layout)
         without = [{*options.exclude, *ids} for ids in own or [()] * len(queries)]
-        scorer = self._scorer(self.weights(weights), scope=options.scope)
+        scorer = self._scorer(self.weights(weights), options=options)
         found = self._find(queries, scorer, options=options, exclude=without)
         return [
             Results(
@@ -256,6 +284,7 @@ class BlockIndex:
                 query_id=uuid.uuid4().hex,
                 weights=weights,
                 scope=options.scope,
+                namespace=options.namespace,
             )
             for query, items in zip(queries, found, strict=True)
         ]
@@ -333,10 +362,13 @@ class BlockIndex:
             self._measured = measured = _Measured(state, self.engine.sample(SPREAD_SAMPLE))
         return measured
 
-    def history_spread(self) -> dict[Part, HistorySpread]:
+    def history_spread(self, *, namespace: str = "") -> dict[Part, HistorySpread]:
         """Measures how much recency and importance vary among the items, on a sample.
 
         A weight on a part with a standard deviation near 0 hardly changes a ranking.
+
+        Args:
+            namespace: Whose uses recency and importance come from.
 
         Returns:
             The standard deviations of recency and of importance.
@@ -344,8 +376,7 @@ class BlockIndex:
         Raises:
             ConfigError: There is no usage log.
         """
-        history = require(self.history)
-        history.refresh()
+        history = self.history_of(namespace)
         sample = self.sample
         own = history.item_values([document.id for document in sample.documents])
         traces = {"recency": history.recency, "importance": history.importance}
@@ -358,12 +389,12 @@ class BlockIndex:
             )
         return spread
 
-    def _scorer(self, weights: Weights, *, scope: Scope) -> Scorer:
+    def _scorer(self, weights: Weights, *, options: SearchOptions) -> Scorer:
         if not weights.uses_history:
             return Scorer(weights)
-        history = require(self.history)
-        history.refresh()
-        return ItemScorer(weights, history) if scope == "item" else BlockScorer(weights, history)
+        history = self.history_of(options.namespace)
+        scorer = ItemScorer if options.scope == "item" else BlockScorer
+        return scorer(weights, history)
 
     def _find(
         self,

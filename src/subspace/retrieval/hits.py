@@ -52,6 +52,7 @@ class Results(Sequence[Hit]):
         scope: `block` or `item`: how recency and importance were computed.
         arm: The arm that the bandit chose; None if no bandit was asked.
         toward: What was preferred, as a number by factor or class; None for nothing.
+        namespace: Whose uses recency and importance came from.
     """
 
     hits: tuple[Hit, ...]
@@ -60,6 +61,7 @@ class Results(Sequence[Hit]):
     scope: Scope
     arm: str | None = None
     toward: Mapping[str, float] | None = None
+    namespace: str = ""
 
     @overload
     def __getitem__(self, position: int) -> Hit: ...

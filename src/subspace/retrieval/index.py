@@ -27,7 +27,7 @@ from subspace.retrieval.queries import Like, Query, items_of, texts_of
 from subspace.retrieval.search_options import SearchKeywords, SearchOptions
 from subspace.retrieval.usage.bandit import Bandit, learn
 from subspace.retrieval.usage.decay import Decay
-from subspace.retrieval.usage.traces import Traces
+from subspace.retrieval.usage.history import IMPORTANCE_FLOOR, RECENCY_FLOOR, HistorySettings
 from subspace.retrieval.usage.usage_log import UsageLog
 from subspace.retrieval.weights import Weights
 
@@ -86,6 +86,8 @@ class Index:
         usage: Path | str | None = None,
         recency: Decay | None = None,
         half_life: float | None = None,
+        recency_floor: float = RECENCY_FLOOR,
+        importance_floor: float = IMPORTANCE_FLOOR,
         bandit: Bandit | None = None,
     ) -> Self:
         """Creates an index of some records, in place of an existing one.
@@ -107,14 +109,18 @@ class Index:
                 folder and the matching engine for an address.
             settings: Settings of the engine, such as `{"dtype": "float16"}`.
             usage: File of the usage log, from which recency and importance are computed.
-            recency: Decay of the recency of an item with age; see `History`.
-            half_life: Age at which a use counts half in the traces; see `History`.
+            recency: Decay of the recency of an item with age; see `HistorySettings`.
+            half_life: Age at which a use counts half in the traces; see `HistorySettings`.
+            recency_floor: Recency in [0, 1] below which a confirmed item does not fall; see
+                `HistorySettings`.
+            importance_floor: Share in [0, 1] of its weight that a rating keeps at any age; see
+                `HistorySettings`.
             bandit: Chooses the weights of `preset="auto"`.
 
         Raises:
             CheckpointError: There is no such model.
-            ConfigError: The engine does not fit the target, or a setting or the half-life is
-                wrong.
+            ConfigError: The engine does not fit the target, or a setting, the half-life or a
+                floor is wrong.
             QueryError: An element is not a `Record`.
             EncoderError: A text is empty.
             LayoutError: The number of vectors is not that of the records, or a vector is not
@@ -129,8 +135,7 @@ class Index:
         # Wrong arguments must be refused before an existing index is replaced.
         if bandit is not None:
             bandit.check(loaded.layout)
-        if half_life is not None:
-            Traces(layout=loaded.layout, half_life=half_life)
+        counted = HistorySettings(recency, half_life, recency_floor, importance_floor)
         check_target(target, engine=engine, settings=settings)
         records = list(records)
         raw = _raw_vectors(loaded, records, vectors)
@@ -151,7 +156,7 @@ class Index:
                 settings=settings,
             )
             stack.callback(made.close)
-            blocks = BlockIndex(made, usage=log, recency=recency, half_life=half_life)
+            blocks = BlockIndex(made, usage=log, **vars(counted))
             index = cls(loaded, blocks, bandit=bandit)
             blocks.add(documents, found)
             stack.pop_all()  # open until the index is closed
@@ -167,6 +172,8 @@ class Index:
         usage: Path | str | None = None,
         recency: Decay | None = None,
         half_life: float | None = None,
+        recency_floor: float = RECENCY_FLOOR,
+        importance_floor: float = IMPORTANCE_FLOOR,
         bandit: Bandit | None = None,
     ) -> Self:
         """Opens an existing index.
@@ -178,11 +185,13 @@ class Index:
             usage: As in `create`.
             recency: As in `create`.
             half_life: As in `create`.
+            recency_floor: As in `create`.
+            importance_floor: As in `create`.
             bandit: As in `create`.
 
         Raises:
             CheckpointError: There is no such model.
-            ConfigError: The target is of no known kind, or the half-life is wrong.
+            ConfigError: The target is of no known kind, or the half-life or a floor is wrong.
             IndexFolderError: There is no index, it is damaged, or was built with another model.
             EngineError: A server cannot be reached, or has no such index.
             UsageLogError: The usage log cannot be opened.
@@ -191,7 +200,8 @@ class Index:
         loaded = _loaded(model)
         with ExitStack() as stack:
             log = None if usage is None else stack.enter_context(UsageLog.open(usage))
-            blocks = BlockIndex.open(target, usage=log, recency=recency, half_life=half_life)
+            counted = HistorySettings(recency, half_life, recency_floor, importance_floor)
+            blocks = BlockIndex.open(target, usage=log, **vars(counted))
             stack.callback(blocks.close)
             index = cls(loaded, blocks, bandit=bandit)
             stack.pop_all()  # open until the index is closed
@@ -416,8 +426,8 @@ class Index:
                 such as `complexity=-1,style:formal=0.5` or a mapping; see `Model.directions`.
                 At 1, one standard deviation of it adds as much as one standard deviation of
                 relevance. With `candidates` it only reorders these.
-            options: `k`, `scope`, `candidates`, `where` and `exclude`; see `SearchOptions`.
-                Items in the query are excluded as well.
+            options: `k`, `scope`, `candidates`, `where`, `exclude` and `namespace`; see
+                `SearchOptions`. Items in the query are excluded as well.
 
         Raises:
             EncoderError: A text is empty.
@@ -551,28 +561,84 @@ class Index:
         return np.array(vectors, dtype=np.float32).reshape(len(queries), self.layout.dim)
 
     def use(
-        self, items: Mapping[str, float | None] | Iterable[str], *, query_id: str | None = None
-    ) -> None:
+        self,
+        items: Mapping[str, float | None] | Iterable[str],
+        *,
+        query_id: str | None = None,
+        namespace: str = "",
+    ) -> int:
         """Logs that items were used now.
 
         Args:
             items: Ids, or a mapping of ids to their success in [0, 1] (None if unknown).
-            query_id: `Results.query_id` of the search that found them.
+            query_id: `Results.query_id` of the search that found them. Each item of a query counts
+                once, however often it is reported; a rating may follow later, once.
+            namespace: Whose uses they are: they count in searches with the same namespace.
+
+        Returns:
+            How many counted: uses, and ratings of uses that were logged before.
 
         Raises:
             QueryError: An item is not in the index.
-            UsageLogError: A success is outside [0, 1], or the log cannot be written.
+            UsageLogError: A success is outside [0, 1], the namespace is wrong, or the log cannot
+                be written.
             ConfigError: There is no usage log.
         """
         if isinstance(items, str):
             raise QueryError("items are a list of ids, or success by id")
         log = self._log()
         successes = dict(items) if isinstance(items, Mapping) else dict.fromkeys(items)
-        there = {record.id for record in self.blocks.engine.fetch(list(successes)).documents}
-        unknown = [name for name in successes if name not in there]
+        self._check_ids(successes)
+        return log.add(successes.items(), query=query_id, namespace=namespace)
+
+    def pin(self, ids: Iterable[str], *, namespace: str = "") -> int:
+        """Pins items, which then count as used just now until they are unpinned.
+
+        The importance of a pinned item does not fall below that of an item that was used with
+        success. See `History`.
+
+        Args:
+            ids: Ids of items.
+            namespace: Whose pins they are: they count in searches with the same namespace.
+
+        Returns:
+            How many were not pinned before.
+
+        Raises:
+            QueryError: An item is not in the index.
+            UsageLogError: The namespace is wrong, or the log cannot be written.
+            ConfigError: There is no usage log.
+        """
+        log, names = self._log(), _ids(ids)
+        self._check_ids(names)
+        return log.pin(names, namespace=namespace)
+
+    def unpin(self, ids: Iterable[str], *, namespace: str = "") -> int:
+        """Removes pins and returns how many there were; arguments and errors as in `pin`.
+
+        Items that were pinned and have left the index can be unpinned.
+        """
+        log, names = self._log(), _ids(ids)
+        pinned = set(log.pins(namespace=namespace))
+        self._check_ids([name for name in names if name not in pinned])
+        return log.unpin(names, namespace=namespace)
+
+    def pins(self, *, namespace: str = "") -> tuple[str, ...]:
+        """Returns the ids of the pinned items of a namespace, those pinned first at the front.
+
+        Raises:
+            UsageLogError: The namespace is wrong, or the log cannot be read.
+            ConfigError: There is no usage log.
+        """
+        return self._log().pins(namespace=namespace)
+
+    def _check_ids(self, ids: Iterable[str]) -> None:
+        """Raises `QueryError` unless all of the ids are in the index."""
+        names = list(ids)
+        there = {record.id for record in self.blocks.engine.fetch(names).documents}
+        unknown = [name for name in names if name not in there]
         if unknown:
             raise QueryError(f"not in the index: {', '.join(map(str, unknown[:5]))}")
-        log.add(successes.items(), query=query_id)
 
     def feedback(
         self,
@@ -624,13 +690,13 @@ class Index:
         (found,) = self.blocks.search_each(
             vector[None], weights=self._scaled(weights), options=options, own=[own]
         )
-        log.add_query(found.query_id, arm=arm)
+        log.add_query(found.query_id, arm=arm, namespace=options.namespace)
         return replace(found, weights=weights, arm=arm)
 
     def _log(self) -> UsageLog:
-        if self.blocks.history is None:
+        if self.blocks.histories is None:
             raise ConfigError("there is no usage log to write to: give one")
-        return self.blocks.history.log
+        return self.blocks.histories.log
 
     def _compose(self, query: Query, known: Mapping[str | Like, Vectors]) -> Vectors:
         if not isinstance(query, Mapping):
@@ -674,6 +740,12 @@ def _raw_vectors(model: Model, records: Sequence[Record], vectors: Vectors | Non
     if len(vectors) != len(records):
         raise LayoutError(f"{len(records)} records, {len(vectors)} vectors")
     return vectors
+
+
+def _ids(ids: Any) -> list[str]:
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise QueryError("items are a list of ids")
+    return list(dict.fromkeys(ids))
 
 
 def _documents(records: Sequence[Record]) -> list[Record]:

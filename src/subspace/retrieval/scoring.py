@@ -75,7 +75,7 @@ class BlockScorer(Scorer):
     def __init__(self, weights: Weights, history: History) -> None:
         """Keeps the weights, and reads the current recency and importance from the history."""
         super().__init__(weights)
-        self._recency, self._importance = history.recency, history.importance
+        self._recency, self._importance = history.traces()
 
     def fold(self, queries: Vectors) -> Vectors:
         """Returns one vector per query with relevance, recency and importance (Q, dim)."""

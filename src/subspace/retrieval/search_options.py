@@ -8,6 +8,7 @@ from subspace.errors import ConfigError
 from subspace.retrieval.engines import Where
 from subspace.retrieval.engines.engine import check_k
 from subspace.retrieval.hits import SCOPES, Scope
+from subspace.retrieval.usage.uses import check_namespace
 
 
 class SearchKeywords(TypedDict, total=False):
@@ -18,6 +19,7 @@ class SearchKeywords(TypedDict, total=False):
     candidates: int | None
     where: Where | None
     exclude: Collection[str]
+    namespace: str
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,13 @@ class SearchOptions:
         where: Metadata filter: by name, the value that a hit must have, a list of allowed values,
             or a range such as `{">=": 2020}`. Of a list, one member must fit.
         exclude: Ids that are left out of the hits.
+        namespace: Whose uses recency and importance come from; see `UsageLog`.
 
     Raises:
         ConfigError: `k` or `candidates` is not a whole number of at least 1, the scope is
             unknown, or `exclude` is not a collection of ids.
+        UsageLogError: The namespace is not a text of at most 200 characters, or has control
+            characters.
     """
 
     k: int = 10
@@ -44,6 +49,7 @@ class SearchOptions:
     candidates: int | None = None
     where: Where | None = None
     exclude: Collection[str] = ()
+    namespace: str = ""
 
     def __post_init__(self) -> None:
         """Checks every option that does not depend on the index."""
@@ -55,6 +61,7 @@ class SearchOptions:
         if not is_ids(self.exclude):
             raise ConfigError(f"exclude is a collection of ids, got {self.exclude!r:.60}")
         object.__setattr__(self, "exclude", frozenset(self.exclude))
+        check_namespace(self.namespace)
 
     @classmethod
     def read(cls, keywords: Any) -> "SearchOptions":

@@ -1,5 +1,6 @@
 """Recency and importance of single items, from their last use and their success rate."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from subspace.arrays import Floats
 from subspace.errors import ConfigError
-from subspace.retrieval.usage.usage_log import Clock, Use
+from subspace.retrieval.usage.uses import Clock, Use
 
 Kind = Literal["linear", "exponential", "power"]
 KINDS: tuple[Kind, ...] = ("linear", "exponential", "power")
@@ -19,6 +20,8 @@ KINDS: tuple[Kind, ...] = ("linear", "exponential", "power")
 # Recency and importance of an item that was never used: a neutral value. For importance it is the
 # smoothed success rate without any use: (0 + 1) / (0 + 0 + 2).
 UNUSED = 0.5
+# Importance of an item that was used once, with success: (1 + 1) / (1 + 0 + 2).
+CONFIRMED = 2 / 3
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"([0-9.eE+-]+)\s*([smhdw]?)")
@@ -128,47 +131,94 @@ class ItemHistory:
     """The last use and the success counts of each item; adding a use takes O(1).
 
     Attributes:
+        half_life: Age at which a rating counts half in `net`.
         ids: Ids of the used items, in the order in which they were first added.
     """
 
+    half_life: float = np.inf
     ids: list[str] = field(default_factory=list)
     _rows: dict[str, int] = field(default_factory=dict)
-    # One row per item: time of the last use, sum of success, sum of 1 - success. The number of rows
-    # is doubled when they are full.
-    _table: Floats = field(default_factory=lambda: np.empty((16, 3)))
+    # One row per item: time of the last use, sum of success, sum of 1 - success, and of the ratings
+    # 2 s - 1 the decayed sum, the time as of which it is kept, and the plain sum. The number of
+    # rows is doubled when they are full.
+    _table: Floats = field(default_factory=lambda: np.empty((16, 6)))
 
     def add(self, uses: Iterable[Use]) -> None:
-        """Adds uses, in any order."""
+        """Adds uses, in any order; a time of -inf stands for one that is not known."""
         for use in uses:
             row = self._row(use.item)
             self._table[row, 0] = max(self._table[row, 0], use.time)
             if use.success is not None:
-                self._table[row, 1:] += (use.success, 1 - use.success)
+                self._table[row, 1:3] += (use.success, 1 - use.success)
 
-    def recency(self, now: float, *, decay: Decay) -> Floats:
-        """Returns the recency of each item in `ids`."""
-        return decay(now - self._table[: len(self.ids), 0])
+    def weigh(self, uses: Iterable[Use]) -> None:
+        """Adds the ratings of uses to `net`, in any order."""
+        for use in uses:
+            if use.success is None:
+                continue
+            row, rating = self._row(use.item), 2 * use.success - 1
+            self._table[row, 5] += rating
+            if use.time > -np.inf:
+                latest = max(self._table[row, 4], use.time)
+                self._table[row, 3] *= self._fade(latest - self._table[row, 4])
+                self._table[row, 3] += rating * self._fade(latest - use.time)
+                self._table[row, 4] = latest
 
-    def importance(self) -> Floats:
+    def net(self, ids: Sequence[str], now: float, *, floor: float) -> Floats:
+        """Returns the weight of each item in the importance trace; see `Traces`."""
+        rows = [self._row(name) for name in ids]
+        decayed, latest, plain = self._table[rows, 3:].T
+        faded = decayed * [self._fade(now - time) for time in latest]
+        return np.asarray((1 - floor) * faded + floor * plain)
+
+    def recency(
+        self, now: float, *, decay: Decay, floor: float = 0.0, pinned: Sequence[str] = ()
+    ) -> Floats:
+        """Returns the recency of each item in `ids`.
+
+        It is `decay(age)` of the last use; at least `floor` if the item is confirmed, which means
+        that its importance is above that of an item without uses; and 1 if it is pinned. It is
+        `UNUSED` where no use has a known time.
+        """
+        last, successes, failures = self._table[: len(self.ids), :3].T
+        values = np.where(last > -np.inf, decay(now - last), UNUSED)
+        if floor:
+            np.maximum(values, floor, out=values, where=successes > failures)
+        values[[self._rows[name] for name in pinned]] = 1
+        return values
+
+    def importance(self, *, pinned: Sequence[str] = ()) -> Floats:
         """Returns the smoothed success rate of each item in `ids`.
 
         With s the sum of success and f that of 1 - success, the rate with Laplace smoothing is
-        (s + 1) / (s + f + 2).
+        (s + 1) / (s + f + 2). That of a pinned item is at least `CONFIRMED`.
         """
-        successes, failures = self._table[: len(self.ids), 1:].T
-        return np.asarray((successes + 1) / (successes + failures + 2))
+        successes, failures = self._table[: len(self.ids), 1:3].T
+        values = np.asarray((successes + 1) / (successes + failures + 2))
+        rows = [self._rows[name] for name in pinned]
+        values[rows] = np.maximum(values[rows], CONFIRMED)
+        return values
 
-    def at(self, now: float, *, decay: Decay) -> "ItemValues":
+    def at(
+        self, now: float, *, decay: Decay, floor: float = 0.0, pinned: Sequence[str] = ()
+    ) -> "ItemValues":
         """Returns recency and importance of all items at one moment."""
-        recency, importance = self.recency(now, decay=decay), self.importance()
-        return ItemValues(self.ids, self._rows, recency, importance)
+        for name in pinned:
+            self._row(name)
+        recency = self.recency(now, decay=decay, floor=floor, pinned=pinned)
+        return ItemValues(self.ids, self._rows, recency, self.importance(pinned=pinned))
 
     def _row(self, item: str) -> int:
         row = self._rows.get(item)
         if row is None:
-            row = self._rows[item] = len(self.ids)
-            self.ids.append(item)
+            row = len(self.ids)
             if row == len(self._table):
                 self._table = np.concatenate([self._table, np.empty_like(self._table)])
-            self._table[row] = (-np.inf, 0, 0)
+            self._table[row] = (-np.inf, 0, 0, 0, -np.inf, 0)
+            self._rows[item] = row
+            self.ids.append(item)
         return row
+
+    def _fade(self, age: float) -> float:
+        # Without ratings the age is infinite, and what would fade is 0.
+        return 2.0 ** (-age / self.half_life) if age < math.inf else 0.0
