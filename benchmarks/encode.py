@@ -214,7 +214,7 @@ def run_in_turn(
 
 def count_tokens(model: str, texts: Sequence[str]) -> Ints:
     encoder = Encoder(EncoderSpec(model=model))
-    return np.array([len(ids) for ids in encoder._tokenizer(list(texts))])
+    return np.array([len(ids) for ids in encoder._tokenizer(list(texts)).ids])
 
 
 def count_operations(model: str, tokens: Ints) -> float:

@@ -41,7 +41,7 @@ LAYOUT = BlockLayout.from_widths({"topic": 5, "style": 3, "tone": 2})
 DIM, TEXTS = 16, 3
 FINGERPRINT = Fingerprint("m", "r", "mean", "", "", (1,), 8, True, "float32", DIM)
 
-Write = Callable[[str], None]
+Write = Callable[[str], object]
 
 
 def vector_of(name: str, dim: int = LAYOUT.dim) -> np.ndarray:
