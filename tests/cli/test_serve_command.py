@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,13 +81,6 @@ def service(*arguments: str | Path, **more: str) -> Iterator[tuple[subprocess.Po
         process.stderr.close()
 
 
-def wait_until(check, *, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_an_agent_starts_it_and_finds_the_skills_of_a_folder(checkpoint, folder, tmp_path):
     arguments = ("--stdio", "--checkpoint", checkpoint, "--index", tmp_path / "memory")
     program, *rest = command(*arguments, "--watch", folder)
@@ -123,48 +115,36 @@ def test_an_agent_starts_it_and_finds_the_skills_of_a_folder(checkpoint, folder,
         assert "grow-herbs" in {record.id for record in index.list()}
 
 
-def test_what_was_answered_survives_a_kill_and_a_stop(checkpoint, tmp_path):
-    arguments = ("--checkpoint", checkpoint, "--index", tmp_path / "memory", "--create")
-    with service(*arguments) as (process, client):
-        for number in range(5):
-            item = {"id": f"n{number}", "text": f"note {number}"}
-            assert client.post("/items", json={"items": [item]}).status_code == 200
-        assert client.post("/use", json={"items": {"n0": 1.0}}).json()["counted"] == 1
-        assert client.delete("/items/n4").status_code == 200
-        process.send_signal(signal.SIGKILL)
-        process.wait(30)
-    with service(*arguments) as (process, client):
-        kept = {item["id"] for item in client.post("/list", json={}).json()["items"]}
-        assert kept == {"n0", "n1", "n2", "n3"}
-        client.post("/items", json={"items": [{"id": "last", "text": "the last note"}]})
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) in (0, -signal.SIGTERM)
-    with Index.open(tmp_path / "memory", checkpoint, usage=tmp_path / "memory.usage.db") as index:
-        assert "last" in {record.id for record in index.list()}
-        assert len(index.blocks.history.log) == 1
-
-
-def test_two_services_of_one_index_lose_nothing_of_each_other(checkpoint, tmp_path):
+def test_two_services_of_one_index_lose_nothing_to_each_other_a_kill_or_a_stop(
+    checkpoint, tmp_path
+):
     Index.create(tmp_path / "memory", checkpoint, RECORDS).close()
     arguments = ("--checkpoint", checkpoint, "--index", tmp_path / "memory")
-    with service(*arguments) as (_, one), service(*arguments) as (_, two):
-        for number in range(10):
+    with (
+        service(*arguments, SUBSPACE_TOKEN=TOKEN) as (killed, one),
+        service(*arguments, "--namespace", "two", SUBSPACE_TOKEN=TOKEN) as (stopped, two),
+    ):
+        assert one.get("/about").status_code == 401
+        for client in (one, two):
+            client.headers["authorization"] = f"Bearer {TOKEN}"
+        for number in range(5):
             for client, name in ((one, "a"), (two, "b")):
                 item = {"id": f"{name}{number}", "text": f"note {number} of {name}"}
                 assert client.post("/items", json={"items": [item]}).status_code == 200
+        assert one.delete("/items/b4").status_code == 200
         for client in (one, two):
-            assert client.get("/about").json()["items"] == len(RECORDS) + 20
-    with Index.open(tmp_path / "memory", checkpoint) as index:
-        assert len(index) == len(RECORDS) + 20
-
-
-def test_a_token_from_the_environment_or_a_file_is_needed(checkpoint, tmp_path):
-    Index.create(tmp_path / "memory", checkpoint, RECORDS).close()
-    arguments = ("--checkpoint", checkpoint, "--index", tmp_path / "memory", "--read-only")
-    with service(*arguments, SUBSPACE_TOKEN=TOKEN) as (_, client):
-        assert client.get("/about").status_code == 401
-        good = {"authorization": f"Bearer {TOKEN}"}
-        assert client.get("/about", headers=good).json()["items"] == len(RECORDS)
+            assert client.get("/about").json()["items"] == len(RECORDS) + 9
+            assert client.post("/use", json={"items": {"a0": 1.0}}).json()["counted"] == 1
+        killed.send_signal(signal.SIGKILL)
+        killed.wait(30)
+        assert two.get("/items/a4").json()["text"] == "note 4 of a"
+        assert two.post("/items", json={"items": [{"id": "last", "text": "b"}]}).status_code == 200
+        stopped.send_signal(signal.SIGTERM)
+        assert stopped.wait(30) in (0, -signal.SIGTERM)
+    with Index.open(tmp_path / "memory", checkpoint, usage=tmp_path / "memory.usage.db") as index:
+        kept = {record.id for record in index.list()} - {record.id for record in RECORDS}
+        assert kept == {*(f"a{n}" for n in range(5)), *(f"b{n}" for n in range(4)), "last"}
+        assert len(index.blocks.history.log) == 2
 
 
 REFUSED = [
