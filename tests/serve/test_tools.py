@@ -79,6 +79,23 @@ def test_long_texts_are_cut_in_a_search_and_whole_when_shown(server):
     assert answer(shown)["text"] == text
 
 
+def test_what_the_text_says_already_is_not_said_again_in_metadata(server):
+    skill = {
+        "id": "oven",
+        "text": "oven\n\nHeats up.",
+        "metadata": {"name": "oven", "file": "o.md"},
+    }
+    _, found, shown = ask(
+        server,
+        ("add_items", {"items": [skill]}),
+        ("search_memory", {"query": "oven", "k": 50}),
+        ("show_item", {"id": "oven"}),
+    )
+    hit = next(hit for hit in answer(found)["hits"] if hit["id"] == "oven")
+    assert hit["metadata"] == {"file": "o.md"}
+    assert answer(shown)["metadata"] == skill["metadata"]
+
+
 def test_a_task_from_search_to_what_was_learned(server, memory):
     (found,) = ask(server, ("search_memory", {"query": QUERY, "k": 3}))
     search = answer(found)

@@ -177,7 +177,15 @@ class BriefAnswer(Message):
 
     @classmethod
     def of(cls, answer: SearchAnswer, *, characters: int) -> Self:
-        """Makes a brief answer, with texts cut to a number of characters."""
+        """Makes a brief answer.
+
+        Texts are cut, and metadata that stand in the text already, such as the name and the
+        description of a skill, are left out.
+
+        Args:
+            answer: The whole answer.
+            characters: Length to which texts are cut.
+        """
         return cls(
             search_id=answer.search_id,
             hits=[
@@ -185,7 +193,11 @@ class BriefAnswer(Message):
                     id=hit.id,
                     score=round(hit.score, 4),
                     text=shorten(hit.text, most=characters),
-                    metadata=hit.metadata,
+                    metadata={
+                        name: value
+                        for name, value in hit.metadata.items()
+                        if not (isinstance(value, str) and value in hit.text[:characters])
+                    },
                 )
                 for hit in answer.hits
             ],
