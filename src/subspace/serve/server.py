@@ -17,11 +17,15 @@ from subspace.serve.memory import Memory
 from subspace.serve.tools import make_mcp_server
 from subspace.serve.work import Work
 
+_log = logging.getLogger(__name__)
+
 # Connections at once; more are answered with 503.
 _CONNECTIONS = 500
 # Seconds in which the head of a request must have come, and that a stop waits for running requests.
 _HEAD_S = 10.0
 _STOP_S = 10
+# Seconds that an open connection may wait for its next request: longer than clients keep theirs.
+_IDLE_S = 75
 _SHORTEST_TOKEN = 16
 
 
@@ -121,6 +125,7 @@ def make_http_server(
         server_header=False,
         proxy_headers=False,
         limit_concurrency=_CONNECTIONS,
+        timeout_keep_alive=_IDLE_S,
         timeout_graceful_shutdown=_STOP_S,
     )
     return uvicorn.Server(config)
@@ -134,7 +139,7 @@ def serve_stdio(memory: Memory, *, limits: Limits) -> None:
 class PatientProtocol(H11Protocol):
     """HTTP/1.1 that hangs up on clients that do not finish the head of a request."""
 
-    _before: object = None
+    _late: object = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begins to wait for the head of the first request."""
@@ -142,14 +147,15 @@ class PatientProtocol(H11Protocol):
         self.loop.call_later(_HEAD_S, self._look)
 
     def _look(self) -> None:
-        """Hangs up if the head that was waited for at the last look has still not come."""
+        """Hangs up if a head that had begun at the last look has still not come."""
         if self.transport.is_closing():
             return
-        waits = self.conn.their_state is h11.IDLE
-        state = (self.cycle, waits)
-        if waits and (self.cycle is None or state == self._before):
-            logging.getLogger(__name__).info("hung up on a client that sent no request")
+        begun = self.cycle is None or bool(self.conn.trailing_data[0])
+        waits = begun and self.conn.their_state is h11.IDLE
+        # The first head is late at the first look; others at the second, as they may be new.
+        if waits and (self.cycle is None or self.cycle is self._late):
+            _log.info("hung up on a client that did not finish its request")
             self.transport.close()
             return
-        self._before = state
+        self._late = self.cycle if waits else None
         self.loop.call_later(_HEAD_S, self._look)
