@@ -116,7 +116,11 @@ def index_leftovers(folder: Path) -> list[str]:
 
 def write_log(folder: Path) -> Write:
     log = UsageLog.open(folder / "usage.db")
-    return lambda name: log.add([(name, 1.0)])
+
+    def write(name: str) -> None:
+        log.add([(name, 1.0)])
+
+    return write
 
 
 def read_log(folder: Path) -> set[str]:

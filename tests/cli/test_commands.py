@@ -274,6 +274,47 @@ def test_the_log_goes_out_as_jsonl_and_comes_back(trained):
     assert (trained / "again.jsonl").read_text() == (trained / "uses.jsonl").read_text()
 
 
+def test_agents_share_an_index_and_a_log_each_with_its_own_uses_and_pins(trained):
+    last, before = (
+        search(trained, "--query", "stew", "-k", "100")["hits"][n]["id"] for n in (-1, -2)
+    )
+    log = ("--usage", "agents.db", "--clock", "steps")
+    use = ("feedback", *log, "--index", "index", "--namespace", "alice")
+    out = run(*use, "--used", f"{last}=1", "--query-id", "q", "--pin", before, cwd=trained).stdout
+    assert "1 uses -> agents.db" in out and "1 pins -> agents.db" in out
+    again = run(*use, "--used", f"{last}=1", "--query-id", "q", "--pin", before, cwd=trained).stdout
+    assert "0 uses -> agents.db (1 counted before)" in again and "0 pins" in again
+    options = ("--query", "stew", "--usage", "agents.db", "--preset", "recency_importance")
+    scoped = (*options, "--scope", "item", "-k", "2")
+    found = search(trained, *scoped, "--namespace", "alice")
+    assert found["namespace"] == "alice"
+    assert {hit["id"] for hit in found["hits"]} == {last, before}
+    # The counter-check: for another they are what they were, and without the pin as well.
+    other = search(trained, *scoped, "--namespace", "bob")["hits"]
+    assert not {hit["id"] for hit in other} & {last, before}
+    assert search(trained, *scoped)["hits"] == other
+    assert "1 pins removed" in run(*use, "--unpin", before, cwd=trained).stdout
+    assert before not in [h["id"] for h in search(trained, *scoped, "--namespace", "alice")["hits"]]
+    run(*use, "--export", "alice.jsonl", cwd=trained)
+    run("feedback", *log, "--namespace", "bob", "--export", "bob.jsonl", cwd=trained)
+    assert json.loads((trained / "alice.jsonl").read_text())["namespace"] == "alice"
+    assert (trained / "bob.jsonl").read_text() == ""
+
+
+def test_an_old_item_that_did_well_sinks_only_without_the_floor(trained):
+    first = search(trained, "--query", "stew", "-k", "100")["hits"][-1]["id"]
+    run("feedback", "--usage", "old.db", "--clock", "steps", "--used", f"{first}=1", cwd=trained)
+    uses = "".join(json.dumps({"item": "elsewhere", "time": n}) + "\n" for n in range(1, 90))
+    (trained / "later.jsonl").write_text(uses)
+    run("feedback", "--usage", "old.db", "--import", "later.jsonl", cwd=trained)
+    options = ("--query", "stew", "--usage", "old.db", "--riv", "0.9,0.1,0", "--scope", "item")
+    ranks = [
+        [hit["id"] for hit in search(trained, *options, *floor, "-k", "999")["hits"]].index(first)
+        for floor in ((), ("--recency-floor", "0"))
+    ]
+    assert ranks[0] == 0 and ranks[1] > 50
+
+
 def test_the_bandit_chooses_and_learns_from_ratings_once(trained):
     options = ("--usage", "bandit-usage.db", "--bandit", "arms.db", "--seed", "3")
     found = search(trained, "--query", "stew", "--preset", "auto", *options)
@@ -491,7 +532,11 @@ def test_presets_are_listed_with_their_values(tmp_path):
         (("--query", "stew", *LOG, "--recency", "fast"), "linear:50"),
         (("--query", "stew", *LOG, "--recency", "linear:7d"), "counts steps"),
         (("--query", "stew", *LOG, "--half-life", "soon"), "a time must read like"),
-        (("--query", "stew", "--half-life", "5"), "give --usage"),
+        (("--query", "stew", "--half-life", "5"), "--half-life is of a usage log: give --usage"),
+        (("--query", "stew", "--recency-floor", "0"), "--recency-floor is of a usage log"),
+        (("--query", "stew", "--namespace", "alice"), "--namespace is of a usage log"),
+        (("--query", "stew", *LOG, "--importance-floor", "2"), "must be between 0 and 1"),
+        (("--query", "stew", *LOG, "--namespace", ""), "the namespace is empty"),
         (("--query", "stew", "--usage", "texts.jsonl"), "texts.jsonl cannot be used"),
     ],
 )
@@ -517,6 +562,12 @@ def test_a_wrong_search_is_one_sentence(trained, arguments, message):
         (("--used", "nobody", "--index", "index"), "not in the index index: nobody"),
         (("--success", "1"), "give its --query-id"),
         (("--import", "nowhere.jsonl"), "nowhere.jsonl: cannot be read"),
+        (("--used", "a", "--namespace", ""), "the namespace is empty: give a name"),
+        (("--used", "a", "--namespace", "a\nb"), "a namespace has no control characters"),
+        (("--used", "a", "--namespace", "a" * 201), "at most 200 characters"),
+        (("--pin", "nobody", "--index", "index"), "not in the index index: nobody"),
+        (("--pin", "a", "--unpin", "a"), "'a' is given in both"),
+        (("--pin", ""), "a pin names the id of an item"),
     ],
 )
 def test_wrong_feedback_is_one_sentence(trained, arguments, message):

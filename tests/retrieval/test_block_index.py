@@ -285,7 +285,8 @@ def test_weight_zero_removes_a_parts_influence_exactly(part, scope, log, tmp_pat
                 mix[part] = 0.0
             weights = Weights.make(layout=LAYOUT, riv=tuple(mix.values()))
             first, second = (
-                make_index(unit_vectors(30), usage=usage).search(
+                # With a floor, the step of an unrated use is one by which ratings are older.
+                make_index(unit_vectors(30), usage=usage, importance_floor=0).search(
                     asked, weights=weights, scope=scope, k=30
                 )
                 for usage, asked in ((log, query), (other, changed))

@@ -437,6 +437,71 @@ def test_uses_are_logged_with_their_success_and_query(index, log):
     ]
 
 
+def test_a_use_of_a_query_is_logged_once_and_says_how_much_was_new(index, log):
+    found = index.search(QUERY)
+    assert index.use(["bread", "cake"], query_id=found.query_id) == 2
+    assert index.use({"bread": 1.0, "cake": None, "soup": 0.0}, query_id=found.query_id) == 2
+    assert index.use({"bread": 0.0, "soup": 1.0}, query_id=found.query_id) == 0
+    assert index.use(["bread"]) == index.use(["bread"]) == 1  # without a query: every time
+    logged = {use.item: use.success for _, use in log.since() if use.query is not None}
+    assert logged == {"bread": 1.0, "cake": None, "soup": 0.0}
+
+
+@pytest.mark.parametrize("scope", ["block", "item"])
+def test_what_an_agent_used_and_pinned_counts_in_its_own_searches_alone(scope, real):
+    options = {"preset": "recency_importance", "scope": scope, "k": 99}
+    before = real.search(OTHER, namespace="bob", **options).hits
+    for _ in range(3):
+        assert real.use({"loan": 1.0}, namespace="alice") == 1
+    assert real.pin(["soup"], namespace="alice") == 1
+    assert real.pins(namespace="alice") == ("soup",) and real.pins(namespace="bob") == ()
+    assert real.search(OTHER, namespace="bob", **options).hits == before
+    found = real.search(OTHER, namespace="alice", **options)
+    assert found.namespace == "alice"
+    assert set(ids(found)[:2]) == {"loan", "soup"}
+    both = real.compare(OTHER, preset="recency_importance", k=99, namespace="alice")
+    assert both[scope].hits == found.hits
+    batch = real.search_batch([OTHER], namespace="alice", **options)
+    assert batch[0].hits == found.hits
+    assert real.unpin(["soup"], namespace="alice") == 1
+
+
+def test_what_is_pinned_must_be_there_and_can_be_unpinned_when_it_is_gone(model, tmp_path):
+    make_index(tmp_path / "index", model)
+    with Index.open(tmp_path / "index", model, usage=tmp_path / "usage.db") as index:
+        for wrong in (["bread", "nowhere"], [""], [7]):
+            for ask in (index.pin, index.unpin):
+                with pytest.raises(QueryError, match="not in the index"):
+                    ask(wrong)
+        for ask in (index.pin, index.unpin):
+            with pytest.raises(QueryError, match="a list of ids"):
+                ask("bread")
+        assert index.pins() == ()
+        assert index.pin(["bread", "bread", "cake"]) == 2
+        index.delete(["bread"])
+        index.search(QUERY, preset="balanced")
+        assert index.unpin(["bread", "soup"]) == 1
+        assert index.pins() == ("cake",)
+    with Index.open(tmp_path / "index", model, usage=tmp_path / "usage.db") as index:
+        assert index.pins() == ("cake",)
+    with Index.open(tmp_path / "index", model) as index:
+        for ask in (lambda: index.pin(["cake"]), lambda: index.unpin(["cake"]), index.pins):
+            with pytest.raises(ConfigError, match="no usage log"):
+                ask()
+
+
+def test_the_floors_are_those_that_the_index_was_opened_with(model, folder, log):
+    log.add([("bread", 1.0)])
+    for _ in range(60):
+        log.add([("soup", None)])
+    for floor in (0.0, 0.3, 0.5):
+        with Index.open(folder, model, usage=log.path, recency_floor=floor) as index:
+            assert index.blocks.history_of("").item_values(["bread"])[0] == [floor]
+    for wrong in ({"recency_floor": 2}, {"importance_floor": -1}):
+        with pytest.raises(ConfigError, match="floor must be between 0 and 1"):
+            Index.open(folder, model, usage=log.path, **wrong)
+
+
 @pytest.mark.parametrize(
     ("items", "error", "message"),
     [
@@ -781,6 +846,8 @@ def test_an_arm_for_blocks_that_are_not_there_is_refused_by_their_name(model, fo
                 make(target, model, bandit=bandit)
     with pytest.raises(ConfigError, match="half-life must be above 0"):
         Index.create(tmp_path, model, half_life=0, usage=tmp_path / "usage.db")
+    with pytest.raises(ConfigError, match="recency floor"):
+        Index.create(tmp_path, model, recency_floor=2, usage=tmp_path / "usage.db")
 
 
 def test_all_is_opened_by_path(model, folder, tmp_path):

@@ -138,18 +138,24 @@ class ItemHistory:
     half_life: float = np.inf
     ids: list[str] = field(default_factory=list)
     _rows: dict[str, int] = field(default_factory=dict)
-    # One row per item: time of the last use, sum of success, sum of 1 - success, and of the ratings
-    # 2 s - 1 the decayed sum, the time as of which it is kept, and the plain sum. The number of
-    # rows is doubled when they are full.
-    _table: Floats = field(default_factory=lambda: np.empty((16, 6)))
+    # One column per item: time of the last use, sum of success, sum of 1 - success, and of the
+    # ratings 2 s - 1 the decayed sum, the time as of which it is kept, and the plain sum. The
+    # number of columns is doubled when they are full.
+    _table: Floats = field(default_factory=lambda: np.empty((6, 16)))
+    # Number of items without a use of known time.
+    _untimed: int = 0
 
     def add(self, uses: Iterable[Use]) -> None:
         """Adds uses, in any order; a time of -inf stands for one that is not known."""
         for use in uses:
-            row = self._row(use.item)
-            self._table[row, 0] = max(self._table[row, 0], use.time)
+            row, table = self._row(use.item), self._table
+            last = table[0, row]
+            if use.time > last:
+                self._untimed -= int(last == -np.inf)
+                table[0, row] = use.time
             if use.success is not None:
-                self._table[row, 1:3] += (use.success, 1 - use.success)
+                table[1, row] += use.success
+                table[2, row] += 1 - use.success
 
     def weigh(self, uses: Iterable[Use]) -> None:
         """Adds the ratings of uses to `net`, in any order."""
@@ -157,17 +163,18 @@ class ItemHistory:
             if use.success is None:
                 continue
             row, rating = self._row(use.item), 2 * use.success - 1
-            self._table[row, 5] += rating
+            decayed, known, plain = self._table[3:, row].tolist()
             if use.time > -np.inf:
-                latest = max(self._table[row, 4], use.time)
-                self._table[row, 3] *= self._fade(latest - self._table[row, 4])
-                self._table[row, 3] += rating * self._fade(latest - use.time)
-                self._table[row, 4] = latest
+                latest = max(known, use.time)
+                decayed *= self._fade(latest - known)
+                decayed += rating * self._fade(latest - use.time)
+                known = latest
+            self._table[3:, row] = decayed, known, plain + rating
 
     def net(self, ids: Sequence[str], now: float, *, floor: float) -> Floats:
         """Returns the weight of each item in the importance trace; see `Traces`."""
         rows = [self._row(name) for name in ids]
-        decayed, latest, plain = self._table[rows, 3:].T
+        decayed, latest, plain = self._table[3:, rows]
         faded = decayed * [self._fade(now - time) for time in latest]
         return np.asarray((1 - floor) * faded + floor * plain)
 
@@ -180,10 +187,12 @@ class ItemHistory:
         that its importance is above that of an item without uses; and 1 if it is pinned. It is
         `UNUSED` where no use has a known time.
         """
-        last, successes, failures = self._table[: len(self.ids), :3].T
-        values = np.where(last > -np.inf, decay(now - last), UNUSED)
+        last, successes, failures = self._table[:3, : len(self.ids)]
+        values = decay(now - last)
+        if self._untimed:
+            values[last == -np.inf] = UNUSED
         if floor:
-            np.maximum(values, floor, out=values, where=successes > failures)
+            values = np.maximum(values, (successes > failures) * floor)
         values[[self._rows[name] for name in pinned]] = 1
         return values
 
@@ -193,7 +202,7 @@ class ItemHistory:
         With s the sum of success and f that of 1 - success, the rate with Laplace smoothing is
         (s + 1) / (s + f + 2). That of a pinned item is at least `CONFIRMED`.
         """
-        successes, failures = self._table[: len(self.ids), 1:3].T
+        successes, failures = self._table[1:3, : len(self.ids)]
         values = np.asarray((successes + 1) / (successes + failures + 2))
         rows = [self._rows[name] for name in pinned]
         values[rows] = np.maximum(values[rows], CONFIRMED)
@@ -212,9 +221,10 @@ class ItemHistory:
         row = self._rows.get(item)
         if row is None:
             row = len(self.ids)
-            if row == len(self._table):
-                self._table = np.concatenate([self._table, np.empty_like(self._table)])
-            self._table[row] = (-np.inf, 0, 0, 0, -np.inf, 0)
+            if row == self._table.shape[1]:
+                self._table = np.concatenate([self._table, np.empty_like(self._table)], axis=1)
+            self._table[:, row] = (-np.inf, 0, 0, 0, -np.inf, 0)
+            self._untimed += 1
             self._rows[item] = row
             self.ids.append(item)
         return row

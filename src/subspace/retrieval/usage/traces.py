@@ -48,6 +48,7 @@ class _Sum:
     layout: BlockLayout
     total: Floats = field(init=False)
     size: float = 0.0
+    _unit: Vectors | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.total = np.zeros(self.layout.dim)
@@ -56,6 +57,7 @@ class _Sum:
         """Adds weighted vectors (N, dim)."""
         self.total = self.total + weights @ vectors
         self.size += float(np.abs(weights).sum())
+        self._unit = None
 
     def plus(self, other: "_Sum", *, own: float, others: float) -> "_Sum":
         """Returns a new sum, of this one and another, each times a factor of 0 or more."""
@@ -65,11 +67,16 @@ class _Sum:
         return made
 
     def unit(self) -> Vectors:
-        """Returns the sum with each block scaled to unit length; 0 where the vectors cancel."""
-        blocks = self.layout.split(self.total)
-        kept = [np.linalg.norm(block) > _CANCELLED * self.size for block in blocks.values()]
-        total = self.total * np.repeat(kept, self.layout.widths)
-        return unit_blocks(total, layout=self.layout).astype(np.float32)
+        """Returns the sum with each block scaled to unit length; 0 where the vectors cancel.
+
+        It is kept until a vector is added, and not to be changed.
+        """
+        if self._unit is None:
+            blocks = self.layout.split(self.total)
+            kept = [np.linalg.norm(block) > _CANCELLED * self.size for block in blocks.values()]
+            total = self.total * np.repeat(kept, self.layout.widths)
+            self._unit = unit_blocks(total, layout=self.layout).astype(np.float32)
+        return self._unit
 
 
 @dataclass
