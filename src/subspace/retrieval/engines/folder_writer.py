@@ -228,8 +228,9 @@ def _is_free(folder: Path) -> bool:
     names = {path.name for path in folder.iterdir()} - {LOCK}
     if all(_MARKED.fullmatch(name) for name in names):
         return True  # it is empty, or its first writer was killed
-    mine = {name for name in named_files(folder) if name.startswith(_OF_ALL)}
-    return mine <= names and all(_MARKED.fullmatch(name) for name in names - named_files(folder))
+    named = named_files(folder)
+    mine = {name for name in named if name.startswith(_OF_ALL)}
+    return mine <= names and all(_MARKED.fullmatch(name) for name in names - named)
 
 
 def _unwritable(folder: Path | str, error: OSError) -> IndexFolderError:
