@@ -74,15 +74,16 @@ def measure(
         add()
         one.save()
 
+    found["search"] = [timed(lambda n=n: other.search(new[n : n + 1], k=10)) for n in range(times)]
     found["first add and save"] = [timed(add_and_save)]
     found["first refresh"] = [timed(other.refresh)]
     found["add and save"], found["refresh with one change"] = [], []
-    found["refresh without a change"], found["search"] = [], []
+    found["refresh without a change"], found["search after changes"] = [], []
     for n in range(times):
         found["add and save"].append(timed(add_and_save))
         found["refresh with one change"].append(timed(other.refresh))
         found["refresh without a change"].append(timed(other.refresh))
-        found["search"].append(timed(lambda n=n: other.search(new[n : n + 1], k=10)))
+        found["search after changes"].append(timed(lambda n=n: other.search(new[n : n + 1], k=10)))
     assert other.count() == one.count() == documents + times + 1
     with (folder.parent / "probe").open("wb", buffering=0) as stream:
 

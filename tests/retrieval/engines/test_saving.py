@@ -302,7 +302,7 @@ def test_a_save_that_failed_is_made_by_the_next_one(error, saved, monkeypatch):
     engine.upsert(*new("d3"))
     engine.delete(["d7"])
 
-    def fail(descriptor: int) -> None:  # noqa: ARG001
+    def fail(descriptor: int) -> None:
         raise error
 
     with monkeypatch.context() as patch:
@@ -422,6 +422,7 @@ def killed_before(step: int, act: Callable[[], object]) -> bool:
     return os.WIFSIGNALED(status)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["append", "whole"])
 def test_a_kill_between_any_two_steps_leaves_the_state_before_or_after(kind, saved, request):
     if kind == "whole":

@@ -240,7 +240,12 @@ class FolderEngine:
         assert self._seen is not None
         news = reader.news(self._seen)
         if news is None:
-            self._take_over(reader.read(), folder=folder)
+            theirs = reader.open(lambda stored: self._made_of(stored, folder=folder))
+            mine = self._take(self._rows_of(self._unsaved))
+            theirs.delete(list(self._unsaved.removed))
+            theirs.upsert(mine.documents, mine.vectors)
+            with self._lock.exclusive():
+                self._adopt(theirs)
             return
         changes, seen = news
         if changes:
@@ -248,8 +253,12 @@ class FolderEngine:
                 self._replay_below(changes)
         self._seen = seen
 
-    def _take_over(self, stored: Stored, *, folder: Path | str) -> None:
-        """Takes up a folder that was written whole."""
+    def _made_of(self, stored: Stored, *, folder: Path | str) -> Self:
+        """Creates an engine from a folder that was written whole meanwhile.
+
+        Raises:
+            IndexFolderError: The vectors of this engine cannot stand beside those of the folder.
+        """
         if not self._fits(stored):
             changes = ", so the changes made here cannot be saved into it", " and make them there"
             why, how = changes if self._unsaved else ("", "")
@@ -257,12 +266,7 @@ class FolderEngine:
                 f"the index {folder} was built again since it was opened here, with another "
                 f"checkpoint, centre or engine{why}: open it again{how}"
             )
-        theirs = type(self).from_stored(stored, folder=folder)
-        mine = self._take(self._rows_of(self._unsaved))
-        theirs.delete(list(self._unsaved.removed))
-        theirs.upsert(mine.documents, mine.vectors)
-        with self._lock.exclusive():
-            self._adopt(theirs)
+        return type(self).from_stored(stored, folder=folder)
 
     def _fits(self, stored: Stored) -> bool:
         """Tells whether the vectors of a stored index can stand beside those of this engine."""
@@ -366,7 +370,7 @@ class FolderEngine:
         if known:
             self._vectors.replace(rows, vectors[known])
         if new:
-            self._vectors.append(vectors[new])
+            self._vectors.append(vectors[new] if known else vectors)
         for position in new:
             self._rows[documents[position].id] = len(self._documents)
             self._documents.append(documents[position])

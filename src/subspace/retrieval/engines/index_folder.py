@@ -139,9 +139,9 @@ class FolderReader:
         """Takes a folder, and whether its lock is held."""
         self._folder, self._locked = folder, locked
 
-    def read(self) -> Stored:
-        """Reads the index that the folder holds; raises as `read_folder`."""
-        return _open_folder(self._folder, lambda stored: stored, locked=self._locked)
+    def open(self, make: Callable[[Stored], T]) -> T:
+        """Reads the index that the folder holds and makes something of it; see `open_folder`."""
+        return _open_folder(self._folder, make, locked=self._locked)
 
     def news(self, seen: Seen) -> tuple[Sequence[Change], Seen] | None:
         """Reads what was saved since.
