@@ -187,11 +187,10 @@ class FolderEngine:
 
     def _is_of(self, folder: Path | str) -> bool:
         """Tells whether the documents are those of a folder, with changes."""
-        return (
-            self._seen is not None
-            and self._folder is not None
-            and Path(folder).resolve() == self._folder.resolve()
-        )
+        if self._seen is None or self._folder is None:
+            return False
+        mine = self._folder
+        return Path(folder) == mine or Path(folder).resolve() == mine.resolve()
 
     def _is_due(self) -> bool:
         """Tells whether the whole index must be written, instead of the changes."""
