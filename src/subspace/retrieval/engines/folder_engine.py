@@ -37,7 +37,7 @@ from subspace.retrieval.engines.vector_rows import VectorRows
 
 # `save` writes the whole index once there are more changes than these, and than this share of the
 # documents. To read a change takes as long as to read 5 to 8 documents (measured with 100,000 of
-# 768 dimensions), so opening takes up to 40 % more time; writing all takes less than a millisecond
+# 768 dimensions), so opening takes up to 60 % more time; writing all takes less than a millisecond
 # for each of the changes that led there.
 _CHANGES, _CHANGES_SHARE = 1000, 0.05
 
