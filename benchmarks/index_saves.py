@@ -44,7 +44,8 @@ def records(count: int, *, first: int = 0) -> list[Record]:
 
 def vectors(count: int, dim: int, *, seed: int = 0) -> np.ndarray:
     drawn = np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    return drawn
 
 
 def measure(
