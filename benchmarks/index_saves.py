@@ -13,6 +13,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ def records(count: int, *, first: int = 0) -> list[Record]:
 
 def vectors(count: int, dim: int, *, seed: int = 0) -> np.ndarray:
     drawn = np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    return drawn
 
 
 def measure(
@@ -74,15 +76,16 @@ def measure(
         add()
         one.save()
 
+    found["search"] = [timed(partial(other.search, new[n : n + 1], k=10)) for n in range(times)]
     found["first add and save"] = [timed(add_and_save)]
     found["first refresh"] = [timed(other.refresh)]
     found["add and save"], found["refresh with one change"] = [], []
-    found["refresh without a change"], found["search"] = [], []
+    found["refresh without a change"], found["search after changes"] = [], []
     for n in range(times):
         found["add and save"].append(timed(add_and_save))
         found["refresh with one change"].append(timed(other.refresh))
         found["refresh without a change"].append(timed(other.refresh))
-        found["search"].append(timed(lambda n=n: other.search(new[n : n + 1], k=10)))
+        found["search after changes"].append(timed(partial(other.search, new[n : n + 1], k=10)))
     assert other.count() == one.count() == documents + times + 1
     with (folder.parent / "probe").open("wb", buffering=0) as stream:
 
@@ -93,14 +96,14 @@ def measure(
         found["5 kB appended to a file and synced, nothing else"] = [
             timed(sync) for _ in range(times)
         ]
+
+    def remove(name: str) -> None:
+        one.delete([name])
+        one.save()
+
     found["delete and save"] = []
     for n in range(times):
-
-        def remove(n: int = n) -> None:
-            one.delete([f"skill-{n}"])
-            one.save()
-
-        found["delete and save"].append(timed(remove))
+        found["delete and save"].append(timed(partial(remove, f"skill-{n}")))
     found["refresh with many changes"] = [timed(other.refresh)]
     assert other.count() == one.count()
     many = most_changes(documents) - 2 * times - 10

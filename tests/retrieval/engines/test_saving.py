@@ -209,6 +209,29 @@ def test_refresh_follows_all_that_is_written_whole_and_keeps_changes(saved, ofte
     assert contents(NumpyEngine.load(saved)) == contents(other)
 
 
+def test_who_opened_a_link_follows_where_it_points_and_saves_there(saved, tmp_path):
+    """Also to a copy, whose files have the same names."""
+    copied = shutil.copytree(saved, tmp_path / "copy")
+    link = tmp_path / "link"
+    link.symlink_to(saved)
+    engine, other = NumpyEngine.load(link), NumpyEngine.load(copied)
+    for name in ("before", "after"):
+        engine.upsert(*new(name))
+        engine.save()
+        if name == "before":
+            original = contents(engine)
+            shutil.rmtree(copied)
+            shutil.copytree(saved, copied)
+            link.unlink()
+            link.symlink_to(copied)
+            other = NumpyEngine.load(copied)
+            other.upsert(*new("theirs"))
+            other.save()
+            assert engine.refresh() and contents(engine) == contents(other)
+    assert other.refresh() and contents(other) == contents(engine)
+    assert contents(NumpyEngine.load(saved)) == original
+
+
 def test_an_index_that_was_built_again_or_is_gone_says_to_open_it_again(saved):
     engine, changed = NumpyEngine.load(saved), NumpyEngine.load(saved)
     changed.upsert(*new("late"))
@@ -269,6 +292,31 @@ def test_searches_beside_a_refresh_see_whole_saves(saved):
     assert all(len(texts) == 1 for texts in seen if texts != first)
     assert len(set(map(frozenset, seen))) > 3
     assert contents(reader) == contents(writer)
+
+
+@pytest.mark.parametrize("error", [OSError("no"), KeyboardInterrupt()], ids=["OSError", "Ctrl-C"])
+def test_a_save_that_failed_is_made_by_the_next_one(error, saved, monkeypatch):
+    """Whether or not others have seen it: it may be in the file, and not on the disk."""
+    engine, other = NumpyEngine.load(saved), NumpyEngine.load(saved)
+    engine.upsert(*new("one"))
+    engine.upsert(*new("d3"))
+    engine.delete(["d7"])
+
+    def fail(descriptor: int) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(IndexFolderError if isinstance(error, OSError) else KeyboardInterrupt):
+            engine.save()
+    wanted = contents(engine)
+    assert other.refresh() and contents(other) == wanted
+    other.upsert(*new("two"))
+    other.save()
+    engine.save()
+    assert contents(engine) == contents(NumpyEngine.load(saved))
+    assert dict(contents(engine)[0]) == {**dict(wanted[0]), "two": "text 9 of two"}
+    assert other.refresh() and contents(other) == contents(engine)
 
 
 # What a kill leaves.
@@ -374,6 +422,7 @@ def killed_before(step: int, act: Callable[[], object]) -> bool:
     return os.WIFSIGNALED(status)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["append", "whole"])
 def test_a_kill_between_any_two_steps_leaves_the_state_before_or_after(kind, saved, request):
     if kind == "whole":

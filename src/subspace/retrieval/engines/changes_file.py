@@ -127,7 +127,10 @@ def read(path: Path, *, at: Position, kind: Kind) -> tuple[list[Change], Positio
     with path.open("rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         if size < at.offset:
-            raise ChangesError(f"{path.name} has {size} bytes, it had {at.offset}")
+            raise ChangesError(
+                f"{path.name} has {size} bytes, it had {at.offset}; if an earlier copy was put in "
+                "its place, open the index again"
+            )
         stream.seek(at.offset)
         content = stream.read()
     try:

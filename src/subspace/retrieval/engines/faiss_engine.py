@@ -45,7 +45,7 @@ from subspace.retrieval.engines.faiss_candidates import (
 )
 from subspace.retrieval.engines.filters import Where, check_where
 from subspace.retrieval.engines.folder_writer import FolderWriter
-from subspace.retrieval.engines.index_folder import Stored
+from subspace.retrieval.engines.index_folder import Seen, Stored
 from subspace.retrieval.engines.numpy_engine import NumpyEngine, widen
 from subspace.retrieval.engines.recall import RecallReport, measure_recall, warn_if_low
 from subspace.retrieval.engines.vector_rows import VectorRows
@@ -268,9 +268,10 @@ class FaissEngine(NumpyEngine):
             or super()._is_due()
         )
 
-    def _write(self, writer: FolderWriter) -> None:
-        super()._write(writer)
+    def _write(self, writer: FolderWriter) -> Seen:
+        seen = super()._write(writer)
         self._is_new, self._saved_settings = False, self._settings()
+        return seen
 
     def _adopt(self, other: Self) -> None:
         super()._adopt(other)

@@ -34,7 +34,6 @@ from subspace.retrieval.engines.index_folder import (
     map_vectors,
     marked,
     named_files,
-    read_manifest,
     stamp_of,
 )
 
@@ -66,7 +65,7 @@ class FolderWriter(FolderReader):
     @property
     def is_empty(self) -> bool:
         """Whether the folder holds no index."""
-        return read_manifest(self._folder) is None
+        return not (self._folder / MANIFEST).is_file()
 
     def append(self, changes: Sequence[Change], *, seen: Seen) -> Seen:
         """Saves changes of the index that the folder holds, completely or not at all.
@@ -151,8 +150,9 @@ def writing(folder: Path | str) -> Iterator[FolderWriter]:
         IndexFolderError: The folder holds something other than an index, or cannot be written.
     """
     try:
-        target = _resolve(folder)
-        target.mkdir(parents=True, exist_ok=True)
+        target = Path(os.path.realpath(folder))
+        if not (target / LOCK).exists():  # it would be made in a folder of something else
+            _resolve(folder).mkdir(parents=True, exist_ok=True)
         with FileLock(target / LOCK):
             writer = FolderWriter(_resolve(target))
             yield writer
@@ -228,8 +228,9 @@ def _is_free(folder: Path) -> bool:
     names = {path.name for path in folder.iterdir()} - {LOCK}
     if all(_MARKED.fullmatch(name) for name in names):
         return True  # it is empty, or its first writer was killed
-    mine = {name for name in named_files(folder) if name.startswith(_OF_ALL)}
-    return mine <= names and all(_MARKED.fullmatch(name) for name in names - named_files(folder))
+    named = named_files(folder)
+    mine = {name for name in named if name.startswith(_OF_ALL)}
+    return mine <= names and all(_MARKED.fullmatch(name) for name in names - named)
 
 
 def _unwritable(folder: Path | str, error: OSError) -> IndexFolderError:

@@ -85,6 +85,11 @@ class Seen:
     position: Position = field(default_factory=Position)
     size: int = 0
 
+    def at(self, folder: Path) -> "Seen":
+        """Returns the same by another path to the folder, such as a link that was moved."""
+        changes = None if self.changes is None else folder / self.changes.name
+        return replace(self, folder=folder, changes=changes)
+
     @property
     def is_current(self) -> bool:
         """Whether nothing was saved since; takes a few microseconds."""
@@ -134,9 +139,9 @@ class FolderReader:
         """Takes a folder, and whether its lock is held."""
         self._folder, self._locked = folder, locked
 
-    def read(self) -> Stored:
-        """Reads the index that the folder holds; raises as `read_folder`."""
-        return _open_folder(self._folder, lambda stored: stored, locked=self._locked)
+    def open(self, make: Callable[[Stored], T]) -> T:
+        """Reads the index that the folder holds and makes something of it; see `open_folder`."""
+        return _open_folder(self._folder, make, locked=self._locked)
 
     def news(self, seen: Seen) -> tuple[Sequence[Change], Seen] | None:
         """Reads what was saved since.
@@ -158,15 +163,16 @@ class FolderReader:
             content, stamp = found
             if digest(content) != seen.manifest:
                 return None
-            if seen.changes is None:
-                return (), replace(seen, stamp=stamp)
+            here = replace(seen.at(self._folder), stamp=stamp)
+            if here.changes is None:
+                return (), here
             try:
-                changes, position, size = _read_changes(seen, locked=self._locked)
+                changes, position, size = _read_changes(here, locked=self._locked)
             except (OSError, ChangesError) as error:
                 if _is_manifest(self._folder, content):
                     raise _damaged(self._folder, error) from error
                 continue  # overtaken
-            return changes, replace(seen, stamp=stamp, position=position, size=size)
+            return changes, replace(here, position=position, size=size)
 
 
 def read_folder(folder: Path | str) -> Stored:
