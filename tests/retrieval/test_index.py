@@ -34,6 +34,7 @@ from subspace.errors import (
 from subspace.model import Model, Projection
 from subspace.model.score_spread import measure_score_spread
 from subspace.retrieval import PRESETS, Index, Like, Results, UsageLog, Weights
+from subspace.retrieval.engines.index_folder import seal
 from subspace.retrieval.usage.bandit import WeightBandit
 
 
@@ -700,7 +701,7 @@ def change_manifest(folder: Path, change) -> None:
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     change(manifest)
-    path.write_text(json.dumps(manifest))
+    path.write_text(json.dumps(seal(manifest)))
 
 
 def test_an_index_from_before_there_were_centres_is_opened(model, tmp_path):
@@ -886,6 +887,7 @@ LOADED = """
 import sys
 
 import subspace.retrieval
+from subspace.retrieval.engines.index_folder import seal
 from subspace.retrieval.engines import faiss_engine, milvus_engine, pgvector_engine
 
 heavy = ["torch", "transformers"]
@@ -989,3 +991,31 @@ def test_of_two_that_have_one_index_open_each_keeps_what_the_other_saved(model, 
     other.close()
     with Index.open(tmp_path / "index", model) as index:
         assert len(index) == 8
+
+
+def test_one_id_alone_is_no_list_of_ids(model, tmp_path):
+    """Its letters may be ids of others."""
+    records = [Record(id=str(n), text=f"text {n}") for n in range(13)]
+    with Index.create(tmp_path / "index", model, records) as index:
+        for wrong in ("12", 12, ["1", 2], None):
+            with pytest.raises(QueryError, match="a list of texts"):
+                index.delete(wrong)
+        assert len(index) == 13
+        assert index.delete(["12"]) == 1
+
+
+def test_a_closed_index_takes_no_change_that_it_would_not_save(model, tmp_path):
+    index = Index.create(tmp_path / "index", model, RECORDS)
+    index.close()
+    changes = [
+        lambda: index.add([Record(id="late", text="late")]),
+        lambda: index.update([RECORDS[0]]),
+        lambda: index.delete([RECORDS[0].id]),
+        index.save,
+    ]
+    for change in changes:
+        with pytest.raises(EngineError, match="closed; open it again"):
+            change()
+    index.close()  # once more does nothing
+    with Index.open(tmp_path / "index", model) as again:
+        assert len(again) == len(RECORDS)

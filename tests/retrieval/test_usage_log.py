@@ -983,3 +983,18 @@ def test_queries_take_no_step(log):
     log.add_query("q", arm=None)
     assert log.now() == 0
     assert len(log) == 0
+
+
+@pytest.mark.parametrize("instead", ["nothing", "another"])
+def test_a_log_whose_file_was_taken_away_takes_no_use_that_would_be_lost(instead, tmp_path):
+    with UsageLog.open(tmp_path / "usage.db") as log:
+        log.add([("a", 1.0)])
+        for path in tmp_path.glob("usage.db*"):
+            path.unlink()
+        if instead == "another":
+            UsageLog.open(tmp_path / "usage.db").close()
+        for use in (lambda: log.add([("b", 1.0)]), lambda: list(log.since()), log.now):
+            with pytest.raises(UsageLogError, match="moved, removed or replaced"):
+                use()
+    with UsageLog.open(tmp_path / "usage.db") as log:
+        assert len(log) == 0

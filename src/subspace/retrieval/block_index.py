@@ -29,7 +29,7 @@ from subspace.retrieval.engines.engine import check_queries
 from subspace.retrieval.engines.filters import explain_nothing
 from subspace.retrieval.hits import SCOPES, Results, Scope
 from subspace.retrieval.scoring import BlockScorer, ItemScorer, Scorer
-from subspace.retrieval.search_options import SearchKeywords, SearchOptions
+from subspace.retrieval.search_options import SearchKeywords, SearchOptions, is_ids
 from subspace.retrieval.usage.decay import Decay
 from subspace.retrieval.usage.histories import Histories
 from subspace.retrieval.usage.history import (
@@ -133,7 +133,13 @@ class BlockIndex:
         self.engine.upsert(records, vectors)
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Removes documents and returns how many were removed; ignores unknown ids."""
+        """Removes documents and returns how many were removed; ignores unknown ids.
+
+        Raises:
+            QueryError: `ids` is not a collection of texts.
+        """
+        if not is_ids(ids):  # the letters of one id may be ids
+            raise QueryError(f"ids are a list of texts, such as ['a', 'b'], got {ids!r:.60}")
         return self.engine.delete(ids)
 
     def save(self) -> None:

@@ -13,7 +13,14 @@ from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.comparisons import Comparison
 from subspace.data.records import Record
-from subspace.errors import ConfigError, IndexFolderError, LayoutError, QueryError, WeightsError
+from subspace.errors import (
+    ConfigError,
+    EngineError,
+    IndexFolderError,
+    LayoutError,
+    QueryError,
+    WeightsError,
+)
 from subspace.model import Model, load
 from subspace.model.adapt_labels import adapt_to_labels
 from subspace.retrieval.block_index import BlockIndex
@@ -70,6 +77,7 @@ class Index:
         self.bandit = bandit
         # Changes so far, and how many of them are on disk.
         self._changes, self._saved = 0, 0
+        self._closed = False
         self._lock, self._adapting = threading.Lock(), threading.Lock()
 
     @classmethod
@@ -222,6 +230,7 @@ class Index:
             LayoutError: The number of vectors is not that of the records, or a vector is not
                 finite.
         """
+        self._check_open()
         records = list(records)
         found = self.model.project(_raw_vectors(self.model, records, vectors))
         self.blocks.add(_documents(records), found.array)
@@ -311,13 +320,20 @@ class Index:
             EncoderError: A text is empty.
             EngineError: An id is used twice, or the engine cannot write.
         """
+        self._check_open()
         documents = _documents(list(records))
         self.get([document.id for document in documents])
         self.blocks.add(documents, self._blocks_of(documents))
         self._note_change()
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Removes records and returns how many were removed; ignores unknown ids."""
+        """Removes records and returns how many were removed; ignores unknown ids.
+
+        Raises:
+            QueryError: `ids` is not a collection of texts.
+            EngineError: The index is closed, or the engine cannot write.
+        """
+        self._check_open()
         removed = self.blocks.delete(ids)
         if removed:
             self._note_change()
@@ -335,6 +351,7 @@ class Index:
             IndexFolderError: The folder cannot be written, or the index was built again with other
                 vectors, so that changes of this one cannot be made to it.
         """
+        self._check_open()
         before = self._changes
         self.blocks.save()
         with self._lock:
@@ -364,6 +381,11 @@ class Index:
         """
         return self.blocks.refresh()
 
+    def _check_open(self) -> None:
+        """Raises if the index was closed: a change would never be saved."""
+        if self._closed:
+            raise EngineError("this index is closed; open it again")
+
     def _note_change(self) -> None:
         with self._lock:
             self._changes += 1
@@ -384,6 +406,7 @@ class Index:
             if self._saved < self._changes:
                 self.save()
         finally:
+            self._closed = True
             self.blocks.close()
 
     def __len__(self) -> int:

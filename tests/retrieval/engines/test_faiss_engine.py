@@ -31,7 +31,10 @@ from subspace.retrieval.engines import (
 from subspace.retrieval.engines.faiss_candidates import METHODS, CompressedIndex
 from subspace.retrieval.engines.faiss_engine import INDEX, FaissEngine
 from subspace.retrieval.engines.folder_writer import write_folder
-from subspace.retrieval.engines.index_folder import Stored
+from subspace.retrieval.engines.index_folder import (
+    Stored,
+    seal,
+)
 
 LAYOUT = BlockLayout.from_widths({"topic": 40, "style": 21, "tone": 10})
 COUNT = 2200
@@ -117,7 +120,7 @@ def open_pair(
 def change_settings(folder: Path, **changed) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["settings"] |= changed
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(seal(manifest)))
 
 
 def hardest(queries: np.ndarray, *, layout: BlockLayout = LAYOUT) -> np.ndarray:
@@ -552,7 +555,7 @@ def write_with_its_sum(folder: Path, content: bytes) -> None:
     file_of(folder, INDEX).write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["sums"][INDEX] = f"crc32:{zlib.crc32(content):08x}"
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(seal(manifest)))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -20,7 +20,7 @@ from subspace.errors import ConfigError, IndexFolderError
 from subspace.retrieval import BlockIndex
 from subspace.retrieval.engines import NumpyEngine, create_engine, open_engine
 from subspace.retrieval.engines.folder_writer import check_folder, write_folder
-from subspace.retrieval.engines.index_folder import Stored, read_folder
+from subspace.retrieval.engines.index_folder import Stored, read_folder, seal
 
 FILES = ["changes.jsonl", "items.jsonl", "manifest.json", "vectors.npy"]
 WHOLE = FILES[1:]  # files that are written whole; a file of changes may be cut anywhere
@@ -70,6 +70,8 @@ def assert_equal(found: NumpyEngine, wanted: NumpyEngine) -> None:
 def change_manifest(folder: Path, change: Callable[[dict], object]) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     change(manifest)
+    if manifest["format_version"] == 4:
+        manifest = seal(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -382,14 +384,6 @@ def test_saving_into_a_folder_with_something_else_is_refused_and_leaves_it(name,
     assert (tmp_path / name).read_text() == '{"name": "mine"}'
 
 
-def test_saving_over_an_index_does_not_take_other_files_with_it(saved):
-    (saved / "notes.txt").write_text("mine")
-    with pytest.raises(IndexFolderError, match="no index and no empty folder"):
-        build(seed=1).save(saved)
-    assert_equal(NumpyEngine.load(saved), build())
-    assert (saved / "notes.txt").read_text() == "mine"
-
-
 @pytest.mark.parametrize("sums", [None, [], {"notes.txt": "crc32:00000000"}, "notes.txt", 1])
 def test_a_manifest_of_something_else_gives_no_leave_to_delete(sums, tmp_path):
     """Counter-check to files of an engine's own: all of an index must be there."""
@@ -652,3 +646,49 @@ def test_items_that_are_none_are_refused_though_their_sum_is_right(line, saved):
     stored = Stored(DOCUMENTS, unit_vectors(3), LAYOUT, DIGEST, "numpy")
     write_folder(saved, stored, more={"items.jsonl": lambda p: p.write_text(f"{line}\n" * 3)})
     assert "damaged" in refusal(saved)
+
+
+@pytest.mark.parametrize("name", [".DS_Store", ".nfs0001", "README.md", "notes"])
+def test_what_others_put_into_an_index_folder_stands_in_no_way_and_stays(name, saved):
+    if name == "notes":
+        (saved / name).mkdir()
+    else:
+        (saved / name).write_text("not of the index")
+    engine = open_engine(saved)
+    engine.upsert([Record(id="new", text="new")], unit_vectors(1))
+    engine.save()
+    build(seed=1).save(saved)  # in place of it
+    assert (saved / name).exists()
+    assert {document.id for document in NumpyEngine.load(saved).documents} == {
+        document.id for document in DOCUMENTS
+    }
+
+
+def test_a_folder_of_something_else_is_refused_by_what_it_holds(tmp_path):
+    (tmp_path / "letters.txt").write_text("dear")
+    with pytest.raises(IndexFolderError, match=r"it holds letters\.txt"):
+        build().save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["letters.txt"]
+    (tmp_path / "letters.txt").unlink()
+    (tmp_path / ".DS_Store").write_text("hidden")
+    build().save(tmp_path)
+
+
+def test_every_flipped_bit_of_a_manifest_is_noticed_or_changes_nothing(saved):
+    """Also those that leave it JSON: other blocks, another count, another digest."""
+    path = saved / "manifest.json"
+    whole = path.read_bytes()
+    before = json.loads(whole)
+    rng = np.random.default_rng(0)
+    for bit in rng.choice(8 * len(whole), size=300, replace=False):
+        broken = bytearray(whole)
+        broken[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bytes(broken))
+        try:
+            read_folder(saved)
+        except IndexFolderError:
+            continue
+        assert json.loads(bytes(broken)) == before
+    manifest = dict(before, blocks=dict(reversed(before["blocks"].items())))
+    path.write_text(json.dumps(manifest))
+    assert "manifest.json was changed" in refusal(saved)

@@ -34,6 +34,7 @@ from subspace.retrieval.engines.index_folder import (
     map_vectors,
     marked,
     named_files,
+    seal,
     stamp_of,
 )
 
@@ -194,7 +195,7 @@ def _make_manifest(folder: Path, stored: Stored, *, names: set[str], mark: str) 
         "count": len(stored.documents),
         "sums": {name: checksum(path) for name, path in files.items()},
     }
-    return (json.dumps(manifest, indent=1) + "\n").encode()
+    return (json.dumps(seal(manifest), indent=1) + "\n").encode()
 
 
 def _sync_names(folder: Path) -> None:
@@ -214,23 +215,34 @@ def _resolve(folder: Path | str) -> Path:
         IndexFolderError: The folder holds something other than an index.
     """
     target = Path(os.path.realpath(folder))
-    if not _is_free(target):
-        raise IndexFolderError(f"{folder} is no index and no empty folder; choose another folder")
+    other = _find_other(target)
+    if other is not None:
+        raise IndexFolderError(
+            f"{folder} is no index and no empty folder ({other}); choose another folder"
+        )
     return target
 
 
-def _is_free(folder: Path) -> bool:
-    """Tells whether a folder is missing, empty, or holds the files of an index and no others."""
+def _find_other(folder: Path) -> str | None:
+    """Names something that shows that a folder is not for an index; None if it is.
+
+    A folder is for an index if it is missing, holds an index (other files beside it stay as they
+    are), or holds nothing but hidden files and what a killed writer of an index left.
+    """
     if not folder.exists():
-        return True
+        return None
     if not folder.is_dir():
-        return False
-    names = {path.name for path in folder.iterdir()} - {LOCK}
-    if all(_MARKED.fullmatch(name) for name in names):
-        return True  # it is empty, or its first writer was killed
-    named = named_files(folder)
-    mine = {name for name in named if name.startswith(_OF_ALL)}
-    return mine <= names and all(_MARKED.fullmatch(name) for name in names - named)
+        return "it is a file"
+    names = {path.name for path in folder.iterdir()}
+    mine = {name for name in named_files(folder) if name.startswith(_OF_ALL)}
+    if mine <= names:
+        return None
+    others = sorted(
+        name
+        for name in names
+        if not (_MARKED.fullmatch(name) or (name.startswith(".") and (folder / name).is_file()))
+    )
+    return f"it holds {others[0]}" if others else None
 
 
 def _unwritable(folder: Path | str, error: OSError) -> IndexFolderError:

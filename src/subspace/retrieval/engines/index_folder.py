@@ -15,6 +15,7 @@ was saved since the others were written and is read after them; see `changes_fil
     count            number of documents, without the changes
     sums             {"items.jsonl": "sha256:...", "vectors.npy": "crc32:..."}: every file but the
                      changes, which have sums in their lines
+    own_sum          SHA-256 of all of the above
 
 Format 3 had no file of changes, and format 2 no mark in the names; they are read, and replaced by a
 save.
@@ -57,6 +58,7 @@ _READ = (2, 3, FORMAT_VERSION)
 MANIFEST, ITEMS, VECTORS, LOCK = "manifest.json", "items.jsonl", "vectors.npy", ".lock"
 CHANGES = "changes.jsonl"
 KINDS = ("float32", "float16")
+_OWN_SUM = "own_sum"
 
 T = TypeVar("T")
 
@@ -237,6 +239,7 @@ def _read(folder: Path, content: bytes, stamp: tuple[int, ...], *, locked: bool)
                 changes=folder / marked(CHANGES, mark) if has_changes else None,
             ),
         )
+        _check_seal(manifest)
         changed = [path.name for name, path in files.items() if checksum(path) != sums[name]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(folder, error) from error
@@ -291,6 +294,19 @@ def _check_contents(stored: Stored, *, count: Any, changed: Sequence[str], folde
             f"the index {folder} is damaged: {MANIFEST} was written for other content of "
             f"{' and '.join(changed)}; build it again"
         )
+
+
+def seal(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a manifest with a sum of its own, in place of the one that it may have."""
+    content = {name: value for name, value in manifest.items() if name != _OWN_SUM}
+    text = json.dumps(content, sort_keys=False)
+    return {**content, _OWN_SUM: "sha256:" + hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _check_seal(manifest: Mapping[str, Any]) -> None:
+    """Raises `ValueError` unless a manifest is as it was written; formats 2 and 3 have no sum."""
+    if manifest["format_version"] == FORMAT_VERSION and dict(manifest) != seal(manifest):
+        raise ValueError(f"{MANIFEST} was changed")
 
 
 def map_vectors(path: Path) -> npt.NDArray[Any]:

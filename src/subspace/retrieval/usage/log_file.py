@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from subspace.errors import UsageLogError
+from subspace.retrieval.usage.shared_sqlite import OpenedFile
 
 
 class LogFile:
@@ -25,6 +26,7 @@ class LogFile:
         # Held while the connection is used: a transaction of one thread would otherwise hold
         # what another writes.
         self._lock = threading.RLock()
+        self._opened = OpenedFile.of(path)
 
     def close(self) -> None:
         """Closes the file."""
@@ -38,6 +40,7 @@ class LogFile:
             UsageLogError: The file cannot be used.
         """
         with self._lock, translate_errors(self.path):
+            self._opened.check()
             return self.connection.execute(statement, values).fetchall()
 
     def row(self, statement: str, values: Sequence[object] = ()) -> Any:

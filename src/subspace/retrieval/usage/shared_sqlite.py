@@ -5,8 +5,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 # Seconds that a writer waits for another one.
 BUSY_S = 30.0
@@ -45,6 +46,53 @@ class HeldConnection(sqlite3.Connection):
             finally:
                 self._held = outer
             self.commit()
+
+
+@dataclass(frozen=True)
+class OpenedFile:
+    """Which file a connection was opened on: SQLite would go on in one that has no name any more.
+
+    Attributes:
+        path: Absolute path of the file.
+        identity: Its device and number; None for a database in memory.
+    """
+
+    path: Path
+    identity: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, path: Path | str) -> Self:
+        """Looks at a file that was just opened.
+
+        Raises:
+            OSError: It is gone already.
+        """
+        if str(path) == ":memory:":
+            return cls(Path(path), None)
+        absolute = Path(path).absolute()
+        return cls(absolute, _identity(absolute))
+
+    def check(self) -> None:
+        """Raises unless the path still leads to the file that was opened; takes microseconds.
+
+        Raises:
+            sqlite3.OperationalError: The file was moved, removed or replaced.
+        """
+        if self.identity is None:
+            return
+        try:
+            same = _identity(self.path) == self.identity
+        except OSError:
+            same = False
+        if not same:
+            raise sqlite3.OperationalError(
+                "it was moved, removed or replaced since it was opened; open it again"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def open_shared(path: Path | str) -> HeldConnection:
