@@ -52,7 +52,9 @@ def folder(model, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def bandit():
-    with closing(WeightBandit(":memory:", seed=0)) as bandit:
+    """Draws from all presets, without priors."""
+    arms = list(PRESETS)
+    with closing(WeightBandit(":memory:", arms=arms, priors=None, seed=0)) as bandit:
         yield bandit
 
 
@@ -506,6 +508,37 @@ def test_feedback_is_learned_once_for_the_arm_of_the_query(index):
     again = index.search(QUERY, preset="auto")
     index.feedback(again.query_id, {"importance": 0.5}, scale=(0, 1))
     assert sum(map(sum, index.bandit.posteriors().values())) == 2 * len(PRESETS) + 2
+
+
+def test_all_arms_learn_from_the_success_of_the_hits_of_one_search(model, folder, log, tmp_path):
+    """A use of bread makes what is like it important; every arm would order the hits by it."""
+    with (
+        closing(WeightBandit(tmp_path / "arms.db", seed=0)) as bandit,
+        Index.open(folder, model, usage=log.path, bandit=bandit) as index,
+    ):
+        index.use({"bread": 1.0})
+        found = index.search(QUERY, preset="auto", k=5)
+        assert found.weights.relevance_alone().as_dict()["relevance"] == pytest.approx(
+            {
+                name: weight * sum(found.weights.relevance)
+                for name, weight in model.default_weights.items()
+            }
+        )
+        with pytest.raises(ConfigError, match="ratings of the search, or the success of its hits"):
+            index.feedback(found.query_id)
+        for wrong in ({"nowhere": 1.0}, {found[0].id: 2}, {}, {found[0].id: "yes"}):
+            with pytest.raises(BanditError, match=r"among the hits|must be between|by a succ"):
+                index.feedback(found.query_id, hits=wrong)
+        index.feedback(found.query_id, hits={found[-1].id: 1.0})
+        with pytest.raises(UsageLogError, match="rated before"):
+            index.feedback(found.query_id, hits={found[-1].id: 1.0})
+        compared = dict(
+            sqlite3.connect(tmp_path / "arms.db").execute(
+                "SELECT arm_id, searches FROM bandit_arms_compared"
+            )
+        )
+        assert compared == dict.fromkeys(bandit.arms, 1.0)
+        assert set(bandit.posteriors().values()) == {(1.0, 1.0)}
 
 
 def test_feedback_that_cannot_be_is_refused_and_can_be_given_again(index):

@@ -18,7 +18,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "feedback",
         help="log what was used and how well it did",
         description="Adds uses of items to a usage log, which is where recency and importance come "
-        "from; and tells the bandit how good the hits of a search with --preset auto were. Also "
+        "from; and tells the bandit how good the hits of a search with --preset auto were: as a "
+        "whole, or hit by hit if --used, --query-id and --bandit are given together. Also "
         "reads and writes the log as JSONL, one use a line: item, time, success, query.",
         epilog="example: subspace feedback --usage runs/usage.db --used roses=1 --used slugs=0.2",
     )
@@ -63,7 +64,9 @@ def _run(arguments: argparse.Namespace) -> None:
     uses = dict(_read_use(text) for text in arguments.used)
     if len(uses) < len(arguments.used):
         raise ConfigError("--used: an item is given twice")
-    if _rates(arguments):
+    successes = {name: success for name, success in uses.items() if success is not None}
+    by_hit = bool(arguments.bandit and arguments.query_id and successes) and not _rates(arguments)
+    if _rates(arguments) or by_hit:
         _check_rating(arguments)
     if arguments.index is not None:
         _check_items(arguments.index, list(uses))
@@ -72,6 +75,8 @@ def _run(arguments: argparse.Namespace) -> None:
     ) as log:
         if _rates(arguments):
             print(f"rated: {_rate(arguments, log)}")
+        if by_hit:
+            print(f"compared by its hits: {_compare(arguments, log, successes)}")
         if uses:
             log.add(uses.items(), query=arguments.query_id)
             print(f"{len(uses)} uses -> {arguments.usage}")
@@ -114,6 +119,17 @@ def _rate(arguments: argparse.Namespace, log: "UsageLog") -> str:
             ratings=ratings,
             scale=(_to_number(low), _to_number(high)),
         )
+    finally:
+        bandit.close()
+
+
+def _compare(arguments: argparse.Namespace, log: "UsageLog", successes: dict[str, float]) -> str:
+    """Passes the success of hits to the bandit, and returns the arm that was chosen."""
+    from subspace.retrieval.usage.bandit import learn_from_hits
+
+    bandit = open_bandit(arguments)
+    try:
+        return learn_from_hits(bandit, log=log, query_id=arguments.query_id, successes=successes)
     finally:
         bandit.close()
 

@@ -248,6 +248,32 @@ class BlockIndex:
             for query, items in zip(queries, found, strict=True)
         ]
 
+    def orders(
+        self,
+        query: Vectors,
+        ids: Sequence[str],
+        *,
+        weights: Mapping[str, Weights],
+        scope: Scope = "block",
+    ) -> dict[str, tuple[str, ...]]:
+        """Orders the same items by several weights, best first.
+
+        Args:
+            query: Unit blocks (layout.dim,).
+            ids: The items; unknown ids are left out.
+            weights: Weights by name.
+            scope: How recency and importance are computed.
+
+        Returns:
+            The ids in the order of each of the weights, by name.
+        """
+        items = self.engine.fetch(ids)
+        scorers = {name: self._scorer(one, scope=scope) for name, one in weights.items()}
+        return {
+            name: tuple(hit.id for hit in scorer.hits(query, items, k=len(ids)))
+            for name, scorer in scorers.items()
+        }
+
     def compare(self, query: Vectors, **options: Any) -> dict[Scope, Results]:
         """Searches once in each scope and returns the results by scope.
 
