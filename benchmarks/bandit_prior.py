@@ -28,12 +28,13 @@ from typing import Any
 import numpy as np
 
 from subspace.bench.bench_set import read_bench_set
-from subspace.bench.replay import Feedback, Fixed, Learning, Run, replay
+from subspace.bench.replay import FEEDBACK, Feedback, Fixed, Learning, Run, replay
 from subspace.bench.spaces import Space, make_spaces
 from subspace.evaluation.scores import mean_interval
 from subspace.model import Model, load
 from subspace.model.embed_texts import open_stored_encoder
 from subspace.model.markdown import table
+from subspace.retrieval.hits import SCOPES, Scope
 from subspace.retrieval.presets import PRESETS
 from subspace.retrieval.usage.bandit import WeightBandit
 from subspace.retrieval.usage.priors import REPLAYED, learn_priors
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--store", default="runs/embeddings")
     parser.add_argument("--checkpoint", default="minilm")
     parser.add_argument("--orders", type=int, default=5)
+    parser.add_argument("--scope", choices=SCOPES, default="block")
     arguments = parser.parse_args()
     model = load(arguments.checkpoint)
     default = list(REPLAYED) if arguments.what == "shares" else list(SETS)
@@ -59,13 +61,18 @@ def main() -> None:
         space, relevant = read_space(name, arguments.data, model=model, store=arguments.store)
         rng = [np.random.default_rng([0, number]) for number in range(arguments.orders)]
         orders = [one.permutation(len(relevant))[:TASKS] for one in rng]
-        fixed = replay_presets(space, relevant, orders)
+        fixed = replay_presets(space, relevant, orders, scope=arguments.scope)
         if arguments.what == "shares":
             shares = [round(1000 * float(fixed[p].mean() / fixed[None].mean())) for p in PRESETS]
             print(f'"{name}": ({", ".join(map(str, shares))}),', flush=True)
             continue
-        for feedback in ("hits", "whole"):
-            row = measure(name, space, relevant, orders, fixed=fixed, feedback=feedback)
+        for feedback in FEEDBACK:
+            row = measure(
+                *(name, space, relevant, orders),
+                fixed=fixed,
+                feedback=feedback,
+                scope=arguments.scope,
+            )
             print(" | ".join(row), flush=True)
             rows.append(row)
     names = ("set", "feedback", "relevance alone", "auto, share of it", "worst", "late / best")
@@ -73,10 +80,10 @@ def main() -> None:
 
 
 def replay_presets(
-    space: Space, relevant: np.ndarray, orders: list[np.ndarray]
+    space: Space, relevant: np.ndarray, orders: list[np.ndarray], *, scope: Scope
 ) -> dict[str | None, np.ndarray]:
     """Returns nDCG@5 (orders, tasks), in the order of the replay, by preset; None: relevance."""
-    run = partial(replay, space, relevant=relevant, scope="block")
+    run = partial(replay, space, relevant=relevant, scope=scope)
     return {
         preset: np.array(
             [
@@ -102,6 +109,7 @@ def measure(
     *,
     fixed: dict[str | None, np.ndarray],
     feedback: Feedback,
+    scope: Scope,
 ) -> list[str]:
     """Replays with bandits that have not seen the set; returns a row of the table."""
     priors, alone = learn_priors(without=name), fixed[None]
@@ -111,9 +119,7 @@ def measure(
             bandit = WeightBandit(":memory:", priors=priors, seed=seed)
             policy = Learning(bandit, layout=space.layout, feedback=feedback)
             found.append(
-                in_order(
-                    replay(space, relevant=relevant, order=order, policy=policy, scope="block")
-                )
+                in_order(replay(space, relevant=relevant, order=order, policy=policy, scope=scope))
             )
             bandit.close()
     auto = np.array(found).reshape(len(orders), 2, -1).mean(axis=1)
