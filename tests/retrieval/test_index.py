@@ -541,6 +541,20 @@ def test_all_arms_learn_from_the_success_of_the_hits_of_one_search(model, folder
         assert set(bandit.posteriors().values()) == {(1.0, 1.0)}
 
 
+@pytest.mark.parametrize("scope", ["block", "item"])
+def test_the_same_hits_are_ordered_as_each_arm_would_find_them(index, scope):
+    index.use({"bread": 1.0, "soup": 0.0})
+    found = index.search(QUERY, k=99)
+    (vector,) = index.embed([QUERY])
+    tables = {name: Weights.make(layout=LAYOUT, preset=name) for name in PRESETS}
+    scaled = {name: one.scaled(index.model.score_scales) for name, one in tables.items()}
+    orders = index.blocks.orders(vector, ids(found), weights=scaled, scope=scope)
+    for name, one in tables.items():
+        assert list(orders[name]) == ids(index.search(QUERY, weights=one, scope=scope, k=99))
+    assert len(set(orders.values())) > 2
+    assert index.blocks.orders(vector, [], weights=scaled) == dict.fromkeys(PRESETS, ())
+
+
 def test_feedback_that_cannot_be_is_refused_and_can_be_given_again(index):
     found = index.search(QUERY, preset="auto")
     for ratings in ({"recency": 6}, {"mood": 3}, 5, {}):

@@ -268,10 +268,22 @@ class BlockIndex:
             The ids in the order of each of the weights, by name.
         """
         items = self.engine.fetch(ids)
-        scorers = {name: self._scorer(one, scope=scope) for name, one in weights.items()}
+        ones = Weights(self.layout, *[(1.0,) * len(self.layout)] * len(PARTS))
+        if not any(one.uses_history for one in weights.values()):
+            ones = ones.relevance_alone()
+        # The parts are computed once; every order is a weighted sum of them.
+        hits = self._scorer(ones, scope=scope).hits(query, items, k=len(ids))
+        parts = np.array([[[h.parts[b][p] for b in self.layout] for p in PARTS] for h in hits])
+        scores = {
+            name: np.tensordot(parts, [getattr(one, part) for part in PARTS], axes=2)
+            for name, one in weights.items()
+            if hits
+        }
         return {
-            name: tuple(hit.id for hit in scorer.hits(query, items, k=len(ids)))
-            for name, scorer in scorers.items()
+            name: tuple(hits[row].id for row in np.argsort(-scores[name], kind="stable"))
+            if hits
+            else ()
+            for name in weights
         }
 
     def compare(self, query: Vectors, **options: Any) -> dict[Scope, Results]:
