@@ -325,6 +325,19 @@ def test_the_bandit_chooses_and_learns_from_ratings_once(trained):
     assert "no query 'nobody'" in run(*wrong, cwd=trained, expect=2).stderr
 
 
+def test_what_is_used_of_a_search_tells_the_bandit_which_hits_were_good(trained):
+    """Counter-check: without a success, or without the bandit's file, it is only logged."""
+    options = ("--usage", "hits-usage.db", "--bandit", "hits-arms.db")
+    found = search(trained, "--query", "stew", "--preset", "auto", *options)
+    good = found["hits"][0]["id"]
+    rate = ("feedback", *options, "--query-id", found["query_id"], "--used", good)
+    assert "compared" not in run(*rate, cwd=trained).stdout
+    rate = (*rate[:-1], f"{good}=1")
+    told = run(*rate, cwd=trained).stdout
+    assert f"compared by its hits: {found['arm']}" in told and "1 uses" in told
+    assert "was rated before" in run(*rate, cwd=trained, expect=2).stderr
+
+
 def test_a_query_can_be_an_item_a_composition_or_a_file_of_texts(trained):
     everything = search(trained, "--query", "stew", "-k", "3")["hits"]
     item = everything[0]["id"]

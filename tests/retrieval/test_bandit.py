@@ -30,7 +30,8 @@ def path(tmp_path) -> Path:
 
 
 def in_memory(arms=TWO, **options) -> WeightBandit:
-    return WeightBandit(":memory:", arms=arms, **options)
+    """Thompson sampling as in kusp-dial, unless priors are given."""
+    return WeightBandit(":memory:", arms=arms, **{"priors": None, **options})
 
 
 def posteriors(path: Path) -> dict[str, tuple[float, float]]:
@@ -102,8 +103,15 @@ def test_a_rating_that_cannot_be_is_refused_with_its_name_and_range(ratings, sca
 # Arms.
 
 
-def test_all_presets_are_arms_unless_some_are_named():
-    assert set(WeightBandit(":memory:").arms) == set(PRESETS)
+def test_presets_of_mostly_relevance_are_arms_unless_others_are_named():
+    arms = set(WeightBandit(":memory:").arms)
+    assert arms == {"relevance", "recency_relevance", "importance_relevance", "pure_relevance"} | {
+        "relevance_heavy",
+        "balanced",
+        "exploration",
+    }
+    assert in_memory(["relevance"]).weights("relevance", layout=LAYOUT) == Weights.equal(LAYOUT)
+    assert set(WeightBandit(":memory:", arms=list(PRESETS)).arms) == set(PRESETS)
     assert list(in_memory().posteriors()) == sorted(TWO)
     mixed = {
         "mine": {"preset": "balanced", "blocks": {"topic": 1}},
@@ -189,14 +197,15 @@ def test_arms_of_others_in_the_file_are_neither_chosen_nor_changed(path):
         for arm in ("a prompt", "pure_recency"):
             store.update_stats(arm, alpha_delta=1000, beta_delta=0, reward=1)
     before = posteriors(path)
-    with closing(WeightBandit(path, arms=TWO, seed=0)) as chosen:
+    with closing(WeightBandit(path, arms=TWO, priors=None, seed=0)) as chosen:
         assert {chosen.choose() for _ in range(50)} == set(TWO)
         chosen.update("balanced", 1.0)
         assert set(chosen.posteriors()) == set(TWO)
     after = posteriors(path)
     assert {arm: after[arm] for arm in before} == before
     # Counter-check: as an arm of one's own it would win every time.
-    with closing(WeightBandit(path, arms=[*TWO, "pure_recency"], seed=0)) as chosen:
+    arms = [*TWO, "pure_recency"]
+    with closing(WeightBandit(path, arms=arms, priors=None, seed=0)) as chosen:
         assert Counter(chosen.choose() for _ in range(50))["pure_recency"] > 45
 
 
@@ -410,3 +419,14 @@ def test_feedback_that_is_refused_can_be_given_again(log, path, monkeypatch):
         assert chosen.posteriors() == {"balanced": (2, 1), "exploration": (1, 1)}
     with closing(WeightBandit(path, arms=["pure_recency"])) as other:
         assert learn(other, log=log, query_id="other arms", ratings=0.0) == "pure_recency"
+
+
+def test_a_bandit_whose_file_was_taken_away_takes_no_reward_that_would_be_lost(tmp_path):
+    bandit = WeightBandit(tmp_path / "arms.db", seed=0)
+    bandit.update("balanced", 1.0)
+    for path in tmp_path.glob("arms.db*"):
+        path.unlink()
+    for use in (lambda: bandit.update("balanced", 1.0), bandit.choose, bandit.posteriors):
+        with pytest.raises(BanditError, match="moved, removed or replaced"):
+            use()
+    bandit.close()

@@ -28,7 +28,7 @@ def test_an_arm_is_the_outer_product_of_its_preset_and_its_block_weights():
 
 def test_the_best_pair_is_found_where_the_two_add_up():
     """Counter-check: the first draws are spread over all pairs."""
-    bandit = FactoredBandit(":memory:", blocks=BLOCKS, presets=PRESETS, seed=0)
+    bandit = FactoredBandit(":memory:", blocks=BLOCKS, presets=PRESETS, priors=None, seed=0)
     rng = np.random.default_rng(0)
     worth = {"pure_relevance": 0.5, "balanced": 0.3, "pure_recency": 0.0}
     chosen = []

@@ -33,7 +33,15 @@ from subspace.errors import (
 )
 from subspace.model import Model, Projection
 from subspace.model.score_spread import measure_score_spread
-from subspace.retrieval import PRESETS, Index, Like, Results, UsageLog, Weights
+from subspace.retrieval import (
+    PRESETS,
+    Index,
+    Like,
+    Results,
+    SearchOptions,
+    UsageLog,
+    Weights,
+)
 from subspace.retrieval.engines.index_folder import seal
 from subspace.retrieval.usage.bandit import WeightBandit
 
@@ -53,7 +61,9 @@ def folder(model, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def bandit():
-    with closing(WeightBandit(":memory:", seed=0)) as bandit:
+    """Draws from all presets, without priors."""
+    arms = list(PRESETS)
+    with closing(WeightBandit(":memory:", arms=arms, priors=None, seed=0)) as bandit:
         yield bandit
 
 
@@ -572,6 +582,53 @@ def test_feedback_is_learned_once_for_the_arm_of_the_query(index):
     again = index.search(QUERY, preset="auto")
     index.feedback(again.query_id, {"importance": 0.5}, scale=(0, 1))
     assert sum(map(sum, index.bandit.posteriors().values())) == 2 * len(PRESETS) + 2
+
+
+def test_all_arms_learn_from_the_success_of_the_hits_of_one_search(model, folder, log, tmp_path):
+    """A use of bread makes what is like it important; every arm would order the hits by it."""
+    with (
+        closing(WeightBandit(tmp_path / "arms.db", seed=0)) as bandit,
+        Index.open(folder, model, usage=log.path, bandit=bandit) as index,
+    ):
+        index.use({"bread": 1.0})
+        found = index.search(QUERY, preset="auto", k=5)
+        assert found.weights.relevance_alone().as_dict()["relevance"] == pytest.approx(
+            {
+                name: weight * sum(found.weights.relevance)
+                for name, weight in model.default_weights.items()
+            }
+        )
+        with pytest.raises(ConfigError, match="ratings of the search, or the success of its hits"):
+            index.feedback(found.query_id)
+        for wrong in ({"nowhere": 1.0}, {found[0].id: 2}, {}, {found[0].id: "yes"}):
+            with pytest.raises(BanditError, match=r"among the hits|must be between|by a succ"):
+                index.feedback(found.query_id, hits=wrong)
+        index.feedback(found.query_id, hits={found[-1].id: 1.0})
+        with pytest.raises(UsageLogError, match="rated before"):
+            index.feedback(found.query_id, hits={found[-1].id: 1.0})
+        compared = dict(
+            sqlite3.connect(tmp_path / "arms.db").execute(
+                "SELECT arm_id, searches FROM bandit_arms_compared"
+            )
+        )
+        assert compared == dict.fromkeys(bandit.arms, 1.0)
+        assert set(bandit.posteriors().values()) == {(1.0, 1.0)}
+
+
+@pytest.mark.parametrize("scope", ["block", "item"])
+def test_the_same_hits_are_ordered_as_each_arm_would_find_them(index, scope):
+    index.use({"bread": 1.0, "soup": 0.0})
+    found = index.search(QUERY, k=99)
+    (vector,) = index.embed([QUERY])
+    tables = {name: Weights.make(layout=LAYOUT, preset=name) for name in PRESETS}
+    scaled = {name: one.scaled(index.model.score_scales) for name, one in tables.items()}
+    orders = index.blocks.orders(
+        vector, ids(found), weights=scaled, options=SearchOptions(scope=scope)
+    )
+    for name, one in tables.items():
+        assert list(orders[name]) == ids(index.search(QUERY, weights=one, scope=scope, k=99))
+    assert len(set(orders.values())) > 2
+    assert index.blocks.orders(vector, [], weights=scaled) == dict.fromkeys(PRESETS, ())
 
 
 def test_feedback_that_cannot_be_is_refused_and_can_be_given_again(index):

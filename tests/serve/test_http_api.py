@@ -45,8 +45,8 @@ def test_a_search_can_be_explained_rated_and_its_items_pinned(client):
     told = client.post("/explain", json={"search_id": found["search_id"], "id": names[1]}).json()
     assert told["rank"] == 2
     assert names[0] in told["text"]
-    use = {"items": {names[0]: 1.0, names[1]: None}, "search_id": found["search_id"], "rating": 0.9}
-    assert client.post("/use", json=use).json() == {"counted": 2, "rated": True}
+    use = {"items": {names[0]: 1.0, names[1]: None}, "search_id": found["search_id"]}
+    assert client.post("/use", json=use).json() == {"counted": 2, "learned": True}
     assert client.post("/pins", json={"ids": [names[0]]}).json() == {"pinned": [names[0]]}
 
 

@@ -7,7 +7,7 @@ import pytest
 from retrieval_world import QUERY, RECORDS
 from serve_world import make_memory
 
-from subspace.errors import ConfigError, QueryError, UsageLogError
+from subspace.errors import QueryError
 from subspace.retrieval import Index, Like
 from subspace.serve.memory import Memory, ReadOnlyError, UnknownItemError
 from subspace.serve.messages import (
@@ -145,24 +145,34 @@ def test_the_preset_of_the_memory_stands_for_searches_that_name_no_mix(tmp_path,
     memory.close()
 
 
-def test_a_rating_teaches_the_bandit_and_only_once(memory):
+def test_a_report_teaches_the_bandit_that_chose_the_mix_and_only_once(memory):
     found = memory.search(SearchRequest(query=QUERY, preset="auto"))
-    before = memory.index.bandit.posteriors()
-    request = UseRequest(items={found.hits[0].id: 1.0}, search_id=found.search_id, rating=1.0)
-    assert memory.report_use(request).rated
-    assert memory.index.bandit.posteriors() != before
-    with pytest.raises(UsageLogError, match="rated before"):
-        memory.report_use(request)
+    request = UseRequest(items={found.hits[1].id: 1.0}, search_id=found.search_id)
+    assert memory.report_use(request).learned
+    again = memory.report_use(request)
+    assert (again.learned, again.counted) == (False, 0)
+    plain = memory.search(SearchRequest(query=QUERY, preset="balanced"))
+    request = UseRequest(items={plain.hits[0].id: 1.0}, search_id=plain.search_id)
+    assert not memory.report_use(request).learned
 
 
-def test_a_report_with_a_wrong_item_rates_nothing(memory):
+def test_what_was_used_but_not_found_by_the_search_teaches_nothing_about_it(memory):
+    found = memory.search(SearchRequest(query=QUERY, preset="auto", k=2))
+    names = [hit.id for hit in found.hits]
+    other = next(record.id for record in RECORDS if record.id not in names)
+    alone = memory.report_use(UseRequest(items={other: 1.0}, search_id=found.search_id))
+    assert (alone.learned, alone.counted) == (False, 1)
+    beside = UseRequest(items={other: 1.0, names[0]: 1.0}, search_id=found.search_id)
+    assert memory.report_use(beside).learned
+
+
+def test_a_report_with_a_wrong_item_counts_nothing(memory):
     found = memory.search(SearchRequest(query=QUERY, preset="auto"))
-    before = memory.index.bandit.posteriors()
+    items = {found.hits[0].id: 1.0, "nobody": 1.0}
     with pytest.raises(UnknownItemError):
-        memory.report_use(UseRequest(items={"nobody": 1.0}, search_id=found.search_id, rating=1.0))
-    assert memory.index.bandit.posteriors() == before
-    with pytest.raises(QueryError, match="search_id"):
-        memory.report_use(UseRequest(items={"cake": 1.0}, rating=1.0))
+        memory.report_use(UseRequest(items=items, search_id=found.search_id))
+    assert len(memory.index.blocks.history.log) == 0
+    assert memory.index.blocks.history.log.awaits_rating(found.search_id)
 
 
 def test_pins_are_those_of_their_namespace(memory):
@@ -206,16 +216,6 @@ def test_a_memory_for_reading_refuses_every_change(tmp_path, model):
             change()
     assert memory.about().items == len(RECORDS)
     memory.close()
-
-
-def test_without_a_bandit_a_rating_says_what_is_missing(tmp_path, model):
-    with Index.create(tmp_path / "index", model, RECORDS, usage=tmp_path / "usage.db") as index:
-        memory = Memory(index)
-        found = memory.search(SearchRequest(query=QUERY))
-        with pytest.raises(ConfigError, match="bandit"):
-            memory.report_use(
-                UseRequest(items={"cake": 1.0}, search_id=found.search_id, rating=1.0)
-            )
 
 
 def test_threads_lose_no_write_and_meet_no_error(memory):

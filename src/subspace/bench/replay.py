@@ -4,9 +4,9 @@ Each task is a query, and its best five documents are used. A use succeeds if th
 relevant. Recency and importance in later tasks come from these uses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,18 +25,40 @@ from subspace.retrieval.weights import Weights
 # Documents that are used after each search.
 USED = 5
 HALF_LIFE = 50.0
+# What a bandit is told of a search: which hits succeeded, or one reward for the whole.
+Feedback = Literal["hits", "whole"]
+FEEDBACK: tuple[Feedback, ...] = ("hits", "whole")
 
 
 class Policy(Protocol):
-    """A rule that chooses the weights of each task and can learn from its reward."""
+    """A rule that chooses the weights of each task and can learn from what came of them."""
 
     def choose(self) -> Weights:
         """Chooses the weights of the next task."""
         ...
 
-    def learn(self, reward: float) -> None:
-        """Learns the reward of the last choice, in [0, 1]."""
+    def rivals(self) -> Mapping[str, Weights]:
+        """Returns the weights whose order of the hits of the last choice is wanted, by name."""
         ...
+
+    def learn(self, outcome: "Outcome") -> None:
+        """Learns what came of the last choice."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of the weights that a policy chose for a task.
+
+    Attributes:
+        reward: nDCG of the hits, in [0, 1].
+        successes: Success by id of the hits.
+        orders: Ids of the hits in the order of each of the policy's rivals.
+    """
+
+    reward: float
+    successes: Mapping[str, float]
+    orders: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -53,32 +75,51 @@ class Fixed:
         """Returns the weights."""
         return self.weights
 
-    def learn(self, reward: float) -> None:
+    def rivals(self) -> Mapping[str, Weights]:
+        """Returns nothing, as nothing is learned."""
+        return {}
+
+    def learn(self, outcome: Outcome) -> None:
         """Does nothing, as the weights are fixed."""
 
 
 class Learning:
-    """A policy whose weights a bandit chooses; the bandit learns from the task's nDCG."""
+    """A policy whose weights a bandit chooses."""
 
-    def __init__(self, bandit: Bandit, *, layout: BlockLayout) -> None:
+    def __init__(self, bandit: Bandit, *, layout: BlockLayout, feedback: Feedback = "hits") -> None:
         """Starts with what the bandit has learned.
 
         Args:
             bandit: The bandit.
             layout: The blocks that the weights are for.
+            feedback: Whether the bandit is told which hits succeeded, or the task's nDCG.
         """
         self._bandit = bandit
         self._layout = layout
+        self._feedback = feedback
         self._arm = ""
+        self._task = 0
 
     def choose(self) -> Weights:
-        """Returns the weights of the arm with the largest draw."""
+        """Returns the weights of the arm that the bandit chooses."""
         self._arm = self._bandit.choose()
         return self._bandit.weights(self._arm, layout=self._layout)
 
-    def learn(self, reward: float) -> None:
-        """Updates the posterior of the chosen arm."""
-        self._bandit.update(self._arm, reward)
+    def rivals(self) -> Mapping[str, Weights]:
+        """Returns the arms that learn from the success of hits."""
+        if self._feedback == "whole":
+            return {}
+        rivals = self._bandit.rivals(self._arm)
+        return {name: self._bandit.weights(name, layout=self._layout) for name in rivals}
+
+    def learn(self, outcome: Outcome) -> None:
+        """Tells the bandit what came of its choice."""
+        if self._feedback == "whole":
+            self._bandit.update(self._arm, outcome.reward)
+            return
+        self._task += 1
+        self._bandit.remember(str(self._task), outcome.orders)
+        self._bandit.compare(self._arm, str(self._task), outcome.successes)
 
 
 @dataclass(frozen=True, eq=False)  # arrays compare element by element
@@ -130,11 +171,25 @@ def replay(
         success = relevant[task, used]
         ndcg[task], ranks[task] = rank_one(scores, relevant=relevant[task], k=USED)
         hit[task] = success.any()
-        policy.learn(float(ndcg[task]))
+        orders = {
+            name: _by_score(used, memory.score(int(task), weights=w, scope=scope, now=step)[used])
+            for name, w in _scaled(policy.rivals(), space).items()
+        }
+        successes = dict(zip(map(str, used), success.astype(float).tolist(), strict=True))
+        policy.learn(Outcome(float(ndcg[task]), successes, orders))
         memory.use(used, success=success, now=step)
         ever.update(used.tolist())
         shown[step] = len(ever)
     return Run(ndcg=ndcg, reciprocal_rank=ranks, hit=hit, shown=shown, order=order)
+
+
+def _scaled(weights: Mapping[str, Weights], space: Space) -> dict[str, Weights]:
+    return {name: one.scaled(space.scales) for name, one in weights.items()}
+
+
+def _by_score(rows: Ints, scores: Floats) -> list[str]:
+    """Returns rows as ids, best first; ties keep their order."""
+    return [str(rows[place]) for place in np.argsort(-scores, kind="stable")]
 
 
 class _Memory:

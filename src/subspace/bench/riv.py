@@ -1,6 +1,6 @@
 """`bench riv`: replays of a user's tasks under mixes of recency, importance and relevance."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,17 @@ from tqdm import tqdm
 
 from subspace.arrays import Ints
 from subspace.bench.bench_set import read_bench_set, relevance_matrix
-from subspace.bench.replay import HALF_LIFE, Fixed, Learning, Policy, Run, replay
-from subspace.bench.riv_results import BANDIT, EXTRA, RELEVANCE, RivBench, Row
+from subspace.bench.replay import (
+    FEEDBACK,
+    HALF_LIFE,
+    Feedback,
+    Fixed,
+    Learning,
+    Policy,
+    Run,
+    replay,
+)
+from subspace.bench.riv_results import BANDIT, BANDIT_WHOLE, EXTRA, RELEVANCE, RivBench, Row
 from subspace.bench.riv_tables import write_riv
 from subspace.bench.spaces import Space, make_spaces
 from subspace.blocks import BlockLayout
@@ -22,6 +31,7 @@ from subspace.retrieval.hits import SCOPES, Scope
 from subspace.retrieval.presets import PRESETS
 from subspace.retrieval.usage.bandit import WeightBandit
 from subspace.retrieval.usage.factored_bandit import FactoredBandit
+from subspace.retrieval.usage.priors import Prior, learn_priors
 from subspace.retrieval.weights import Weights
 
 # Replays of the bandit per order: its results differ more between seeds than between orders.
@@ -78,6 +88,7 @@ def bench_riv(
         half_life=half_life,
         seed=seed,
         notes=notes,
+        known_as=Path(folder).absolute().name,
         progress=progress,
     )
     write_riv(bench, folder=output)
@@ -110,6 +121,7 @@ def run_riv(
     half_life: float = HALF_LIFE,
     seed: int = 0,
     notes: tuple[str, ...] = (),
+    known_as: str | None = None,
     progress: bool = False,
 ) -> RivBench:
     """Replays the tasks in several orders under every policy.
@@ -121,6 +133,8 @@ def run_riv(
         half_life: Steps after which a use counts half in a block, above 0.
         seed: Seed of the orders and of the bandits.
         notes: Warnings for the reader of the figures.
+        known_as: Name of the set; if the bandit's priors were learned on it, they are used without
+            it.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -137,16 +151,18 @@ def run_riv(
         half_life=half_life,
     )
     plans = {space.name: _plan(space.layout) for space in spaces}
+    priors = learn_priors(without=known_as)
     rows: list[Row] = []
-    count = sum(map(len, plans.values())) + len(spaces)
+    count = sum(map(len, plans.values())) + len(FEEDBACK) * len(spaces)
     with tqdm(total=count, desc="replays", unit="policy", disable=not progress) as bar:
         for space in spaces:
             for name, scope, weights in plans[space.name]:
                 runs = tasks.replay(space, [Fixed(weights)] * orders, scope=scope)
                 rows.append(Row(space=space.name, policy=name, scope=scope, runs=runs))
                 bar.update()
-            rows.append(_learn(space, tasks, seed=seed))
-            bar.update()
+            for feedback in FEEDBACK:
+                rows.append(_learn(space, tasks, feedback=feedback, priors=priors, seed=seed))
+                bar.update()
     return RivBench(
         rows=tuple(rows),
         tasks=len(relevant),
@@ -209,17 +225,28 @@ def _plan(layout: BlockLayout) -> list[tuple[str, Scope, Weights]]:
     return plan
 
 
-def _learn(space: Space, tasks: _Tasks, *, seed: int) -> Row:
+def _learn(
+    space: Space,
+    tasks: _Tasks,
+    *,
+    feedback: Feedback,
+    priors: Mapping[str, Prior],
+    seed: int,
+) -> Row:
     """Replays with bandits that choose a preset, and either equal block weights or one block."""
     blocks = _single_blocks(space.layout)
     bandits: list[WeightBandit | FactoredBandit] = [
-        FactoredBandit(":memory:", blocks=blocks, seed=seed + 1000 * number)
+        FactoredBandit(":memory:", blocks=blocks, priors=priors, seed=seed + 1000 * number)
         if blocks
-        else WeightBandit(":memory:", seed=seed + 1000 * number)
+        else WeightBandit(":memory:", priors=priors, seed=seed + 1000 * number)
         for number in range(len(tasks.orders) * _DRAWS)
     ]
-    runs = tasks.replay(space, [Learning(bandit, layout=space.layout) for bandit in bandits])
+    runs = tasks.replay(
+        space,
+        [Learning(bandit, layout=space.layout, feedback=feedback) for bandit in bandits],
+    )
     arms = tuple(bandit.best() for bandit in bandits)
     for bandit in bandits:
         bandit.close()
-    return Row(space=space.name, policy=BANDIT, scope="block", runs=runs, arms=arms)
+    policy = BANDIT if feedback == "hits" else BANDIT_WHOLE
+    return Row(space=space.name, policy=policy, scope="block", runs=runs, arms=arms)

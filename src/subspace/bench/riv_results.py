@@ -18,7 +18,9 @@ RELEVANCE = "relevance alone"
 # No preset: the mix (recency, importance, relevance) that did best on the tasks that were published
 # with the presets.
 EXTRA: Mapping[str, tuple[float, float, float]] = {"0 / .2 / .8": (0.0, 0.2, 0.8)}
+# The bandit, told which hits succeeded, or one reward for each task.
 BANDIT = "bandit"
+BANDIT_WHOLE = "bandit, rated as a whole"
 
 
 @dataclass(frozen=True, eq=False)  # arrays compare element by element
@@ -28,7 +30,7 @@ class Row:
     Attributes:
         space: Name of the space.
         policy: `relevance alone` or a preset, with equal weights of all blocks; either followed by
-            `/BLOCK` for that block alone; or `bandit`.
+            `/BLOCK` for that block alone; or `bandit`, or `bandit, rated as a whole`.
         scope: Whether recency and importance were computed per `block` or per `item`.
         runs: One replay per order; for the bandit, several.
         arms: For the bandit, its best arm at the end of each replay; empty for other policies.
@@ -62,8 +64,9 @@ class Row:
 
     @property
     def late_ndcg(self) -> float:
-        """Mean nDCG@5 over the last third of each replay."""
-        return float(np.mean([run.ndcg[run.order[-(len(run.order) // 3) :]] for run in self.runs]))
+        """Mean nDCG@5 over the last third of each replay, or its one task."""
+        late = [run.ndcg[run.order[-max(len(run.order) // 3, 1) :]] for run in self.runs]
+        return float(np.mean(late))
 
     def interval(self, measure: Measure = "ndcg") -> tuple[float, float]:
         """Returns the 95 % bootstrap interval of a mean over tasks."""

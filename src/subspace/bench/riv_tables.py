@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from subspace.bench.riv_results import BANDIT, EXTRA, RELEVANCE, RivBench, Row
+from subspace.bench.riv_results import (
+    BANDIT,
+    BANDIT_WHOLE,
+    EXTRA,
+    RELEVANCE,
+    RivBench,
+    Row,
+)
 from subspace.evaluation.result_files import result_files, write_json
 from subspace.model.markdown import table
 from subspace.retrieval.hits import Scope
@@ -88,30 +95,39 @@ def _bandit_table(bench: RivBench) -> list[str]:
     replays = len(bench.find(bench.spaces[0], BANDIT).runs)
     header = (
         "vectors",
+        "feedback",
         "best relevance alone",
         "best fixed choice",
         "bandit, all tasks",
-        "bandit, last third",
-        f"the arms it ended with, as fixed choices (the most frequent of {replays} replays)",
-        "share of the best fixed choice",
+        "share of relevance alone",
+        "last third",
+        "share of the best fixed choice there",
+        f"the arms it ended with (the most frequent of {replays} replays)",
     )
-    return table(header, [_bandit_row(bench, space) for space in bench.spaces])
+    told = ((BANDIT, "each hit"), (BANDIT_WHOLE, "the whole"))
+    rows = [_bandit_row(bench, space, *one) for space in bench.spaces for one in told]
+    return table(header, rows)
 
 
-def _bandit_row(bench: RivBench, space: str) -> list[str]:
+def _bandit_row(bench: RivBench, space: str, policy: str, feedback: str) -> list[str]:
     alone, best = _best(bench.relevance(space)), _best(bench.fixed(space))
-    bandit = bench.find(space, BANDIT)
-    final = float(np.mean([bench.find(space, arm).ndcg for arm in bandit.arms]))
+    bandit = bench.find(space, policy)
     arms = ", ".join(f"{arm} {count}" for arm, count in Counter(bandit.arms).most_common(4))
     return [
         space,
+        feedback,
         f"{alone.ndcg:.3f} ({alone.policy})",
         f"{best.ndcg:.3f} ({best.policy})",
         f"{bandit.ndcg:.3f}",
+        _share(bandit.ndcg, alone.ndcg),
         f"{bandit.late_ndcg:.3f}",
-        f"{final:.3f} ({arms})",
-        f"{final / best.ndcg:.3f}" if best.ndcg else "-",
+        _share(bandit.late_ndcg, best.late_ndcg),
+        arms,
     ]
+
+
+def _share(value: float, of: float) -> str:
+    return f"{value / of:.3f}" if of else "-"
 
 
 def _best(rows: list[Row]) -> Row:

@@ -26,7 +26,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "feedback",
         help="log what was used and how well it did",
         description="Adds uses of items to a usage log, which is where recency and importance come "
-        "from; and tells the bandit how good the hits of a search with --preset auto were. Also "
+        "from; and tells the bandit how good the hits of a search with --preset auto were: as a "
+        "whole, or hit by hit if --used, --query-id and --bandit are given together. Also "
         "reads and writes the log as JSONL, one use a line: item, time, success, query, namespace.",
         epilog="example: subspace feedback --usage runs/usage.db --used roses=1 --used slugs=0.2",
     )
@@ -100,7 +101,9 @@ def _run(arguments: argparse.Namespace) -> None:
     if both:
         raise ConfigError(f"--pin and --unpin: {min(both)!r} is given in both")
     namespace = read_namespace(arguments)
-    if _rates(arguments):
+    successes = {name: success for name, success in uses.items() if success is not None}
+    by_hit = bool(arguments.bandit and arguments.query_id and successes) and not _rates(arguments)
+    if _rates(arguments) or by_hit:
         _check_rating(arguments)
     if arguments.index is not None:
         _check_items(arguments.index, [*uses, *arguments.pin])
@@ -109,6 +112,8 @@ def _run(arguments: argparse.Namespace) -> None:
     ) as log:
         if _rates(arguments):
             print(f"rated: {_rate(arguments, log)}")
+        if by_hit:
+            print(f"compared by its hits: {_compare(arguments, log, successes)}")
         _write(arguments, log, uses=uses, namespace=namespace)
 
 
@@ -169,6 +174,17 @@ def _rate(arguments: argparse.Namespace, log: "UsageLog") -> str:
             ratings=ratings,
             scale=(_to_number(low), _to_number(high)),
         )
+    finally:
+        bandit.close()
+
+
+def _compare(arguments: argparse.Namespace, log: "UsageLog", successes: dict[str, float]) -> str:
+    """Passes the success of hits to the bandit, and returns the arm that was chosen."""
+    from subspace.retrieval.usage.bandit import learn_from_hits
+
+    bandit = open_bandit(arguments)
+    try:
+        return learn_from_hits(bandit, log=log, query_id=arguments.query_id, successes=successes)
     finally:
         bandit.close()
 

@@ -295,6 +295,45 @@ class BlockIndex:
             for query, items in zip(queries, found, strict=True)
         ]
 
+    def orders(
+        self,
+        query: Vectors,
+        ids: Sequence[str],
+        *,
+        weights: Mapping[str, Weights],
+        options: SearchOptions | None = None,
+    ) -> dict[str, tuple[str, ...]]:
+        """Orders the same items by several weights, best first.
+
+        Args:
+            query: Unit blocks (layout.dim,).
+            ids: The items; unknown ids are left out.
+            weights: Weights by name.
+            options: The options of the search: its scope and its namespace count.
+
+        Returns:
+            The ids in the order of each of the weights, by name.
+        """
+        items = self.engine.fetch(ids)
+        ones = Weights(self.layout, *[(1.0,) * len(self.layout)] * len(PARTS))
+        if not any(one.uses_history for one in weights.values()):
+            ones = ones.relevance_alone()
+        # The parts are computed once; every order is a weighted sum of them.
+        scorer = self._scorer(ones, options=options or SearchOptions())
+        hits = scorer.hits(query, items, k=len(ids))
+        parts = np.array([[[h.parts[b][p] for b in self.layout] for p in PARTS] for h in hits])
+        scores = {
+            name: np.tensordot(parts, [getattr(one, part) for part in PARTS], axes=2)
+            for name, one in weights.items()
+            if hits
+        }
+        return {
+            name: tuple(hits[row].id for row in np.argsort(-scores[name], kind="stable"))
+            if hits
+            else ()
+            for name in weights
+        }
+
     def compare(self, query: Vectors, **options: Any) -> dict[Scope, Results]:
         """Searches once in each scope and returns the results by scope.
 

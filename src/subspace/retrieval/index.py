@@ -32,7 +32,7 @@ from subspace.retrieval.hits import Results, Scope
 from subspace.retrieval.listing import get_records, list_records
 from subspace.retrieval.queries import Like, Query, items_of, texts_of
 from subspace.retrieval.search_options import SearchKeywords, SearchOptions
-from subspace.retrieval.usage.bandit import Bandit, learn
+from subspace.retrieval.usage.bandit import Bandit, learn, learn_from_hits
 from subspace.retrieval.usage.decay import Decay
 from subspace.retrieval.usage.history import IMPORTANCE_FLOOR, RECENCY_FLOOR, HistorySettings
 from subspace.retrieval.usage.usage_log import UsageLog
@@ -486,8 +486,10 @@ class Index:
         vectors = self.embed(queries)
         own = [items_of(query) for query in queries]
         if preset == AUTO:
-            pairs = zip(vectors, own, strict=True)
-            return [self._search_auto(vector, own=ids, options=read) for vector, ids in pairs]
+            return [
+                self._search_auto(query, vector, own=ids, options=read)
+                for query, vector, ids in zip(queries, vectors, own, strict=True)
+            ]
         # Queries that name other blocks have other default weights.
         tables = [self._mix(weights, preset, query) for query in queries]
         results: dict[int, Results] = {}
@@ -666,28 +668,38 @@ class Index:
     def feedback(
         self,
         query_id: str,
-        ratings: Mapping[str, float] | float,
+        ratings: Mapping[str, float] | float | None = None,
         *,
+        hits: Mapping[str, float] | None = None,
         scale: tuple[float, float] = (1, 5),
     ) -> None:
         """Tells the bandit how good the hits of a search with `preset="auto"` were.
 
-        A search can be rated only once.
+        A search can be rated only once: as a whole, or hit by hit, from which the bandit learns
+        much faster.
 
         Args:
             query_id: `Results.query_id` of the search.
             ratings: One success in [0, 1], or ratings of `recency`, `importance` and `relevance`
                 (at least one of them) on `scale`.
+            hits: Success in [0, 1] by id of the hits, in place of `ratings`; hits that are left out
+                had none.
             scale: The worst and the best rating.
 
         Raises:
-            BanditError: A rating is wrong, or the bandit did not choose the search's weights.
+            BanditError: A rating or a success is wrong, an id was not among the hits, or the
+                bandit did not choose the search's weights.
             UsageLogError: The log has no such search, or it was rated before.
-            ConfigError: There is no usage log or no bandit.
+            ConfigError: There is no usage log or no bandit, or not one of `ratings` and `hits`.
         """
         if self.bandit is None:
             raise ConfigError("there is no bandit to learn from feedback: give one")
-        learn(self.bandit, log=self._log(), query_id=query_id, ratings=ratings, scale=scale)
+        if hits is not None and ratings is None:
+            learn_from_hits(self.bandit, log=self._log(), query_id=query_id, successes=hits)
+        elif ratings is not None and hits is None:
+            learn(self.bandit, log=self._log(), query_id=query_id, ratings=ratings, scale=scale)
+        else:
+            raise ConfigError("give ratings of the search, or the success of its hits")
 
     def _mix(self, weights: WeightsLike | None, preset: str | None, query: Query) -> Weights:
         """Returns the table of weights for `weights` and `preset`, before scaling."""
@@ -703,18 +715,29 @@ class Index:
         return weights.scaled(self.model.score_scales)
 
     def _search_auto(
-        self, vector: Vectors, *, own: Sequence[str], options: SearchOptions
+        self, query: Query, vector: Vectors, *, own: Sequence[str], options: SearchOptions
     ) -> Results:
         if self.bandit is None:
             raise ConfigError(f"there is no bandit to choose for preset '{AUTO}': give one")
         log = self._log()
         arm = self.bandit.choose()
-        weights = self.bandit.weights(arm, layout=self.layout)
+        default = self.default_weights(query)
+        tables = {
+            name: self.bandit.weights(name, layout=self.layout, default=default)
+            for name in self.bandit.rivals(arm)
+        }
         (found,) = self.blocks.search_each(
-            vector[None], weights=self._scaled(weights), options=options, own=[own]
+            vector[None], weights=self._scaled(tables[arm]), options=options, own=[own]
         )
+        orders = self.blocks.orders(
+            vector,
+            [hit.id for hit in found],
+            weights={name: self._scaled(weights) for name, weights in tables.items()},
+            options=options,
+        )
+        self.bandit.remember(found.query_id, orders)
         log.add_query(found.query_id, arm=arm, namespace=options.namespace)
-        return replace(found, weights=weights, arm=arm)
+        return replace(found, weights=tables[arm], arm=arm)
 
     def _log(self) -> UsageLog:
         if self.blocks.histories is None:

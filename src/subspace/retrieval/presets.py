@@ -23,6 +23,9 @@ PRESETS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
     }
 )
 
+# The name of relevance alone among the arms of a bandit; it is no preset.
+RELEVANCE = "relevance"
+
 
 def find_preset(name: str) -> tuple[float, float, float]:
     """Returns the weights of recency, importance and relevance of a preset.

@@ -3,7 +3,7 @@
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -156,33 +156,48 @@ class Memory:
         )
 
     def report_use(self, request: UseRequest) -> UseAnswer:
-        """Logs that items were used, and rates the search that found them.
+        """Logs that items were used, and teaches the bandit which hits of a search served.
 
         Raises:
-            QueryError: An item is not in the memory.
-            UsageLogError: The search was rated before, or preset 'auto' did not make it.
-            ConfigError: There is no usage log, or no bandit to learn from a rating.
+            UnknownItemError: An item is not in the memory.
+            ConfigError: There is no usage log.
         """
         self._check_writable()
-        if request.rating is not None and request.search_id is None:
-            raise QueryError("a rating is of a search: give its search_id")
         self.index.refresh()
-        for name in request.items:  # so that nothing is rated if an item is wrong
+        for name in request.items:
             self._get(name)
         namespace = self._named(request.namespace)
-        if request.rating is not None and request.search_id is not None:
-            self.index.feedback(request.search_id, request.rating)
         counted = self.index.use(request.items, query_id=request.search_id, namespace=namespace)
-        return UseAnswer(counted=counted, rated=request.rating is not None)
+        learned = request.search_id is not None and self._teach(
+            request.search_id, request.items, namespace=namespace
+        )
+        return UseAnswer(counted=counted, learned=learned)
+
+    def _teach(self, search_id: str, items: Mapping[str, float | None], *, namespace: str) -> bool:
+        """Teaches the bandit from the first report on a search whose mix it chose."""
+        histories = self.index.blocks.histories
+        if self.index.bandit is None or histories is None:
+            return False
+        with self._remembering:
+            found = self._searches.get((namespace, search_id))
+        hits = items if found is None else {hit.id for hit in found} & items.keys()
+        successes = {name: value for name in hits if (value := items[name]) is not None}
+        if not successes or not histories.log.awaits_rating(search_id):
+            return False
+        self.index.feedback(search_id, hits=successes)
+        return True
 
     def add(self, items: Sequence[NewItem]) -> IdsAnswer:
         """Adds items; replaces those with the same ids."""
+        self._check_writable()
         records = [
             Record(id=one.id or uuid.uuid4().hex, text=one.text, metadata=one.metadata)
             for one in items
         ]
+        # Encoding takes longest, and waits for nobody.
+        vectors = self.index.model.open_encoder().encode([record.text for record in records])
         with self._changing():
-            self.index.add(records)
+            self.index.add(records, vectors=vectors)
         return IdsAnswer(ids=[record.id for record in records])
 
     def update(self, item: str, request: UpdateRequest) -> Item:

@@ -247,11 +247,6 @@ class UseRequest(Message):
         default=None,
         description="The search that found them; then each counts once, however often sent.",
     )
-    rating: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        default=None,
-        description="How good the hits of the search were as a whole, from 0 to 1; preset 'auto' "
-        "learns from it.",
-    )
     namespace: Namespace = ""
 
 
@@ -259,7 +254,9 @@ class UseAnswer(Message):
     """What was counted."""
 
     counted: int = Field(description="Uses that are new; one that was reported before is not.")
-    rated: bool = Field(default=False, description="Whether preset 'auto' learned from the rating.")
+    learned: bool = Field(
+        default=False, description="Whether preset 'auto', which made the search, learned from it."
+    )
 
 
 class NewItem(Message):

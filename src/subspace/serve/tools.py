@@ -179,27 +179,16 @@ def _add_feedback(tools: "_Tools", memory: Memory) -> None:
         search_id: Annotated[
             Id | None, Field(description="The search that found them, if a search did.")
         ] = None,
-        rating: Annotated[
-            float | None,
-            Field(
-                ge=0,
-                le=1,
-                description="Only after a search with preset 'auto': how good its hits were as a "
-                "whole, from 0 to 1.",
-            ),
-        ] = None,
     ) -> UseAnswer:
-        request = UseRequest(
-            items=items, search_id=search_id, rating=rating, namespace=_namespace(context)
-        )
+        request = UseRequest(items=items, search_id=search_id, namespace=_namespace(context))
         return memory.report_use(request)
 
     tools.add(
         _ADDS,
         report_use,
         "Reports which items you used for a task and how well each served. Later searches with a "
-        "preset prefer what was used lately and what served well. Sending the same again counts "
-        "once.",
+        "preset prefer what was used lately and what served well. Report all items of a search in "
+        "one call; sending the same again counts once.",
     )
 
     def pin_items(context: Context, ids: list[Id], pinned: bool = True) -> PinsAnswer:

@@ -1,12 +1,18 @@
-"""WeightBandit: learns by Thompson sampling which weights give good hits.
+"""WeightBandit: learns which weights give good hits.
 
-Each arm is a preset or a named set of weights, and has a Beta posterior over its mean reward.
-Sampling and SQLite store are those of `kusp-dial` (module `thompson_bandits`), so a file that
-kusp-dial wrote under the presets' names can be used as it is.
+Each arm is a preset or a named set of weights, and has a Beta posterior over its mean reward. The
+SQLite store is that of `kusp-dial` (module `thompson_bandits`), so a file that kusp-dial wrote
+under the presets' names can be used as it is.
+
+Presets have priors, learned from replays of public sets. They say that relevance alone is hard to
+beat and that some presets lose everywhere, and are added to what the file holds when an arm is
+chosen. The arm with the best belief is used; one search in twenty draws from the beliefs instead
+(Thompson sampling), which finds out about other arms. Weights without priors are chosen by Thompson
+sampling throughout.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +21,10 @@ import numpy as np
 
 from subspace.blocks import BlockLayout
 from subspace.errors import BanditError, install_command
-from subspace.retrieval.presets import PRESETS, find_preset
+from subspace.retrieval.presets import PRESETS, RELEVANCE, find_preset
+from subspace.retrieval.usage.beliefs import Beliefs, form_beliefs
+from subspace.retrieval.usage.hit_comparisons import Compared, Comparisons, ShownHits
+from subspace.retrieval.usage.priors import PRIORS, UNKNOWN, Prior
 from subspace.retrieval.usage.shared_sqlite import (
     HeldConnection,
     open_shared,
@@ -27,6 +36,11 @@ from subspace.retrieval.weights import PARTS, Weights
 
 if TYPE_CHECKING:
     from thompson_bandits import ArmStats
+
+# Relevance alone, and the presets in which relevance weighs most. The others lost in every replay.
+DEFAULT_ARMS = (RELEVANCE, *(name for name, (r, i, v) in PRESETS.items() if v > max(r, i)))
+# Share of the searches that try other arms, if arms have priors.
+EXPLORED = 0.05
 
 
 def reward(ratings: Mapping[str, float] | float, *, scale: tuple[float, float] = (1, 5)) -> float:
@@ -62,8 +76,18 @@ class Bandit(Protocol):
         """Returns the name of the arm to use next."""
         ...
 
-    def weights(self, arm: str, *, layout: BlockLayout) -> Weights:
-        """Returns the weights of an arm."""
+    def weights(
+        self, arm: str, *, layout: BlockLayout, default: Mapping[str, float] | None = None
+    ) -> Weights:
+        """Returns the weights of an arm; `default` are those of blocks if it names none."""
+        ...
+
+    def rivals(self, arm: str) -> Sequence[str]:
+        """Returns the arms, `arm` among them, that learn from the hits of a search of `arm`."""
+        ...
+
+    def remember(self, query_id: str, orders: Mapping[str, Sequence[str]]) -> None:
+        """Keeps the ids of the hits of a search in the order of each of its arm's rivals."""
         ...
 
     def check(self, layout: BlockLayout) -> None:
@@ -74,18 +98,23 @@ class Bandit(Protocol):
         """Updates the posterior of an arm with a reward in [0, 1]."""
         ...
 
+    def compare(self, arm: str, query_id: str, successes: Mapping[str, float]) -> None:
+        """Updates all rivals of an arm with the success of the hits of a search, once."""
+        ...
+
     def close(self) -> None:
         """Closes the file."""
         ...
 
 
 class WeightBandit:
-    """Chooses among named weights by Thompson sampling, and learns from rewards.
+    """Chooses among named weights, and learns from rewards and from the success of hits.
 
     Any number of threads may use one bandit, and any number of processes one file.
 
     Attributes:
         arms: Weights by the name of the arm, as `Weights.from_mapping` takes them.
+        priors: The prior of each arm by name; None without priors.
         path: SQLite file of the posteriors.
         connection: Connection to the file.
     """
@@ -97,6 +126,7 @@ class WeightBandit:
         arms: Mapping[str, Mapping[str, Any]] | Iterable[str] | None = None,
         discount: float | None = None,
         seed: int | None = None,
+        priors: Mapping[str, Prior] | None = PRIORS,
         table: str = "bandit_arms",
         connection: HeldConnection | None = None,
     ) -> None:
@@ -104,20 +134,25 @@ class WeightBandit:
 
         Args:
             path: SQLite file of the posteriors; `:memory:` keeps them in memory.
-            arms: Names of presets, or weights by name; all presets if None. Posteriors of other
-                arms in the file are not changed.
-            discount: Factor in (0, 1) by which alpha and beta of an arm are multiplied before
+            arms: Names of presets (and `relevance`, relevance alone), or weights by name;
+                `DEFAULT_ARMS` if None. Posteriors of other arms in the file are not changed.
+            discount: Factor in (0, 1) by which what was learned of an arm is multiplied before
                 each of its rewards, for rewards that change over time; None for no discount.
+                Priors stay.
             seed: Seed of the sampling; None for a random one.
+            priors: What is known of each arm before it is tried, by name; by default that of
+                presets from replays, or None if weights are given by name. None for Thompson
+                sampling without priors.
             table: Name of the table in the file.
             connection: An open connection to the file, to share it with another bandit.
 
         Raises:
             BanditError: The package kusp-dial is not installed, the file cannot be used, the
-                discount is wrong, or there are no arms.
+                discount is wrong, there are no arms, or an arm has no prior.
             WeightsError: A preset is unknown.
         """
         self.arms = _read_arms(arms)
+        self.priors = _choose_priors(priors, self.arms, named=isinstance(arms, Mapping))
         try:
             from thompson_bandits import BanditConfig, SQLiteStore, ThompsonBandit
         except ImportError as error:
@@ -138,13 +173,20 @@ class WeightBandit:
                     raise BanditError(f"{path} is a usage log; keep the bandit in another file")
                 switch_to_wal(connection)
                 store = SQLiteStore(connection, arm_ids=list(self.arms), table_name=table)
+                self._shown = ShownHits(connection)
+                reference = RELEVANCE if RELEVANCE in self.arms else next(iter(self.arms))
+                self._comparisons = Comparisons(
+                    connection, table=f"{table}_compared", reference=reference
+                )
         except BaseException:
             connection.close()
             raise
         self.path = path
         self.connection = connection
+        self._rng = np.random.default_rng(seed)
+        self._discount = 1.0 if discount is None else discount
         self._bandit = ThompsonBandit(
-            _OwnArms(store, names=frozenset(self.arms)), settings, np.random.default_rng(seed)
+            _OwnArms(store, names=frozenset(self.arms)), settings, self._rng
         )
 
     def close(self) -> None:
@@ -153,24 +195,61 @@ class WeightBandit:
             self.connection.close()
 
     def choose(self) -> str:
-        """Returns the arm with the largest sample from its posterior.
+        """Returns the arm with the best belief, or now and then one that is worth a try.
+
+        Without priors, returns the arm with the largest draw from its belief.
 
         Raises:
             BanditError: The file cannot be read.
         """
-        with translate_errors(self.path, "read"), self.connection.lock:
-            return str(self._bandit.select())
+        with translate_errors(self.path, "read"), self.connection.reading():
+            beliefs = self._beliefs()
+            if beliefs is None:
+                return str(self._bandit.select())
+            values = beliefs.mean
+            if self.priors is None or self._rng.random() < EXPLORED:
+                values = self._rng.normal(beliefs.mean, beliefs.spread)
+            return list(self.arms)[int(np.argmax(values))]
 
-    def weights(self, arm: str, *, layout: BlockLayout) -> Weights:
+    def weights(
+        self, arm: str, *, layout: BlockLayout, default: Mapping[str, float] | None = None
+    ) -> Weights:
         """Returns the weights of an arm.
+
+        Args:
+            arm: Name of the arm.
+            layout: The blocks.
+            default: Weights of the blocks, if the arm names none; equal ones if None.
 
         Raises:
             BanditError: There is no such arm.
             WeightsError: The arm names a block that the layout does not have.
         """
-        if arm not in self.arms:
-            raise BanditError(f"no arm '{arm}'; the arms are {', '.join(self.arms)}")
-        return Weights.from_mapping(self.arms[arm], layout=layout)
+        self._check_arm(arm)
+        return Weights.from_mapping(self.arms[arm], layout=layout, default=default)
+
+    def rivals(self, arm: str) -> Sequence[str]:
+        """Returns all arms, `arm` first: each learns from the hits of every search.
+
+        Raises:
+            BanditError: There is no such arm.
+        """
+        self._check_arm(arm)
+        return [arm, *(name for name in self.arms if name != arm)]
+
+    def remember(self, query_id: str, orders: Mapping[str, Sequence[str]]) -> None:
+        """Keeps the hits of a search until `compare`.
+
+        Args:
+            query_id: Id of the search.
+            orders: Ids of its hits by arm, for the `rivals` of the chosen arm, in the order that
+                each would give them.
+
+        Raises:
+            BanditError: The file cannot be written.
+        """
+        with translate_errors(self.path, "written"):
+            self._shown.add(query_id, orders)
 
     def check(self, layout: BlockLayout) -> None:
         """Raises unless the weights of every arm fit the layout.
@@ -188,30 +267,90 @@ class WeightBandit:
             BanditError: There is no such arm, the reward is outside its range, or the file
                 cannot be written.
         """
-        if arm not in self.arms:
-            raise BanditError(f"no arm '{arm}'; the arms are {', '.join(self.arms)}")
+        self._check_arm(arm)
         earned = _within(value, (0, 1), of="reward")
         # A discount and the reward are one change.
         with translate_errors(self.path, "written"), self.connection.holding():
             self._bandit.update(arm, earned)
 
-    def best(self) -> str:
-        """Returns the arm with the most rewards; on a tie, the one with the highest mean.
+    def compare(self, arm: str, query_id: str, successes: Mapping[str, float]) -> None:
+        """Compares all arms on the hits of a search.
 
-        In the long run Thompson sampling chooses the best arm most often. The highest mean alone
-        may be due to chance if the arm was tried only a few times.
+        Args:
+            arm: The arm that was chosen.
+            query_id: Id of the search, as in `remember`.
+            successes: Success in [0, 1] by id of hits; hits that are left out had none.
+
+        Raises:
+            BanditError: There is no such arm, a success is outside its range, an id was not
+                among the hits, the hits are not kept, or the file cannot be written.
+        """
+        self._check_arm(arm)
+        checked = check_successes(successes)
+        with translate_errors(self.path, "written"), self.connection.holding():
+            self.add_gains(self.take_gains(query_id, checked))
+
+    def take_gains(self, query_id: str, successes: Mapping[str, float]) -> dict[str, float]:
+        """Returns the gain of each order of the hits of a search, and forgets the hits.
+
+        Raises:
+            BanditError: An id was not among the hits, or the hits are not kept.
+        """
+        return self._shown.take(query_id, successes)
+
+    def add_gains(self, gains: Mapping[str, float]) -> None:
+        """Adds the gains of arms on the same hits; of others, such as earlier arms, nothing.
+
+        Nothing is learned if the reference, or all but it, are not among them.
+        """
+        own = {arm: gain for arm, gain in gains.items() if arm in self.arms}
+        if self._comparisons.reference in own:
+            self._comparisons.add(own, discount=self._discount)
+
+    def best(self) -> str:
+        """Returns the arm with the best belief.
+
+        Without priors and comparisons, it is the arm with the most rewards; on a tie, the one with
+        the highest mean. In the long run Thompson sampling chooses the best arm most often. The
+        highest mean alone may be due to chance if the arm was tried only a few times.
 
         Raises:
             BanditError: The file cannot be read.
         """
-        with translate_errors(self.path, "read"), self.connection.lock:
+        with translate_errors(self.path, "read"), self.connection.reading():
+            beliefs = self._beliefs()
+            if beliefs is not None:
+                return list(self.arms)[int(np.argmax(beliefs.mean))]
             arms = self._bandit.get_arms()
         return str(max(arms, key=lambda arm: (arm.pulls, arm.mean)).arm_id)
 
     def posteriors(self) -> dict[str, tuple[float, float]]:
         """Returns (alpha, beta) of the Beta posterior of each arm."""
-        with translate_errors(self.path, "read"), self.connection.lock:
+        with translate_errors(self.path, "read"), self.connection.reading():
             return {arm.arm_id: (arm.alpha, arm.beta) for arm in self._bandit.get_arms()}
+
+    def _beliefs(self) -> Beliefs | None:
+        """Returns the beliefs of all arms; None without priors and comparisons."""
+        compared = self._comparisons.read()
+        if self.priors is None and not compared:
+            return None
+        priors = self.priors or dict.fromkeys(self.arms, UNKNOWN)
+        known = {arm.arm_id: arm for arm in self._bandit.get_arms()}
+        rewards = []
+        for name in self.arms:
+            # The store starts an arm with one success and one failure that never were.
+            alpha, beta = (known[name].alpha, known[name].beta) if name in known else (1.0, 1.0)
+            rewards.append((max(alpha - 1, 0.0), max(alpha - 1, 0.0) + max(beta - 1, 0.0)))
+        return form_beliefs(
+            [priors[name] for name in self.arms],
+            rewards=rewards,
+            compared=[compared.get(name, Compared()) for name in self.arms],
+            reference=list(self.arms).index(self._comparisons.reference),
+        )
+
+    def _check_arm(self, arm: str) -> None:
+        if arm not in self.arms:
+            raise BanditError(f"no arm '{arm}'; the arms are {', '.join(self.arms)}")
 
 
 def learn(
@@ -249,6 +388,49 @@ def learn(
     return arm
 
 
+def learn_from_hits(
+    bandit: Bandit, *, log: UsageLog, query_id: str, successes: Mapping[str, float]
+) -> str:
+    """Updates all arms of a bandit with the success of the hits of a search; once per search.
+
+    Args:
+        bandit: The bandit that chose the weights.
+        log: The usage log that holds the search.
+        query_id: `Results.query_id` of the search.
+        successes: Success in [0, 1] by id of hits; hits that are left out had none.
+
+    Returns:
+        The arm that was chosen.
+
+    Raises:
+        BanditError: A success is wrong, an id was not among the hits, or a bandit did not choose
+            the search's weights.
+        UsageLogError: The log has no such search, or it was rated before.
+    """
+    with log.rating(query_id) as arm:
+        if arm is None:
+            raise BanditError(f"the weights of query '{query_id}' were not the bandit's choice")
+        bandit.compare(arm, query_id, successes)
+    return arm
+
+
+def check_successes(successes: Mapping[str, float]) -> dict[str, float]:
+    """Returns successes by id.
+
+    Raises:
+        BanditError: They are no mapping, there are none, or one is not a number in [0, 1].
+    """
+    if not isinstance(successes, Mapping) or not successes:
+        raise BanditError(
+            f"hits are rated by a success for each id, such as {{'roses': 1}}, got "
+            f"{successes!r:.60}"
+        )
+    return {
+        str(hit): _within(value, (0, 1), of=f"success of '{hit!s:.60}'")
+        for hit, value in successes.items()
+    }
+
+
 class _OwnArms:
     """A view of a store that lists only given arms, as other bandits may share the file."""
 
@@ -277,12 +459,28 @@ def _read_arms(
     elif isinstance(arms, str) or not isinstance(arms, Iterable | None):
         raise BanditError(f"arms are names of presets, or weights by name; got {arms!r:.60}")
     else:
-        read = {name: {"preset": name} for name in (PRESETS if arms is None else arms)}
+        read = {
+            name: {"riv": (0, 0, 1)} if name == RELEVANCE else {"preset": name}
+            for name in (DEFAULT_ARMS if arms is None else arms)
+        }
         for name in read:
-            find_preset(name)
+            if name != RELEVANCE:
+                find_preset(name)
     if not read:
         raise BanditError("a bandit needs one arm at least")
     return read
+
+
+def _choose_priors(
+    given: Mapping[str, Prior] | None, arms: Mapping[str, Any], *, named: bool
+) -> dict[str, Prior] | None:
+    """Returns the prior of each arm; None if arms have none."""
+    if given is None or (named and given is PRIORS):
+        return None
+    missing = [name for name in arms if name not in given]
+    if missing:
+        raise BanditError(f"arm '{missing[0]}' has no prior; give one for each arm, or none")
+    return {name: given[name] for name in arms}
 
 
 def _within(value: Any, scale: tuple[float, float], *, of: str) -> float:
@@ -297,6 +495,8 @@ def translate_errors(path: Path | str, done: str) -> Iterator[None]:
     """Turns errors of SQLite and of the store into a `BanditError` that names the file."""
     try:
         yield
+    except BanditError:
+        raise
     except (
         sqlite3.Error,
         OSError,

@@ -4,14 +4,18 @@
 Two bandits that choose independently and learn from the same reward have only 16 arms. The reward
 of a preset is then averaged over the block weights that it was tried with. The two find the best
 pair if their effects on the reward add up, and usually a good one otherwise.
+
+Presets have priors, as in `WeightBandit`. Nothing is known of block weights before they are tried,
+so these are explored, and until they are learned a search may be far below relevance alone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from subspace.blocks import BlockLayout
 from subspace.errors import BanditError
-from subspace.retrieval.usage.bandit import WeightBandit, translate_errors
+from subspace.retrieval.usage.bandit import WeightBandit, check_successes, translate_errors
+from subspace.retrieval.usage.priors import PRIORS, Prior
 from subspace.retrieval.weights import Weights
 
 EQUAL = "equal"
@@ -36,15 +40,17 @@ class FactoredBandit:
         presets: Iterable[str] | None = None,
         discount: float | None = None,
         seed: int | None = None,
+        priors: Mapping[str, Prior] | None = PRIORS,
     ) -> None:
         """Opens the file of the posteriors; creates it if it does not exist.
 
         Args:
             path: As in `WeightBandit`.
             blocks: Block weights by name; equal weights are always a choice as well.
-            presets: Names of presets; all presets if None.
+            presets: Names of presets, as the arms of a `WeightBandit`.
             discount: As in `WeightBandit`.
             seed: Seed of both samplings; None for a random one.
+            priors: Of the presets, as in `WeightBandit`.
 
         Raises:
             BanditError: As in `WeightBandit`, or the name of block weights is not allowed.
@@ -54,7 +60,7 @@ class FactoredBandit:
             if not isinstance(name, str) or not name or "/" in name or name == EQUAL:
                 raise BanditError(f"block weights cannot be called {name!r}: '/' parts an arm")
         own = {EQUAL: {}, **{name: {"blocks": weights} for name, weights in blocks.items()}}
-        self.presets = WeightBandit(path, arms=presets, discount=discount, seed=seed)
+        self.presets = WeightBandit(path, arms=presets, discount=discount, seed=seed, priors=priors)
         try:
             self.blocks = WeightBandit(
                 path,
@@ -73,20 +79,28 @@ class FactoredBandit:
         self.presets.close()  # both bandits share this connection
 
     def choose(self) -> str:
-        """Returns an arm: preset and block weights with the largest samples from their posteriors.
+        """Returns an arm: the preset and the block weights that each bandit chooses.
 
         Raises:
             BanditError: The file cannot be read.
         """
         return _join(self.presets.choose(), self.blocks.choose())
 
-    def weights(self, arm: str, *, layout: BlockLayout) -> Weights:
+    def weights(
+        self, arm: str, *, layout: BlockLayout, default: Mapping[str, float] | None = None
+    ) -> Weights:
         """Returns the weights of an arm.
+
+        Args:
+            arm: Name of the arm.
+            layout: The blocks.
+            default: Not used: an arm that names no block weights stands for equal ones.
 
         Raises:
             BanditError: There is no such arm.
             WeightsError: The arm names a block that the layout does not have.
         """
+        del default
         preset, blocks = self._part(arm)
         return Weights.from_mapping(
             {**self.presets.arms[preset], **self.blocks.arms[blocks]}, layout=layout
@@ -114,19 +128,52 @@ class FactoredBandit:
             self.presets.update(preset, value)
             self.blocks.update(blocks, value)
 
+    def rivals(self, arm: str) -> Sequence[str]:
+        """Returns `arm`, and the arms that differ from it in the preset or in the block weights.
+
+        Raises:
+            BanditError: There is no such arm.
+        """
+        preset, blocks = self._part(arm)
+        others = [_join(other, blocks) for other in self.presets.arms if other != preset]
+        others += [_join(preset, other) for other in self.blocks.arms if other != blocks]
+        return [arm, *others]
+
+    def remember(self, query_id: str, orders: Mapping[str, Sequence[str]]) -> None:
+        """Keeps the hits of a search until `compare`; see `WeightBandit.remember`."""
+        self.presets.remember(query_id, orders)
+
+    def compare(self, arm: str, query_id: str, successes: Mapping[str, float]) -> None:
+        """Compares presets and block weights on the hits of a search; see `WeightBandit.compare`.
+
+        Presets are compared under the block weights that were chosen, block weights under the
+        preset that was.
+        """
+        preset, blocks = self._part(arm)
+        checked = check_successes(successes)
+        with translate_errors(self.presets.path, "written"), self.presets.connection.holding():
+            gains = self.presets.take_gains(query_id, checked)
+            parts = {self._part(name): gain for name, gain in gains.items() if self._knows(name)}
+            self.presets.add_gains({p: gain for (p, b), gain in parts.items() if b == blocks})
+            self.blocks.add_gains({b: gain for (p, b), gain in parts.items() if p == preset})
+
     def best(self) -> str:
-        """Returns the preset and the block weights with the most rewards, as one arm."""
+        """Returns the best preset and the best block weights, as one arm."""
         return _join(self.presets.best(), self.blocks.best())
 
     def _part(self, arm: str) -> tuple[str, str]:
         preset, _, blocks = arm.partition("/")
         blocks = blocks or EQUAL
-        if preset not in self.presets.arms or blocks not in self.blocks.arms:
+        if not self._knows(arm):
             raise BanditError(
                 f"no arm '{arm}'; presets are {', '.join(self.presets.arms)}, block weights "
                 f"{', '.join(self.blocks.arms)}"
             )
         return preset, blocks
+
+    def _knows(self, arm: str) -> bool:
+        preset, _, blocks = arm.partition("/")
+        return preset in self.presets.arms and (blocks or EQUAL) in self.blocks.arms
 
 
 def _join(preset: str, blocks: str) -> str:

@@ -19,8 +19,10 @@ class HeldConnection(sqlite3.Connection):
 
     Attributes:
         lock: To be held while the connection is used.
+        opened: The file, as `open_shared` found it.
     """
 
+    opened: "OpenedFile"
     _held = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -34,9 +36,20 @@ class HeldConnection(sqlite3.Connection):
             super().commit()
 
     @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Holds the lock.
+
+        Raises:
+            sqlite3.OperationalError: The file was moved, removed or replaced.
+        """
+        with self.lock:
+            self.opened.check()
+            yield
+
+    @contextmanager
     def holding(self) -> Iterator[None]:
         """Commits all changes within the block at its end; none of them if it raises."""
-        with self.lock:
+        with self.reading():
             outer, self._held = self._held, True
             try:
                 yield
@@ -104,7 +117,11 @@ def open_shared(path: Path | str) -> HeldConnection:
     """
     if str(path) != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return sqlite3.connect(path, timeout=BUSY_S, factory=HeldConnection, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, timeout=BUSY_S, factory=HeldConnection, check_same_thread=False
+    )
+    connection.opened = OpenedFile.of(path)
+    return connection
 
 
 def table_names(connection: sqlite3.Connection) -> set[str]:

@@ -249,6 +249,13 @@ class UsageLog:
                 (query_id, self.now(namespace=name), arm, name),
             )
 
+    def awaits_rating(self, query_id: str) -> bool:
+        """Tells whether the bandit chose the weights of a query, and it was not rated yet."""
+        row = self._file.row(
+            "SELECT 1 FROM queries WHERE id = ? AND rated = 0 AND arm IS NOT NULL", (query_id,)
+        )
+        return row is not None
+
     @contextmanager
     def rating(self, query_id: str) -> Iterator[str | None]:
         """Marks a query as rated, and yields the arm that the bandit chose for it.
