@@ -83,7 +83,7 @@ def service(*arguments: str | Path, **more: str) -> Iterator[tuple[subprocess.Po
 
 def test_an_agent_starts_it_and_finds_the_skills_of_a_folder(checkpoint, folder, tmp_path):
     arguments = ("--stdio", "--checkpoint", checkpoint, "--index", tmp_path / "memory")
-    program, *rest = command(*arguments, "--watch", folder)
+    program, *rest = command(*arguments, "--watch", folder, "--preset", "auto")
     server = StdioServerParameters(command=program, args=rest, env=environment())
 
     async def work() -> None:
@@ -98,7 +98,8 @@ def test_an_agent_starts_it_and_finds_the_skills_of_a_folder(checkpoint, folder,
                 used = {search["hits"][0]["id"]: 1.0}
                 report = {"items": used, "search_id": search["search_id"]}
                 counted = await agent.call_tool("report_use", report)
-                assert json.loads(counted.content[0].text)["counted"] == 1
+                told = json.loads(counted.content[0].text)
+                assert told == {"counted": 1, "learned": True}
                 (folder / "grow-herbs.md").write_text("# Herbs\nBasil needs sun.\n")
                 (folder / "notes.md").unlink()
 
@@ -157,7 +158,6 @@ REFUSED = [
     (["--create", "--timeout", "0"], "--timeout must be above 0"),
     (["--create", "--threads", "-1"], "--threads must be above 0"),
     (["--create", "--preset", "nope"], "no preset 'nope'"),
-    (["--create", "--preset", "auto"], "needs --bandit"),
     (["--watch", "empty"], "holds no skills or notes"),
 ]
 

@@ -65,7 +65,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "--preset",
         metavar="NAME",
         help="the mix of recency, importance and relevance of searches that name neither weights "
-        "nor a preset (`subspace presets` lists them; auto: the bandit's choice)",
+        "nor a preset (`subspace presets` lists them); auto learns the mix from reports of use, "
+        "in INDEX.bandit.db unless --bandit says where",
     )
     parser.add_argument(
         "--read-only", action="store_true", help="refuse whatever would change something"
@@ -178,7 +179,7 @@ def _open_index(arguments: argparse.Namespace) -> "Index":
     if arguments.watch is not None and not Path(arguments.watch).is_dir():
         raise ConfigError(f"--watch: there is no folder {arguments.watch}")
     if arguments.preset == "auto" and arguments.bandit is None:
-        raise ConfigError("--preset auto needs --bandit: the file in which it keeps what it learns")
+        arguments.bandit = _beside(arguments.index, "bandit")
     if arguments.preset not in (None, "auto"):
         find_preset(arguments.preset)
     model = load(arguments.checkpoint, encoder=arguments.encoder)
@@ -188,7 +189,7 @@ def _open_index(arguments: argparse.Namespace) -> "Index":
             f"there is no index {arguments.index}; --create makes an empty one, --watch DIR one of "
             "a folder of skills and notes"
         )
-    arguments.usage = arguments.usage or _beside(arguments.index)
+    arguments.usage = arguments.usage or _beside(arguments.index, "usage")
     options: dict[str, Any] = history_options(arguments, create=True)
     if arguments.bandit is not None:
         options["bandit"] = open_bandit(arguments)
@@ -200,11 +201,11 @@ def _open_index(arguments: argparse.Namespace) -> "Index":
     return index
 
 
-def _beside(target: str) -> str | None:
-    """Returns where uses are logged if nobody says: beside the folder of the index."""
+def _beside(target: str, what: str) -> str | None:
+    """Returns where uses are logged, or the bandit learns, if nobody says: beside the folder."""
     from subspace.retrieval.engines import is_folder
 
-    return f"{target.rstrip('/')}.usage.db" if is_folder(target) else None
+    return f"{target.rstrip('/')}.{what}.db" if is_folder(target) else None
 
 
 def _read_limits(arguments: argparse.Namespace) -> "Limits":

@@ -1,6 +1,6 @@
 """The HTTP interface: JSON in and out, described by an OpenAPI page; MCP at `/mcp`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -28,6 +28,7 @@ from subspace.serve.messages import (
     Item,
     ListAnswer,
     ListRequest,
+    Message,
     PinRequest,
     PinsAnswer,
     SearchAnswer,
@@ -107,69 +108,70 @@ def make_app(memory: Memory, *, work: Work, most_bytes: int) -> FastAPI:
 def _add_operations(app: FastAPI, memory: Memory, *, work: Work) -> None:
     """Adds what changes no items."""
 
-    @app.post("/search", tags=["search"])
-    async def search(request: SearchRequest) -> SearchAnswer:
+    @app.post("/search", tags=["search"], response_model=SearchAnswer)
+    async def search(request: SearchRequest) -> Response:
         """Finds the best items for a query, with a weight per block."""
-        return await work.run("search", partial(memory.search, request))
+        return await _answer(work, "search", partial(memory.search, request))
 
-    @app.post("/explain", tags=["search"])
-    async def explain(request: ExplainRequest) -> ExplainAnswer:
+    @app.post("/explain", tags=["search"], response_model=ExplainAnswer)
+    async def explain(request: ExplainRequest) -> Response:
         """Says in words why a hit of a search stands where it stands."""
-        return await work.run("explain", partial(memory.explain, request))
+        return await _answer(work, "explain", partial(memory.explain, request))
 
-    @app.post("/list", tags=["items"])
-    async def list_items(request: ListRequest) -> ListAnswer:
+    @app.post("/list", tags=["items"], response_model=ListAnswer)
+    async def list_items(request: ListRequest) -> Response:
         """Lists items in a stable order, some at a time."""
-        return await work.run(
+        return await _answer(
+            work,
             "list",
             partial(
                 memory.list_items, after=request.after, limit=request.limit, where=request.where
             ),
         )
 
-    @app.get("/items/{id:id}", tags=["items"], responses=_NOT_THERE)
-    async def show(id: str) -> Item:
+    @app.get("/items/{id:id}", tags=["items"], responses=_NOT_THERE, response_model=Item)
+    async def show(id: str) -> Response:
         """Shows one item with its whole text."""
-        return await work.run("show", partial(memory.show, id))
+        return await _answer(work, "show", partial(memory.show, id))
 
-    @app.get("/about", tags=["service"])
-    async def about() -> AboutAnswer:
+    @app.get("/about", tags=["service"], response_model=AboutAnswer)
+    async def about() -> Response:
         """Says how many items there are, and what a search can name."""
-        return await work.run("about", memory.about)
+        return await _answer(work, "about", memory.about)
 
 
 def _add_changes(app: FastAPI, memory: Memory, *, work: Work) -> None:
     """Adds what changes items and logs uses."""
 
-    @app.post("/use", tags=["feedback"])
-    async def report_use(request: UseRequest) -> UseAnswer:
+    @app.post("/use", tags=["feedback"], response_model=UseAnswer)
+    async def report_use(request: UseRequest) -> Response:
         """Logs that items were used, and rates the search that found them."""
-        return await work.run("report_use", partial(memory.report_use, request))
+        return await _answer(work, "report_use", partial(memory.report_use, request))
 
-    @app.post("/pins", tags=["feedback"])
-    async def pin(request: PinRequest) -> PinsAnswer:
+    @app.post("/pins", tags=["feedback"], response_model=PinsAnswer)
+    async def pin(request: PinRequest) -> Response:
         """Pins or unpins items, which count as used just now while they are pinned."""
-        return await work.run("pin", partial(memory.pin, request))
+        return await _answer(work, "pin", partial(memory.pin, request))
 
-    @app.post("/items", tags=["items"])
-    async def add(request: AddRequest) -> IdsAnswer:
+    @app.post("/items", tags=["items"], response_model=IdsAnswer)
+    async def add(request: AddRequest) -> Response:
         """Adds items; replaces those with the same ids."""
-        return await work.run("add", partial(memory.add, request.items))
+        return await _answer(work, "add", partial(memory.add, request.items))
 
-    @app.patch("/items/{id:id}", tags=["items"], responses=_NOT_THERE)
-    async def update(id: str, request: UpdateRequest) -> Item:
+    @app.patch("/items/{id:id}", tags=["items"], responses=_NOT_THERE, response_model=Item)
+    async def update(id: str, request: UpdateRequest) -> Response:
         """Changes an item's text, its metadata or both."""
-        return await work.run("update", partial(memory.update, id, request))
+        return await _answer(work, "update", partial(memory.update, id, request))
 
-    @app.delete("/items/{id:id}", tags=["items"], responses=_NOT_THERE)
-    async def delete(id: str) -> IdsAnswer:
+    @app.delete("/items/{id:id}", tags=["items"], responses=_NOT_THERE, response_model=IdsAnswer)
+    async def delete(id: str) -> Response:
         """Removes one item."""
-        return await work.run("delete", partial(memory.delete, [id]))
+        return await _answer(work, "delete", partial(memory.delete, [id]))
 
-    @app.post("/delete", tags=["items"], responses=_NOT_THERE)
-    async def delete_several(request: DeleteRequest) -> IdsAnswer:
+    @app.post("/delete", tags=["items"], responses=_NOT_THERE, response_model=IdsAnswer)
+    async def delete_several(request: DeleteRequest) -> Response:
         """Removes items; all of them or, if one is unknown, none."""
-        return await work.run("delete", partial(memory.delete, request.ids))
+        return await _answer(work, "delete", partial(memory.delete, request.ids))
 
 
 def _add_state(app: FastAPI, memory: Memory, *, work: Work) -> None:
@@ -213,6 +215,12 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> JSONResponse:  # the server logs it
         return _error(500, FAILED)
+
+
+async def _answer(work: Work, operation: str, call: Callable[[], Message]) -> Response:
+    """Runs an operation, and sends what it answers; FastAPI would check every value again."""
+    found = await work.run(operation, call)
+    return Response(found.model_dump_json(), media_type="application/json")
 
 
 def _status(error: Exception) -> int:
