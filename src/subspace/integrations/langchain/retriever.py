@@ -12,13 +12,14 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, SkipValidation
 
-from subspace.integrations.arguments import K, check, merge
+from subspace.integrations.arguments import K, SearchArguments, check, merge
 from subspace.integrations.found import KEY, metadata_of
 from subspace.retrieval import Index
 from subspace.retrieval.directions import Toward
 from subspace.retrieval.engines import Where
 from subspace.retrieval.hits import Scope
 from subspace.retrieval.index import WeightsLike
+from subspace.retrieval.search_options import SearchKeywords
 
 
 class SubspaceRetriever(BaseRetriever):
@@ -40,6 +41,7 @@ class SubspaceRetriever(BaseRetriever):
         scope: `block` or `item`: how recency and importance are computed.
         candidates: How many items of the highest relevance the weights reorder.
         exclude: Ids that are left out.
+        namespace: Whose uses recency and importance come from.
         metadata_key: Name under which documents have their score.
 
     Raises:
@@ -59,6 +61,7 @@ class SubspaceRetriever(BaseRetriever):
     scope: SkipValidation[Scope | None] = None
     candidates: SkipValidation[int | None] = None
     exclude: SkipValidation[Sequence[str] | None] = None
+    namespace: SkipValidation[str | None] = None
     metadata_key: str = KEY
 
     def __init__(self, **arguments: Any) -> None:
@@ -68,8 +71,8 @@ class SubspaceRetriever(BaseRetriever):
         check(self.index, self._own())
 
     def _own(self) -> dict[str, Any]:
-        names = ("weights", "preset", "toward", "k", "where", "scope", "candidates", "exclude")
-        return merge({name: getattr(self, name) for name in names})
+        names = {*SearchArguments.__annotations__, *SearchKeywords.__annotations__}
+        return merge({name: getattr(self, name) for name in sorted(names)})
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **arguments: Any
