@@ -60,10 +60,13 @@ def pytest_collection_modifyitems(items) -> None:
 @pytest.fixture(scope="session")
 def tiny_qwen(tmp_path_factory) -> Path:
     """A folder with a real Qwen3 (random weights, 32 dims, 2 layers) and a real tokenizer."""
+    return make_tiny_qwen(tmp_path_factory.mktemp("models") / "tiny-qwen3")
+
+
+def make_tiny_qwen(folder: Path) -> Path:
     import torch
     from transformers import Qwen3Config, Qwen3Model
 
-    folder = tmp_path_factory.mktemp("models") / "tiny-qwen3"
     tokenizer = _train_tokenizer()
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
