@@ -260,6 +260,17 @@ def test_what_was_used_comes_back_in_block_and_in_item_scope(trained):
     assert search(trained, "--query", "stew", "-k", "100", "--usage", "usage.db")["hits"] == first
 
 
+def test_a_search_explains_its_hits_in_words(trained):
+    base = ("search", "--checkpoint", "checkpoints/demo", "--index", "index", "--query", "slugs")
+    shown = run(*base, "--explain", "-k", "2", cwd=trained).stdout
+    assert "By block: topic" in shown
+    assert "The hit above" in shown
+    (found,) = [json.loads(run(*base, "--explain", "--json", "-k", "2", cwd=trained).stdout)]
+    assert found["hits"][1]["explanation"].startswith(f"'{found['hits'][1]['id']}' is hit 2 of 2")
+    plain = json.loads(run(*base, "--json", "-k", "2", cwd=trained).stdout)
+    assert "explanation" not in plain["hits"][0]
+
+
 def test_the_log_goes_out_as_jsonl_and_comes_back(trained):
     run("feedback", "--usage", "one.db", "--used", "a=1", "--used", "b", cwd=trained)
     strange = ("--used", '"c=d/e\\n"=0.5', "--used", '"f=1"')

@@ -64,6 +64,11 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         help="whose uses count, such as one agent of several (default: those without a name)",
     )
     add_bandit(parser)
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="say in words why each hit stands where it stands, and what would move it up",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
     parser.set_defaults(run=_run)
 
@@ -155,13 +160,13 @@ def _answer(arguments: argparse.Namespace, queries: "dict[str, Query]", *, index
         )
         names = list(queries)
     if arguments.json:
-        rows = _as_json(names, results)
+        rows = _as_json(names, results, explained=arguments.explain)
         several = arguments.queries or arguments.scope == "both"
         print_json(rows if several else rows[0])
         return
     for name, found in zip(names, results, strict=True):
         shown = str(queries[name]) if isinstance(queries[name], str) else name
-        _show(shown, found, toward=arguments.toward)
+        _show(shown, found, toward=arguments.toward, explained=arguments.explain)
 
 
 def _open(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> "Index":
@@ -223,7 +228,15 @@ def _read_weights(arguments: argparse.Namespace, index: "Index") -> "tuple[Any, 
     return ",".join(parts), None
 
 
-def _as_json(names: list[str], results: "list[Results]") -> list[dict[str, Any]]:
+def _as_json(
+    names: list[str], results: "list[Results]", *, explained: bool
+) -> list[dict[str, Any]]:
+    from subspace.retrieval import explain
+
+    def row(found: "Results", hit: "Hit") -> dict[str, Any]:
+        more = {"explanation": explain(found, hit.id).text} if explained else {}
+        return {**asdict(hit), **more}
+
     return [
         {
             "query": name,
@@ -232,13 +245,13 @@ def _as_json(names: list[str], results: "list[Results]") -> list[dict[str, Any]]
             "arm": found.arm,
             "namespace": found.namespace,
             "weights": found.weights.as_dict(),
-            "hits": [asdict(hit) for hit in found],
+            "hits": [row(found, hit) for hit in found],
         }
         for name, found in zip(names, results, strict=True)
     ]
 
 
-def _show(query: str, found: "Results", *, toward: str | None) -> None:
+def _show(query: str, found: "Results", *, toward: str | None, explained: bool) -> None:
     table = found.weights
     named = " ".join(
         f"{name}={sum(values):.6g}"
@@ -260,6 +273,16 @@ def _show(query: str, found: "Results", *, toward: str | None) -> None:
         parts = _parts(hit, table.uses_history)
         print(f"{rank:2d}. {hit.score:+.4f}  [{parts}]  {one_line(hit.id)}")
         print(f"      {_shorten(hit.text)}")
+        if explained:
+            _explain(found, hit.id)
+
+
+def _explain(found: "Results", item: str) -> None:
+    """Prints why a hit stands where it stands; the first line is in the ranking already."""
+    from subspace.retrieval import explain
+
+    for line in explain(found, item).text.splitlines()[1:]:
+        print(f"      {one_line(line)}")
 
 
 def _parts(hit: "Hit", history: bool) -> str:

@@ -239,7 +239,7 @@ def _read(folder: Path, content: bytes, stamp: tuple[int, ...], *, locked: bool)
                 changes=folder / marked(CHANGES, mark) if has_changes else None,
             ),
         )
-        _check_seal(manifest)
+        _check_seal(manifest, folder=folder)
         changed = [path.name for name, path in files.items() if checksum(path) != sums[name]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(folder, error) from error
@@ -303,10 +303,13 @@ def seal(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, _OWN_SUM: "sha256:" + hashlib.sha256(text.encode()).hexdigest()}
 
 
-def _check_seal(manifest: Mapping[str, Any]) -> None:
-    """Raises `ValueError` unless a manifest is as it was written; formats 2 and 3 have no sum."""
+def _check_seal(manifest: Mapping[str, Any], *, folder: Path) -> None:
+    """Raises unless a manifest is as it was written; formats 2 and 3 have no sum."""
     if manifest["format_version"] == FORMAT_VERSION and dict(manifest) != seal(manifest):
-        raise ValueError(f"{MANIFEST} was changed")
+        raise IndexFolderError(
+            f"the index {folder} is damaged: {MANIFEST} was changed after it was written; build it "
+            "again"
+        )
 
 
 def map_vectors(path: Path) -> npt.NDArray[Any]:
