@@ -145,6 +145,14 @@ def test_the_preset_of_the_memory_stands_for_searches_that_name_no_mix(tmp_path,
     memory.close()
 
 
+def test_a_search_that_prefers_something_is_not_left_to_the_bandit(tmp_path, model):
+    memory = make_memory(tmp_path, model, preset="auto")
+    found = memory.search(SearchRequest(query=QUERY, toward={"complexity": -1}))
+    assert found.arm is None
+    assert memory.search(SearchRequest(query=QUERY)).arm is not None
+    memory.close()
+
+
 def test_a_report_teaches_the_bandit_that_chose_the_mix_and_only_once(memory):
     found = memory.search(SearchRequest(query=QUERY, preset="auto"))
     request = UseRequest(items={found.hits[1].id: 1.0}, search_id=found.search_id)

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +130,9 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     for name in ("httpx", "mcp", "uvicorn", "watchfiles", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    with contextlib.ExitStack() as stack:
+    # The server stops by itself and then raises the signal again: all is closed before the end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         _serve(arguments, stack=stack)
 
 

@@ -36,6 +36,7 @@ from subspace.serve.messages import (
     UpdateRequest,
     UseAnswer,
     UseRequest,
+    encodable,
 )
 from subspace.serve.tools import make_mcp_server
 from subspace.serve.work import FAILED, FailedError, TookTooLongError, Work
@@ -210,6 +211,8 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        if error.status_code == 400:  # FastAPI says no more than that
+            return _error(400, "the body cannot be read as JSON in UTF-8")
         return _error(error.status_code, str(error.detail))
 
     @app.exception_handler(Exception)
@@ -237,9 +240,12 @@ def _status(error: Exception) -> int:
 
 def _say(problem: Any) -> str:
     """Says where a request is wrong, and how."""
+    if problem["type"] == "json_invalid":
+        return f"the body is not JSON: {problem['ctx']['error']} (character {problem['loc'][-1]})"
     place = ".".join(str(part) for part in problem["loc"] if part != "body")
     return f"{place}: {problem['msg']}" if place else str(problem["msg"])
 
 
 def _error(status: int, reason: str) -> JSONResponse:
-    return JSONResponse(ErrorAnswer(error=reason).model_dump(), status_code=status)
+    answer = ErrorAnswer(error=encodable(reason))
+    return JSONResponse(answer.model_dump(), status_code=status)

@@ -11,6 +11,7 @@ from subspace.data.records import Record
 from subspace.errors import ConfigError, QueryError
 from subspace.retrieval import PRESETS, Index, Results, explain, follow_folder
 from subspace.retrieval.follow import Changes
+from subspace.retrieval.index import AUTO
 from subspace.serve.messages import (
     AboutAnswer,
     ExplainAnswer,
@@ -96,7 +97,8 @@ class Memory:
             raise QueryError(str(error)) from error
         preset = request.preset
         if preset is None and request.weights is None:
-            preset = self.preset
+            # A bandit does not choose for searches that prefer something.
+            preset = None if request.toward and self.preset == AUTO else self.preset
         self.index.refresh()
         found = self.index.search(
             query,

@@ -23,6 +23,7 @@ from subspace.retrieval.queries import Query
 MOST = 1000
 # Characters that an id or a namespace may have over the wire.
 _LONGEST_ID = 2000
+_LONGEST_QUERY = 32_768
 
 
 def _check_text(text: str) -> str:
@@ -43,6 +44,10 @@ def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
 
 Id = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID), AfterValidator(_check_text)]
 Text = Annotated[str, Field(min_length=1), AfterValidator(_check_text)]
+# An encoder reads a page at most; a word of megabytes would take seconds.
+QueryText = Annotated[
+    str, Field(min_length=1, max_length=_LONGEST_QUERY), AfterValidator(_check_text)
+]
 Metadata = Annotated[dict[str, Any], AfterValidator(_check_metadata)]
 Number = StrictInt | StrictFloat
 Scalar = StrictStr | StrictBool | StrictInt | StrictFloat
@@ -92,9 +97,9 @@ class LikeItem(Message):
 class SearchRequest(Message):
     """What to search for, and how."""
 
-    query: str | None = Field(default=None, description="What to search for, in words.")
+    query: QueryText | None = Field(default=None, description="What to search for, in words.")
     like: Id | None = Field(default=None, description="Instead of words: more like this item.")
-    blocks: dict[str, str | LikeItem] | None = Field(
+    blocks: dict[str, QueryText | LikeItem] | None = Field(
         default=None,
         description="Instead of both, by block: {'topic': 'about this', 'style': {'like': 'ID'}}.",
     )
@@ -358,6 +363,11 @@ class ErrorAnswer(Message):
 def shorten(text: str, *, most: int | None) -> str:
     """Cuts a text to a number of characters, with an ellipsis where it was cut."""
     return text if most is None or len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def encodable(text: str) -> str:
+    """Returns a text that can be sent: halves of surrogate pairs become escapes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def as_plain(values: Mapping[Any, float]) -> dict[str, float]:

@@ -35,6 +35,7 @@ from subspace.serve.messages import (
     UseAnswer,
     UseRequest,
     Weights,
+    encodable,
 )
 from subspace.serve.work import Work
 
@@ -256,7 +257,7 @@ class _Tools:
             try:
                 return await self._work.run(tool.__name__, partial(tool, *arguments, **named))
             except SubspaceError as error:
-                raise ToolError(str(error)) from error
+                raise ToolError(encodable(str(error))) from error
 
         self._server.add_tool(run, description=description, annotations=annotations)
 
