@@ -160,6 +160,7 @@ REFUSED = [
     (["--create", "--threads", "-1"], "--threads must be above 0"),
     (["--create", "--preset", "nope"], "no preset 'nope'"),
     (["--watch", "empty"], "holds no skills or notes"),
+    (["--watch", "empty", "--read-only"], "--read-only goes with neither --watch nor --create"),
 ]
 
 

@@ -28,6 +28,7 @@ def test_with_the_token_a_client_gets_in_and_without_it_only_to_health(guarded):
     assert guarded.get("/about", headers={"authorization": f"bearer {TOKEN}"}).status_code == 200
     nobody = {"authorization": ""}
     assert guarded.get("/health", headers=nobody).status_code == 200
+    assert guarded.post("/health", headers=nobody, content=b"a" * 10_000).status_code == 401
     for path in ("/about", "/docs", "/openapi.json", "/metrics", "/ready", "/items/cake", "/mcp"):
         refused = guarded.get(path, headers=nobody)
         assert refused.status_code == 401

@@ -1,12 +1,15 @@
 """Over HTTP a memory answers the same, and whatever is wrong gets a status and a sentence."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from retrieval_world import QUERY, RECORDS
 from serve_world import make_memory, send, serving
 
-from subspace.serve.messages import SearchRequest
+from subspace.errors import IndexFolderError
+from subspace.serve.messages import IdsAnswer, SearchRequest
 from subspace.serve.server import Limits
 
 JSON = {"content-type": "application/json"}
@@ -158,9 +161,7 @@ def test_json_that_does_not_say_that_it_is_json_is_refused(client):
 
 def test_unknown_addresses_items_and_methods_get_their_status(client):
     assert client.get("/nothing").status_code == 404
-    assert client.get("/items/nobody").json() == {
-        "error": "there is no item 'nobody' in this memory"
-    }
+    assert client.get("/items/nobody").json() == {"error": "not in this memory: nobody"}
     assert client.patch("/items/nobody", json={"text": "a"}).status_code == 404
     assert client.delete("/items/nobody").status_code == 404
     assert client.post("/delete", json={"ids": ["cake", "nobody"]}).status_code == 404
@@ -179,12 +180,67 @@ def test_a_memory_for_reading_has_no_addresses_that_change_it(tmp_path, model):
     memory.close()
 
 
-def test_what_takes_too_long_is_given_up(tmp_path, model):
+def test_what_takes_too_long_is_given_up_and_what_waited_for_it_is_never_begun(
+    tmp_path, model, monkeypatch
+):
     memory = make_memory(tmp_path, model)
-    with serving(memory, limits=Limits(seconds=0.000001)) as client:
-        late = client.get("/about")
-    assert late.status_code in (408, 504)
+    released, begun = threading.Event(), []
+
+    def slow(item: str) -> None:
+        begun.append(item)
+        released.wait(30)
+
+    monkeypatch.setattr(memory, "show", slow)
+    with serving(memory, limits=Limits(seconds=0.5, threads=1)) as client:
+        with ThreadPoolExecutor(4) as pool:
+            late = list(pool.map(lambda n: client.get(f"/items/{n}").status_code, range(4)))
+        assert late == [504] * 4
+        assert len(begun) == 1
+        assert client.get("/health").status_code == 200
+        monkeypatch.undo()
+        released.set()
+        assert client.get("/items/cake").status_code == 200
+        assert 'outcome="too_long"} 4.0' in client.get("/metrics").text
     memory.close()
+
+
+def test_searches_go_on_while_changes_wait(tmp_path, model, monkeypatch):
+    memory = make_memory(tmp_path, model)
+    released = threading.Event()
+    monkeypatch.setattr(memory, "delete", lambda ids: released.wait(30) and IdsAnswer(ids=ids))
+    limits = Limits(seconds=20, threads=2)
+    with serving(memory, limits=limits) as client, ThreadPoolExecutor(6) as pool:
+        changes = [pool.submit(client.delete, f"/items/{n}") for n in range(6)]
+        assert client.post("/search", json={"query": QUERY}).status_code == 200
+        assert client.get("/metrics").status_code == 200
+        released.set()
+        assert [change.result().status_code for change in changes] == [200] * 6
+    memory.close()
+
+
+def test_an_index_that_cannot_be_used_is_told_without_its_folder(
+    tmp_path, model, monkeypatch, caplog
+):
+    memory = make_memory(tmp_path, model)
+
+    def full() -> None:
+        raise IndexFolderError("cannot write the index /secret/place: no space left")
+
+    monkeypatch.setattr(memory.index.blocks.engine, "save", full)
+    with serving(memory) as client:
+        refused = client.delete("/items/cake")
+    assert refused.status_code == 503
+    assert "secret" not in refused.text
+    assert "may be saved together with a later one" in refused.json()["error"]
+    assert "/secret/place" in caplog.text
+    monkeypatch.undo()
+    memory.close()
+
+
+def test_agents_are_answered_by_post_alone(client):
+    """A stream that is opened by GET would hold its connection for ever."""
+    for method in ("GET", "DELETE"):
+        assert client.request(method, "/mcp").status_code == 405
 
 
 def test_a_defect_is_told_without_its_details(client, monkeypatch, caplog):

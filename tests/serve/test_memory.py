@@ -7,7 +7,7 @@ import pytest
 from retrieval_world import QUERY, RECORDS
 from serve_world import make_memory
 
-from subspace.errors import QueryError
+from subspace.errors import IndexFolderError, QueryError
 from subspace.retrieval import Index, Like
 from subspace.serve.memory import Memory, ReadOnlyError, UnknownItemError
 from subspace.serve.messages import (
@@ -83,7 +83,7 @@ def test_what_another_process_has_saved_is_seen_by_the_next_call(memory):
 
 
 def test_of_several_ids_all_are_removed_or_none(memory):
-    with pytest.raises(UnknownItemError, match="'nobody'"):
+    with pytest.raises(UnknownItemError, match="not in this memory: nobody"):
         memory.delete(["cake", "nobody"])
     assert memory.show("cake").id == "cake"
     assert memory.delete(["cake", "cake", "race"]).ids == ["cake", "race"]
@@ -218,9 +218,10 @@ def test_a_memory_for_reading_refuses_every_change(tmp_path, model):
         lambda: memory.report_use(UseRequest(items={"cake": 1.0})),
         lambda: memory.pin(PinRequest(ids=["cake"])),
         lambda: memory.follow(tmp_path),
+        lambda: memory.search(SearchRequest(query=QUERY, preset="auto")),
     ]
     for change in changes:
-        with pytest.raises(ReadOnlyError, match="--read-only"):
+        with pytest.raises(ReadOnlyError, match="for reading alone"):
             change()
     assert memory.about().items == len(RECORDS)
     memory.close()
@@ -248,3 +249,76 @@ def test_threads_lose_no_write_and_meet_no_error(memory):
         kept = set().union(*pool.map(work, range(8)))
     assert set(as_others_see_it(memory)) == kept | {record.id for record in RECORDS}
     assert len(memory.index.blocks.history.log) == 48
+
+
+def test_a_failing_save_is_told_and_a_later_one_takes_the_change_along(memory, monkeypatch):
+    engine = memory.index.blocks.engine
+    whole = engine.save
+
+    def full() -> None:
+        raise IndexFolderError("cannot write: no space left")
+
+    monkeypatch.setattr(engine, "save", full)
+    with pytest.raises(IndexFolderError, match="no space"):
+        memory.add([NewItem(id="one", text="one")])
+    monkeypatch.setattr(engine, "save", whole)
+    memory.add([NewItem(id="two", text="two")])
+    assert {"one", "two"} <= set(as_others_see_it(memory))
+
+
+def test_what_comes_from_the_folder_that_is_followed_is_changed_there_alone(tmp_path, model):
+    skills = tmp_path / "skills"
+    (skills / "bake").mkdir(parents=True)
+    (skills / "bake" / "SKILL.md").write_text("---\nname: bake\n---\nBake bread.\n")
+    memory = make_memory(tmp_path, model, followed=True)
+    memory.follow(skills)
+    changes = [
+        lambda: memory.update("bake", UpdateRequest(text="other")),
+        lambda: memory.delete(["cake", "bake"]),
+        lambda: memory.add([NewItem(id="bake", text="other")]),
+        lambda: memory.add([NewItem(id="x", text="x", metadata={"file": "x/SKILL.md"})]),
+    ]
+    for change in changes:
+        with pytest.raises(QueryError, match="change it there"):
+            change()
+    memory.update("cake", UpdateRequest(text="other"))
+    assert not memory.follow(skills)
+    assert {"cake", "bake"} <= set(as_others_see_it(memory))
+    memory.close()
+
+
+def test_an_update_that_changes_nothing_is_refused(memory):
+    with pytest.raises(QueryError, match="new text, new metadata"):
+        memory.update("cake", UpdateRequest())
+
+
+def test_hits_that_are_remembered_are_bounded_in_all(memory, monkeypatch):
+    monkeypatch.setattr("subspace.serve.memory._REMEMBERED_HITS", 25)
+    found = [memory.search(SearchRequest(query=QUERY, k=10)) for _ in range(3)]
+    for search, known in zip(found, (False, True, True), strict=True):
+        request = ExplainRequest(search_id=search.search_id, id=search.hits[0].id)
+        if known:
+            assert memory.explain(request).rank == 1
+        else:
+            with pytest.raises(QueryError, match="too long ago"):
+                memory.explain(request)
+
+
+def test_a_page_of_long_texts_ends_early_and_the_next_goes_on(memory, monkeypatch):
+    monkeypatch.setattr("subspace.serve.memory._PAGE_CHARACTERS", 150)
+    seen, after = [], None
+    while True:
+        page = memory.list_items(after=after, limit=100)
+        assert len(page.items) < len(RECORDS)
+        seen += [item.id for item in page.items]
+        if page.next_after is None:
+            break
+        after = page.next_after
+    assert seen == sorted(record.id for record in RECORDS)
+
+
+def test_texts_of_hits_are_cut_where_it_is_asked(memory):
+    whole = memory.search(SearchRequest(query=QUERY, characters=None)).hits[0].text
+    cut = memory.search(SearchRequest(query=QUERY, characters=20)).hits[0].text
+    assert len(cut) <= 20 < len(whole)
+    assert whole.startswith(cut.rstrip("…"))

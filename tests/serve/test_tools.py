@@ -51,11 +51,11 @@ def test_every_tool_says_what_it_does_and_what_each_argument_means(server):
     for name, tool in tools.items():
         assert len(tool.description) > 40
         assert tool.annotations.read_only_hint == (name in READING)
+        for argument, schema in tool.input_schema["properties"].items():
+            assert "description" in schema, f"{name}: {argument}"
     search = tools["search_memory"]
     for named in ("topic", "style", "complexity", "specificity", "style:loud"):
         assert named in search.description
-    described = search.input_schema["properties"]
-    assert all("description" in described[name] for name in described), described
 
 
 def test_a_tool_finds_what_the_memory_finds_in_few_words(server, memory):
@@ -92,7 +92,7 @@ def test_what_the_text_says_already_is_not_said_again_in_metadata(server):
         ("show_item", {"id": "oven"}),
     )
     hit = next(hit for hit in answer(found)["hits"] if hit["id"] == "oven")
-    assert hit["metadata"] == {"file": "o.md"}
+    assert hit["metadata"] == {"file": "o.md", "lang": "He"}
     assert answer(shown)["metadata"] == skill["metadata"]
 
 
@@ -137,12 +137,20 @@ WRONG = [
     ("search_memory", {"query": QUERY, "toward": {"nope": 1}}, "no direction for 'nope'"),
     ("search_memory", {}, "one of query, like and blocks"),
     ("search_memory", {"query": QUERY, "preset": "nope"}, "the presets are"),
-    ("show_item", {"id": "nobody"}, "there is no item 'nobody'"),
-    ("delete_items", {"ids": ["cake", "nobody"]}, "there is no item 'nobody'"),
+    ("show_item", {"id": "nobody"}, "not in this memory: nobody"),
+    ("delete_items", {"ids": ["cake", "nobody"]}, "not in this memory: nobody"),
     ("explain_hit", {"search_id": "x", "id": "cake"}, "search again"),
     ("report_use", {"items": {"cake": 2}}, "items"),
     ("report_use", {"items": {"nobody": 1}}, "nobody"),
+    ("report_use", {"items": {}}, "items: Dictionary should have at least 1 item"),
     ("add_items", {"items": [{"text": ""}]}, "items"),
+    ("add_items", {"items": []}, "items: List should have at least 1 item"),
+    ("add_items", {"items": [{"id": "a", "text": "b"}] * 2}, "ids must differ"),
+    ("update_item", {"id": "cake", "text": "nul \0"}, "text: Value error, a text cannot hold NUL"),
+    ("update_item", {"id": "cake"}, "give a new text, new metadata, or both"),
+    ("pin_items", {"ids": []}, "ids: List should have at least 1 item"),
+    ("delete_items", {"ids": ["cake"] * 1001}, "ids: List should have at most 1000 items"),
+    ("search_memory", {"query": "half \ud83d"}, "unicode string"),
     ("no_such_tool", {}, "no_such_tool"),
 ]
 

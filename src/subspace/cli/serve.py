@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from subspace.serve.server import Limits
 
 _TOKEN = "SUBSPACE_TOKEN"
+AUTO = "auto"
 _MIB = 1 << 20
 
 
@@ -113,7 +115,10 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         help="longest time of a request in seconds (default: %(default)g)",
     )
     parser.add_argument(
-        "--threads", type=int, metavar="N", help="requests that run at once (default: the cores)"
+        "--threads",
+        type=int,
+        metavar="N",
+        help="requests that run at once, without changes (default: the cores)",
     )
 
 
@@ -152,6 +157,7 @@ def _serve(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> Non
         index,
         namespace=arguments.namespace,
         preset=arguments.preset,
+        followed=arguments.watch is not None,
         read_only=arguments.read_only,
     )
     stack.callback(memory.close)
@@ -181,27 +187,63 @@ def _open_index(arguments: argparse.Namespace) -> "Index":
 
     if arguments.watch is not None and not Path(arguments.watch).is_dir():
         raise ConfigError(f"--watch: there is no folder {arguments.watch}")
-    if arguments.preset == "auto" and arguments.bandit is None:
-        arguments.bandit = _beside(arguments.index, "bandit")
-    if arguments.preset not in (None, "auto"):
+    if arguments.read_only and (arguments.watch is not None or arguments.create):
+        raise ConfigError("--read-only goes with neither --watch nor --create, which write")
+    if arguments.preset not in (None, AUTO):
         find_preset(arguments.preset)
-    model = load(arguments.checkpoint, encoder=arguments.encoder)
-    missing = is_missing(arguments.index)
-    if missing and arguments.watch is None and not arguments.create:
+    if is_missing(arguments.index) and arguments.watch is None and not arguments.create:
         raise ConfigError(
             f"there is no index {arguments.index}; --create makes an empty one, --watch DIR one of "
             "a folder of skills and notes"
         )
-    arguments.usage = arguments.usage or _beside(arguments.index, "usage")
-    options: dict[str, Any] = history_options(arguments, create=True)
+    _choose_files(arguments)
+    model = load(arguments.checkpoint, encoder=arguments.encoder)
+    options: dict[str, Any] = history_options(arguments, create=not arguments.read_only)
     if arguments.bandit is not None:
         options["bandit"] = open_bandit(arguments)
-    if not missing:
-        return Index.open(arguments.index, model, usage=arguments.usage, **options)
-    records = () if arguments.watch is None else read_notes(arguments.watch)
-    index = Index.create(arguments.index, model, records, usage=arguments.usage, **options)
-    index.save()
+    with _only_creator(arguments.index):
+        if not is_missing(arguments.index):
+            return Index.open(arguments.index, model, usage=arguments.usage, **options)
+        records = () if arguments.watch is None else read_notes(arguments.watch)
+        index = Index.create(arguments.index, model, records, usage=arguments.usage, **options)
+        index.save()
     return index
+
+
+@contextlib.contextmanager
+def _only_creator(target: str) -> Iterator[None]:
+    """Lets one service at a time find that there is no index, and make it."""
+    from filelock import FileLock
+
+    from subspace.retrieval.engines import is_missing
+
+    if not is_missing(target):
+        yield
+        return
+    folder = Path(target).absolute()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--index: cannot make {folder.parent}: {error}") from error
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        yield
+
+
+def _choose_files(arguments: argparse.Namespace) -> None:
+    """Chooses where uses are logged and the bandit learns, if nobody says."""
+    usage = arguments.usage or _beside(arguments.index, "usage")
+    if arguments.read_only and arguments.usage is None and usage and not Path(usage).exists():
+        usage = None  # nothing is made
+    arguments.usage = usage
+    if arguments.preset is not None and usage is None:
+        raise ConfigError("--preset counts what was used: say with --usage where that is logged")
+    if arguments.preset != AUTO:
+        return
+    if arguments.read_only:
+        raise ConfigError("--preset auto learns, so it does not go with --read-only")
+    arguments.bandit = arguments.bandit or _beside(arguments.index, "bandit")
+    if arguments.bandit is None:
+        raise ConfigError("--preset auto learns: say with --bandit where that is kept")
 
 
 def _beside(target: str, what: str) -> str | None:

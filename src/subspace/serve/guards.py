@@ -63,9 +63,13 @@ class Guards:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refused = self._refuse(headers, path=scope["path"])
+        is_open = scope["path"] in OPEN and scope["method"] in ("GET", "HEAD")
+        refused = self._refuse(headers, is_open=is_open)
         if refused is not None:
             await _answer(send, *refused)
+            return
+        if is_open:  # whoever it is from, a body is not read
+            await self._app(scope, _replay(b"", receive), send)
             return
         try:
             async with asyncio.timeout(self._seconds):
@@ -80,7 +84,7 @@ class Guards:
             return
         await self._app(scope, _replay(body, receive), send)
 
-    def _refuse(self, headers: Headers, *, path: str) -> tuple[int, str] | None:
+    def _refuse(self, headers: Headers, *, is_open: bool) -> tuple[int, str] | None:
         """Returns status and reason if the request is refused for its headers."""
         host = headers.get("host", "")
         if self._loopback and not is_loopback(_name(host)):
@@ -88,7 +92,7 @@ class Guards:
         origin = headers.get("origin")
         if origin is not None and not self._is_own(origin, host=host):
             return 403, "pages of other sites may not use this service"
-        if self._token is not None and path not in OPEN and not self._knows(headers):
+        if self._token is not None and not is_open and not self._knows(headers):
             return 401, "send the service's token: Authorization: Bearer TOKEN"
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > self._most_bytes:

@@ -6,6 +6,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -13,8 +14,9 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
-from subspace.errors import DISTRIBUTION, EngineError, IndexFolderError, SubspaceError
+from subspace.errors import DISTRIBUTION, EngineError, SubspaceError
 from subspace.serve.memory import Memory, ReadOnlyError, UnknownItemError
 from subspace.serve.messages import (
     AboutAnswer,
@@ -39,12 +41,20 @@ from subspace.serve.messages import (
     encodable,
 )
 from subspace.serve.tools import make_mcp_server
-from subspace.serve.work import FAILED, FailedError, TookTooLongError, Work
+from subspace.serve.work import FAILED, FailedError, TookTooLongError, UnusableError, Work
 
 MCP_PATH = "/mcp"
 
 _REFUSED: dict[int | str, dict[str, Any]] = {
-    422: {"model": ErrorAnswer, "description": "The request is wrong; the error says what to do."}
+    status: {"model": ErrorAnswer, "description": told}
+    for status, told in {
+        401: "The token is missing or wrong.",
+        413: "The request is too large.",
+        422: "The request is wrong; the error says what to do.",
+        500: "The service failed.",
+        503: "The memory cannot be used now.",
+        504: "It took too long.",
+    }.items()
 }
 _NOT_THERE: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorAnswer, "description": "There is no such item."}
@@ -70,8 +80,8 @@ def make_app(memory: Memory, *, work: Work, most_bytes: int) -> FastAPI:
     """Makes the application that answers over HTTP and MCP.
 
     Args:
-        memory: The memory; closed when the application stops.
-        work: Runs the requests.
+        memory: The memory; it stays open when the application stops.
+        work: Runs the requests; closed when the application stops.
         most_bytes: Largest body of a request.
     """
     mcp = make_mcp_server(memory, work=work)
@@ -87,6 +97,7 @@ def make_app(memory: Memory, *, work: Work, most_bytes: int) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with mcp.session_manager.run():
             yield
+        work.close()
 
     app = FastAPIOffline(
         redoc_url=None,
@@ -102,7 +113,9 @@ def make_app(memory: Memory, *, work: Work, most_bytes: int) -> FastAPI:
         _add_changes(app, memory, work=work)
     _add_state(app, memory, work=work)
     _add_errors(app)
-    app.router.routes.extend(over_mcp.routes)
+    (route,) = (one for one in over_mcp.routes if isinstance(one, Route) and one.path == MCP_PATH)
+    # By POST alone: a stream that a client opens by GET would never be sent anything.
+    app.router.routes.append(Route(MCP_PATH, route.endpoint, methods=["POST"]))
     return app
 
 
@@ -147,32 +160,32 @@ def _add_changes(app: FastAPI, memory: Memory, *, work: Work) -> None:
     @app.post("/use", tags=["feedback"], response_model=UseAnswer)
     async def report_use(request: UseRequest) -> Response:
         """Logs that items were used, and rates the search that found them."""
-        return await _answer(work, "report_use", partial(memory.report_use, request))
+        return await _answer(work, "report_use", partial(memory.report_use, request), changes=True)
 
     @app.post("/pins", tags=["feedback"], response_model=PinsAnswer)
     async def pin(request: PinRequest) -> Response:
         """Pins or unpins items, which count as used just now while they are pinned."""
-        return await _answer(work, "pin", partial(memory.pin, request))
+        return await _answer(work, "pin", partial(memory.pin, request), changes=True)
 
     @app.post("/items", tags=["items"], response_model=IdsAnswer)
     async def add(request: AddRequest) -> Response:
         """Adds items; replaces those with the same ids."""
-        return await _answer(work, "add", partial(memory.add, request.items))
+        return await _answer(work, "add", partial(memory.add, request.items), changes=True)
 
     @app.patch("/items/{id:id}", tags=["items"], responses=_NOT_THERE, response_model=Item)
     async def update(id: str, request: UpdateRequest) -> Response:
         """Changes an item's text, its metadata or both."""
-        return await _answer(work, "update", partial(memory.update, id, request))
+        return await _answer(work, "update", partial(memory.update, id, request), changes=True)
 
     @app.delete("/items/{id:id}", tags=["items"], responses=_NOT_THERE, response_model=IdsAnswer)
     async def delete(id: str) -> Response:
         """Removes one item."""
-        return await _answer(work, "delete", partial(memory.delete, [id]))
+        return await _answer(work, "delete", partial(memory.delete, [id]), changes=True)
 
     @app.post("/delete", tags=["items"], responses=_NOT_THERE, response_model=IdsAnswer)
     async def delete_several(request: DeleteRequest) -> Response:
         """Removes items; all of them or, if one is unknown, none."""
-        return await _answer(work, "delete", partial(memory.delete, request.ids))
+        return await _answer(work, "delete", partial(memory.delete, request.ids), changes=True)
 
 
 def _add_state(app: FastAPI, memory: Memory, *, work: Work) -> None:
@@ -193,7 +206,9 @@ def _add_state(app: FastAPI, memory: Memory, *, work: Work) -> None:
     @app.get("/metrics", tags=["service"], response_class=Response)
     async def metrics() -> Response:
         """Counts and times of all operations, in the form that Prometheus reads."""
-        return Response(generate_latest(work.registry), media_type=CONTENT_TYPE_LATEST)
+        # In a thread, as counting the items may wait for a change.
+        figures = await anyio.to_thread.run_sync(generate_latest, work.registry)
+        return Response(figures, media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -220,10 +235,12 @@ def _add_errors(app: FastAPI) -> None:
         return _error(500, FAILED)
 
 
-async def _answer(work: Work, operation: str, call: Callable[[], Message]) -> Response:
-    """Runs an operation, and sends what it answers; FastAPI would check every value again."""
-    found = await work.run(operation, call)
-    return Response(found.model_dump_json(), media_type="application/json")
+async def _answer(
+    work: Work, operation: str, call: Callable[[], Message], *, changes: bool = False
+) -> Response:
+    """Runs an operation and makes JSON of it in a thread; FastAPI would check every value again."""
+    found = await work.run(operation, lambda: call().model_dump_json(), changes=changes)
+    return Response(found, media_type="application/json")
 
 
 def _status(error: Exception) -> int:
@@ -235,7 +252,7 @@ def _status(error: Exception) -> int:
         return 504
     if isinstance(error, FailedError):
         return 500
-    return 503 if isinstance(error, EngineError | IndexFolderError) else 422
+    return 503 if isinstance(error, EngineError | UnusableError) else 422
 
 
 def _say(problem: Any) -> str:

@@ -5,10 +5,13 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 
+from subspace.arrays import Vectors
+from subspace.data.notes import FILE, file_of
 from subspace.data.records import Record
-from subspace.errors import ConfigError, QueryError
+from subspace.errors import BanditError, ConfigError, QueryError, UsageLogError
 from subspace.retrieval import PRESETS, Index, Results, explain, follow_folder
 from subspace.retrieval.follow import Changes
 from subspace.retrieval.index import AUTO
@@ -34,8 +37,11 @@ from subspace.serve.messages import (
     shorten,
 )
 
-# Searches whose hits can still be explained.
-_REMEMBERED = 1000
+# Searches whose hits can still be explained, and how many hits they have in all: each takes some
+# kilobytes.
+_REMEMBERED, _REMEMBERED_HITS = 1000, 20_000
+# Characters of texts in one page of a list.
+_PAGE_CHARACTERS = 1_000_000
 
 
 class ReadOnlyError(ConfigError):
@@ -57,6 +63,7 @@ class Memory:
         index: The index.
         namespace: The namespace of requests that name none.
         preset: The preset of searches that name neither weights nor a preset; None for none.
+        followed: Whether it follows a folder, whose items are changed there alone.
         read_only: Whether requests that change something are refused.
     """
 
@@ -66,15 +73,18 @@ class Memory:
         *,
         namespace: str = "",
         preset: str | None = None,
+        followed: bool = False,
         read_only: bool = False,
     ) -> None:
         """Takes over an open index; `close` closes it."""
         self.index = index
         self.namespace = namespace
         self.preset = preset
+        self.followed = followed
         self.read_only = read_only
         self._writing = threading.Lock()
         self._searches: OrderedDict[tuple[str, str], Results] = OrderedDict()
+        self._remembered_hits = 0
         self._remembering = threading.Lock()
 
     def about(self) -> AboutAnswer:
@@ -99,6 +109,8 @@ class Memory:
         if preset is None and request.weights is None:
             # A bandit does not choose for searches that prefer something.
             preset = None if request.toward and self.preset == AUTO else self.preset
+        if preset == AUTO and self.read_only:
+            raise ReadOnlyError("preset 'auto' learns, and this memory is served for reading alone")
         self.index.refresh()
         found = self.index.search(
             query,
@@ -119,7 +131,7 @@ class Memory:
                 FoundItem(
                     id=hit.id,
                     score=hit.score,
-                    text=hit.text,
+                    text=shorten(hit.text, most=request.characters),
                     metadata=dict(hit.metadata),
                     by_block=as_plain(hit.by_block()),
                     by_part=as_plain(hit.by_part()),
@@ -166,8 +178,7 @@ class Memory:
         """
         self._check_writable()
         self.index.refresh()
-        for name in request.items:
-            self._get(name)
+        self._get(list(request.items))
         namespace = self._named(request.namespace)
         counted = self.index.use(request.items, query_id=request.search_id, namespace=namespace)
         learned = request.search_id is not None and self._teach(
@@ -186,19 +197,26 @@ class Memory:
         successes = {name: value for name in hits if (value := items[name]) is not None}
         if not successes or not histories.log.awaits_rating(search_id):
             return False
-        self.index.feedback(search_id, hits=successes)
+        try:
+            self.index.feedback(search_id, hits=successes)
+        except (BanditError, UsageLogError):  # rated meanwhile, or too long ago: the uses count
+            return False
         return True
 
     def add(self, items: Sequence[NewItem]) -> IdsAnswer:
-        """Adds items; replaces those with the same ids."""
+        """Adds items; replaces those with the same ids.
+
+        Raises:
+            QueryError: An item comes from the folder that is followed, or says so.
+        """
         self._check_writable()
         records = [
             Record(id=one.id or uuid.uuid4().hex, text=one.text, metadata=one.metadata)
             for one in items
         ]
-        # Encoding takes longest, and waits for nobody.
-        vectors = self.index.model.open_encoder().encode([record.text for record in records])
+        vectors = self._encode([record.text for record in records])
         with self._changing():
+            self._check_by_hand(records)
             self.index.add(records, vectors=vectors)
         return IdsAnswer(ids=[record.id for record in records])
 
@@ -207,15 +225,25 @@ class Memory:
 
         Raises:
             UnknownItemError: There is no such item.
+            QueryError: Nothing is to be changed, or the item comes from the folder that is
+                followed.
         """
+        self._check_writable()
+        if request.text is None and request.metadata is None:
+            raise QueryError("give a new text, new metadata, or both")
+        vectors = None if request.text is None else self._encode([request.text])
         with self._changing():
-            old = self._get(item)
+            (old,) = self._get([item])
             new = Record(
                 id=item,
                 text=old.text if request.text is None else request.text,
                 metadata=old.metadata if request.metadata is None else request.metadata,
             )
-            self.index.update([new])
+            self._check_by_hand([new])
+            if vectors is None:
+                self.index.update([new])
+            else:
+                self.index.add([new], vectors=vectors)
         return _as_item(new)
 
     def delete(self, ids: Sequence[str]) -> IdsAnswer:
@@ -223,10 +251,10 @@ class Memory:
 
         Raises:
             UnknownItemError: An item is not in the memory.
+            QueryError: An item comes from the folder that is followed.
         """
         with self._changing():
-            for name in ids:
-                self._get(name)
+            self._check_by_hand(self._get(list(ids)))
             self.index.delete(list(ids))
         return IdsAnswer(ids=list(dict.fromkeys(ids)))
 
@@ -248,7 +276,9 @@ class Memory:
         """
         self.index.refresh()
         found = self.index.list(after=after, limit=limit + 1, where=where)
-        shown = found[:limit]
+        lengths = accumulate(min(len(one.text), characters or len(one.text)) for one in found)
+        fitting = sum(length <= _PAGE_CHARACTERS for length in lengths)
+        shown = found[: max(1, min(limit, fitting))]
         return ListAnswer(
             items=[
                 Item(
@@ -259,7 +289,7 @@ class Memory:
                 for one in shown
             ],
             total=self.index.blocks.engine.count(where),
-            next_after=shown[-1].id if len(found) > limit else None,
+            next_after=shown[-1].id if len(found) > len(shown) else None,
         )
 
     def show(self, item: str) -> Item:
@@ -269,7 +299,7 @@ class Memory:
             UnknownItemError: There is no such item.
         """
         self.index.refresh()
-        return _as_item(self._get(item))
+        return _as_item(self._get([item])[0])
 
     def pin(self, request: PinRequest) -> PinsAnswer:
         """Pins or unpins items, which count as used just now while they are pinned.
@@ -286,9 +316,16 @@ class Memory:
         return PinsAnswer(pinned=list(self.index.pins(namespace=namespace)))
 
     def follow(self, folder: Path) -> Changes:
-        """Makes the memory equal to a folder of skills and notes; see `follow_folder`."""
-        with self._changing():
-            return follow_folder(self.index, folder)
+        """Makes the memory equal to a folder of skills and notes; see `follow_folder`.
+
+        Other changes go on while texts are encoded; call it from one thread at a time.
+        """
+        self._check_writable()
+        self.index.refresh()
+        changes = follow_folder(self.index, folder)
+        with self._writing:
+            self.index.save()
+        return changes
 
     def close(self) -> None:
         """Closes the index; nothing is left to be saved."""
@@ -319,11 +356,29 @@ class Memory:
             name for name in self.index.model.directions if name.partition(":")[0] not in by
         )
 
-    def _get(self, item: str) -> Record:
+    def _encode(self, texts: list[str]) -> Vectors:
+        """Encodes texts, which takes longest: before a change, so that no other waits for it."""
+        return self.index.model.open_encoder().encode(texts)
+
+    def _check_by_hand(self, records: Sequence[Record]) -> None:
+        """Raises if records are of the folder that is followed, which would undo their change."""
+        if not self.followed:
+            return
+        there = self.index.blocks.engine.fetch([record.id for record in records]).documents
+        for record in (*there, *records):
+            file = record.metadata.get(FILE)
+            if file_of(record.id, record.metadata) is not None:
+                raise QueryError(
+                    f"'{record.id}' is the file '{file}' of the folder that this memory follows: "
+                    "change it there"
+                )
+
+    def _get(self, items: list[str]) -> list[Record]:
         try:
-            return self.index.get([item])[0]
+            return self.index.get(items)
         except QueryError as error:
-            raise UnknownItemError(f"there is no item '{item}' in this memory") from error
+            shown = error.args[0].removeprefix("not in the index: ")
+            raise UnknownItemError(f"not in this memory: {shown}") from error
 
     def _named(self, namespace: str) -> str:
         return namespace or self.namespace
@@ -331,8 +386,10 @@ class Memory:
     def _remember(self, found: Results, *, namespace: str) -> None:
         with self._remembering:
             self._searches[namespace, found.query_id] = found
-            while len(self._searches) > _REMEMBERED:
-                self._searches.popitem(last=False)
+            self._remembered_hits += len(found)
+            while len(self._searches) > _REMEMBERED or self._remembered_hits > _REMEMBERED_HITS:
+                _, oldest = self._searches.popitem(last=False)
+                self._remembered_hits -= len(oldest)
 
 
 def _as_item(record: Record) -> Item:

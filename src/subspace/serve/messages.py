@@ -1,5 +1,6 @@
 """What clients ask and what they are answered, over HTTP and MCP alike."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
@@ -12,6 +13,7 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
+    model_validator,
 )
 
 from subspace.data.metadata import find_fault, is_text, shown
@@ -19,11 +21,16 @@ from subspace.retrieval import Like
 from subspace.retrieval.hits import Scope
 from subspace.retrieval.queries import Query
 
-# The most hits or items of one answer, and ids or items of one request.
+# The most items of one answer or request, and the most hits.
 MOST = 1000
+MOST_HITS = 200
+# Characters to which texts of hits are cut, if a request does not say.
+_CHARACTERS = 10_000
 # Characters that an id or a namespace may have over the wire.
 _LONGEST_ID = 2000
 _LONGEST_QUERY = 32_768
+# Metadata of skills and notes that their text begins with.
+_IN_TEXT = ("name", "title", "description")
 
 
 def _check_text(text: str) -> str:
@@ -103,7 +110,7 @@ class SearchRequest(Message):
         default=None,
         description="Instead of both, by block: {'topic': 'about this', 'style': {'like': 'ID'}}.",
     )
-    k: int = Field(default=10, ge=1, le=MOST, description="Number of hits.")
+    k: int = Field(default=10, ge=1, le=MOST_HITS, description="Number of hits.")
     weights: Weights = None
     preset: str | None = Field(
         default=None,
@@ -121,6 +128,9 @@ class SearchRequest(Message):
         default=None,
         ge=1,
         description="Only the best of these by relevance are ordered by all weights.",
+    )
+    characters: int | None = Field(
+        default=_CHARACTERS, ge=1, description="Length to which texts are cut; null for none."
     )
     exclude: list[Id] = Field(default=[], max_length=MOST, description="Ids that are left out.")
     namespace: Namespace = ""
@@ -184,8 +194,8 @@ class BriefAnswer(Message):
     def of(cls, answer: SearchAnswer, *, characters: int) -> Self:
         """Makes a brief answer.
 
-        Texts are cut, and metadata that stand in the text already, such as the name and the
-        description of a skill, are left out.
+        Texts are cut. Name, title and description of skills and notes are left out of the metadata,
+        as the text begins with them.
 
         Args:
             answer: The whole answer.
@@ -201,7 +211,7 @@ class BriefAnswer(Message):
                     metadata={
                         name: value
                         for name, value in hit.metadata.items()
-                        if not (isinstance(value, str) and value in hit.text[:characters])
+                        if not (name in _IN_TEXT and isinstance(value, str) and value in hit.text)
                     },
                 )
                 for hit in answer.hits
@@ -279,6 +289,14 @@ class AddRequest(Message):
     """Items to keep."""
 
     items: list[NewItem] = Field(min_length=1, max_length=MOST)
+
+    @model_validator(mode="after")
+    def _ids_differ(self) -> Self:
+        named = [item.id for item in self.items if item.id is not None]
+        twice = [name for name, count in Counter(named).items() if count > 1]
+        if twice:
+            raise ValueError(f"ids must differ; used more than once: {', '.join(twice[:5])}")
+        return self
 
 
 class UpdateRequest(Message):

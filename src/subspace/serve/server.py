@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import socket
 from dataclasses import dataclass
@@ -21,9 +22,8 @@ _log = logging.getLogger(__name__)
 
 # Connections at once; more are answered with 503.
 _CONNECTIONS = 500
-# Seconds in which the head of a request must have come, and that a stop waits for running requests.
+# Seconds in which the head of a request must have come.
 _HEAD_S = 10.0
-_STOP_S = 10
 # Seconds that an open connection may wait for its next request: longer than clients keep theirs.
 _IDLE_S = 75
 _SHORTEST_TOKEN = 16
@@ -36,7 +36,7 @@ class Limits:
     Attributes:
         most_bytes: Largest body.
         seconds: Longest time of an operation, and in which a body must have come.
-        threads: Operations that run at once; None for as many as there are cores.
+        threads: Operations that run at once, without changes; None for as many as there are cores.
     """
 
     most_bytes: int = 4 * 1024 * 1024
@@ -126,14 +126,18 @@ def make_http_server(
         proxy_headers=False,
         limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=_IDLE_S,
-        timeout_graceful_shutdown=_STOP_S,
+        timeout_graceful_shutdown=math.ceil(limits.seconds),
     )
     return uvicorn.Server(config)
 
 
 def serve_stdio(memory: Memory, *, limits: Limits) -> None:
     """Talks the Model Context Protocol over standard input and output until the input ends."""
-    make_mcp_server(memory, work=limits.make_work()).run("stdio")
+    work = limits.make_work()
+    try:
+        make_mcp_server(memory, work=work).run("stdio")
+    finally:
+        work.close()
 
 
 class PatientProtocol(H11Protocol):

@@ -13,13 +13,14 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from subspace.errors import DISTRIBUTION, SubspaceError
+from subspace.errors import DISTRIBUTION, QueryError, SubspaceError
 from subspace.serve.memory import Memory
 from subspace.serve.messages import (
     AddRequest,
     BriefAnswer,
+    DeleteRequest,
     ExplainRequest,
     Filter,
     Id,
@@ -132,7 +133,11 @@ def _add_reading(
         "show_item gives them whole. Keep the search_id for report_use and explain_hit.",
     )
 
-    def explain_hit(context: Context, search_id: Id, id: Id) -> str:
+    def explain_hit(
+        context: Context,
+        search_id: Annotated[Id, Field(description="search_id of the search.")],
+        id: Annotated[Id, Field(description="Id of one of its hits.")],
+    ) -> str:
         request = ExplainRequest(search_id=search_id, id=id, namespace=_namespace(context))
         return memory.explain(request).text
 
@@ -159,7 +164,7 @@ def _add_reading(
         "each text. To find items about something, use search_memory instead.",
     )
 
-    def show_item(id: Id) -> Item:
+    def show_item(id: Annotated[Id, Field(description="Id of the item.")]) -> Item:
         return memory.show(id)
 
     tools.add(_READS, show_item, "Shows one item by its id: the whole text, and its metadata.")
@@ -192,7 +197,11 @@ def _add_feedback(tools: "_Tools", memory: Memory) -> None:
         "one call; sending the same again counts once.",
     )
 
-    def pin_items(context: Context, ids: list[Id], pinned: bool = True) -> PinsAnswer:
+    def pin_items(
+        context: Context,
+        ids: Annotated[list[Id], Field(description="Ids of the items.")],
+        pinned: Annotated[bool, Field(description="False to unpin.")] = True,
+    ) -> PinsAnswer:
         return memory.pin(PinRequest(ids=ids, pinned=pinned, namespace=_namespace(context)))
 
     tools.add(
@@ -206,7 +215,15 @@ def _add_feedback(tools: "_Tools", memory: Memory) -> None:
 def _add_changes(tools: "_Tools", memory: Memory) -> None:
     """Adds the tools that change items."""
 
-    def add_items(items: Annotated[list[NewItem], Field(min_length=1)]) -> IdsAnswer:
+    def add_items(
+        items: Annotated[
+            list[NewItem],
+            Field(
+                description="Each with its text, perhaps an id of your choice, and metadata to "
+                "filter by."
+            ),
+        ],
+    ) -> IdsAnswer:
         return memory.add(AddRequest(items=items).items)
 
     tools.add(
@@ -217,9 +234,9 @@ def _add_changes(tools: "_Tools", memory: Memory) -> None:
     )
 
     def update_item(
-        id: Id,
+        id: Annotated[Id, Field(description="Id of the item.")],
         text: Annotated[
-            str | None, Field(min_length=1, description="The new text; the old one if left out.")
+            str | None, Field(description="The new text; the old one if left out.")
         ] = None,
         metadata: Annotated[
             dict[str, Any] | None, Field(description="Replaces all metadata; stays if left out.")
@@ -229,8 +246,10 @@ def _add_changes(tools: "_Tools", memory: Memory) -> None:
 
     tools.add(_CHANGES, update_item, "Changes the text or the metadata of an item that is there.")
 
-    def delete_items(ids: Annotated[list[Id], Field(min_length=1)]) -> IdsAnswer:
-        return memory.delete(ids)
+    def delete_items(
+        ids: Annotated[list[Id], Field(description="Ids of the items.")],
+    ) -> IdsAnswer:
+        return memory.delete(DeleteRequest(ids=ids).ids)
 
     tools.add(
         _CHANGES,
@@ -254,12 +273,29 @@ class _Tools:
 
         @wraps(tool)
         async def run(*arguments: Any, **named: Any) -> Any:
+            call, changes = partial(tool, *arguments, **named), not annotations.read_only_hint
             try:
-                return await self._work.run(tool.__name__, partial(tool, *arguments, **named))
+                return await self._work.run(tool.__name__, _checked(call), changes=changes)
             except SubspaceError as error:
                 raise ToolError(encodable(str(error))) from error
 
         self._server.add_tool(run, description=description, annotations=annotations)
+
+
+def _checked(call: Callable[[], Any]) -> Callable[[], Any]:
+    """Turns what is wrong with a message into an error that a client can mend."""
+
+    def checked() -> Any:
+        try:
+            return call()
+        except ValidationError as error:
+            places = (
+                (".".join(map(str, one["loc"])), str(one["msg"])) for one in error.errors()[:5]
+            )
+            said = "; ".join(f"{place}: {told}" if place else told for place, told in places)
+            raise QueryError(said) from error
+
+    return checked
 
 
 def _namespace(context: Context) -> str:

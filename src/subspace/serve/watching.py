@@ -1,9 +1,11 @@
 """Watching: keeps a memory equal to a folder of skills and notes while both are in use."""
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from watchfiles import Change, watch
@@ -15,6 +17,8 @@ _log = logging.getLogger(__name__)
 
 # Milliseconds without a change after which the folder is read: editors write in several steps.
 _QUIET_MS = 300
+# Milliseconds after which it is read even if no change was told of.
+_AGAIN_MS = 60_000
 # Longest wait for the thread at a stop, in seconds; a change that it makes is written as a whole.
 _STOP_S = 30.0
 
@@ -38,15 +42,29 @@ def watching(memory: Memory, folder: Path) -> Iterator[None]:
 
 
 def _watch(memory: Memory, folder: Path, stop: threading.Event) -> None:
-    for _ in watch(
-        folder,
-        watch_filter=_concerns,
-        step=_QUIET_MS,
-        debounce=10 * _QUIET_MS,
-        stop_event=stop,
-        raise_interrupt=False,
-    ):
+    """Follows the folder now, after every change that is told of, and every minute.
+
+    The system does not tell of all: a file behind a link, a folder that was made again, a disk
+    that others write; and what could not be followed is tried again.
+    """
+    while not stop.is_set():
         follow(memory, folder)
+        try:
+            for changes in watch(
+                folder,
+                watch_filter=partial(_concerns, folder=folder),
+                step=_QUIET_MS,
+                debounce=10 * _QUIET_MS,
+                rust_timeout=_AGAIN_MS,
+                yield_on_timeout=True,
+                stop_event=stop,
+                raise_interrupt=False,
+            ):
+                if not changes:
+                    break  # watches anew, should the folder be another by now
+                follow(memory, folder)
+        except (OSError, RuntimeError):  # the folder is gone; it may come back
+            stop.wait(_AGAIN_MS / 1000)
 
 
 def follow(memory: Memory, folder: Path) -> None:
@@ -65,8 +83,8 @@ def follow(memory: Memory, folder: Path) -> None:
         _log.warning("left as it was: %s", problem)
 
 
-def _concerns(change: Change, path: str) -> bool:
+def _concerns(change: Change, path: str, *, folder: Path) -> bool:
     """Tells whether a change may be one of notes: of a Markdown file, or of a folder."""
-    name = Path(path).name
-    hidden = any(part.startswith(".") for part in Path(path).parts[-2:])
-    return not hidden and (name.lower().endswith(".md") or change != Change.modified)
+    inside = Path(os.path.relpath(path, folder))
+    hidden = any(part.startswith(".") for part in inside.parts)
+    return not hidden and (inside.suffix.lower() == ".md" or change != Change.modified)

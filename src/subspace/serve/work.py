@@ -1,12 +1,12 @@
 """Work: runs what clients ask for in a few threads, measures it, and gives up after a while."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import anyio
-import anyio.to_thread
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from subspace.errors import EngineError, IndexFolderError, SubspaceError
@@ -15,10 +15,13 @@ T = TypeVar("T")
 
 # Upper bounds of the histogram, in seconds.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-
-
 # What clients are told of a defect, and no more.
 FAILED = "the service failed; its log has the reason"
+# What they are told of an index that cannot be used: its error names folders.
+UNUSABLE = (
+    "the memory cannot be read or written now; the service's log has the reason. A change that was "
+    "not answered may be saved together with a later one"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -27,14 +30,19 @@ class FailedError(SubspaceError):
     """A request met a defect of the service, which is in its log."""
 
 
+class UnusableError(SubspaceError):
+    """The index cannot be read or written, as the log says."""
+
+
 class TookTooLongError(SubspaceError):
     """A request took longer than the service allows."""
 
 
 class Work:
-    """Runs operations in threads, of which there are as many as the processor has cores.
+    """Runs operations in threads; what finds no free thread waits in line.
 
-    More threads would only wait for each other; requests beyond them wait in line.
+    Changes have threads of their own, one fewer than other operations: while many wait for a slow
+    disk, searches go on.
 
     Attributes:
         registry: Counts and times of all operations, in the form that Prometheus reads.
@@ -44,10 +52,11 @@ class Work:
         """Starts without work.
 
         Args:
-            threads: Operations that run at once.
+            threads: Operations that run at once, without changes.
             seconds: Longest time of an operation, waiting included.
         """
-        self._limiter = anyio.CapacityLimiter(threads)
+        self._reading = ThreadPoolExecutor(threads, thread_name_prefix="subspace-read")
+        self._writing = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="subspace-write")
         self._seconds = seconds
         self.registry = CollectorRegistry()
         self._count = Counter(
@@ -75,22 +84,34 @@ class Work:
             lambda: float(count())
         )
 
-    async def run(self, operation: str, call: Callable[[], T]) -> T:
+    def close(self) -> None:
+        """Waits for the operations that run, and drops those that wait."""
+        for pool in (self._reading, self._writing):
+            pool.shutdown(cancel_futures=True)
+
+    async def run(self, operation: str, call: Callable[[], T], *, changes: bool = False) -> T:
         """Runs one operation in a thread, and returns what it returns.
 
-        A change that takes too long is not answered, but may still be made.
+        One that takes too long is not answered. If it has not begun, it never will; a change that
+        has begun is still made.
+
+        Args:
+            operation: Its name among the figures.
+            call: The operation.
+            changes: Whether it changes something.
 
         Raises:
             TookTooLongError: It did not end in time.
             FailedError: It met a defect, which was logged.
+            UnusableError: The index cannot be used, for a reason that was logged.
             SubspaceError: As the operation raises it.
         """
         began, outcome = time.perf_counter(), "failed"
+        pool = self._writing if changes else self._reading
         try:
-            with self._running.track_inprogress(), anyio.fail_after(self._seconds):
-                found = await anyio.to_thread.run_sync(
-                    call, abandon_on_cancel=True, limiter=self._limiter
-                )
+            with self._running.track_inprogress():
+                async with asyncio.timeout(self._seconds):
+                    found = await asyncio.wrap_future(pool.submit(call))
             outcome = "ok"
             return found
         except TimeoutError as error:
@@ -98,8 +119,11 @@ class Work:
             raise TookTooLongError(
                 f"this took more than {self._seconds:g} seconds; ask for less at once, or later"
             ) from error
+        except IndexFolderError as error:
+            _log.error("'%s': %s", operation, error)
+            raise UnusableError(UNUSABLE) from error
         except SubspaceError as error:
-            outcome = "failed" if isinstance(error, EngineError | IndexFolderError) else "refused"
+            outcome = "failed" if isinstance(error, EngineError) else "refused"
             raise
         except Exception as error:
             _log.exception("'%s' failed", operation)
