@@ -9,15 +9,17 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from subspace.errors import ConfigError, RecordError
+from subspace.outputs import naming_full_disks, place_of, pour
 
 
 @dataclass(frozen=True)
@@ -208,38 +210,58 @@ def whole_files(*paths: Path | str, tidy: bool = True) -> Iterator[tuple[BinaryI
     the first are removed: if the process is killed between two renamings, files may be missing,
     but an old file is never left beside a new one.
 
+    A link stays, and the file that it leads to is written. What is no file, such as a pipe, a
+    terminal or /dev/stdout, stays too, and gets the content once the block has ended.
+
     Args:
         paths: The files, in the order of their renaming; their folders must exist.
         tidy: Whether to remove what killed processes left of the same files, which lists the
             folder; see `remove_abandoned`.
 
     Raises:
-        OSError: A file cannot be written.
+        OSError: A file cannot be written; says why, and which one.
     """
-    targets = [Path(path) for path in paths]
+    places = [place_of(Path(path)) for path in paths]
     if tidy:
-        for target in targets:
-            remove_abandoned(target.parent, name=target.name)
-    partials: list[Path] = []
+        for file in filter(None, places):
+            remove_abandoned(file.parent, name=file.name)
     with ExitStack() as opened:
-        try:
-            streams = []
-            for target in targets:
-                stream, partial = _begin(target)
-                partials.append(partial)
-                streams.append(opened.enter_context(stream))
-            yield tuple(streams)
+        begun = [opened.enter_context(_partial(place)) for place in places]
+        streams = tuple(stream for stream, _ in begun)
+        with naming_full_disks(paths[0], stream=streams[0]):
+            yield streams
             for stream in streams:
                 stream.flush()
                 os.fsync(stream.fileno())
-            for path in targets[1:]:
-                path.unlink(missing_ok=True)
-            for partial, path in zip(partials, targets, strict=True):
-                os.replace(partial, path)
-        finally:
-            for partial in partials:
-                with suppress(OSError):  # must not hide the error that led here
-                    partial.unlink(missing_ok=True)
+        moves = [
+            (partial, place)
+            for (_, partial), place in zip(begun, places, strict=True)
+            if partial is not None and place is not None
+        ]
+        for _, place in moves[1:]:
+            place.unlink(missing_ok=True)
+        for partial, place in moves:
+            os.replace(partial, place)
+        for path, place, stream in zip(paths, places, streams, strict=True):
+            if place is None:
+                pour(stream, Path(path))
+
+
+@contextmanager
+def _partial(place: Path | None) -> Iterator[tuple[BinaryIO, Path | None]]:
+    """Yields a file to write and its temporary name, None if it is for no file but a stream."""
+    if place is None:
+        with tempfile.TemporaryFile() as spooled:
+            yield cast(BinaryIO, spooled), None
+        return
+    stream, partial = _begin(place)
+    try:
+        yield stream, partial
+    finally:
+        with suppress(OSError):  # must not hide the error that led here
+            stream.close()
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _begin(target: Path) -> tuple[BinaryIO, Path]:

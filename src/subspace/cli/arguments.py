@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from subspace.data.metadata import is_scalar
 from subspace.errors import ConfigError
 from subspace.files import read_yaml
+from subspace.outputs import place_of
 
 if TYPE_CHECKING:
     from subspace.retrieval.usage.bandit import Bandit
@@ -338,7 +339,12 @@ def check_file(path: Path | str) -> Path:
         ConfigError: The path is a folder, or its folder cannot be made or written to.
     """
     file = Path(path)
-    make_folder(file.parent)
-    if file.is_dir():
-        raise ConfigError(f"--output: {file} is a folder; give the name of a file")
+    try:
+        place = place_of(file)
+    except OSError as error:
+        raise ConfigError(f"--output: cannot write {file}: {error}") from error
+    if place is not None:  # it is no pipe or device, which needs no folder
+        make_folder(place.parent)
+        if place.is_dir():
+            raise ConfigError(f"--output: {file} is a folder; give the name of a file")
     return file
