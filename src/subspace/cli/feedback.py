@@ -15,6 +15,7 @@ from subspace.cli.arguments import (
     read_pairs,
 )
 from subspace.errors import ConfigError
+from subspace.outputs import refuse_same_file
 
 if TYPE_CHECKING:
     from subspace.retrieval import UsageLog
@@ -100,6 +101,11 @@ def _run(arguments: argparse.Namespace) -> None:
     if both:
         raise ConfigError(f"--pin and --unpin: {min(both)!r} is given in both")
     namespace = read_namespace(arguments)
+    refuse_same_file(
+        *(("--" + name, getattr(arguments, name)) for name in ("usage", "bandit", "arms")),
+        ("--import", arguments.source),
+        ("--export", arguments.export),
+    )
     if _rates(arguments):
         _check_rating(arguments)
     if arguments.index is not None:

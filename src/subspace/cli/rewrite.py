@@ -2,7 +2,7 @@
 
 import argparse
 
-from subspace.cli.arguments import Commands
+from subspace.cli.arguments import Commands, check_file
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -37,6 +37,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from subspace.labelling import rewrite_file
 
+    check_file(arguments.output)
     texts, rewrites = rewrite_file(
         arguments.input,
         arguments.output,
