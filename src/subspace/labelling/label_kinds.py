@@ -10,7 +10,7 @@ _log = logging.getLogger(__name__)
 
 def keep_one_kind(
     given: Mapping[str, Sequence[Factors]], *, factors: Sequence[str]
-) -> dict[str, list[Factors]]:
+) -> Mapping[str, Sequence[Factors]]:
     """Leaves out labels that are numbers where the first ones are classes, or the other way round.
 
     What is left out is said in a warning: `subspace fit` could not read a factor of both kinds.

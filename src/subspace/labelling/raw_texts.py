@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from subspace.content import name_content
 from subspace.data.records import Record
 from subspace.errors import ConfigError
 
@@ -89,6 +90,9 @@ def _read(path: Path) -> str:
     with path.open("rb") as stream:
         raw = stream.read(_MOST_BYTES)
         more = bool(stream.read(1))
+    said = name_content(raw)
+    if said is not None:
+        raise ValueError(said)
     if b"\0" in raw:
         raise ValueError("is binary")
     try:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from subspace.data.records import Record, read_factors, read_origins
+from subspace.data.records import Record, read_factors, read_id, read_origins
 from subspace.files import Line, Problems, read_lines, read_text
 
 
@@ -29,7 +29,7 @@ def read_texts(path: Path | str) -> list[tuple[Line, Record]]:
 
 def _read_record(line: Line, *, problems: Problems) -> Record | None:
     value, where = line.value, line.where
-    record_id = read_text(value, "id", where=where, problems=problems)
+    record_id = read_id(value, where=where, problems=problems)
     text = read_text(value, "text", where=where, problems=problems)
     unlabelled = value.get("factors") in (None, {})
     factors = {} if unlabelled else read_factors(value["factors"], where=where, problems=problems)
