@@ -27,7 +27,7 @@ def is_stream(path: Path | str) -> bool:
     """
     try:
         status = Path(path).stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return not _is_kept(status) or _standard_stream(status) is not None
 

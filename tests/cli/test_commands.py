@@ -247,7 +247,7 @@ def test_what_was_used_comes_back_in_block_and_in_item_scope(trained):
             *("--used", f"{last}=1"),
             cwd=trained,
         ).stdout
-        assert "1 uses -> usage.db" in out
+        assert "1 use -> usage.db" in out
     options = ("--query", "stew", "--preset", "recency_importance", "--usage", "usage.db")
     for scope in ("item", "block"):
         found = search(trained, *options, "--scope", scope, "-k", "100")
@@ -582,6 +582,30 @@ def test_an_output_that_cannot_be_is_one_sentence_before_any_work(
     assert "Traceback" not in result.stderr
     assert not (trained / "untouched").exists(), "nothing was encoded"
     assert [path.name for path in (trained / "foreign").iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("store", ["ours", "ours/embeddings", "./ours/../ours/embeddings"])
+def test_a_store_in_the_folder_of_the_index_is_refused_before_any_work(store, trained):
+    given = ["index", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl"]
+    result = run(*given, "--output", "ours", "--store", store, cwd=trained, expect=2)
+    assert (
+        f"--store {store} lies in --output ours, and an index has its folder for" in result.stderr
+    )
+    assert not (trained / "ours").exists()
+
+
+@pytest.mark.parametrize("solver", ["closed_form", "sgd"])
+def test_a_fit_into_a_folder_of_other_things_is_refused_before_any_work(
+    solver, trained, labelled_folder, tiny_qwen
+):
+    (trained / "others").mkdir(exist_ok=True)
+    (trained / "others" / "records.jsonl").write_text("mine")
+    given = [*tiny(labelled_folder, tiny_qwen), "--data.store=untouched"]
+    options = ["--config", ROOT / "configs" / "demo.yaml", f"--model.solver={solver}"]
+    result = run("fit", *options, *given, "--output", "others", cwd=trained, expect=2)
+    assert "others is no checkpoint and not empty: it holds records.jsonl" in result.stderr
+    assert [path.name for path in (trained / "others").iterdir()] == ["records.jsonl"]
+    assert not (trained / "untouched").exists()
 
 
 @pytest.mark.parametrize("command", ["probe", "fit"])

@@ -139,7 +139,7 @@ def run_riv(
     plans = {space.name: _plan(space.layout) for space in spaces}
     rows: list[Row] = []
     count = sum(map(len, plans.values())) + len(spaces)
-    with tqdm(total=count, desc="replays", unit="policy", disable=not progress) as bar:
+    with tqdm(total=count, desc="replays", unit="policy", disable=not progress or None) as bar:
         for space in spaces:
             for name, scope, weights in plans[space.name]:
                 runs = tasks.replay(space, [Fixed(weights)] * orders, scope=scope)

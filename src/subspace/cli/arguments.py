@@ -326,6 +326,20 @@ def make_folder(path: Path | str) -> Path:
     return folder
 
 
+def refuse_store_inside(store: Path | str, output: Path | str) -> None:
+    """Raises if the store lies in the folder of an index, which holds nothing else.
+
+    Raises:
+        ConfigError: It does.
+    """
+    inner, outer = Path(store).resolve(), Path(output).resolve()
+    if outer == inner or outer in inner.parents:
+        raise ConfigError(
+            f"--store {store} lies in --output {output}, and an index has its folder for itself: "
+            "give another --store"
+        )
+
+
 def corpus_file(path: Path | str) -> Path:
     """Returns the path itself, or `corpus.jsonl` in it if it is a folder (BEIR layout)."""
     path = Path(path)

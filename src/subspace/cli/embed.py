@@ -14,6 +14,7 @@ from subspace.cli.arguments import (
     corpus_file,
     make_folder,
 )
+from subspace.cli.terminal import count
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _write_file(arguments: argparse.Namespace) -> None:
     embedded = embed_to_file(corpus_file(arguments.input), output, embedder=embedder, progress=True)
     texts, dimensions = embedded.blocks.array.shape
     say_dtype(embedder)
-    print(f"{texts} texts, {dimensions} dimensions -> {output}")
+    print(f"{count(texts, 'text')}, {dimensions} dimensions -> {output}")
     _say_truncated(embedded.truncation, of=texts, embedder=embedder)
 
 
@@ -145,8 +146,8 @@ def _say_shards(job: "ShardJob") -> None:
     shards = job.shards
     shards.check_done()
     print(
-        f"{shards.source.texts} texts, {shards.layout.dim} dimensions, {len(shards)} shards "
-        f"-> {shards.folder}"
+        f"{count(shards.source.texts, 'text')}, {shards.layout.dim} dimensions, "
+        f"{count(len(shards), 'shard')} -> {shards.folder}"
     )
     _say_truncated(shards.truncation(), of=shards.source.texts, embedder=job.embedder)
 

@@ -14,6 +14,7 @@ from subspace.cli.arguments import (
     read_namespace,
     read_pairs,
 )
+from subspace.cli.terminal import count
 from subspace.errors import ConfigError
 from subspace.outputs import refuse_same_file
 
@@ -130,16 +131,18 @@ def _write(
     if uses:
         added = log.add(uses.items(), query=arguments.query_id, namespace=namespace)
         before = f" ({len(uses) - added} counted before)" if added < len(uses) else ""
-        print(f"{added} uses -> {target}{before}")
+        print(f"{count(added, 'use')} -> {target}{before}")
     if arguments.pin:
-        print(f"{log.pin(arguments.pin, namespace=namespace)} pins -> {target}")
+        print(f"{count(log.pin(arguments.pin, namespace=namespace), 'pin')} -> {target}")
     if arguments.unpin:
-        print(f"{log.unpin(arguments.unpin, namespace=namespace)} pins removed")
+        print(f"{count(log.unpin(arguments.unpin, namespace=namespace), 'pin')} removed")
     if arguments.source:
-        print(f"{log.import_jsonl(arguments.source, namespace=namespace)} uses -> {target}")
+        read = log.import_jsonl(arguments.source, namespace=namespace)
+        print(f"{count(read, 'use')} -> {target}")
     if arguments.export:
         named = None if arguments.namespace is None else namespace
-        print(f"{log.export_jsonl(arguments.export, namespace=named)} uses -> {arguments.export}")
+        written = log.export_jsonl(arguments.export, namespace=named)
+        print(f"{count(written, 'use')} -> {arguments.export}")
 
 
 def _check_rating(arguments: argparse.Namespace) -> None:

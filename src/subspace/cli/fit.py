@@ -25,7 +25,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 
 from subspace.cli.arguments import make_folder
 from subspace.errors import ConfigError, install_command
-from subspace.model.checkpoint_folder import check_target
+from subspace.model.checkpoint_folder import check_new_target
 from subspace.model.model import Model
 from subspace.training.data_module import FactorData
 from subspace.training.module import ProjectionModule
@@ -165,7 +165,7 @@ class _SubspaceCLI(LightningCLI):
                 "--ckpt_path is to resume training; the closed form has no use for it"
             )
         output = make_folder(settings["output"])
-        check_target(output)
+        check_new_target(output, beside=[settings["data"]["store"]])
         recipe = self.datamodule.recipe(settings["model"]["blocks"])
         model = self.datamodule.fitting_data.solve(recipe)
         given = self.config_init["fit"]["trainer"]["logger"]
@@ -177,7 +177,8 @@ class _SubspaceCLI(LightningCLI):
             logger.finalize("success")
 
     def before_fit(self) -> None:
-        check_target(make_folder(self.config["fit"]["output"]))
+        settings = self.config["fit"]
+        check_new_target(make_folder(settings["output"]), beside=[settings["data"]["store"]])
         self._read_without_pickle()
 
     def before_validate(self) -> None:

@@ -15,7 +15,9 @@ from subspace.cli.arguments import (
     corpus_file,
     read_pairs,
     read_values,
+    refuse_store_inside,
 )
+from subspace.cli.terminal import count
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -110,6 +112,8 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.usage is not None:
         _check_usage(arguments.usage)
     settings = _read_settings(arguments)
+    if arguments.shards is None:
+        refuse_store_inside(arguments.store, arguments.output)
     check_target(arguments.output, engine=arguments.engine, settings=settings)
     model = load(arguments.checkpoint, encoder=arguments.encoder)
     former = _find_former(arguments)
@@ -128,13 +132,15 @@ def _run(arguments: argparse.Namespace) -> None:
         settings=settings,
         usage=arguments.usage,
     ) as index:
-        for records, vectors in tqdm(batches, desc="indexing", unit="batch", leave=False):
+        for records, vectors in tqdm(
+            batches, desc="indexing", unit="batch", leave=False, disable=None
+        ):
             if centre_on is None:  # stored blocks
                 index.blocks.add(records, vectors)
             else:
                 index.add(records, vectors=vectors)
         index.save()
-        print(f"{len(index)} texts -> {show_target(arguments.output)}")
+        print(f"{count(len(index), 'text')} -> {show_target(arguments.output)}")
         if arguments.engine == "faiss" and index.blocks.engine.exact:
             print("so few texts are searched exactly: faiss compresses where that is faster")
         _say_spread(index)
@@ -180,7 +186,7 @@ def _follow(arguments: argparse.Namespace, *, model: "Model") -> None:
         changes = follow_folder(index, arguments.input, encode=encode, strict=True)
         index.save()
         print(changes.say())
-        print(f"{len(index)} texts -> {show_target(arguments.output)}")
+        print(f"{count(len(index), 'text')} -> {show_target(arguments.output)}")
         _say_spread(index)
 
 
@@ -256,7 +262,7 @@ def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 def _say_spread(index: "Index") -> None:
     spread = index.blocks.score_spread
     if spread.items < _SPREAD_OF:
-        print(f"{spread.items} texts are too few to say how much their scores vary")
+        print(f"{count(spread.items, 'text')}: too few to say how much their scores vary")
         return
     spreads = ", ".join(f"{name} {value:.3f}" for name, value in spread.blocks.items())
     print(f"standard deviation of scores among {spread.items} texts: {spreads}")

@@ -12,7 +12,7 @@ from subspace.cli.label_by_hand import (
     refuse_by_hand,
 )
 from subspace.cli.label_language_model import add_language_model_arguments, make_language_model
-from subspace.cli.terminal import one_line
+from subspace.cli.terminal import count, short_id
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -163,10 +163,10 @@ def _print(labelled: "LabelledTexts", *, output: str) -> None:
     if labelled.agreements:
         print(agreement_table(labelled.agreements))
     for factor, counts in labelled.count_origins().items():
-        print(f"{factor}: " + ", ".join(f"{count} by {by}" for by, count in counts.items()))
+        print(f"{factor}: " + ", ".join(f"{number} by {by}" for by, number in counts.items()))
     without = labelled.unlabelled
     if without:
-        named = ", ".join(map(one_line, without[:5])) + (", ..." if len(without) > 5 else "")
+        named = ", ".join(map(short_id, without[:5])) + (", ..." if len(without) > 5 else "")
         noun = "text is" if len(without) == 1 else "texts are"
         print(f"{len(without)} {noun} left out without a label: {named}")
-    print(f"{len(labelled.records) - len(without)} labelled texts -> {output}")
+    print(f"{count(len(labelled.records) - len(without), 'labelled text')} -> {output}")

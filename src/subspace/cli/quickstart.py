@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from subspace.cli import index, label, probe, search
-from subspace.cli.arguments import Commands, add_store, make_folder
+from subspace.cli.arguments import Commands, add_store, make_folder, refuse_store_inside
 from subspace.cli.terminal import one_line
 from subspace.errors import ConfigError
+from subspace.files import is_hidden
 from subspace.outputs import is_same_file
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def _run(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"--output: {source} would be written over; give another folder")
     print("[1/8] reading the texts")
     lines = _read_lines(source, output=output)
+    _check_output(output, beside=[source, Path(arguments.store)])
+    refuse_store_inside(arguments.store, output / _INDEX)
     _check_labelled(output, lines=lines)
     make_folder(output)
     write_lines(output / _TEXTS, lines)
@@ -123,6 +126,9 @@ def _read_lines(source: Path, *, output: Path) -> list[dict[str, Any]]:
         found = read_raw_texts(source, leave_out=inside)
         for name, reason in found.skipped.items():
             print(f"passed over: {one_line(name)} {one_line(reason)}")
+        if found.hidden:
+            noun = "a hidden file" if found.hidden == 1 else f"{found.hidden} hidden files"
+            print(f"passed over: {noun}")
         for name in found.cut:
             print(
                 f"only the beginning of {one_line(name)} is read; cut it up to have the rest found"
@@ -151,6 +157,26 @@ def _check_kinds(texts: "Sequence[tuple[Line, Record]]") -> None:
                     line.where, f"'{factor}' must be {kind} for quickstart, got {value!r:.60}"
                 )
     problems.raise_if_any()
+
+
+def _check_output(output: Path, *, beside: Sequence[Path]) -> None:
+    """Raises unless the folder is new, empty, or of an earlier run.
+
+    Args:
+        output: The folder.
+        beside: Files and folders that may lie in it as well.
+
+    Raises:
+        ConfigError: It holds other things.
+    """
+    allowed = [path.resolve() for path in beside]
+    for path in sorted(output.iterdir()) if output.is_dir() else ():
+        kept = any(one == path.resolve() or path.resolve() in one.parents for one in allowed)
+        if not kept and path.name not in _WRITTEN and not is_hidden(path):
+            raise ConfigError(
+                f"--output: {output} holds {one_line(path.name)}, which quickstart did not write: "
+                "give a new or an empty folder"
+            )
 
 
 def _check_labelled(output: Path, *, lines: Sequence[dict[str, Any]]) -> None:
@@ -249,17 +275,31 @@ def _by_hand(output: Path) -> list[list[str]]:
     """Returns the commands that make the labels of rules better."""
     from subspace.model import load
 
-    blocks = [name for name in load(output / _CHECKPOINT).layout if name != "topic"]
+    model = load(output / _CHECKPOINT)
+    blocks = [name for name in model.layout if name != "topic"]
     factor = "complexity" if "complexity" in blocks else [*blocks, "topic"][0]
-    labels, adapted = output / _BY_HAND, output / _ADAPTED
-    pick = ["--by", "person", "--pick", "30"]
-    asked = {"checkpoint": output / _CHECKPOINT, "input": output / _TEXTS, "output": labels}
-    index = output / _INDEX
+    classes = model.heads[factor].classes if factor in model.heads else None
+    labels, adapted, index = output / _BY_HAND, output / _ADAPTED, output / _INDEX
+    asked = _command(
+        "label",
+        factors=factor,
+        checkpoint=output / _CHECKPOINT,
+        input=output / _TEXTS,
+        output=labels,
+    )
+    asked += ["--by", "person", "--pick", "30"]
+    if classes and not any("," in name for name in classes):
+        asked += ["--classes", ",".join(classes)]
+    # A factor of classes has a direction to each of them, and none to less of it.
+    names = [
+        name for name in model.directions if name.partition(":")[0] == factor and "," not in name
+    ]
+    toward = f"{names[-1]}=1" if classes and names else f"{factor}=-1"
     learn = {"checkpoint": output / _CHECKPOINT, "index": index, "labels": labels}
     return [
-        [*_command("label", factors=factor, **asked), *pick],
+        asked,
         _command("adapt", **learn, output=adapted),
-        _command("search", checkpoint=adapted, index=index, query="...", toward=f"{factor}=-1"),
+        _command("search", checkpoint=adapted, index=index, query="...", toward=toward),
     ]
 
 

@@ -3,6 +3,7 @@
 import argparse
 
 from subspace.cli.arguments import Commands, check_file
+from subspace.cli.terminal import count
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -45,4 +46,4 @@ def _run(arguments: argparse.Namespace) -> None:
         per_factor=arguments.rules,
         progress=True,
     )
-    print(f"{texts} texts, {rewrites} rewrites -> {arguments.output}")
+    print(f"{count(texts, 'text')}, {count(rewrites, 'rewrite')} -> {arguments.output}")

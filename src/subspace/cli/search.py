@@ -19,7 +19,7 @@ from subspace.cli.arguments import (
     read_namespace,
     read_pairs,
 )
-from subspace.cli.terminal import one_line, print_json
+from subspace.cli.terminal import one_line, print_json, short_id
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def _show(query: str, found: "Results", *, toward: str | None) -> None:
         print("no hits")
     for rank, hit in enumerate(found, start=1):
         parts = _parts(hit, table.uses_history)
-        print(f"{rank:2d}. {hit.score:+.4f}  [{parts}]  {one_line(hit.id)}")
+        print(f"{rank:2d}. {hit.score:+.4f}  [{parts}]  {short_id(hit.id)}")
         print(f"      {_shorten(hit.text)}")
 
 

@@ -68,7 +68,7 @@ class DocumentFile:
         lines = iterate_documents(path, problems=problems, empty=empty)
         seen = array("Q")
         parts = []
-        with tqdm(desc="reading", unit="text", disable=not progress) as bar:
+        with tqdm(desc="reading", unit="text", disable=not progress or None) as bar:
             while found := list(islice(lines, texts_per_part)):
                 first = found[0][0]
                 documents = [document for _, document in found]

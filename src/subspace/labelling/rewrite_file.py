@@ -65,7 +65,7 @@ def rewrite_file(
         taken.add(record.id)
     groups = {record.group for record in records if record.group}
     written: list[Record] = []
-    for record in tqdm(records, desc="rewriting", unit="text", disable=not progress):
+    for record in tqdm(records, desc="rewriting", unit="text", disable=not progress or None):
         group = record.group or _free(record.id, taken=groups)
         original, *others = rewrite_record(
             replace(record, group=group), factors=factors or known, per_factor=per_factor

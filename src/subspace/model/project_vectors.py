@@ -257,7 +257,7 @@ def _read_pieces(vectors: AnyFloats, what: str, *, progress: bool) -> Iterator[V
     release = None
     if getattr(vectors, "mode", None) == "r":
         release = getattr(vectors.base, "madvise", None)
-    with tqdm(total=len(vectors), desc=what, unit="vector", disable=not progress) as bar:
+    with tqdm(total=len(vectors), desc=what, unit="vector", disable=not progress or None) as bar:
         for start in range(0, len(vectors), step):
             with np.errstate(over="ignore"):  # too large for float32: infinite, refused
                 x = vectors[start : start + step].astype(np.float32)
