@@ -87,6 +87,8 @@ def test_wrong_annotators_are_refused(by, message, tmp_path):
     [
         ({"id": "a"}, "'text' must be"),
         ({"text": "a"}, "'id' must be"),
+        ({"_id": "a", "text": "a"}, "has '_id' and no 'id', which names a labelled text: rename"),
+        ({"_id": "a", "id": "b", "text": "a"}, "has two ids: 'id' is 'b' and '_id' is 'a'"),
         ({"id": "a", "text": "b", "factors": {"style": []}}, "factor 'style'"),
         ({"id": "a", "text": "b", "factors": ["style"]}, "'factors' must"),
         ({"id": "a", "text": "b", "origins": {"style": "x"}}, "'origins' names 'style'"),

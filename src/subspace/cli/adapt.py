@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subspace.cli.arguments import Commands, add_checkpoint, add_store
+from subspace.cli.arguments import Commands, add_checkpoint, add_store, refuse_without
 from subspace.cli.terminal import count
 from subspace.errors import ConfigError
 
@@ -72,6 +72,8 @@ def _run(arguments: argparse.Namespace) -> None:
         raise ConfigError("give --labels or --comparisons, or else --pairs")
     if arguments.pairs is not None and arguments.index is not None:
         raise ConfigError("--index goes with --labels or --comparisons; --pairs has documents")
+    if not labelled:
+        refuse_without(arguments, "factors", need="--labels or --comparisons")
     if (
         arguments.index is not None
         and Path(arguments.index).resolve() == Path(arguments.output).resolve()

@@ -170,6 +170,23 @@ def add_bandit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="of the bandit's draws")
 
 
+def refuse_without(arguments: argparse.Namespace, *names: str, need: str) -> None:
+    """Raises if an option is given that has no effect without others.
+
+    Args:
+        arguments: Parsed arguments; an option that is not given is None, false or empty.
+        names: The options, as they are called in `arguments`.
+        need: What they need, as the end of the message.
+
+    Raises:
+        ConfigError: One is given.
+    """
+    for name in names:
+        value = getattr(arguments, name)
+        if value is not None and value is not False and value != []:
+            raise ConfigError(f"--{name.replace('_', '-')} has no effect here: it needs {need}")
+
+
 def history_options(arguments: argparse.Namespace, *, create: bool) -> dict[str, Any]:
     """Returns keyword arguments of a `BlockIndex` that say how its usage log counts.
 
@@ -259,6 +276,19 @@ def read_pairs(given: Sequence[str], *, option: str) -> dict[str, list[str]]:
             raise ConfigError(f"{option} must read like NAME=VALUE, got {text!r}")
         pairs.setdefault(name.strip(), []).append(value)
     return pairs
+
+
+def read_single_pairs(given: Sequence[str], *, option: str) -> dict[str, str]:
+    """Reads arguments of the form `NAME=VALUE`, each name once.
+
+    Raises:
+        ConfigError: An argument does not have this form, or a name is given twice.
+    """
+    pairs = read_pairs(given, option=option)
+    for name, values in pairs.items():
+        if len(values) > 1:
+            raise ConfigError(f"{option}: {name!r:.60} is given twice; keep one")
+    return {name: values[0] for name, values in pairs.items()}
 
 
 def read_values(text: str) -> list[str | float | bool]:

@@ -13,6 +13,7 @@ from subspace.cli.arguments import (
     check_file,
     corpus_file,
     make_folder,
+    refuse_without,
 )
 from subspace.cli.terminal import count
 from subspace.errors import ConfigError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from subspace.model.embed_shards import ShardJob
     from subspace.model.embed_texts import TextEmbedder
 
+_SHARD_SIZE = 4096
 _TRAINER = ("devices", "accelerator", "strategy", "num_nodes")
 
 
@@ -56,7 +58,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "--output", required=True, metavar="F", help="the .npz file or the folder to write"
     )
     parser.add_argument(
-        "--shard-size", type=int, default=4096, metavar="N", help="texts per shard (%(default)s)"
+        "--shard-size", type=int, metavar="N", help=f"texts per shard (default: {_SHARD_SIZE})"
     )
     trainer = parser.add_argument_group(
         "several processes", "passed on to Lightning's trainer, as `subspace fit` takes them"
@@ -79,6 +81,7 @@ def _run(arguments: argparse.Namespace) -> None:
     elif trainer:
         raise ConfigError("--trainer.* needs a folder as --output: processes write shards")
     else:
+        refuse_without(arguments, "shard_size", need="a folder as --output")
         _write_file(arguments)
 
 
@@ -97,7 +100,9 @@ def _write_file(arguments: argparse.Namespace) -> None:
 def _write_shards(arguments: argparse.Namespace, *, trainer: dict[str, str]) -> None:
     from subspace.model.embed_shards import ShardJob
 
-    size, folder, texts = arguments.shard_size, Path(arguments.output), corpus_file(arguments.input)
+    given = arguments.shard_size
+    size = _SHARD_SIZE if given is None else given
+    folder, texts = Path(arguments.output), corpus_file(arguments.input)
     if size < 1:
         raise ConfigError(f"--shard-size must be 1 or more, got {size}")
     if folder.suffix and not folder.is_dir():

@@ -12,7 +12,8 @@ from subspace.cli.arguments import (
     add_usage,
     open_bandit,
     read_namespace,
-    read_pairs,
+    read_single_pairs,
+    refuse_without,
 )
 from subspace.cli.terminal import count
 from subspace.errors import ConfigError
@@ -20,6 +21,8 @@ from subspace.outputs import refuse_same_file
 
 if TYPE_CHECKING:
     from subspace.retrieval import UsageLog
+
+_SCALE = "1,5"
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -76,9 +79,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     parser.add_argument(
         "--scale",
-        default="1,5",
         metavar="WORST,BEST",
-        help="what ratings go from and to (default: %(default)s)",
+        help=f"what ratings go from and to (default: {_SCALE})",
     )
     add_bandit(parser)
     parser.add_argument("--import", dest="source", metavar="F", help="add the uses of a JSONL file")
@@ -94,6 +96,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             "say what to do: --used, --pin, --unpin, --success or --ratings, --import, or --export"
         )
+    _refuse_without_effect(arguments)
     # All arguments are checked before anything is written.
     uses = dict(_read_use(text) for text in arguments.used)
     if len(uses) < len(arguments.used):
@@ -117,6 +120,22 @@ def _run(arguments: argparse.Namespace) -> None:
         if _rates(arguments):
             print(f"rated: {_rate(arguments, log)}")
         _write(arguments, log, uses=uses, namespace=namespace)
+
+
+def _refuse_without_effect(arguments: argparse.Namespace) -> None:
+    refuse_without(
+        arguments,
+        *("recency", "half_life", "recency_floor", "importance_floor"),
+        need="a search, which reads the log (`subspace search --usage`)",
+    )
+    if arguments.ratings is None:
+        refuse_without(arguments, "scale", need="--ratings")
+    if not _rates(arguments):
+        refuse_without(arguments, "bandit", "arms", "seed", need="--success or --ratings")
+        if not arguments.used:
+            refuse_without(arguments, "query_id", need="--used, --success or --ratings")
+    if not arguments.used and not arguments.pin:
+        refuse_without(arguments, "index", need="--used or --pin, whose items it checks")
 
 
 def _write(
@@ -166,9 +185,9 @@ def _rate(arguments: argparse.Namespace, log: "UsageLog") -> str:
 
     ratings = arguments.success
     if arguments.ratings is not None:
-        pairs = read_pairs(arguments.ratings.split(","), option="--ratings")
-        ratings = {name: _to_number(values[-1]) for name, values in pairs.items()}
-    low, _, high = arguments.scale.partition(",")
+        pairs = read_single_pairs(arguments.ratings.split(","), option="--ratings")
+        ratings = {name: _to_number(value) for name, value in pairs.items()}
+    low, _, high = (arguments.scale or _SCALE).partition(",")
     bandit = open_bandit(arguments)
     try:
         return learn(

@@ -13,9 +13,10 @@ from subspace.cli.arguments import (
     add_encoder_dtype,
     add_store,
     corpus_file,
-    read_pairs,
+    read_single_pairs,
     read_values,
     refuse_store_inside,
+    refuse_without,
 )
 from subspace.cli.terminal import count
 from subspace.errors import ConfigError
@@ -114,6 +115,12 @@ def _run(arguments: argparse.Namespace) -> None:
     settings = _read_settings(arguments)
     if arguments.shards is None:
         refuse_store_inside(arguments.store, arguments.output)
+    else:
+        refuse_without(arguments, "encoder_dtype", need="texts to encode, and --shards are encoded")
+    if not _reads_notes(arguments):
+        refuse_without(
+            arguments, "rebuild", need="a folder of notes; from JSONL an index is always built anew"
+        )
     check_target(arguments.output, engine=arguments.engine, settings=settings)
     model = load(arguments.checkpoint, encoder=arguments.encoder)
     former = _find_former(arguments)
@@ -252,10 +259,13 @@ def _say_cut(encoder: "CachedEncoder", texts: Sequence[str]) -> None:
 
 
 def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    pairs = read_pairs(arguments.setting, option="--setting")
-    settings: dict[str, Any] = {name: read_values(values[-1])[0] for name, values in pairs.items()}
-    if arguments.dtype:
-        settings["dtype"] = arguments.dtype
+    pairs = read_single_pairs(arguments.setting, option="--setting")
+    settings: dict[str, Any] = {name: read_values(value)[0] for name, value in pairs.items()}
+    if arguments.dtype and settings.setdefault("dtype", arguments.dtype) != arguments.dtype:
+        raise ConfigError(
+            f"--dtype {arguments.dtype} contradicts --setting dtype={settings['dtype']}: give one "
+            "of them"
+        )
     return settings
 
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from subspace.cli.arguments import Commands, add_store, check_file
+from subspace.cli.arguments import Commands, add_store, check_file, refuse_without
 from subspace.cli.label_by_hand import (
     add_by_hand_arguments,
     label_by_hand,
@@ -116,6 +116,11 @@ def _label(
 ) -> None:
     from subspace.labelling import label_file
 
+    if _LANGUAGE_MODEL not in names:
+        sent = ("base_url", "model", "rubric", "prices", "yes")
+        refuse_without(arguments, *sent, need="--by language-model")
+    if not {"checkpoint", "clusters"} & set(names):
+        refuse_without(arguments, "checkpoint", "encoder", need="--by checkpoint or --by clusters")
     factors = factors or _FACTORS.split(",")
     by: list[str | Annotator] = [
         make_language_model(arguments, factors=factors) if name == _LANGUAGE_MODEL else name

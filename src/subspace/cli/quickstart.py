@@ -13,7 +13,7 @@ from subspace.cli import index, label, probe, search
 from subspace.cli.arguments import Commands, add_store, make_folder, refuse_store_inside
 from subspace.cli.terminal import one_line
 from subspace.errors import ConfigError
-from subspace.files import is_hidden
+from subspace.files import is_hidden, write_whole
 from subspace.outputs import is_same_file
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ def _write_config(
         },
     }
     try:
-        path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        write_whole(path, yaml.safe_dump(config, sort_keys=False).encode())
     except OSError as error:
         raise ConfigError(f"--output: cannot write {path}: {error}") from error
 

@@ -15,6 +15,7 @@ from subspace.cli.arguments import (
     add_usage,
     history_options,
     open_bandit,
+    refuse_without,
 )
 from subspace.errors import ConfigError, install_command
 
@@ -179,6 +180,8 @@ def _open_index(arguments: argparse.Namespace) -> "Index":
         raise ConfigError(f"--watch: there is no folder {arguments.watch}")
     if arguments.preset == "auto" and arguments.bandit is None:
         raise ConfigError("--preset auto needs --bandit: the file in which it keeps what it learns")
+    if arguments.bandit is None:
+        refuse_without(arguments, "arms", "seed", need="--bandit")
     if arguments.preset not in (None, "auto"):
         find_preset(arguments.preset)
     model = load(arguments.checkpoint, encoder=arguments.encoder)

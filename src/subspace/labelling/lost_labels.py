@@ -7,6 +7,7 @@ from subspace.data.records import Record
 from subspace.errors import ConfigError, RecordError
 from subspace.labelling.label_texts import human_labels
 from subspace.labelling.read_texts import read_texts
+from subspace.outputs import is_stream
 
 
 def refuse_lost_labels(
@@ -28,7 +29,7 @@ def refuse_lost_labels(
         ConfigError: There is such a label; or the file does not hold records, so that nobody can
             tell.
     """
-    if not output.exists() or not output.stat().st_size:
+    if not output.exists() or is_stream(output) or not output.stat().st_size:
         return
     known = {
         (record.id, factor, label)
