@@ -65,7 +65,9 @@ def _is_kept(status: os.stat_result) -> bool:
 
 def _standard_stream(status: os.stat_result) -> int | None:
     """Returns the number of the standard stream that a file is, if it is one."""
-    for number in (1, 2):
+    for number, stream in ((1, sys.__stdout__), (2, sys.__stderr__)):
+        if stream is None:  # closed before the start: the number is free for any file
+            continue
         with suppress(OSError):  # closed
             if os.path.samestat(os.fstat(number), status):
                 return number
