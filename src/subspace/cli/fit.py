@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -239,6 +240,7 @@ def run_training(arguments: Sequence[str]) -> None:
                 save_config_kwargs={"save_to_log_dir": False},
                 trainer_defaults={
                     "logger": False,
+                    "enable_progress_bar": sys.stdout.isatty(),
                     "devices": 1,
                     "enable_model_summary": False,
                     "num_sanity_val_steps": 0,  # the module validates the start on all batches

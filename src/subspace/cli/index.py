@@ -272,7 +272,8 @@ def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 def _say_spread(index: "Index") -> None:
     spread = index.blocks.score_spread
     if spread.items < _SPREAD_OF:
-        print(f"{count(spread.items, 'text')}: too few to say how much their scores vary")
+        are = "is" if spread.items == 1 else "are"
+        print(f"{count(spread.items, 'text')} {are} too few to say how much their scores vary")
         return
     spreads = ", ".join(f"{name} {value:.3f}" for name, value in spread.blocks.items())
     print(f"standard deviation of scores among {spread.items} texts: {spreads}")
