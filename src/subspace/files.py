@@ -9,15 +9,19 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import uuid
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
+from subspace.content import HEAD, name_content
 from subspace.errors import ConfigError, RecordError
+from subspace.outputs import naming_full_disks, place_of, pour
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,13 @@ def read_lines(
         problems: Receives a problem per invalid line, or one if the file cannot be read.
         start: Offset and number of the first line to read, as in `Line`.
     """
-    opened = gzip.open if path.suffix == ".gz" else open
+    opened = gzip.open if is_gzipped(path) else open
     try:
         with opened(path, "rb") as stream:
+            said = name_content(stream.peek(HEAD)[:HEAD])
+            if said is not None:
+                problems.add(f"{path}:1", said)
+                return
             offset = stream.seek(start[0])
             for number, raw in enumerate(stream, start=start[1]):
                 where, begins = f"{path}:{number}", offset
@@ -89,6 +97,11 @@ def read_lines(
                     yield Line(value=value, where=where, number=number, offset=begins)
     except (OSError, EOFError, zlib.error) as error:  # missing, unreadable or damaged (gzip)
         problems.add(str(path), f"cannot be read: {error}")
+
+
+def is_gzipped(path: Path) -> bool:
+    """Tells whether a file is gzipped, by its name."""
+    return path.suffix.lower() == ".gz"
 
 
 def is_hidden(path: Path) -> bool:
@@ -109,7 +122,7 @@ def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as stream:
-            if path.suffix == ".gz":
+            if is_gzipped(path):
                 with gzip.GzipFile(path.stem, "wb", fileobj=stream) as packed:
                     packed.writelines(lines)
             else:
@@ -153,11 +166,31 @@ def read_text(value: Mapping[str, Any], key: str, *, where: str, problems: Probl
     return text
 
 
+class RepeatedKeyError(ValueError):
+    """A JSON object holds a key twice, and readers differ in which value counts."""
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Makes an object of its keys and values; an `object_pairs_hook` of `json.loads`.
+
+    Raises:
+        RepeatedKeyError: A key is there twice.
+    """
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise RepeatedKeyError(f"gives {twice!r:.60} twice: keep one")
+    return value
+
+
 def _parse(raw: bytes, *, where: str, problems: Problems) -> Mapping[str, Any] | None:
     try:
-        value = json.loads(raw.decode())
+        value = json.loads(raw.decode(), object_pairs_hook=unique_keys)
     except UnicodeDecodeError as error:
         problems.add(where, f"is not UTF-8 ({error.reason} at byte {error.start})")
+        return None
+    except RepeatedKeyError as error:
+        problems.add(where, str(error))
         return None
     except (ValueError, RecursionError) as error:  # also numbers of more than 4,300 digits
         problems.add(where, f"is not JSON ({error})")
@@ -208,38 +241,54 @@ def whole_files(*paths: Path | str, tidy: bool = True) -> Iterator[tuple[BinaryI
     the first are removed: if the process is killed between two renamings, files may be missing,
     but an old file is never left beside a new one.
 
+    A link stays, and the file that it leads to is written. What is no file, such as a pipe, a
+    terminal or /dev/stdout, stays too, and gets the content once the block has ended.
+
     Args:
         paths: The files, in the order of their renaming; their folders must exist.
         tidy: Whether to remove what killed processes left of the same files, which lists the
             folder; see `remove_abandoned`.
 
     Raises:
-        OSError: A file cannot be written.
+        OSError: A file cannot be written; says why, and which one.
     """
-    targets = [Path(path) for path in paths]
+    places = [place_of(Path(path)) for path in paths]
     if tidy:
-        for target in targets:
-            remove_abandoned(target.parent, name=target.name)
-    partials: list[Path] = []
+        for file in filter(None, places):
+            remove_abandoned(file.parent, name=file.name)
     with ExitStack() as opened:
-        try:
-            streams = []
-            for target in targets:
-                stream, partial = _begin(target)
-                partials.append(partial)
-                streams.append(opened.enter_context(stream))
-            yield tuple(streams)
+        begun = [opened.enter_context(_partial(place)) for place in places]
+        streams = tuple(stream for stream, _ in begun)
+        with naming_full_disks(paths[0], stream=streams[0]):
+            yield streams
             for stream in streams:
                 stream.flush()
                 os.fsync(stream.fileno())
-            for path in targets[1:]:
-                path.unlink(missing_ok=True)
-            for partial, path in zip(partials, targets, strict=True):
-                os.replace(partial, path)
-        finally:
-            for partial in partials:
-                with suppress(OSError):  # must not hide the error that led here
-                    partial.unlink(missing_ok=True)
+        moves = [(one, file) for (_, one), file in zip(begun, places, strict=True) if one and file]
+        for _, file in moves[1:]:
+            file.unlink(missing_ok=True)
+        for partial, file in moves:
+            os.replace(partial, file)
+        for path, place, stream in zip(paths, places, streams, strict=True):
+            if place is None:
+                pour(stream, Path(path))
+
+
+@contextmanager
+def _partial(place: Path | None) -> Iterator[tuple[BinaryIO, Path | None]]:
+    """Yields a file to write and its temporary name, None if it is for no file but a stream."""
+    if place is None:
+        with tempfile.TemporaryFile() as spooled:
+            yield cast(BinaryIO, spooled), None
+        return
+    stream, partial = _begin(place)
+    try:
+        yield stream, partial
+    finally:
+        with suppress(OSError):  # must not hide the error that led here
+            stream.close()
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _begin(target: Path) -> tuple[BinaryIO, Path]:

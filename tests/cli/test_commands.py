@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -247,7 +248,7 @@ def test_what_was_used_comes_back_in_block_and_in_item_scope(trained):
             *("--used", f"{last}=1"),
             cwd=trained,
         ).stdout
-        assert "1 uses -> usage.db" in out
+        assert "1 use -> usage.db" in out
     options = ("--query", "stew", "--preset", "recency_importance", "--usage", "usage.db")
     for scope in ("item", "block"):
         found = search(trained, *options, "--scope", scope, "-k", "100")
@@ -550,6 +551,15 @@ def test_presets_are_listed_with_their_values(tmp_path):
         (("--query", "stew", "--riv", "1,2"), "riv=0.15,0.15,0.7"),
         (("--query", "stew", "--riv", "1,0,0", "--preset", "balanced"), "--riv goes with"),
         (("--query", "stew", "--preset", "auto", "--usage", "u.db"), "--bandit is needed"),
+        (
+            ("--query", "stew", "--preset", "auto", "--bandit", "b.db"),
+            "--preset auto needs --usage: the usage log in which it notes what it chose",
+        ),
+        *(
+            (("--query", "stew", *more, option, "7"), f"{option} has no effect here: it needs")
+            for option in ("--arms", "--bandit", "--seed")
+            for more in ((), ("--preset", "balanced", *LOG))
+        ),
         (("--query", "stew", "-k", "0"), "k must be a whole number"),
         (("--query", "stew", "--candidates", "0"), "candidates must be a whole number"),
         (("--query", "stew", "--where", "topic"), "--where must read like"),
@@ -592,12 +602,72 @@ def test_a_wrong_search_is_one_sentence(trained, arguments, message):
         (("--pin", "nobody", "--index", "index"), "not in the index index: nobody"),
         (("--pin", "a", "--unpin", "a"), "'a' is given in both"),
         (("--pin", ""), "a pin names the id of an item"),
+        (
+            ("--used", "a", "--recency", "linear:5"),
+            "--recency has no effect here: it needs a search",
+        ),
+        (("--used", "a", "--bandit", "b"), "--bandit has no effect here: it needs --success or"),
+        (("--used", "a", "--scale", "0,9"), "--scale has no effect here: it needs --ratings"),
+        (("--export", "b", "--query-id", "q"), "--query-id has no effect here: it needs --used"),
+        (("--export", "wrong.db"), "--export: wrong.db is the file of --usage too, which would"),
+        (("--import", "b", "--export", "b"), "--export: b is the file of --import too"),
+        (
+            ("--export", "b", "--bandit", "b", "--success", "1", "--query-id", "q"),
+            "--export: b is the file of --bandit too, which would be lost",
+        ),
     ],
 )
 def test_wrong_feedback_is_one_sentence(trained, arguments, message):
     result = run("feedback", "--usage", "wrong.db", *arguments, cwd=trained, expect=2)
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_what_orders_nothing_is_said(trained):
+    given = ["search", "--checkpoint", "checkpoints/demo", "--index", "index", "--query", "stew"]
+    for option in (("--scope", "item"), ("--scope", "both"), ("--candidates", "50")):
+        said = run(*given, *option, cwd=trained).stderr
+        assert f"WARNING: {option[0]} orders nothing here: relevance alone counts" in said
+    leaning = run(*given, "--candidates", "50", "--toward", "complexity=1", cwd=trained)
+    assert "orders nothing" not in leaning.stderr
+    with_log = (*given, *LOG, "--preset", "balanced", "--scope", "item", "--candidates", "50")
+    run("feedback", "--usage", "usage.db", "--used", "0", cwd=trained)
+    assert "orders nothing" not in run(*with_log, cwd=trained).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--dtype", "float16", "--setting", "dtype=float32"), "--dtype float16 contradicts"),
+        (("--setting", "dtype=float16", "--setting", "dtype=float32"), "'dtype' is given twice"),
+        (("--rebuild",), "--rebuild has no effect here: it needs a folder of notes"),
+        (("--shards", "s", "--encoder-dtype", "auto"), "--encoder-dtype has no effect here"),
+    ],
+)
+def test_an_index_is_not_built_with_options_that_contradict_or_do_nothing(
+    options, message, trained
+):
+    given = ["index", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl"]
+    result = run(*given, "--output", "contrary", *options, cwd=trained, expect=2)
+    assert message in result.stderr
+    assert not (trained / "contrary").exists()
+
+
+def test_a_log_goes_through_links_and_pipes_and_replaces_neither(trained, tmp_path):
+    run("feedback", "--usage", "piped.db", "--clock", "steps", "--used", "a", cwd=trained)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("target")
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    for name in ("pipe", "link"):
+        out = run("feedback", "--usage", "piped.db", "--export", tmp_path / name, cwd=trained)
+        assert out.stdout == f"1 use -> {tmp_path / name}\n"
+    reader.join(timeout=30)
+    assert json.loads(read[0])["item"] == "a"
+    assert (tmp_path / "target").read_text() == read[0]
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link").is_symlink()
 
 
 @pytest.mark.parametrize(
@@ -657,6 +727,30 @@ def test_an_output_that_cannot_be_is_one_sentence_before_any_work(
     assert "Traceback" not in result.stderr
     assert not (trained / "untouched").exists(), "nothing was encoded"
     assert [path.name for path in (trained / "foreign").iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("store", ["ours", "ours/embeddings", "./ours/../ours/embeddings"])
+def test_a_store_in_the_folder_of_the_index_is_refused_before_any_work(store, trained):
+    given = ["index", "--checkpoint", "checkpoints/demo", "--input", "texts.jsonl"]
+    result = run(*given, "--output", "ours", "--store", store, cwd=trained, expect=2)
+    assert (
+        f"--store {store} lies in --output ours, and an index has its folder for" in result.stderr
+    )
+    assert not (trained / "ours").exists()
+
+
+@pytest.mark.parametrize("solver", ["closed_form", "sgd"])
+def test_a_fit_into_a_folder_of_other_things_is_refused_before_any_work(
+    solver, trained, labelled_folder, tiny_qwen
+):
+    (trained / "others").mkdir(exist_ok=True)
+    (trained / "others" / "records.jsonl").write_text("mine")
+    given = [*tiny(labelled_folder, tiny_qwen), "--data.store=untouched"]
+    options = ["--config", ROOT / "configs" / "demo.yaml", f"--model.solver={solver}"]
+    result = run("fit", *options, *given, "--output", "others", cwd=trained, expect=2)
+    assert "others is no checkpoint and not empty: it holds records.jsonl" in result.stderr
+    assert [path.name for path in (trained / "others").iterdir()] == ["records.jsonl"]
+    assert not (trained / "untouched").exists()
 
 
 @pytest.mark.parametrize("command", ["probe", "fit"])

@@ -133,7 +133,8 @@ def test_a_line_that_cannot_be_encoded_is_named_before_any_work(folder, line, sa
 @pytest.mark.parametrize("size", ["1", "7", "1000"])
 def test_shards_of_any_size_hold_what_one_file_holds(folder, size, capsys):
     run(*embed(f"by-{size}", "--shard-size", size))
-    said = f"100 texts, 10 dimensions, {-(-100 // int(size))} shards"
+    shards = -(-100 // int(size))
+    said = f"100 texts, 10 dimensions, {shards} shard{'s' if shards > 1 else ''} -> "
     assert said in capsys.readouterr().out
     assert_like_one_file(folder, f"by-{size}")
 
@@ -198,7 +199,8 @@ def test_more_processes_than_shards_is_no_crash_and_half_precision_is_said_once(
         assert ids == one["ids"].tolist()
         assert (found * one["embeddings"]).sum(axis=1).min() > 0.99 * 2  # two unit blocks
     assert said.out.count("the encoder computes in ") == 1
-    assert said.out.count("1 shards -> ") == 1
+    assert said.out.count("1 shard -> ") == 1
+    assert "Predicting" not in said.out, "bars are for terminals"
 
 
 def test_a_killed_run_goes_on_where_it_was(folder, monkeypatch):

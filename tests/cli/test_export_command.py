@@ -6,7 +6,9 @@ from stub_hub import serve_to
 
 from subspace.cli import main
 from subspace.encoder import Encoder, EncoderSpec
+from subspace.errors import CheckpointError
 from subspace.model import load
+from subspace.model.checkpoint_folder import check_new_target
 
 
 @pytest.fixture
@@ -90,6 +92,40 @@ def test_wrong_exports_are_one_sentence_and_write_nothing(arguments, message, sa
     assert message in capsys.readouterr().err
     assert [path.name for path in saved.iterdir()] == ["saved"]
     assert_equal(load("saved"), make_model())
+
+
+@pytest.mark.parametrize("foreign", ["manifest.json", "records.jsonl", "data/records.jsonl"])
+def test_a_folder_of_other_things_is_refused_and_a_checkpoint_is_replaced(foreign, saved, capsys):
+    (saved / "out" / foreign).parent.mkdir(parents=True)
+    (saved / "out" / foreign).write_text("mine")
+    adapt = ["adapt", "--checkpoint", "saved", "--labels", "nowhere.jsonl", "--output", "out"]
+    for command in (lambda: export("--to", "folder", "out"), lambda: main(adapt)):
+        assert command() == 2
+        said = f"out is no checkpoint and not empty: it holds {foreign.split('/')[0]}; choose"
+        assert said in capsys.readouterr().err
+    assert [path.name for path in (saved / "out").iterdir()] == [foreign.split("/")[0]]
+    make_model(seed=1).save("old")
+    (saved / "old" / "notes.txt").write_text("of this checkpoint")
+    assert export("--to", "folder", "old") == 0
+    assert_equal(load("old"), make_model())
+
+
+def test_a_card_by_hand_hidden_files_and_what_a_fit_left_are_no_other_things(saved):
+    for number, name in enumerate(("README.md", ".git", "last.ckpt", "store/deep")):
+        folder = saved / str(number)
+        (folder / name).mkdir(parents=True)
+        check_new_target(folder, beside=[folder / "store" / "deep"])
+    with pytest.raises(CheckpointError, match="3 is no checkpoint and not empty: it holds store"):
+        check_new_target(saved / "3", beside=[saved / "store"])
+
+
+def test_a_link_to_an_empty_folder_stays_and_leads_to_what_the_library_gets(saved, tiny_qwen):
+    model_of(Encoder(EncoderSpec(model=str(tiny_qwen)))).save("saved")
+    (saved / "kept").mkdir()
+    (saved / "link").symlink_to("kept")
+    assert export("--to", "sentence-transformers", "link", "--encoder", str(tiny_qwen)) == 0
+    assert (saved / "link").is_symlink()
+    assert (saved / "kept" / "modules.json").is_file()
 
 
 def test_a_checkpoint_that_is_nowhere_is_said(saved, capsys):

@@ -272,4 +272,4 @@ def test_rewrite_prints_what_it_wrote(texts, capsys):
     texts.write_text('{"id": "a", "text": "Anna met 27 people in Boston."}\n')
     call("rewrite", "--input", texts, "--output", output, *options)
     assert len(output.read_text().splitlines()) == 2
-    assert f"1 texts, 1 rewrites -> {output}" in capsys.readouterr().out
+    assert f"1 text, 1 rewrite -> {output}" in capsys.readouterr().out

@@ -171,7 +171,7 @@ def test_an_array_that_cannot_be_is_one_sentence(array, message, folder, capsys)
     ("options", "message"),
     [
         (["--output", "z.npz"], "--output must end in .npy"),
-        (["--output", "x.npy"], "is the input, which would be lost"),
+        (["--output", "x.npy"], "is the file of --input too, which would be lost"),
         (["--output", "K/config.npy"], "K/config.json, where the layout goes, was not written"),
         (["--output", "mine.npy"], "mine.npy was not written by this command"),
         (["--input", "zip.npy"], "cannot read zip.npy"),

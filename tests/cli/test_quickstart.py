@@ -2,17 +2,21 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import ROOT, run
+from models import make_model
 
 from subspace.cli.main import main
-from subspace.cli.quickstart import _assign_splits, _check_labelled
+from subspace.cli.quickstart import _assign_splits, _by_hand, _check_labelled, _check_output
 from subspace.data.records import read_sources
 from subspace.errors import ConfigError
 from subspace.fitting.block_spec import DEFAULT_BLOCKS, DEFAULT_LAYERS
-from subspace.model import load
+from subspace.model import LinearHead, load
+from subspace.retrieval.directions import read_toward
 
 COLOURS = ("red", "blue", "small", "large", "wooden")
 WARES = ("mug", "chair", "vase", "lamp", "pillow", "knife", "table")
@@ -220,3 +224,49 @@ def test_it_fits_with_the_defaults_of_the_library(folder):
     assert set(model.layout) == set(DEFAULT_BLOCKS)
     assert model.fingerprint.layers == DEFAULT_LAYERS
     assert model.recipe["blocks"]["style"] == DEFAULT_BLOCKS["style"].to_json()
+
+
+@pytest.mark.parametrize("foreign", ["manifest.json", "records.jsonl", "report.txt"])
+def test_an_output_with_other_things_is_refused_and_one_of_an_earlier_run_is_not(
+    foreign, lines, capsys
+):
+    output = lines.parent / "out"
+    output.mkdir()
+    (output / foreign).write_text("mine")
+    said = refused(lines, output=output, capsys=capsys)
+    assert f"out holds {foreign}, which quickstart did not write: give a new or an empty" in said
+    (output / foreign).unlink()
+    for ours in ("fit.yaml", ".lock", "index", "store"):
+        (output / ours).mkdir()
+    _check_output(output, beside=[output / "store" / "deep"])
+    with pytest.raises(ConfigError, match="holds store"):
+        _check_output(output, beside=[lines])
+
+
+def test_a_store_where_the_index_is_to_be_is_refused(lines, capsys):
+    output = lines.parent / "out"
+    given = ["quickstart", str(lines), "--output", str(output)]
+    assert main([*given, "--store", str(output / "index" / "store")]) == 2
+    assert "an index has its folder for itself: give another --store" in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("classes", "toward", "asked"),
+    [
+        (None, "topic=-1", []),
+        (("blue", "red"), "topic:red=1", ["--classes", "blue,red"]),
+        (("blue", "old", "red"), "topic:red=1", ["--classes", "blue,old,red"]),
+        (("a,b", "c"), "topic:c=1", []),
+    ],
+)
+def test_what_it_advises_for_a_topic_alone_can_be_searched(classes, toward, asked, tmp_path):
+    outputs = len(classes or "1")
+    weight = np.random.default_rng(0).normal(size=(outputs, 3)).astype(np.float32)
+    head = LinearHead(weight=weight, bias=np.zeros(outputs, np.float32), classes=classes)
+    model = replace(make_model(widths={"topic": 3}), heads={"topic": head})
+    model.save(tmp_path / "checkpoint")
+    by_hand, _, search = _by_hand(tmp_path)
+    assert search[search.index("--toward") :] == ["--toward", toward]
+    assert by_hand[by_hand.index("30") + 1 :] == asked
+    assert set(read_toward(toward)) <= set(model.directions)

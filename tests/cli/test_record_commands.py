@@ -111,8 +111,8 @@ def test_a_broken_file_refuses_the_whole_command_and_leaves_the_index(place, sai
 def test_an_index_of_jsonl_is_built_as_ever(place, said):
     put(place, "texts.jsonl", '{"id": "a", "text": "one"}\n')
     put(place, "skills/corpus.jsonl", '{"_id": "b", "text": "two"}\n')
-    assert "1 texts -> I" in said(*BUILD, "--input", "texts.jsonl")
-    assert "1 texts -> I" in said(*BUILD, "--input", "skills")  # a set in the BEIR layout
+    assert "1 text -> I" in said(*BUILD, "--input", "texts.jsonl")
+    assert "1 text -> I" in said(*BUILD, "--input", "skills")  # a set in the BEIR layout
     assert held() == {"b": "two"}
     (place / "skills/corpus.jsonl").unlink()
     assert "3 texts -> I" in said(*BUILD, "--input", "skills")  # not kept: it is built anew

@@ -1,13 +1,17 @@
 """Records are read whole, or refused with every wrong line named."""
 
+import bz2
+import codecs
 import gzip
 import json
+import lzma
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from subspace.content import name_content
 from subspace.data.records import (
     assign_split,
     by_source,
@@ -47,6 +51,19 @@ WRONG = {
     "a truth value": (good("b", factors={"c": True}), "factor 'c'"),
     "an unknown split": (good("b", split="dev"), "train, validation, test"),
     "a missing split": ({k: v for k, v in good("b").items() if k != "split"}, "'split'"),
+    "a key that is given twice": (
+        '{"id": "a", "id": "b", "text": "t"}',
+        "gives 'id' twice: keep one",
+    ),
+    "a key of a key that is given twice": (
+        '{"id": "b", "text": "t", "factors": {"c": 1, "c": 2}}',
+        "gives 'c' twice",
+    ),
+    "the id of a document": (
+        {"_id": "b", "text": "t", "factors": {"c": 1}},
+        "has '_id' and no 'id', which names a labelled text: rename it",
+    ),
+    "two ids": (good("b", _id="c"), "has two ids: 'id' is 'b' and '_id' is 'c'; keep one"),
     "a wrong group": (good("b", group=7), "'group'"),
     "deep nesting": ("[" * 100_000, "is not JSON"),
 }
@@ -92,7 +109,8 @@ def test_a_group_in_two_splits_is_refused(tmp_path):
 def test_a_factor_is_a_text_everywhere_or_a_number_everywhere(tmp_path):
     write(tmp_path / "one.jsonl", good("a", factors={"topic": "x"}))
     write(tmp_path / "two.jsonl", good("b", factors={"topic": 3}))
-    with pytest.raises(RecordError, match=r"factor 'topic' is 3\.0 here and a text at one/a"):
+    said = r"two\.jsonl:1: factor 'topic' is 3\.0 here and a text at .*one\.jsonl:1; use"
+    with pytest.raises(RecordError, match=said):
         read_sources([tmp_path / "one.jsonl", tmp_path / "two.jsonl"])
     records = [
         *read_records(tmp_path / "one.jsonl"),
@@ -255,3 +273,40 @@ def test_two_names_of_the_same_texts_are_noticed(tmp_path, caplog):
     read_sources(sorted(tmp_path.iterdir()))
     assert "the sources 'a' and 'b' hold the same texts" in caplog.text
     assert "'c'" not in caplog.text
+
+
+OTHERS = {
+    "is not UTF-8 but gzipped: end its name in .gz": gzip.compress(b'{"id": "a"}'),
+    "not UTF-8 but a zip archive": b"PK\x03\x04\x14\0\0\0",
+    "not UTF-8 but packed by bzip2": bz2.compress(b'{"id": "a"}'),
+    "not UTF-8 but packed by xz": lzma.compress(b'{"id": "a"}'),
+    "is not UTF-8 but UTF-32": '{"id": "a"}'.encode("utf-32"),
+    "is not UTF-8 but UTF-16": '{"id": "a"}'.encode("utf-16"),
+    "is not UTF-8 but UTF-16: save it as UTF-8": codecs.BOM_UTF16_BE
+    + '{"id": "a"}'.encode("utf-16-be"),
+    "save it as UTF-8": '{"id": "a"}'.encode("utf-16-le"),
+    ": save it as UTF-8": '{"id": "a"}'.encode("utf-16-be"),
+}
+
+
+@pytest.mark.parametrize("said", OTHERS)
+def test_a_file_that_is_no_utf_8_is_named_once(said, tmp_path):
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(OTHERS[said] + b"\n\n")
+    with pytest.raises(RecordError) as caught:
+        read_records(path)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{path}:1: ")
+    assert said in problem
+
+
+def test_a_name_in_capitals_may_say_that_a_file_is_gzipped(tmp_path):
+    path = tmp_path / "S.JSONL.GZ"
+    path.write_bytes(gzip.compress(json.dumps(GOOD).encode()))
+    assert [record.id for record in read_records(path)] == [GOOD["id"]]
+
+
+@given(st.text(min_size=1).filter(lambda text: text.strip("\0") == text))
+def test_no_text_in_utf_8_is_taken_for_something_else(text):
+    if "\0" not in text[:4]:
+        assert name_content(text.encode()) is None

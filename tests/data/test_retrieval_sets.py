@@ -193,6 +193,36 @@ def test_metadata_are_kept_or_named(tmp_path):
             read_records(path)
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ({"id": "a", "_id": "b", "text": "t"}, "has two ids: 'id' is 'a' and '_id' is 'b'"),
+        (
+            {"id": "a", "text": "t", "factors": {"c": 1}, "metadata": {"c": 2}},
+            "'c' is 1 in 'factors' and 2 in 'metadata', and a search filters by both",
+        ),
+    ],
+)
+def test_what_is_said_twice_and_differs_is_named(line, said, tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text(json.dumps(line))
+    with pytest.raises(RecordError, match=rf"texts\.jsonl:1: {said}"):
+        read_documents(path)
+    agreeing = {**line, "metadata": line.get("factors", {}), "id": line.get("_id", "a")}
+    path.write_text(json.dumps(agreeing))
+    (document,) = read_documents(path)
+    assert (document.id, document.metadata) == (agreeing["id"], agreeing["metadata"])
+
+
+def test_judgements_in_utf_16_are_named(tmp_path):
+    folder = write_set(tmp_path, qrels="")
+    (folder / "qrels.tsv").write_text("q1\td1\t1\n", encoding="utf-16")
+    with pytest.raises(
+        RecordError, match=r"qrels\.tsv:1: is not UTF-8 but UTF-16: save it as UTF-8"
+    ):
+        read_retrieval_set(folder)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(), values, max_size=3),

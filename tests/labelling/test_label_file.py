@@ -1,13 +1,15 @@
 """A file is labelled whole: lines keep all else, wrong ones are named, runs are continued."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from test_label_texts import Fixed
 
 from subspace.errors import ConfigError, RecordError
-from subspace.labelling.label_file import label_file, read_texts
+from subspace.labelling.label_file import label_file
+from subspace.labelling.read_texts import read_texts
 
 
 def write(path: Path, *lines: dict) -> Path:
@@ -85,6 +87,8 @@ def test_wrong_annotators_are_refused(by, message, tmp_path):
     [
         ({"id": "a"}, "'text' must be"),
         ({"text": "a"}, "'id' must be"),
+        ({"_id": "a", "text": "a"}, "has '_id' and no 'id', which names a labelled text: rename"),
+        ({"_id": "a", "id": "b", "text": "a"}, "has two ids: 'id' is 'b' and '_id' is 'a'"),
         ({"id": "a", "text": "b", "factors": {"style": []}}, "factor 'style'"),
         ({"id": "a", "text": "b", "factors": ["style"]}, "'factors' must"),
         ({"id": "a", "text": "b", "origins": {"style": "x"}}, "'origins' names 'style'"),
@@ -102,3 +106,43 @@ def test_an_id_that_is_used_twice_and_an_empty_file_are_refused(tmp_path):
         read_texts(write(tmp_path / "f.jsonl"))
     with pytest.raises(RecordError, match="cannot be read"):
         read_texts(tmp_path / "none.jsonl")
+
+
+BLANK = {"id": "a", "text": "b"}
+FEATURES = Fixed("features", knows="b", style="x")
+
+
+def test_an_output_with_labels_of_people_that_the_input_lacks_is_refused(tmp_path):
+    source, output = write(tmp_path / "f.jsonl", BLANK), tmp_path / "g.jsonl"
+    label_file(source, output, by=[FEATURES], factors=["style"])
+    label_file(source, output, by=[FEATURES], factors=["style"])  # machines may say it again
+    corrected = BLANK | {"factors": {"style": "y"}}  # as docs/labels.md says: without an origin
+    write(output, corrected)
+    for factors in (["style"], ["complexity"]):
+        with pytest.raises(ConfigError, match=r"g\.jsonl:1 holds a label of 'style' from people"):
+            label_file(source, output, by=[FEATURES], factors=factors)
+    assert read(output) == [corrected]
+    write(source, corrected)  # now the input has it, so that it stays
+    label_file(source, output, by=[FEATURES], factors=["style"])
+    assert read(output) == [corrected]
+    write(source, BLANK)
+    label_file(source, output, by=[FEATURES], factors=["style"], overwrite=True)
+    assert read(output)[0]["origins"] == {"style": "features"}
+
+
+def test_an_output_that_holds_something_else_is_refused(tmp_path):
+    source, output = write(tmp_path / "f.jsonl", BLANK), tmp_path / "g.jsonl"
+    output.write_text("My diary.")
+    with pytest.raises(ConfigError, match="is not what this command writes: move it away"):
+        label_file(source, output, by=[FEATURES], factors=["style"])
+    assert output.read_text() == "My diary."
+    output.write_text("")  # as `mktemp` makes it
+    label_file(source, output, by=[FEATURES], factors=["style"])
+
+
+def test_labels_do_not_go_to_a_pipe_beside_which_they_could_not_be_kept(tmp_path):
+    source, output = write(tmp_path / "f.jsonl", BLANK), tmp_path / "g.jsonl"
+    os.mkfifo(output)
+    with pytest.raises(ConfigError, match="is a pipe or a device; labels are kept in a file"):
+        label_file(source, output, by=[FEATURES], factors=["style"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f.jsonl", "g.jsonl"]

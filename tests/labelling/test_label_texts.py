@@ -78,3 +78,37 @@ def test_annotators_are_compared_with_each_other_and_with_people():
 def test_two_annotators_of_one_name_are_refused():
     with pytest.raises(ConfigError, match="2 annotators mark their labels with 'other'"):
         label_texts([HUMAN], [SECOND, SECOND])
+
+
+CLASSES = Record(id="c", text="b", factors={"complexity": "easy"})
+BLANK = Record(id="d", text="z")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_factor_that_people_gave_classes_gets_no_numbers(first, caplog):
+    records = [CLASSES, BLANK] if first else [BLANK, CLASSES]
+    found = label_texts(records, [SECOND, Fixed("third", complexity="hard", style="x")])
+    by_id = {record.id: record for record in found.records}
+    assert by_id["c"] == CLASSES.__class__(
+        id="c", text="b", factors={"complexity": "easy", "style": "x"}, origins={"style": "third"}
+    )
+    assert by_id["d"].factors == {"complexity": "hard", "style": "x"}
+    said = "labels of 'complexity' by other that are left out: 2, which are numbers, while those"
+    assert f"{said} by human are classes ('easy')" in caplog.text
+
+
+def test_the_first_annotator_decides_what_a_factor_is_where_no_label_of_people_stays(caplog):
+    classes = Fixed("classes", knows="z", complexity="hard")
+    for overwrite, records in ((False, [BLANK, HUMAN]), (True, [CLASSES, BLANK])):
+        found = label_texts(records, [SECOND, classes], overwrite=overwrite)
+        assert [record.factors["complexity"] for record in found.records] == [2.0, 2.0]
+        assert "by classes that are left out: 1, which are classes, while those by" in caplog.text
+        caplog.clear()
+
+
+def test_labels_that_are_the_same_for_all_texts_are_said(caplog):
+    label_texts([HUMAN, BLANK], [SECOND])
+    assert "all 2 labels of 'complexity' by other are 2.0: these texts do not differ" in caplog.text
+    caplog.clear()
+    label_texts([HUMAN, BLANK], [Fixed("one", knows="z", complexity=1.0)])
+    assert not caplog.text  # a single label may be the only one of its value

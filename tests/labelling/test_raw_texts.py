@@ -65,3 +65,34 @@ def test_a_folder_inside_can_be_left_out(tmp_path):
     found = read_raw_texts(tmp_path, leave_out=tmp_path / "out")
     assert [record.id for record in found.records] == ["a.txt", "outer/c.txt"]
     assert len(read_raw_texts(tmp_path).records) == 3
+
+
+def test_links_out_of_the_folder_are_not_followed_and_all_that_is_left_out_is_said(tmp_path):
+    folder, secret = tmp_path / "texts", tmp_path / "secret.txt"
+    (folder / "deep").mkdir(parents=True)
+    secret.write_text("not for an index")
+    (folder / "a.txt").write_text("one")
+    (folder / ".b.txt").write_text("hidden")
+    (folder / "deep" / ".c.md").write_text("hidden too")
+    (folder / "deep" / ".c.png").write_text("no text anyway")
+    (folder / "link.txt").symlink_to(secret)
+    (folder / "twin.txt").symlink_to("a.txt")
+    (folder / "gone.txt").symlink_to("nowhere")
+    (folder / "folder").symlink_to(tmp_path)
+    (folder / "wide.txt").write_text("in another encoding", encoding="utf-16")
+    found = read_raw_texts(folder)
+    assert [(record.id, record.text) for record in found.records] == [("a.txt", "one")]
+    assert found.hidden == 2
+    assert found.skipped == {
+        "folder": "is a link to a folder, which is not followed",
+        "gone.txt": "is a link to nothing",
+        "link.txt": "is a link to a file outside the folder, which is not followed",
+        "twin.txt": "is the same text as a.txt",
+        "wide.txt": "is not UTF-8 but UTF-16: save it as UTF-8",
+    }
+    (folder / "twin.txt").unlink()
+    (folder / "alias.txt").symlink_to(folder / "deep" / "d.md")
+    (folder / "deep" / "d.md").write_text("two")
+    inside = read_raw_texts(folder)  # a link to a file of the folder says nothing new
+    assert [record.id for record in inside.records] == ["a.txt", "alias.txt"]
+    assert inside.skipped["deep/d.md"] == "is the same text as alias.txt"

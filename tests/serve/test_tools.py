@@ -83,7 +83,7 @@ def test_what_the_text_says_already_is_not_said_again_in_metadata(server):
     skill = {
         "id": "oven",
         "text": "oven\n\nHeats up.",
-        "metadata": {"name": "oven", "file": "o.md"},
+        "metadata": {"name": "oven", "file": "o.md", "lang": "He"},
     }
     _, found, shown = ask(
         server,

@@ -136,7 +136,7 @@ def run_protocols(
         if isinstance(reading, Pieces):
             reading.cut(data.documents[0])  # raises early if a package is missing
     results = []
-    with tqdm(total=len(protocols), desc="protocols", disable=not progress) as bar:
+    with tqdm(total=len(protocols), desc="protocols", disable=not progress or None) as bar:
         for protocol in protocols:
             bar.set_postfix_str(protocol.name)
             path = parts / f"{quote(protocol.name, safe='')}.json"

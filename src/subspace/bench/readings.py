@@ -53,7 +53,7 @@ class StoredVectors:
         """Encodes each text to one unit vector per token; does so once for each text."""
         missing = [text for text in dict.fromkeys(texts) if (kind, text) not in self._states]
         silent = not self._progress or not missing
-        with tqdm(total=len(missing), desc="tokens", unit="text", disable=silent) as bar:
+        with tqdm(total=len(missing), desc="tokens", unit="text", disable=silent or None) as bar:
             for start in range(0, len(missing), _TEXTS):
                 part = missing[start : start + _TEXTS]
                 states = self._encoder.encoder.encode_tokens(part, kind=kind)

@@ -154,7 +154,7 @@ def run_riv(
     priors = learn_priors(without=known_as)
     rows: list[Row] = []
     count = sum(map(len, plans.values())) + len(FEEDBACK) * len(spaces)
-    with tqdm(total=count, desc="replays", unit="policy", disable=not progress) as bar:
+    with tqdm(total=count, desc="replays", unit="policy", disable=not progress or None) as bar:
         for space in spaces:
             for name, scope, weights in plans[space.name]:
                 runs = tasks.replay(space, [Fixed(weights)] * orders, scope=scope)

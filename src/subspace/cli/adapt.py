@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subspace.cli.arguments import Commands, add_checkpoint, add_store
+from subspace.cli.arguments import Commands, add_checkpoint, add_store, refuse_without
+from subspace.cli.terminal import count
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,13 +65,15 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from subspace.model import load
-    from subspace.model.checkpoint_folder import check_target
+    from subspace.model.checkpoint_folder import check_new_target
 
     labelled = arguments.labels is not None or arguments.comparisons is not None
     if labelled == (arguments.pairs is not None):
         raise ConfigError("give --labels or --comparisons, or else --pairs")
     if arguments.pairs is not None and arguments.index is not None:
         raise ConfigError("--index goes with --labels or --comparisons; --pairs has documents")
+    if not labelled:
+        refuse_without(arguments, "factors", need="--labels or --comparisons")
     if (
         arguments.index is not None
         and Path(arguments.index).resolve() == Path(arguments.output).resolve()
@@ -78,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             f"--output {arguments.output} is the index: a checkpoint needs its own folder"
         )
-    check_target(arguments.output)  # before the work that it is the target of
+    check_new_target(arguments.output)  # before the work that it is the target of
     model = load(arguments.checkpoint, encoder=arguments.encoder)
     if labelled:
         _adapt_to_labels(arguments, model)
@@ -124,7 +127,7 @@ def _named(records: "Sequence[Record]", comparisons: "Sequence[Comparison]") -> 
 
 def _say(factor: str, adapted: "Model", *, before: "Model") -> str:
     told = adapted.adapted["factors"][factor]
-    given = [f"{told[what]} {what}" for what in ("labels", "comparisons") if told[what]]
+    given = [count(told[f"{what}s"], what) for what in ("label", "comparison") if told[f"{what}s"]]
     said = f"{factor}: {' and '.join(given)}, trusted {told['trust']:.0%}"
     if not told["trust"]:
         stays = "it stays as it was" if factor in before.heads else "no direction was learned"
@@ -177,7 +180,10 @@ def _adapt_to_queries(arguments: argparse.Namespace, model: "Model") -> None:
     adapted.save(arguments.output)
     queries = [query for query in data.queries if data.split(query) == "train"]
     judged = sum(bool(data.relevant(query)) for query in queries)
-    print(f"{len(queries)} queries, {judged} with judgements, {len(data.documents)} documents")
+    print(
+        f"{count(len(queries), 'query', plural='queries')}, {judged} with judgements, "
+        f"{count(len(data.documents), 'document')}"
+    )
     gone = ", ".join(factor for factor in model.heads if factor not in adapted.heads)
     if gone:
         print(f"it predicts no labels of {gone} any more")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from subspace.data.metadata import is_scalar
 from subspace.errors import ConfigError
 from subspace.files import read_yaml
+from subspace.outputs import place_of
 
 if TYPE_CHECKING:
     from subspace.retrieval.usage.bandit import Bandit
@@ -169,6 +170,23 @@ def add_bandit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="of the bandit's draws")
 
 
+def refuse_without(arguments: argparse.Namespace, *names: str, need: str) -> None:
+    """Raises if an option is given that has no effect without others.
+
+    Args:
+        arguments: Parsed arguments; an option that is not given is None, false or empty.
+        names: The options, as they are called in `arguments`.
+        need: What they need, as the end of the message.
+
+    Raises:
+        ConfigError: One is given.
+    """
+    for name in names:
+        value = getattr(arguments, name)
+        if value is not None and value is not False and value != []:
+            raise ConfigError(f"--{name.replace('_', '-')} has no effect here: it needs {need}")
+
+
 def history_options(arguments: argparse.Namespace, *, create: bool) -> dict[str, Any]:
     """Returns keyword arguments of a `BlockIndex` that say how its usage log counts.
 
@@ -260,6 +278,19 @@ def read_pairs(given: Sequence[str], *, option: str) -> dict[str, list[str]]:
     return pairs
 
 
+def read_single_pairs(given: Sequence[str], *, option: str) -> dict[str, str]:
+    """Reads arguments of the form `NAME=VALUE`, each name once.
+
+    Raises:
+        ConfigError: An argument does not have this form, or a name is given twice.
+    """
+    pairs = read_pairs(given, option=option)
+    for name, values in pairs.items():
+        if len(values) > 1:
+            raise ConfigError(f"{option}: {name!r:.60} is given twice; keep one")
+    return {name: values[0] for name, values in pairs.items()}
+
+
 def read_values(text: str) -> list[str | float | bool]:
     """Returns the metadata values that an argument can stand for.
 
@@ -325,6 +356,20 @@ def make_folder(path: Path | str) -> Path:
     return folder
 
 
+def refuse_store_inside(store: Path | str, output: Path | str) -> None:
+    """Raises if the store lies in the folder of an index, which holds nothing else.
+
+    Raises:
+        ConfigError: It does.
+    """
+    inner, outer = Path(store).resolve(), Path(output).resolve()
+    if outer == inner or outer in inner.parents:
+        raise ConfigError(
+            f"--store {store} lies in --output {output}, and an index has its folder for itself: "
+            "give another --store"
+        )
+
+
 def corpus_file(path: Path | str) -> Path:
     """Returns the path itself, or `corpus.jsonl` in it if it is a folder (BEIR layout)."""
     path = Path(path)
@@ -338,7 +383,12 @@ def check_file(path: Path | str) -> Path:
         ConfigError: The path is a folder, or its folder cannot be made or written to.
     """
     file = Path(path)
-    make_folder(file.parent)
-    if file.is_dir():
-        raise ConfigError(f"--output: {file} is a folder; give the name of a file")
+    try:
+        place = place_of(file)
+    except OSError as error:
+        raise ConfigError(f"--output: cannot write {file}: {error}") from error
+    if place is not None:  # it is no pipe or device, which needs no folder
+        make_folder(place.parent)
+        if place.is_dir():
+            raise ConfigError(f"--output: {file} is a folder; give the name of a file")
     return file

@@ -5,7 +5,7 @@ import sys
 
 from subspace.cli.arguments import Commands, add_index
 from subspace.cli.records import warn_of_files
-from subspace.cli.terminal import one_line
+from subspace.cli.terminal import short_id
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -40,7 +40,7 @@ def _run(arguments: argparse.Namespace) -> None:
         blocks.save()
     warn_of_files(records)
     there = {record.id for record in records}
-    unknown = [one_line(name) for name in ids if name not in there]
+    unknown = [short_id(name) for name in ids if name not in there]
     if unknown:
         print(f"not in the index: {', '.join(unknown)}", file=sys.stderr)
     print(f"{len(records)} deleted -> {show_target(arguments.index)}")

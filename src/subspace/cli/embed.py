@@ -13,7 +13,9 @@ from subspace.cli.arguments import (
     check_file,
     corpus_file,
     make_folder,
+    refuse_without,
 )
+from subspace.cli.terminal import count
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from subspace.model.embed_shards import ShardJob
     from subspace.model.embed_texts import TextEmbedder
 
+_SHARD_SIZE = 4096
 _TRAINER = ("devices", "accelerator", "strategy", "num_nodes")
 
 
@@ -55,7 +58,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "--output", required=True, metavar="F", help="the .npz file or the folder to write"
     )
     parser.add_argument(
-        "--shard-size", type=int, default=4096, metavar="N", help="texts per shard (%(default)s)"
+        "--shard-size", type=int, metavar="N", help=f"texts per shard (default: {_SHARD_SIZE})"
     )
     trainer = parser.add_argument_group(
         "several processes", "passed on to Lightning's trainer, as `subspace fit` takes them"
@@ -78,6 +81,7 @@ def _run(arguments: argparse.Namespace) -> None:
     elif trainer:
         raise ConfigError("--trainer.* needs a folder as --output: processes write shards")
     else:
+        refuse_without(arguments, "shard_size", need="a folder as --output")
         _write_file(arguments)
 
 
@@ -89,14 +93,16 @@ def _write_file(arguments: argparse.Namespace) -> None:
     embedded = embed_to_file(corpus_file(arguments.input), output, embedder=embedder, progress=True)
     texts, dimensions = embedded.blocks.array.shape
     say_dtype(embedder)
-    print(f"{texts} texts, {dimensions} dimensions -> {output}")
+    print(f"{count(texts, 'text')}, {dimensions} dimensions -> {output}")
     _say_truncated(embedded.truncation, of=texts, embedder=embedder)
 
 
 def _write_shards(arguments: argparse.Namespace, *, trainer: dict[str, str]) -> None:
     from subspace.model.embed_shards import ShardJob
 
-    size, folder, texts = arguments.shard_size, Path(arguments.output), corpus_file(arguments.input)
+    given = arguments.shard_size
+    size = _SHARD_SIZE if given is None else given
+    folder, texts = Path(arguments.output), corpus_file(arguments.input)
     if size < 1:
         raise ConfigError(f"--shard-size must be 1 or more, got {size}")
     if folder.suffix and not folder.is_dir():
@@ -145,8 +151,8 @@ def _say_shards(job: "ShardJob") -> None:
     shards = job.shards
     shards.check_done()
     print(
-        f"{shards.source.texts} texts, {shards.layout.dim} dimensions, {len(shards)} shards "
-        f"-> {shards.folder}"
+        f"{count(shards.source.texts, 'text')}, {shards.layout.dim} dimensions, "
+        f"{count(len(shards), 'shard')} -> {shards.folder}"
     )
     _say_truncated(shards.truncation(), of=shards.source.texts, embedder=job.embedder)
 

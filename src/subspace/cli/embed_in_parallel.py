@@ -1,6 +1,7 @@
 """Writes shards with several processes or GPUs, which Lightning's strategies start."""
 
 import logging
+import sys
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -73,6 +74,7 @@ def write_in_parallel(job: ShardJob, *, settings: dict[str, str]) -> None:
         trainer = pl.Trainer(
             **options,
             logger=False,
+            enable_progress_bar=sys.stdout.isatty(),
             enable_checkpointing=False,
             enable_model_summary=False,
         )

@@ -62,6 +62,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from subspace.model import load
+    from subspace.model.checkpoint_folder import check_new_target
 
     kind, target = arguments.to
     if kind not in _KINDS:
@@ -72,6 +73,8 @@ def _run(arguments: argparse.Namespace) -> None:
     for option, (value, owner) in of_one.items():
         if value and kind != owner:
             raise ConfigError(f"{option} goes with --to {owner} alone")
+    if kind == _FOLDER:
+        check_new_target(target)
     model = load(arguments.checkpoint, encoder=arguments.encoder)
     card = {"report": arguments.report, "licences": arguments.licences}
     if kind == _FOLDER:

@@ -12,12 +12,17 @@ from subspace.cli.arguments import (
     add_usage,
     open_bandit,
     read_namespace,
-    read_pairs,
+    read_single_pairs,
+    refuse_without,
 )
+from subspace.cli.terminal import count
 from subspace.errors import ConfigError
+from subspace.outputs import refuse_same_file
 
 if TYPE_CHECKING:
     from subspace.retrieval import UsageLog
+
+_SCALE = "1,5"
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -75,9 +80,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     parser.add_argument(
         "--scale",
-        default="1,5",
         metavar="WORST,BEST",
-        help="what ratings go from and to (default: %(default)s)",
+        help=f"what ratings go from and to (default: {_SCALE})",
     )
     add_bandit(parser)
     parser.add_argument("--import", dest="source", metavar="F", help="add the uses of a JSONL file")
@@ -93,6 +97,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             "say what to do: --used, --pin, --unpin, --success or --ratings, --import, or --export"
         )
+    _refuse_without_effect(arguments)
     # All arguments are checked before anything is written.
     uses = dict(_read_use(text) for text in arguments.used)
     if len(uses) < len(arguments.used):
@@ -101,6 +106,11 @@ def _run(arguments: argparse.Namespace) -> None:
     if both:
         raise ConfigError(f"--pin and --unpin: {min(both)!r} is given in both")
     namespace = read_namespace(arguments)
+    refuse_same_file(
+        *(("--" + name, getattr(arguments, name)) for name in ("usage", "bandit", "arms")),
+        ("--import", arguments.source),
+        ("--export", arguments.export),
+    )
     successes = {name: success for name, success in uses.items() if success is not None}
     by_hit = bool(arguments.bandit and arguments.query_id and successes) and not _rates(arguments)
     if _rates(arguments) or by_hit:
@@ -117,6 +127,24 @@ def _run(arguments: argparse.Namespace) -> None:
         _write(arguments, log, uses=uses, namespace=namespace)
 
 
+def _refuse_without_effect(arguments: argparse.Namespace) -> None:
+    refuse_without(
+        arguments,
+        *("recency", "half_life", "recency_floor", "importance_floor"),
+        need="a search, which reads the log (`subspace search --usage`)",
+    )
+    if arguments.ratings is None:
+        refuse_without(arguments, "scale", need="--ratings")
+    if not _rates(arguments):
+        if not (arguments.used and arguments.query_id):
+            need = "--success or --ratings, or --used with --query-id"
+            refuse_without(arguments, "bandit", "arms", "seed", need=need)
+        if not arguments.used:
+            refuse_without(arguments, "query_id", need="--used, --success or --ratings")
+    if not arguments.used and not arguments.pin:
+        refuse_without(arguments, "index", need="--used or --pin, whose items it checks")
+
+
 def _write(
     arguments: argparse.Namespace,
     log: "UsageLog",
@@ -129,16 +157,18 @@ def _write(
     if uses:
         added = log.add(uses.items(), query=arguments.query_id, namespace=namespace)
         before = f" ({len(uses) - added} counted before)" if added < len(uses) else ""
-        print(f"{added} uses -> {target}{before}")
+        print(f"{count(added, 'use')} -> {target}{before}")
     if arguments.pin:
-        print(f"{log.pin(arguments.pin, namespace=namespace)} pins -> {target}")
+        print(f"{count(log.pin(arguments.pin, namespace=namespace), 'pin')} -> {target}")
     if arguments.unpin:
-        print(f"{log.unpin(arguments.unpin, namespace=namespace)} pins removed")
+        print(f"{count(log.unpin(arguments.unpin, namespace=namespace), 'pin')} removed")
     if arguments.source:
-        print(f"{log.import_jsonl(arguments.source, namespace=namespace)} uses -> {target}")
+        read = log.import_jsonl(arguments.source, namespace=namespace)
+        print(f"{count(read, 'use')} -> {target}")
     if arguments.export:
         named = None if arguments.namespace is None else namespace
-        print(f"{log.export_jsonl(arguments.export, namespace=named)} uses -> {arguments.export}")
+        written = log.export_jsonl(arguments.export, namespace=named)
+        print(f"{count(written, 'use')} -> {arguments.export}")
 
 
 def _check_rating(arguments: argparse.Namespace) -> None:
@@ -162,9 +192,9 @@ def _rate(arguments: argparse.Namespace, log: "UsageLog") -> str:
 
     ratings = arguments.success
     if arguments.ratings is not None:
-        pairs = read_pairs(arguments.ratings.split(","), option="--ratings")
-        ratings = {name: _to_number(values[-1]) for name, values in pairs.items()}
-    low, _, high = arguments.scale.partition(",")
+        pairs = read_single_pairs(arguments.ratings.split(","), option="--ratings")
+        ratings = {name: _to_number(value) for name, value in pairs.items()}
+    low, _, high = (arguments.scale or _SCALE).partition(",")
     bandit = open_bandit(arguments)
     try:
         return learn(

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -25,7 +26,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 
 from subspace.cli.arguments import make_folder
 from subspace.errors import ConfigError, install_command
-from subspace.model.checkpoint_folder import check_target
+from subspace.model.checkpoint_folder import check_new_target
 from subspace.model.model import Model
 from subspace.training.data_module import FactorData
 from subspace.training.module import ProjectionModule
@@ -165,7 +166,7 @@ class _SubspaceCLI(LightningCLI):
                 "--ckpt_path is to resume training; the closed form has no use for it"
             )
         output = make_folder(settings["output"])
-        check_target(output)
+        check_new_target(output, beside=[settings["data"]["store"]])
         recipe = self.datamodule.recipe(settings["model"]["blocks"])
         model = self.datamodule.fitting_data.solve(recipe)
         given = self.config_init["fit"]["trainer"]["logger"]
@@ -177,7 +178,8 @@ class _SubspaceCLI(LightningCLI):
             logger.finalize("success")
 
     def before_fit(self) -> None:
-        check_target(make_folder(self.config["fit"]["output"]))
+        settings = self.config["fit"]
+        check_new_target(make_folder(settings["output"]), beside=[settings["data"]["store"]])
         self._read_without_pickle()
 
     def before_validate(self) -> None:
@@ -238,6 +240,7 @@ def run_training(arguments: Sequence[str]) -> None:
                 save_config_kwargs={"save_to_log_dir": False},
                 trainer_defaults={
                     "logger": False,
+                    "enable_progress_bar": sys.stdout.isatty(),
                     "devices": 1,
                     "enable_model_summary": False,
                     "num_sanity_val_steps": 0,  # the module validates the start on all batches

@@ -55,7 +55,9 @@ def measure_on_validation(
         The matrix; empty if no factor has enough labelled texts.
     """
     readings: list[Reading] = []
-    for name, source in tqdm(sources.items(), desc="probing validation texts", unit="source"):
+    for name, source in tqdm(
+        sources.items(), desc="probing validation texts", unit="source", disable=None
+    ):
         kept = np.flatnonzero(source.labels.splits != _TEST)
         embedded = EmbeddedSource(
             records=[source.records[int(position)] for position in kept],

@@ -13,9 +13,12 @@ from subspace.cli.arguments import (
     add_encoder_dtype,
     add_store,
     corpus_file,
-    read_pairs,
+    read_single_pairs,
     read_values,
+    refuse_store_inside,
+    refuse_without,
 )
+from subspace.cli.terminal import count
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -110,6 +113,14 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.usage is not None:
         _check_usage(arguments.usage)
     settings = _read_settings(arguments)
+    if arguments.shards is None:
+        refuse_store_inside(arguments.store, arguments.output)
+    else:
+        refuse_without(arguments, "encoder_dtype", need="texts to encode, and --shards are encoded")
+    if not _reads_notes(arguments):
+        refuse_without(
+            arguments, "rebuild", need="a folder of notes; from JSONL an index is always built anew"
+        )
     check_target(arguments.output, engine=arguments.engine, settings=settings)
     model = load(arguments.checkpoint, encoder=arguments.encoder)
     former = _find_former(arguments)
@@ -128,13 +139,15 @@ def _run(arguments: argparse.Namespace) -> None:
         settings=settings,
         usage=arguments.usage,
     ) as index:
-        for records, vectors in tqdm(batches, desc="indexing", unit="batch", leave=False):
+        for records, vectors in tqdm(
+            batches, desc="indexing", unit="batch", leave=False, disable=None
+        ):
             if centre_on is None:  # stored blocks
                 index.blocks.add(records, vectors)
             else:
                 index.add(records, vectors=vectors)
         index.save()
-        print(f"{len(index)} texts -> {show_target(arguments.output)}")
+        print(f"{count(len(index), 'text')} -> {show_target(arguments.output)}")
         if arguments.engine == "faiss" and index.blocks.engine.exact:
             print("so few texts are searched exactly: faiss compresses where that is faster")
         _say_spread(index)
@@ -180,7 +193,7 @@ def _follow(arguments: argparse.Namespace, *, model: "Model") -> None:
         changes = follow_folder(index, arguments.input, encode=encode, strict=True)
         index.save()
         print(changes.say())
-        print(f"{len(index)} texts -> {show_target(arguments.output)}")
+        print(f"{count(len(index), 'text')} -> {show_target(arguments.output)}")
         _say_spread(index)
 
 
@@ -246,17 +259,21 @@ def _say_cut(encoder: "CachedEncoder", texts: Sequence[str]) -> None:
 
 
 def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    pairs = read_pairs(arguments.setting, option="--setting")
-    settings: dict[str, Any] = {name: read_values(values[-1])[0] for name, values in pairs.items()}
-    if arguments.dtype:
-        settings["dtype"] = arguments.dtype
+    pairs = read_single_pairs(arguments.setting, option="--setting")
+    settings: dict[str, Any] = {name: read_values(value)[0] for name, value in pairs.items()}
+    if arguments.dtype and settings.setdefault("dtype", arguments.dtype) != arguments.dtype:
+        raise ConfigError(
+            f"--dtype {arguments.dtype} contradicts --setting dtype={settings['dtype']}: give one "
+            "of them"
+        )
     return settings
 
 
 def _say_spread(index: "Index") -> None:
     spread = index.blocks.score_spread
     if spread.items < _SPREAD_OF:
-        print(f"{spread.items} texts are too few to say how much their scores vary")
+        are = "is" if spread.items == 1 else "are"
+        print(f"{count(spread.items, 'text')} {are} too few to say how much their scores vary")
         return
     spreads = ", ".join(f"{name} {value:.3f}" for name, value in spread.blocks.items())
     print(f"standard deviation of scores among {spread.items} texts: {spreads}")

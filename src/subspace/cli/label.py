@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from subspace.cli.arguments import Commands, add_store, check_file
+from subspace.cli.arguments import Commands, add_store, check_file, refuse_without
 from subspace.cli.label_by_hand import (
     add_by_hand_arguments,
     label_by_hand,
@@ -12,7 +12,7 @@ from subspace.cli.label_by_hand import (
     refuse_by_hand,
 )
 from subspace.cli.label_language_model import add_language_model_arguments, make_language_model
-from subspace.cli.terminal import one_line
+from subspace.cli.terminal import count, short_id
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -116,6 +116,11 @@ def _label(
 ) -> None:
     from subspace.labelling import label_file
 
+    if _LANGUAGE_MODEL not in names:
+        sent = ("base_url", "model", "rubric", "prices", "yes")
+        refuse_without(arguments, *sent, need="--by language-model")
+    if not {"checkpoint", "clusters"} & set(names):
+        refuse_without(arguments, "checkpoint", "encoder", need="--by checkpoint or --by clusters")
     factors = factors or _FACTORS.split(",")
     by: list[str | Annotator] = [
         make_language_model(arguments, factors=factors) if name == _LANGUAGE_MODEL else name
@@ -163,10 +168,10 @@ def _print(labelled: "LabelledTexts", *, output: str) -> None:
     if labelled.agreements:
         print(agreement_table(labelled.agreements))
     for factor, counts in labelled.count_origins().items():
-        print(f"{factor}: " + ", ".join(f"{count} by {by}" for by, count in counts.items()))
+        print(f"{factor}: " + ", ".join(f"{number} by {by}" for by, number in counts.items()))
     without = labelled.unlabelled
     if without:
-        named = ", ".join(map(one_line, without[:5])) + (", ..." if len(without) > 5 else "")
+        named = ", ".join(map(short_id, without[:5])) + (", ..." if len(without) > 5 else "")
         noun = "text is" if len(without) == 1 else "texts are"
         print(f"{len(without)} {noun} left out without a label: {named}")
-    print(f"{len(labelled.records) - len(without)} labelled texts -> {output}")
+    print(f"{count(len(labelled.records) - len(without), 'labelled text')} -> {output}")

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from subspace.cli.terminal import count
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -158,11 +159,11 @@ def _pick(
     else:
         picked = pick_texts(arguments.input, **options)
     over = "topics alone" if picked.spread is None else f"{picked.spread} and topics"
-    print(f"picked {_count(len(picked.ids), 'text')}, spread over {over}")
+    print(f"picked {count(len(picked.ids), 'text')}, spread over {over}")
     if len(picked.ids) < picked.count:
         print(f"that is fewer than {picked.count}: all others say almost the same as one of them")
     if alone:
-        print(f"{_count(len(picked.ids), 'text')} to label -> {arguments.output}")
+        print(f"{count(len(picked.ids), 'text')} to label -> {arguments.output}")
     return picked
 
 
@@ -184,12 +185,8 @@ def _read_classes(given: Sequence[str], *, factors: Sequence[str]) -> dict[str, 
 
 def _print(asked: "Interview", *, what: str, output: str) -> None:
     skipped = f", {asked.skipped} skipped" if asked.skipped else ""
-    print(f"{_count(asked.answered, what)} by hand{skipped} -> {output}")
+    print(f"{count(asked.answered, what)} by hand{skipped} -> {output}")
     if not asked.finished:
         print("the same command goes on from here")
     elif asked.skipped:
         print("all are asked; the same command asks for what was skipped again")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from subspace.cli.arguments import Commands, add_index, read_filters
 from subspace.cli.records import as_json, shorten, show_metadata
-from subspace.cli.terminal import one_line, print_json
+from subspace.cli.terminal import print_json, short_id
 from subspace.data.notes import file_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> None:
         print_json({"items": [as_json(record) for record in page], "next": following})
         return
     for record in page:
-        print(one_line(record.id))
+        print(short_id(record.id))
         print(f"      {shorten(record.text, width=_WIDTH)}")
         metadata = show_metadata(record, without=_IN_TEXT if _is_note(record) else ())
         if metadata:

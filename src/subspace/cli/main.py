@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from typing import NoReturn
 
 from subspace.cli import (
     adapt,
@@ -29,7 +30,7 @@ from subspace.cli import (
     update,
 )
 from subspace.cli import list as list_  # not Python's own
-from subspace.cli.terminal import one_line, prepare_streams
+from subspace.cli.terminal import ReadableFormatter, checked_output, prepare_streams, readable
 from subspace.errors import DISTRIBUTION, SubspaceError
 
 _TRAINING = ("fit", "validate", "test")
@@ -51,24 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        0 on success, 2 after an error that the user can correct (printed to standard error), 130
-        after Ctrl-C.
+        0 on success, 2 after an error that the user can correct (printed to standard error; a full
+        disk behind standard output is one), 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     prepare_streams()
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(ReadableFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     try:
-        if arguments and arguments[0] in _TRAINING:
-            from subspace.cli.fit import run_training  # takes seconds to import
-
-            run_training(arguments)
-            return 0
-        parsed = _make_parser().parse_args(arguments)
-        run: Callable[[argparse.Namespace], None] = parsed.run
-        run(parsed)
+        with checked_output():
+            _run(arguments)
     except SubspaceError as error:
-        lines = map(one_line, str(error).split("\n"))
-        print("subspace: " + "\n".join(lines), file=sys.stderr)
+        print(f"subspace: {readable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
@@ -83,8 +79,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _run(arguments: Sequence[str]) -> None:
+    if arguments and arguments[0] in _TRAINING:
+        from subspace.cli.fit import run_training  # takes seconds to import
+
+        run_training(arguments)
+        return
+    parsed = _make_parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], None] = parsed.run
+    run(parsed)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors show what was given in readable length."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(readable(message))
+
+
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="subspace",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from subspace.cli.arguments import Commands, check_file
+from subspace.cli.terminal import count
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -60,4 +61,4 @@ def _run(arguments: argparse.Namespace) -> None:
         blocks=None if named is None else [name.strip() for name in named.split(",")],
         progress=True,
     )
-    print(f"{projected.rows} embeddings, {projected.layout.dim} dimensions -> {output}")
+    print(f"{count(projected.rows, 'embedding')}, {projected.layout.dim} dimensions -> {output}")

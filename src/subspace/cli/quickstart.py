@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from subspace.cli import index, label, probe, search
-from subspace.cli.arguments import Commands, add_store, make_folder
+from subspace.cli.arguments import Commands, add_store, make_folder, refuse_store_inside
 from subspace.cli.terminal import one_line
 from subspace.errors import ConfigError
+from subspace.files import is_hidden, write_whole
+from subspace.outputs import is_same_file
 
 if TYPE_CHECKING:
     from subspace.data import Record
@@ -24,6 +26,11 @@ _MIN_TEXTS = 50
 # texts. The same holds for validation texts.
 _MIN_TEST, _MOST_TEST = 30, 5
 _TEXTS, _LABELLED, _CONFIG = "texts.jsonl", "labelled.jsonl", "fit.yaml"
+_BY_HAND, _CHECKPOINT, _ADAPTED, _REPORT, _INDEX = (
+    *("by-hand.jsonl", "checkpoint", "adapted", "report", "index"),
+)
+# All that quickstart and the commands that it names write to --output.
+_WRITTEN = (_TEXTS, _LABELLED, _CONFIG, _BY_HAND, _CHECKPOINT, _ADAPTED, _REPORT, _INDEX)
 # Types of the labels that quickstart gives. Labels that texts already have must be of these types.
 _KINDS = {"topic": str, "style": str, "complexity": float, "specificity": float}
 
@@ -65,12 +72,13 @@ def _run(arguments: argparse.Namespace) -> None:
     from subspace.files import write_lines
 
     source, output = Path(arguments.texts), Path(arguments.output)
-    if source.resolve() in [
-        path.resolve() for path in (output, output / _TEXTS, output / _LABELLED)
-    ]:
-        raise ConfigError(f"--output: {source} would be written over; give another folder")
+    for written in (output, *(output / name for name in _WRITTEN)):
+        if is_same_file(source, written):
+            raise ConfigError(f"--output: {source} would be written over; give another folder")
     print("[1/8] reading the texts")
     lines = _read_lines(source, output=output)
+    _check_output(output, beside=[source, Path(arguments.store)])
+    refuse_store_inside(arguments.store, output / _INDEX)
     _check_labelled(output, lines=lines)
     make_folder(output)
     write_lines(output / _TEXTS, lines)
@@ -85,7 +93,7 @@ def _run(arguments: argparse.Namespace) -> None:
         _execute(step.command)
         print(f"({time.monotonic() - begun:.0f} s)")
     print(
-        f"\ndone in {time.monotonic() - started:.0f} s. {output / 'report' / 'separation.html'} "
+        f"\ndone in {time.monotonic() - started:.0f} s. {output / _REPORT / 'separation.html'} "
         "says how well the blocks separate. The labels are from clusters and features, not from "
         f"people: where you have better ones, put them into {output / _LABELLED} (without "
         "an origin) and go on from the fit. Or teach the blocks by thirty labels of your own, in "
@@ -106,8 +114,8 @@ def _read_lines(source: Path, *, output: Path) -> list[dict[str, Any]]:
         ConfigError: There are fewer than `_MIN_TEXTS` texts.
         RecordError: Lines of a JSONL file are wrong.
     """
-    from subspace.labelling.label_file import read_texts
     from subspace.labelling.raw_texts import read_raw_texts
+    from subspace.labelling.read_texts import read_texts
 
     if source.is_file() and source.name.endswith((".jsonl", ".jsonl.gz")):
         texts = read_texts(source)
@@ -118,6 +126,9 @@ def _read_lines(source: Path, *, output: Path) -> list[dict[str, Any]]:
         found = read_raw_texts(source, leave_out=inside)
         for name, reason in found.skipped.items():
             print(f"passed over: {one_line(name)} {one_line(reason)}")
+        if found.hidden:
+            noun = "a hidden file" if found.hidden == 1 else f"{found.hidden} hidden files"
+            print(f"passed over: {noun}")
         for name in found.cut:
             print(
                 f"only the beginning of {one_line(name)} is read; cut it up to have the rest found"
@@ -148,28 +159,45 @@ def _check_kinds(texts: "Sequence[tuple[Line, Record]]") -> None:
     problems.raise_if_any()
 
 
+def _check_output(output: Path, *, beside: Sequence[Path]) -> None:
+    """Raises unless the folder is new, empty, or of an earlier run.
+
+    Args:
+        output: The folder.
+        beside: Files and folders that may lie in it as well.
+
+    Raises:
+        ConfigError: It holds other things.
+    """
+    allowed = [path.resolve() for path in beside]
+    for path in sorted(output.iterdir()) if output.is_dir() else ():
+        kept = any(one == path.resolve() or path.resolve() in one.parents for one in allowed)
+        if not kept and path.name not in _WRITTEN and not is_hidden(path):
+            raise ConfigError(
+                f"--output: {output} holds {one_line(path.name)}, which quickstart did not write: "
+                "give a new or an empty folder"
+            )
+
+
 def _check_labelled(output: Path, *, lines: Sequence[dict[str, Any]]) -> None:
     """Raises if the run would overwrite labels that people added to an earlier run's results."""
-    from subspace.labelling.label_file import read_texts
-    from subspace.labelling.label_texts import human_labels
+    from subspace.data import Record
+    from subspace.labelling.lost_labels import refuse_lost_labels
 
-    labelled = output / _LABELLED
-    if not labelled.exists():
-        return
-    known = {
-        (line["id"], factor, value)
-        for line in lines
-        for factor, value in (line.get("factors") or {}).items()
-        if factor not in (line.get("origins") or {})
-    }
-    for line, record in read_texts(labelled):
-        for factor, value in human_labels(record).items():
-            if (record.id, factor, value) not in known:
-                go_on = shlex.join(_command("fit", config=output / _CONFIG))
-                raise ConfigError(
-                    f"{line.where} holds a label of '{factor}' from people, which would be lost. "
-                    f"Go on from there with `subspace {go_on}`, or give another --output"
-                )
+    go_on = shlex.join(_command("fit", config=output / _CONFIG))
+    refuse_lost_labels(
+        output / _LABELLED,
+        kept=[
+            Record(
+                id=line["id"],
+                text=line["text"],
+                factors=line.get("factors") or {},
+                origins=line.get("origins") or {},
+            )
+            for line in lines
+        ],
+        advice=f"go on from there with `subspace {go_on}`, or give another --output",
+    )
 
 
 def _assign_splits(lines: Sequence[dict[str, Any]]) -> None:
@@ -185,7 +213,7 @@ def _steps(output: Path, *, store: str) -> Iterator[_Step]:
     from subspace.fitting import DEFAULT_LAYERS  # every command imports this module
     from subspace.model import load
 
-    labelled, checkpoint = output / _LABELLED, output / "checkpoint"
+    labelled, checkpoint = output / _LABELLED, output / _CHECKPOINT
     yield _Step(
         "labelling",
         "blocks are fitted on labels; nobody gave any, so topics are clusters of the embedding, "
@@ -215,7 +243,7 @@ def _steps(output: Path, *, store: str) -> Iterator[_Step]:
             "probe",
             checkpoint=checkpoint,
             data=labelled,
-            output=output / "report",
+            output=output / _REPORT,
             store=store,
         ),
     )
@@ -223,10 +251,10 @@ def _steps(output: Path, *, store: str) -> Iterator[_Step]:
         "indexing",
         "vectors are kept once; weights are given with each search",
         _command(
-            "index", checkpoint=checkpoint, input=labelled, output=output / "index", store=store
+            "index", checkpoint=checkpoint, input=labelled, output=output / _INDEX, store=store
         ),
     )
-    like, asked = _example(labelled), {"checkpoint": checkpoint, "index": output / "index"}
+    like, asked = _example(labelled), {"checkpoint": checkpoint, "index": output / _INDEX}
     ask = _command("search", **asked, like=like)
     yield _Step("searching", "by what the texts are about", ask)
     blocks = load(checkpoint).layout.names
@@ -247,17 +275,31 @@ def _by_hand(output: Path) -> list[list[str]]:
     """Returns the commands that make the labels of rules better."""
     from subspace.model import load
 
-    blocks = [name for name in load(output / "checkpoint").layout if name != "topic"]
+    model = load(output / _CHECKPOINT)
+    blocks = [name for name in model.layout if name != "topic"]
     factor = "complexity" if "complexity" in blocks else [*blocks, "topic"][0]
-    labels, adapted = output / "by-hand.jsonl", output / "adapted"
-    pick = ["--by", "person", "--pick", "30"]
-    asked = {"checkpoint": output / "checkpoint", "input": output / _TEXTS, "output": labels}
-    index = output / "index"
-    learn = {"checkpoint": output / "checkpoint", "index": index, "labels": labels}
+    classes = model.heads[factor].classes if factor in model.heads else None
+    labels, adapted, index = output / _BY_HAND, output / _ADAPTED, output / _INDEX
+    asked = _command(
+        "label",
+        factors=factor,
+        checkpoint=output / _CHECKPOINT,
+        input=output / _TEXTS,
+        output=labels,
+    )
+    asked += ["--by", "person", "--pick", "30"]
+    if classes and not any("," in name for name in classes):
+        asked += ["--classes", ",".join(classes)]
+    # A factor of classes has a direction to each of them, and none to less of it.
+    names = [
+        name for name in model.directions if name.partition(":")[0] == factor and "," not in name
+    ]
+    toward = f"{names[-1]}=1" if classes and names else f"{factor}=-1"
+    learn = {"checkpoint": output / _CHECKPOINT, "index": index, "labels": labels}
     return [
-        [*_command("label", factors=factor, **asked), *pick],
+        asked,
         _command("adapt", **learn, output=adapted),
-        _command("search", checkpoint=adapted, index=index, query="...", toward=f"{factor}=-1"),
+        _command("search", checkpoint=adapted, index=index, query="...", toward=toward),
     ]
 
 
@@ -280,7 +322,7 @@ def _write_config(
         },
     }
     try:
-        path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        write_whole(path, yaml.safe_dump(config, sort_keys=False).encode())
     except OSError as error:
         raise ConfigError(f"--output: cannot write {path}: {error}") from error
 

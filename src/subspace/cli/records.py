@@ -10,6 +10,7 @@ from subspace.cli.terminal import one_line
 from subspace.data.metadata import find_fault
 from subspace.data.notes import file_of
 from subspace.errors import ConfigError
+from subspace.files import RepeatedKeyError, unique_keys
 
 if TYPE_CHECKING:
     from subspace.data import Record
@@ -52,7 +53,9 @@ def read_new_metadata(given: Sequence[str]) -> dict[str, Any]:
 def _read_one(text: str) -> dict[str, Any]:
     if text.lstrip().startswith("{"):
         try:
-            value = json.loads(text)
+            value = json.loads(text, object_pairs_hook=unique_keys)
+        except RepeatedKeyError as error:
+            raise ConfigError(f"--metadata {error}") from error
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"--metadata is not JSON: {error}") from error
         return dict(value)

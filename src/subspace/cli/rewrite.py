@@ -2,7 +2,8 @@
 
 import argparse
 
-from subspace.cli.arguments import Commands
+from subspace.cli.arguments import Commands, check_file
+from subspace.cli.terminal import count
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -37,6 +38,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from subspace.labelling import rewrite_file
 
+    check_file(arguments.output)
     texts, rewrites = rewrite_file(
         arguments.input,
         arguments.output,
@@ -44,4 +46,4 @@ def _run(arguments: argparse.Namespace) -> None:
         per_factor=arguments.rules,
         progress=True,
     )
-    print(f"{texts} texts, {rewrites} rewrites -> {arguments.output}")
+    print(f"{count(texts, 'text')}, {count(rewrites, 'rewrite')} -> {arguments.output}")

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import gc
+import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,16 @@ from subspace.cli.arguments import (
     read_filters,
     read_namespace,
     read_pairs,
+    refuse_without,
 )
-from subspace.cli.terminal import one_line, print_json
+from subspace.cli.terminal import one_line, print_json, short_id
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
     from subspace.retrieval import Hit, Index, Results
     from subspace.retrieval.queries import Query
+
+_log = logging.getLogger(__name__)
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -105,9 +109,8 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scope",
         choices=["block", "item", "both"],
-        default="block",
         help="whether recency and importance spread to what is alike in a block, or are of each "
-        "item by itself, or both side by side (default: %(default)s)",
+        "item by itself, or both side by side (default: block)",
     )
     parser.add_argument(
         "--toward",
@@ -134,6 +137,13 @@ def _search(arguments: argparse.Namespace) -> None:
     queries = _read_queries(arguments)
     if arguments.namespace is not None and arguments.usage is None:
         raise ConfigError("--namespace is of a usage log: give --usage")
+    if arguments.preset != "auto":
+        refuse_without(arguments, "bandit", "arms", "seed", need="--preset auto")
+    elif arguments.usage is None:
+        raise ConfigError(
+            "--preset auto needs --usage: the usage log in which it notes what it chose; it is "
+            "made where there is none"
+        )
     with contextlib.ExitStack() as stack:
         _answer(arguments, queries, index=_open(arguments, stack=stack))
 
@@ -156,9 +166,13 @@ def _answer(arguments: argparse.Namespace, queries: "dict[str, Query]", *, index
         names = [name for name in queries for _ in range(2)]
     else:
         results = index.search_batch(
-            list(queries.values()), scope=arguments.scope, toward=arguments.toward, **options
+            list(queries.values()),
+            scope=arguments.scope or "block",
+            toward=arguments.toward,
+            **options,
         )
         names = list(queries)
+    _say_without_effect(arguments, results)
     if arguments.json:
         rows = _as_json(names, results, explained=arguments.explain)
         several = arguments.queries or arguments.scope == "both"
@@ -167,6 +181,22 @@ def _answer(arguments: argparse.Namespace, queries: "dict[str, Query]", *, index
     for name, found in zip(names, results, strict=True):
         shown = str(queries[name]) if isinstance(queries[name], str) else name
         _show(shown, found, toward=arguments.toward, explained=arguments.explain)
+
+
+def _say_without_effect(arguments: argparse.Namespace, results: "list[Results]") -> None:
+    """Warns of options that order nothing, as relevance alone counts."""
+    if arguments.toward is not None or any(found.weights.uses_history for found in results):
+        return
+    if any(found.arm for found in results):  # another search may be given another arm
+        return
+    for name in ("scope", "candidates"):
+        if getattr(arguments, name) is not None:
+            _log.warning(
+                "--%s orders nothing here: relevance alone counts; give recency and importance a "
+                "weight (--preset, --riv)%s",
+                name,
+                ", or --toward" if name == "candidates" else "",
+            )
 
 
 def _open(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> "Index":
@@ -271,7 +301,7 @@ def _show(query: str, found: "Results", *, toward: str | None, explained: bool) 
         print("no hits")
     for rank, hit in enumerate(found, start=1):
         parts = _parts(hit, table.uses_history)
-        print(f"{rank:2d}. {hit.score:+.4f}  [{parts}]  {one_line(hit.id)}")
+        print(f"{rank:2d}. {hit.score:+.4f}  [{parts}]  {short_id(hit.id)}")
         print(f"      {_shorten(hit.text)}")
         if explained:
             _explain(found, hit.id)

@@ -17,6 +17,7 @@ from subspace.cli.arguments import (
     add_usage,
     history_options,
     open_bandit,
+    refuse_without,
 )
 from subspace.errors import ConfigError, install_command
 
@@ -189,6 +190,8 @@ def _open_index(arguments: argparse.Namespace) -> "Index":
         raise ConfigError(f"--watch: there is no folder {arguments.watch}")
     if arguments.read_only and (arguments.watch is not None or arguments.create):
         raise ConfigError("--read-only goes with neither --watch nor --create, which write")
+    if arguments.bandit is None and arguments.preset != AUTO:
+        refuse_without(arguments, "arms", "seed", need="--bandit")
     if arguments.preset not in (None, AUTO):
         find_preset(arguments.preset)
     if is_missing(arguments.index) and arguments.watch is None and not arguments.create:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from subspace.data.records import Record
 from subspace.data.retrieval_sets import iterate_documents, warn_of_empty
 from subspace.errors import RecordError
-from subspace.files import Problems
+from subspace.files import Problems, is_gzipped
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class DocumentFile:
             RecordError: The file is gzipped, empty or unreadable, or has invalid lines or repeated
                 ids; lists all of them.
         """
-        if path.suffix == ".gz":
+        if is_gzipped(path):
             raise RecordError([f"{path}: a gzipped file cannot be read in parts; unpack it first"])
         problems = Problems()
         empty: list[str] = []
         lines = iterate_documents(path, problems=problems, empty=empty)
         seen = array("Q")
         parts = []
-        with tqdm(desc="reading", unit="text", disable=not progress) as bar:
+        with tqdm(desc="reading", unit="text", disable=not progress or None) as bar:
             while found := list(islice(lines, texts_per_part)):
                 first = found[0][0]
                 documents = [document for _, document in found]

@@ -34,6 +34,20 @@ def read_metadata(
     return dict(value)
 
 
+def find_clash(factors: Mapping[str, Value], metadata: Mapping[str, Value]) -> str | None:
+    """Returns what is wrong if labels and metadata have two values of one name; None if none has.
+
+    A search filters by both, under their names.
+    """
+    for name in factors.keys() & metadata.keys():
+        if factors[name] != metadata[name]:
+            return (
+                f"{name!r:.60} is {shown(factors[name])} in 'factors' and {shown(metadata[name])} "
+                "in 'metadata', and a search filters by both: rename or remove one"
+            )
+    return None
+
+
 def find_fault(value: object, *, depth: int = 0) -> str | None:
     """Returns why some engine could not keep a value of metadata; None if all can."""
     if depth > _DEEPEST:

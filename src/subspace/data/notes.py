@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from subspace.content import name_content
 from subspace.data.metadata import Value, is_text
 from subspace.data.records import Record
 from subspace.errors import RecordError
@@ -262,6 +263,10 @@ def _read_text(file: _File, *, problems: Problems) -> str | None:
             raw = stream.read(_MOST_BYTES + 1)
     except OSError as error:
         problems.add(str(path), f"cannot be read: {error.strerror}")
+        return None
+    said = name_content(raw)
+    if said is not None:
+        problems.add(f"{path}:1", said)
         return None
     if len(raw) > _MOST_BYTES:
         problems.add(

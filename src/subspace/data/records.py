@@ -77,7 +77,7 @@ def by_source(records: Iterable[Record]) -> dict[str, tuple[Record, ...]]:
     for record in records:
         sources.setdefault(record.source, []).append(record)
     problems = Problems()
-    _check_kinds(sources, problems=problems)
+    _check_kinds(sources, problems=problems, places={})
     problems.raise_if_any()
     return {name: tuple(of_source) for name, of_source in sources.items()}
 
@@ -122,8 +122,9 @@ def read_sources(
         if name not in left_out:  # a typing error, or a configuration for more data
             known = ", ".join(sorted({*files, *left_out}))
             _log.warning("there is no source '%s' to leave out; there are %s", name, known)
+    places: dict[tuple[str, str], str] = {}
     sources = {
-        name: _read_source(name, source_files, labelled=labelled, problems=problems)
+        name: _read_source(name, source_files, labelled=labelled, problems=problems, places=places)
         for name, source_files in files.items()
     }
     if not any(sources.values()) and not len(problems):
@@ -132,7 +133,7 @@ def read_sources(
             "no records: labelled texts lie in records.jsonl or another *.jsonl, while "
             "corpus.jsonl and queries.jsonl are of retrieval sets",
         )
-    _check_kinds(sources, problems=problems)
+    _check_kinds(sources, problems=problems, places=places)
     problems.raise_if_any()
     _warn_of_copies(sources)
     return sources
@@ -181,8 +182,14 @@ def _find_sources(path: Path) -> dict[str, list[Path]]:
 
 
 def _read_source(
-    name: str, files: Sequence[Path], *, labelled: bool, problems: Problems
+    name: str,
+    files: Sequence[Path],
+    *,
+    labelled: bool,
+    problems: Problems,
+    places: dict[tuple[str, str], str],
 ) -> tuple[Record, ...]:
+    """Reads one source; enters `file:line` of each of its records into `places`."""
     lines: list[Line] = []
     for path in files:
         before = len(lines), len(problems)
@@ -206,7 +213,7 @@ def _read_source(
         if record.id in first_seen:
             problems.add(line.where, f"id '{record.id}' is used before, at {first_seen[record.id]}")
             continue
-        first_seen[record.id] = line.where
+        first_seen[record.id] = places[name, record.id] = line.where
         if record.group is not None:
             split, where = split_of_group.setdefault(record.group, (record.split, line.where))
             if split != record.split:
@@ -223,7 +230,7 @@ def _read_record(
     line: Line, *, source: str, labelled: bool, needs_split: bool, problems: Problems
 ) -> Record | None:
     value, where = line.value, line.where
-    record_id = read_text(value, "id", where=where, problems=problems)
+    record_id = read_id(value, where=where, problems=problems)
     text = read_text(value, "text", where=where, problems=problems)
     group = value.get("group")
     if group is not None and read_text(value, "group", where=where, problems=problems) is None:
@@ -254,6 +261,31 @@ def _read_record(
         origins=origins,
         metadata=metadata,
     )
+
+
+def read_id(
+    value: Mapping[str, object], *, where: str, problems: Problems, beir: bool = False
+) -> str | None:
+    """Reads the id of a line; adds a problem and returns None if it has none, or two.
+
+    Args:
+        value: The line.
+        where: Its file and number.
+        problems: Receives what is wrong.
+        beir: Whether it may be called `_id`, as in retrieval sets.
+    """
+    if "_id" not in value:
+        return read_text(value, "id", where=where, problems=problems)
+    if "id" in value and value["id"] != value["_id"]:
+        problems.add(
+            where,
+            f"has two ids: 'id' is {value['id']!r:.60} and '_id' is {value['_id']!r:.60}; keep one",
+        )
+        return None
+    if "id" not in value and not beir:
+        problems.add(where, "has '_id' and no 'id', which names a labelled text: rename it to 'id'")
+        return None
+    return read_text(value, "_id", where=where, problems=problems)
 
 
 def read_factors(
@@ -331,18 +363,30 @@ def _warn_of_copies(sources: Mapping[str, Sequence[Record]]) -> None:
             )
 
 
-def _check_kinds(sources: Mapping[str, Sequence[Record]], *, problems: Problems) -> None:
-    """Adds a problem if a factor is a category in some records and a number in others."""
+def _check_kinds(
+    sources: Mapping[str, Sequence[Record]],
+    *,
+    problems: Problems,
+    places: Mapping[tuple[str, str], str],
+) -> None:
+    """Adds a problem if a factor is a category in some records and a number in others.
+
+    Args:
+        sources: The records by source.
+        problems: Receives the first such record of each source and factor.
+        places: `file:line` by source and id, where records were read from files.
+    """
     first: dict[str, tuple[type, str]] = {}
     for name, records in sources.items():
         told: set[str] = set()
         for record in records:
+            place = places.get((name, record.id), f"{name}/{record.id}")
             for factor, label in record.factors.items():
-                kind, where = first.setdefault(factor, (type(label), f"{name}/{record.id}"))
+                kind, where = first.setdefault(factor, (type(label), place))
                 if kind is not type(label) and factor not in told:
                     told.add(factor)
                     problems.add(
-                        f"{name}/{record.id}",
+                        place,
                         f"factor '{factor}' is {label!r} here and a "
                         f"{'text' if kind is str else 'number'} at {where}; use one kind",
                     )

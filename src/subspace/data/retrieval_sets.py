@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from subspace.data.metadata import Value, read_metadata
-from subspace.data.records import Record
+from subspace.content import name_content
+from subspace.data.metadata import Value, find_clash, read_metadata
+from subspace.data.records import Record, read_id
 from subspace.files import Line, Problems, is_hidden, read_lines, read_text
 
 _log = logging.getLogger(__name__)
@@ -108,9 +109,8 @@ def iterate_documents(
         start: Offset and number of the first line to read.
     """
     for line in read_lines(path, problems=problems, start=start):
-        key = "_id" if "_id" in line.value else "id"
-        document_id = read_text(line.value, key, where=line.where, problems=problems)
-        if empty is not None and key == "_id" and _is_empty(line.value):
+        document_id = read_id(line.value, where=line.where, problems=problems, beir=True)
+        if empty is not None and "_id" in line.value and _is_empty(line.value):
             if document_id is not None:
                 empty.append(document_id)
             continue
@@ -204,7 +204,12 @@ def _read_judgements(path: Path, *, problems: Problems) -> Iterator[tuple[str, s
     """Yields `file:line`, query, document and grade; skips and reports invalid lines."""
     try:
         # Not splitlines: an id may hold characters that are line breaks of other systems.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        raw = path.read_bytes()
+        said = name_content(raw)
+        if said is not None:
+            problems.add(f"{path}:1", said)
+            return
+        lines = raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         problems.add(str(path), f"cannot be read: {error}")
         return
@@ -252,9 +257,14 @@ def _read_metadata(line: Line, *, problems: Problems) -> dict[str, Value] | None
         read_metadata(line.value.get(key), key=key, where=line.where, problems=problems)
         for key in ("factors", "metadata")
     ]
-    if found[0] is None or found[1] is None:
+    factors, metadata = found
+    if factors is None or metadata is None:
         return None
-    return found[0] | found[1]
+    twice = find_clash(factors, metadata)
+    if twice is not None:
+        problems.add(line.where, twice)
+        return None
+    return factors | metadata
 
 
 def _read_content(line: Line, *, problems: Problems) -> str | None:

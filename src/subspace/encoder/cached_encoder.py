@@ -79,7 +79,7 @@ class CachedEncoder:
         first = list({keys[position]: position for position in reversed(missing)}.values())
         wanted = [texts[position] for position in sorted(first)]
         with tqdm(
-            total=len(wanted), desc="encoding", unit="text", disable=not progress
+            total=len(wanted), desc="encoding", unit="text", disable=not progress or None
         ) as progress_bar:
             for positions, vectors in self.encoder.encode_batches(wanted, kind=kind):
                 batch = [wanted[position] for position in positions]

@@ -38,7 +38,7 @@ def leave_one_out(
         folds(data.sources, kin),
         desc="leaving one out",
         unit="fold",
-        disable=not progress,
+        disable=not progress or None,
         leave=False,
     ):
         others = data.without(*fold).moments

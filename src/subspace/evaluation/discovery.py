@@ -160,7 +160,7 @@ def discover(
         progress: Whether to show a progress bar.
     """
     findings = []
-    with tqdm(total=len(samples), desc="discovering", disable=not progress) as bar:
+    with tqdm(total=len(samples), desc="discovering", disable=not progress or None) as bar:
         for sample, x in zip(samples, vectors, strict=True):
             bar.set_postfix_str(f"{sample.task.factor} of {sample.task.source}")
             findings.append(_study(sample, x, raw=raw, projection=projection, seed=seed))

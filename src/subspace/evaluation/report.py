@@ -254,7 +254,11 @@ def _read_neighbourhoods(
     swaps: list[SwapReading] = []
     precisions: list[PrecisionReading] = []
     for name, source in tqdm(
-        sources.items(), desc="neighbours", unit="source", disable=not progress, leave=False
+        sources.items(),
+        desc="neighbours",
+        unit="source",
+        disable=not progress or None,
+        leave=False,
     ):
         spaces = {(RAW, ""): unit(source.x[:, raw])}
         for model, projections in models.items():

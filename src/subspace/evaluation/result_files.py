@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from subspace.errors import ConfigError
-from subspace.files import partial_folder
+from subspace.files import partial_folder, write_whole
+from subspace.outputs import is_stream
 
 
 @contextmanager
 def result_files(folder: Path) -> Iterator[Path]:
     """Yields a temporary folder; if the block succeeds, its files move to `folder`.
 
-    Older files of the same names are replaced.
+    Older files of the same names are replaced; a link stays, and what it leads to is replaced.
 
     Raises:
         ConfigError: The folder cannot be written to.
@@ -26,7 +27,11 @@ def result_files(folder: Path) -> Iterator[Path]:
         with partial_folder(folder, name="results") as partial:
             yield partial
             for path in sorted(partial.iterdir()):
-                os.replace(path, folder / path.name)
+                target = folder / path.name
+                if target.is_symlink() or is_stream(target):
+                    write_whole(target, path.read_bytes())
+                else:
+                    os.replace(path, target)
     except OSError as error:
         raise ConfigError(f"--output: cannot write to {folder}: {error}") from error
 

@@ -239,7 +239,7 @@ def read_factors(
     readings: list[Reading] = []
     left_out: list[str] = []
     jobs = [(name, factor) for name in sources for factor in sources[name].labels.columns]
-    for name, factor in tqdm(jobs, desc="probing", unit="factor", disable=not progress):
+    for name, factor in tqdm(jobs, desc="probing", unit="factor", disable=not progress or None):
         source = sources[name]
         spaces = {(RAW, ""): unit(source.x[:, raw])}
         if raw != slice(0, source.x.shape[1]):

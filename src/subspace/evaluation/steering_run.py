@@ -129,7 +129,9 @@ def measure_steering(
     recipe = Recipe.from_json(model.recipe) if solve_again and fitted.sources else None
     counted = fitted.pseudo_labels() if recipe and recipe.weak.features else {}
     rows: list[SteeringRow] = []
-    for fold in tqdm(folds(data.sources, kin), desc="steering", unit="fold", disable=not progress):
+    for fold in tqdm(
+        folds(data.sources, kin), desc="steering", unit="fold", disable=not progress or None
+    ):
         solved, others = None, fitted.without(*fold)
         if recipe and others.sources and not set(fold).isdisjoint(seen):
             labelled = {f for name in fold for f in data.sources[name].labels.columns}

@@ -43,7 +43,7 @@ class FeatureAnnotator:
         Raises:
             ConfigError: The word frequencies are not installed.
         """
-        for record in tqdm(records, desc="counting", unit="text", disable=not progress):
+        for record in tqdm(records, desc="counting", unit="text", disable=not progress or None):
             scores = score_text(record.text)
             yield {
                 factor: register_of(score) if factor == "style" else round(score, 3)

@@ -4,16 +4,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from subspace.data.records import Record, read_factors, read_origins
+from subspace.data.records import Record
 from subspace.errors import ConfigError
-from subspace.files import Line, Problems, read_lines, read_text, write_lines, write_whole
+from subspace.files import Line, write_lines, write_whole
 from subspace.labelling.annotator import Annotator, Factors
 from subspace.labelling.annotator_agreement import agreement_table
 from subspace.labelling.label_texts import LabelledTexts, check_origins, merge_labels
+from subspace.labelling.lost_labels import refuse_lost_labels
 from subspace.labelling.open_annotators import FEATURES, AnnotatorSettings, open_annotators
+from subspace.labelling.read_texts import read_texts
 from subspace.labelling.resumable import annotate
+from subspace.outputs import is_stream, refuse_same_file
 
 DEFAULT_FACTORS = ("complexity", "specificity", "style")
+_ADVICE = (
+    "give another --output, take this file as --input to keep them, or --overwrite to replace them"
+)
 
 
 def label_file(
@@ -30,7 +36,8 @@ def label_file(
     """Labels the texts of a JSONL file; see `label_texts`.
 
     A line without any label is left out of the output. An interrupted call leaves its labels in a
-    hidden file beside the output, and the same call continues from there.
+    hidden file beside the output, and the same call continues from there. An output that is there
+    and holds labels by people which the source lacks is refused, unless `overwrite` is set.
 
     Args:
         source: File to read. Lines hold `id`, `text`, and perhaps `factors`, `origins` and more.
@@ -56,14 +63,17 @@ def label_file(
     """
     output = Path(output)
     caches = [one.cache for one in by if not isinstance(one, str) and one.cache is not None]
-    refuse_one_file_twice(
+    refuse_same_file(
         ("--input", source),
         ("--output", output),
-        *(("--report", path) for path in [report] if path is not None),
+        ("--report", report),
         *(("--answers", path) for path in caches),
     )
+    refuse_stream(output)
     texts = read_texts(source)
     records = [record for _, record in texts]
+    if not overwrite:
+        refuse_lost_labels(output, kept=records, advice=_ADVICE)
     annotators = open_annotators(
         by, records, factors=factors, settings=settings or AnnotatorSettings(), progress=progress
     )
@@ -89,41 +99,6 @@ def label_file(
     return labelled
 
 
-def read_texts(path: Path | str) -> list[tuple[Line, Record]]:
-    """Reads texts with or without labels from JSONL, each with its line.
-
-    Raises:
-        RecordError: With every wrong line.
-    """
-    problems = Problems()
-    texts: dict[str, tuple[Line, Record]] = {}
-    for line in read_lines(Path(path), problems=problems):
-        record = _read_record(line, problems=problems)
-        if record is not None and record.id in texts:
-            first = texts[record.id][0].where
-            problems.add(line.where, f"id '{record.id}' is used before, at {first}")
-        elif record is not None:
-            texts[record.id] = line, record
-    if not texts and not len(problems):
-        problems.add(str(path), "holds no texts")
-    problems.raise_if_any()
-    return list(texts.values())
-
-
-def _read_record(line: Line, *, problems: Problems) -> Record | None:
-    value, where = line.value, line.where
-    record_id = read_text(value, "id", where=where, problems=problems)
-    text = read_text(value, "text", where=where, problems=problems)
-    unlabelled = value.get("factors") in (None, {})
-    factors = {} if unlabelled else read_factors(value["factors"], where=where, problems=problems)
-    if record_id is None or text is None or factors is None:
-        return None
-    origins = read_origins(value.get("origins"), factors=factors, where=where, problems=problems)
-    if origins is None:
-        return None
-    return Record(id=record_id, text=text, factors=factors, origins=origins)
-
-
 def labelled_line(line: Line, record: Record) -> dict[str, Any]:
     """Returns the line with the labels of the record; all other fields are kept."""
     rest = {name: value for name, value in line.value.items() if name != "origins"}
@@ -131,17 +106,20 @@ def labelled_line(line: Line, record: Record) -> dict[str, Any]:
     return {**rest, "factors": record.factors, **origins}
 
 
-def refuse_one_file_twice(*files: tuple[str, Path | str]) -> None:
-    """Raises unless all options name different files, since one would overwrite another.
+def refuse_stream(output: Path | str) -> None:
+    """Raises if labels were to go to a pipe or a device, as an interrupted run goes on from a file.
 
     Raises:
-        ConfigError: Two options name the same file.
+        ConfigError: The output is one, or may not be looked at.
     """
-    first: dict[Path, str] = {}
-    for option, path in files:
-        other = first.setdefault(Path(path).resolve(), option)
-        if other != option:
-            raise ConfigError(f"{option}: {path} is the file of {other} too, which would be lost")
+    try:
+        stream = is_stream(output)
+    except OSError as error:
+        raise ConfigError(f"--output: cannot write {output}: {error}") from error
+    if stream:
+        raise ConfigError(
+            f"--output: {output} is a pipe or a device; labels are kept in a file: give its name"
+        )
 
 
 def _partial_of(output: Path, annotator: Annotator) -> Path:

@@ -8,9 +8,12 @@ from subspace.data.records import Record
 from subspace.errors import ConfigError
 from subspace.labelling.annotator import Annotator, Factors
 from subspace.labelling.annotator_agreement import AnnotatorAgreement, compare_annotators
+from subspace.labelling.label_kinds import keep_one_kind, warn_of_constants
 
 # Origin of labels by people, where agreements and counts name origins.
 HUMAN = "human"
+# Stands for labels of earlier runs, whose records name their origins.
+_FORMER = "an earlier run"
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,9 @@ def merge_labels(
 ) -> LabelledTexts:
     """Adds the labels of annotators to texts; see `label_texts`.
 
+    A factor has labels of one kind, numbers or classes: that of the labels by people which stay, or
+    else that of the first annotator. Others are left out, and a warning says so.
+
     Args:
         records: The texts.
         given: By origin, the labels of each text; the most trusted origin first.
@@ -103,15 +109,24 @@ def merge_labels(
     """
     people = [human_labels(record) for record in records]
     compared = {HUMAN: people, **given} if any(people) else given
+    warn_of_constants(given, factors=factors)
+    staying = {HUMAN: people, **given} if not overwrite else {**given, HUMAN: people}
+    former = [{name: record.factors[name] for name in record.origins} for record in records]
+    kept = keep_one_kind({**staying, _FORMER: former}, factors=factors)
     labelled = []
-    for place, (record, human) in enumerate(zip(records, people, strict=True)):
+    for place, record in enumerate(records):
         labels, origins = dict(record.factors), dict(record.origins)
         for factor in factors:
             found = [
-                (name, own[place][factor]) for name, own in given.items() if factor in own[place]
+                (name, own[place][factor]) for name, own in kept.items() if factor in own[place]
             ]
-            if found and (overwrite or factor not in human):
-                origins[factor], labels[factor] = found[0]
+            if not found:
+                labels.pop(factor, None)
+                origins.pop(factor, None)
+                continue
+            name, labels[factor] = found[0]
+            if name not in (HUMAN, _FORMER):
+                origins[factor] = name
         labelled.append(replace(record, factors=labels, origins=origins))
     return LabelledTexts(
         records=tuple(labelled),

@@ -131,7 +131,9 @@ class LanguageModelAnnotator:
             run = LanguageModelRun(endpoint, answers, rubric=self.rubric)
             batches = self._plan(run, texts, {key: texts[first] for key, first in repeated.items()})
             with asking(run, batches, parallel=self.parallel) as wait_for:
-                for record in tqdm(records, desc="asking", unit="text", disable=not progress):
+                for record in tqdm(
+                    records, desc="asking", unit="text", disable=not progress or None
+                ):
                     key = keys[record.id]
                     wait_for([key])
                     if missing := run.missing_factors(key):

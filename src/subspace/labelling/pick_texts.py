@@ -10,10 +10,11 @@ from subspace.data.records import Record
 from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.errors import ConfigError
 from subspace.files import Line, write_lines
-from subspace.labelling.label_file import read_texts, refuse_one_file_twice
 from subspace.labelling.label_texts import human_labels
 from subspace.labelling.pick import pick
+from subspace.labelling.read_texts import read_texts
 from subspace.model import Model
+from subspace.outputs import refuse_same_file
 
 # Shorter texts say too little to be judged.
 MIN_WORDS = 3
@@ -116,7 +117,7 @@ def pick_file(
             written.
         RecordError: With every wrong line of the source.
     """
-    refuse_one_file_twice(("--input", source), ("--output", output))
+    refuse_same_file(("--input", source), ("--output", output))
     if Path(output).exists():
         raise ConfigError(f"--output: {output} exists, and may hold labels; give another file")
     picked = pick_texts(

@@ -13,7 +13,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,15 @@ from filelock import FileLock
 
 from subspace.arrays import Vectors
 from subspace.errors import CheckpointError
-from subspace.files import check_writable, partial_folder, sha256_file
+from subspace.files import check_writable, is_hidden, partial_folder, sha256_file
 
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
 _NEW_TENSORS = "model.safetensors.new"
 LOCK = ".lock"
+_CARD = "README.md"
+# What `subspace fit` writes to the folder before the checkpoint itself.
+_OF_A_FIT = ("training.yaml", "best.ckpt", "last.ckpt")
 
 
 def check_target(folder: Path | str) -> None:
@@ -53,6 +56,32 @@ def check_target(folder: Path | str) -> None:
         check_writable(folder)
     except OSError as error:
         raise CheckpointError(f"cannot write the checkpoint {folder}: {error}") from error
+
+
+def check_new_target(folder: Path | str, *, beside: Iterable[Path | str] = ()) -> None:
+    """Raises unless a checkpoint can be written to `folder`, and other things do not lie there.
+
+    A checkpoint, and what an interrupted fit left, may be replaced. Call before long work.
+
+    Args:
+        folder: The folder.
+        beside: Files and folders that may lie in it as well.
+
+    Raises:
+        CheckpointError: The folder holds other things, such as an index, or cannot be written.
+    """
+    check_target(folder)
+    folder = Path(folder)
+    if not folder.exists() or any((folder / name).exists() for name in (CONFIG, *_OF_A_FIT)):
+        return
+    allowed = [Path(path).resolve() for path in beside]
+    for path in sorted(folder.iterdir()):
+        kept = any(one == path.resolve() or path.resolve() in one.parents for one in allowed)
+        if not kept and path.name != _CARD and not is_hidden(path):
+            raise CheckpointError(
+                f"{folder} is no checkpoint and not empty: it holds {path.name}; choose another "
+                "folder"
+            )
 
 
 def write_folder(

@@ -108,5 +108,7 @@ class ShardJob:
         missing = self.shards.missing()
         total = len(self.shards)
         done = total - len(missing)
-        for number in tqdm(missing, desc="shards", initial=done, total=total, disable=not progress):
+        for number in tqdm(
+            missing, desc="shards", initial=done, total=total, disable=not progress or None
+        ):
             self.write(number)

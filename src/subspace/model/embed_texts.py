@@ -16,6 +16,7 @@ from subspace.encoder.truncation import Truncation
 from subspace.errors import ConfigError
 from subspace.files import whole_file
 from subspace.model.model import Model
+from subspace.outputs import refuse_same_file
 
 
 def open_stored_encoder(
@@ -129,6 +130,7 @@ def embed_to_file(
         StoreError: The store cannot be used.
         ConfigError: The file cannot be written.
     """
+    refuse_same_file(("--input", texts), ("--output", output))
     documents = read_documents(texts)
     embedded = embedder([document.text for document in documents], progress=progress)
     try:

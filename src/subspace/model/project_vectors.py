@@ -18,6 +18,7 @@ from subspace.encoder import Fingerprint, Kind
 from subspace.errors import ConfigError, EncoderError, RecordError
 from subspace.files import whole_files
 from subspace.model.model import Model
+from subspace.outputs import refuse_same_file
 
 _log = logging.getLogger(__name__)
 
@@ -124,9 +125,10 @@ def _check_output(output: Path, *, source: Path) -> None:
     """Raises `ConfigError` unless the output is new or was written by this command."""
     if output.suffix != ".npy":
         raise ConfigError(f"--output must end in .npy, got {output}")
-    if output.resolve() == source.resolve():
-        raise ConfigError(f"--output: {output} is the input, which would be lost")
     beside = output.with_suffix(".json")
+    for read in (source, source.with_suffix(".json")):  # the latter says whose vectors they are
+        refuse_same_file(("--input", read), ("--output", output))
+        refuse_same_file(("--input", read), ("--output", beside))
     if {"layout", "projection"} <= _read_object(beside).keys():
         return
     for taken, what in ((beside, ", where the layout goes,"), (output, "")):
@@ -255,7 +257,7 @@ def _read_pieces(vectors: AnyFloats, what: str, *, progress: bool) -> Iterator[V
     release = None
     if getattr(vectors, "mode", None) == "r":
         release = getattr(vectors.base, "madvise", None)
-    with tqdm(total=len(vectors), desc=what, unit="vector", disable=not progress) as bar:
+    with tqdm(total=len(vectors), desc=what, unit="vector", disable=not progress or None) as bar:
         for start in range(0, len(vectors), step):
             with np.errstate(over="ignore"):  # too large for float32: infinite, refused
                 x = vectors[start : start + step].astype(np.float32)

@@ -1,5 +1,6 @@
 """train: refines a closed-form model by gradient descent and keeps the best projection."""
 
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -104,7 +105,7 @@ def train(
             devices=1,
             logger=False,
             enable_model_summary=False,
-            enable_progress_bar=progress,
+            enable_progress_bar=progress and sys.stdout.isatty(),
             num_sanity_val_steps=0,  # the module validates the start on all batches anyway
             callbacks=[
                 ModelCheckpoint(folder, filename="best", monitor=MONITOR),

@@ -8,6 +8,7 @@ It has two sources, and both work for any text:
 
 from subspace.fitting.weak.features import text_features
 from subspace.fitting.weak.rewrites import (
+    AS_WRITTEN,
     RULES,
     Rewrite,
     Rule,
@@ -16,6 +17,7 @@ from subspace.fitting.weak.rewrites import (
 )
 
 __all__ = [
+    "AS_WRITTEN",
     "RULES",
     "Rewrite",
     "Rule",

@@ -21,6 +21,8 @@ from subspace.fitting.weak.lexicon import (
     simpler_words,
 )
 
+# Style of a text that no rule has changed.
+AS_WRITTEN = "as written"
 _WORD = re.compile(r"[A-Za-z]+(?:['’][A-Za-z]+)*")
 _MONTHS = "January February March April May June July August September October November December"
 _DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
@@ -101,7 +103,7 @@ def rewrite_record(
         First the text, labelled `as written` for style and 0 for ordered factors. Then the
         rewrites, each labelled with its rule for style and the rule's level for ordered factors.
     """
-    unchanged = {factor: "as written" if factor == "style" else 0.0 for factor in factors}
+    unchanged = {factor: AS_WRITTEN if factor == "style" else 0.0 for factor in factors}
     original = Record(
         id=record.id,
         text=record.text,

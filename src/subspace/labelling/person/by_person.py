@@ -6,13 +6,15 @@ from pathlib import Path
 from subspace.data.records import Record
 from subspace.errors import ConfigError
 from subspace.files import Line
-from subspace.labelling.label_file import read_texts, refuse_one_file_twice
+from subspace.labelling.label_file import refuse_stream
 from subspace.labelling.person.comparison_notebook import ComparisonNotebook
 from subspace.labelling.person.interview import Interview, interview
 from subspace.labelling.person.label_notebook import LabelNotebook
 from subspace.labelling.person.questions import ask_each, ask_pairs
 from subspace.labelling.person.screen import Screen
 from subspace.labelling.person.skipped import Skipped
+from subspace.labelling.read_texts import read_texts
+from subspace.outputs import refuse_same_file
 
 
 def label_by_person(
@@ -43,7 +45,8 @@ def label_by_person(
             output holds other texts or cannot be written.
         RecordError: With every wrong line of a file.
     """
-    refuse_one_file_twice(("--input", source), ("--output", output))
+    refuse_same_file(("--input", source), ("--output", output))
+    refuse_stream(output)
     texts = read_texts(source)
     notebook = LabelNotebook(texts, Path(output), factors=factors, classes=classes or {})
     questions = list(ask_each(_choose(texts, ids), factors=factors))
@@ -80,7 +83,8 @@ def compare_by_person(
             the output cannot be written.
         RecordError: With every wrong line of a file.
     """
-    refuse_one_file_twice(("--input", source), ("--output", output))
+    refuse_same_file(("--input", source), ("--output", output))
+    refuse_stream(output)
     records = _choose(read_texts(source), ids)
     if len(records) < 2 or seed < 0:
         raise ConfigError(

@@ -8,11 +8,12 @@ from typing import TypeVar
 from subspace.data.records import Record
 from subspace.errors import ConfigError
 from subspace.files import Line, write_lines
-from subspace.labelling.label_file import labelled_line, read_texts
+from subspace.labelling.label_file import labelled_line
 from subspace.labelling.label_texts import human_labels
 from subspace.labelling.person.guarded_file import GuardedFile
 from subspace.labelling.person.questions import Question
 from subspace.labelling.person.scale import make_scale
+from subspace.labelling.read_texts import read_texts
 
 _Entry = tuple[Line, Record]
 _Value = TypeVar("_Value")

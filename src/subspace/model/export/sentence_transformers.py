@@ -89,13 +89,14 @@ def export_sentence_transformers(
             pipeline_tag="sentence-similarity",
             **(card or {}),
         )
-        with _partial(target) as partial:
+        place = target.resolve()  # a link to an empty folder stays a link
+        with _partial(place) as partial:
             _save(partial, selection=selection, encoder=encoder)
             (partial / "README.md").write_text(str(readme), encoding="utf-8")
             for path in partial.rglob("*.safetensors"):
                 path.chmod(0o644)  # safetensors lets only its owner read it
             difference = _compare(partial, selection=selection, encoder=encoder)
-            os.replace(partial, target)
+            os.replace(partial, place)
     return Exported(folder=target, widths=widths, difference=difference)
 
 
