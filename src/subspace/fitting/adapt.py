@@ -15,6 +15,7 @@ unless the model says otherwise:
 All other blocks stay as they are, to the bit.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,8 @@ _POWER, _SHRINKAGE = 0.5, 0.2
 _BEFORE = 0.01
 # A mean over fewer texts is mostly chance.
 _MIN_TEXTS = 5
+
+_log = logging.getLogger(__name__)
 
 
 def adapt(
@@ -90,6 +93,7 @@ def adapt(
             raise ConfigError(f"all {what} of '{name}' have the same embedding")
     blocks = [block for block, weight in model.default_weights.items() if weight]
     pairs = _relevant_pairs(data, training)
+    _warn_of_judgements(data, training, pairs=pairs, name=name)
     projection = model.projection
     if len(pairs):
         principal = [block for block in blocks if _is_principal(recipe, block)]
@@ -160,6 +164,28 @@ def _relevant_pairs(data: RetrievalSet, queries: Sequence[str]) -> Ints:
         for document in data.relevant(query)
     ]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def _warn_of_judgements(
+    data: RetrievalSet, queries: Sequence[str], *, pairs: Ints, name: str
+) -> None:
+    """Says where judgements do not tell which document belongs to which query."""
+    judged = sum(bool(data.relevance.get(query)) for query in queries)
+    if judged and not len(pairs):
+        _log.warning(
+            "'%s': the judgements of %d queries are all 0 or below, so that no document is relevant: "
+            "texts alone were learned from",
+            name,
+            judged,
+        )
+    elif len(pairs) > 1 and len(np.unique(pairs[:, 1])) == 1:
+        _log.warning(
+            "'%s': all %d relevant pairs are of one document, '%s', which does not tell queries "
+            "apart: judge others, too",
+            name,
+            len(pairs),
+            data.documents[int(pairs[0, 1])].id,
+        )
 
 
 def _solve_rows(rows: Vectors, *, total: Floats, apart: Floats) -> Vectors:
