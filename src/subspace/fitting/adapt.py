@@ -26,7 +26,7 @@ from scipy.linalg import eigh
 from subspace.arrays import Floats, Ints, Vectors
 from subspace.data.retrieval_sets import RetrievalSet, query_key
 from subspace.encoder.cached_encoder import CachedEncoder
-from subspace.errors import ConfigError
+from subspace.errors import ConfigError, check_type
 from subspace.fitting.closed_form import power
 from subspace.fitting.fitting_data import DEFAULT_STORE
 from subspace.fitting.recipe import Recipe
@@ -70,13 +70,15 @@ def adapt(
         are those of the documents.
 
     Raises:
-        ConfigError: There are fewer than 5 training queries or documents, or all queries or all
-            documents have the same embedding.
+        ConfigError: An argument is of another type, there are fewer than 5 training queries or
+            documents, or all queries or all documents have the same embedding.
         CheckpointError: The model does not say how it was fitted, which tells the blocks that were
             learned from labels; or it was made for another encoder.
         EncoderError: The encoder cannot be loaded.
         StoreError: The store cannot be used.
     """
+    check_type(model, Model, name="model", hint="load it with subspace.load")
+    check_type(data, RetrievalSet, name="data", hint="read it with read_retrieval_set")
     recipe = Recipe.from_json(model.recipe)
     training = [query for query in data.queries if data.split(query) == "train"]
     counts = {"queries in the split 'train'": len(training), "documents": len(data.documents)}
@@ -173,8 +175,8 @@ def _warn_of_judgements(
     judged = sum(bool(data.relevance.get(query)) for query in queries)
     if judged and not len(pairs):
         _log.warning(
-            "'%s': the judgements of %d queries are all 0 or below, so that no document is relevant: "
-            "texts alone were learned from",
+            "'%s': the judgements of %d queries are all 0 or below, so that no document is "
+            "relevant: texts alone were learned from",
             name,
             judged,
         )

@@ -114,8 +114,8 @@ def _warn_of_few_labels(
         named = ", ".join(f"'{name}'" for name in columns)
         if spec.signal_power and 0 < count < _FEW_LABELS:
             _log.warning(
-                "the block of '%s' is learned from %d labelled texts (%s), which is too few to tell "
-                "what other texts have in common with them: label more",
+                "the block of '%s' is learned from %d labelled texts (%s), which is too few to "
+                "tell what other texts have in common with them: label more",
                 block,
                 count,
                 named,
