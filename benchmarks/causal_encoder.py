@@ -126,7 +126,11 @@ def gain(records: Sequence[Record], judge: Vectors, layer: Vectors) -> float:
     labels = label_source(records[0].source or FACTOR, records)
     codes = labels.columns[FACTOR].codes
     task = SteeringTask.draw(
-        unit(judge), groups=labels.groups, among=np.flatnonzero(codes >= 0), count=QUERIES
+        unit(judge),
+        groups=labels.groups,
+        among=np.flatnonzero(codes >= 0),
+        count=QUERIES,
+        resamples=0,
     )
     space = unit(layer - layer.mean(axis=0))
     curve = task.alike(task.standardize(task.raw), space[task.queries] @ space.T, codes=codes)

@@ -119,7 +119,9 @@ class Source:
         width = self.x.shape[1] // len(model.fingerprint.layers)
         raw = unit(self.x[:, -width:])
         among = np.flatnonzero(half[key] == 1)
-        self.task = SteeringTask.draw(raw, groups=groups, among=among, count=queries, seed=draw)
+        self.task = SteeringTask.draw(
+            raw, groups=groups, among=among, count=queries, seed=draw, resamples=0
+        )
         self.rel = self.task.standardize(self.task.raw)
         self.z = model.centred_on(self.x).project(self.x).array
         self.last = self.x[:, -width:]

@@ -21,6 +21,7 @@ is a defect of this package and keeps its traceback.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 # The name to install: `subspace` on PyPI is another project.
 DISTRIBUTION = "subspace-embeddings"
@@ -99,3 +100,21 @@ class UsageLogError(SubspaceError, ValueError):
 
 class BanditError(SubspaceError, ValueError):
     """Ratings or rewards are invalid, or the bandit or its file cannot be used."""
+
+
+def check_type(value: object, *kinds: Any, name: str, hint: str) -> None:
+    """Raises unless an argument is of one of some types.
+
+    Args:
+        value: The argument.
+        kinds: The types.
+        name: Name of the argument.
+        hint: What to do instead, for the message.
+
+    Raises:
+        ConfigError: It is of another type.
+    """
+    if not isinstance(value, kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        given = type(value).__name__
+        raise ConfigError(f"{name} must be of type {wanted}, got {given}: {hint}")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from subspace.data.labels import LEVELS, label_source
+from subspace.data.labels import LEVELS, control_labels, label_source, standardise
 from subspace.data.records import Record
 
 
@@ -75,7 +75,7 @@ def test_levels_of_distinct_numbers_are_as_large_as_each_other():
 
 def test_neighbouring_floats_and_the_largest_ones_are_levels_of_their_own():
     one = np.nextafter(1, 2)
-    assert levels([1, one, np.nextafter(one, 2)]).tolist() == [0, 1, 2]
+    assert levels([1, one, np.nextafter(one, 2), 5]).tolist() == [0, 1, 2, 3]
     assert levels([-1.7e308, 1.6e308, 1.7e308]).tolist() == [0, 1, 2]
 
 
@@ -100,3 +100,45 @@ def test_taking_positions_keeps_labels_together():
     assert labels.positions("test").tolist() == [4, 5]
     assert part.positions("test").tolist() == [0]
     assert len(part) == 2
+
+
+@given(
+    st.lists(st.integers(-9, 9), min_size=2, max_size=30),
+    st.floats(-200, 200),
+    st.sampled_from([0.0, 1.0, 1e9, 1.7e9, 1e14]),
+)
+def test_offset_and_unit_leave_standard_scores_as_they_are(numbers, power, offset):
+    assume(len(set(numbers)) > 1)
+    plain = standardise(np.array(numbers, dtype=float))
+    assert plain.mean() == pytest.approx(0, abs=1e-9)
+    assert plain.std() == pytest.approx(1)
+    unit = 2.0 ** round(power)  # powers of two round nothing
+    np.testing.assert_allclose(
+        standardise((np.array(numbers) + offset) * unit), plain, rtol=1e-9, atol=1e-9
+    )
+
+
+def test_numbers_that_are_equal_up_to_rounding_are_one_number():
+    for numbers in ([0.3, 0.1 + 0.2], [1e17, 1e17 + 1], [5.0, 5.0], [0.0, 0.0]):
+        assert not standardise(np.array(numbers)).any()
+        assert not control_labels(np.array(numbers), [np.arange(2.0)]).any()
+        column = label_source(
+            "s", [record(n, complexity=x) for n, x in enumerate(numbers)]
+        ).columns["complexity"]
+        assert (column.class_count, np.ptp(column.values)) == (1, 0)
+    assert standardise(np.array([1e15, 1e15 + 2])).any()  # counter-check: this is no rounding
+
+
+def test_numbers_that_single_precision_cannot_carry_are_standardised_and_others_stay():
+    usual = [2001.0, 2002.0, 2020.0]
+    kept = label_source("s", [record(n, complexity=x) for n, x in enumerate(usual)]).columns[
+        "complexity"
+    ]
+    np.testing.assert_array_equal(kept.values, usual)
+    for extreme in ([1.7e9, 1.7e9 + 1, 1.7e9 + 2], [1e-300, 2e-300, 3e-300], [1e200, 2e200, 3e200]):
+        column = label_source(
+            "s", [record(n, complexity=x) for n, x in enumerate(extreme)]
+        ).columns["complexity"]
+        np.testing.assert_allclose(column.values, standardise(np.arange(3.0)), rtol=1e-9)
+        assert column.class_count == 3
+        assert np.isfinite(np.float32(column.values) ** 2).all()

@@ -149,6 +149,23 @@ def test_a_factor_that_the_raw_embedding_does_not_hold_is_left_out_with_the_reas
     assert re.match(said, left_out[0])
 
 
+def test_a_score_below_chance_lies_in_its_own_interval():
+    """The interval is of the score itself; only ratios count less than chance as chance."""
+    labels = make_labels()
+    x = plant(labels)
+    x[:, PLACES["style"]] = 0
+    below = 0
+    for seed in range(6):
+        noise = np.random.default_rng(seed).normal(size=x.shape).astype(np.float32)
+        _, (reason, *_) = read(cut(PLANTED), embedded(labels, x + 0.3 * noise))
+        found = re.search(r"scores (.*) \(95 % interval (.*) to (.*)\), chance is (.*),", reason)
+        assert found is not None
+        score, low, high, chance = map(float, found.groups())
+        assert low <= score <= high
+        below += score < chance
+    assert below  # some are below chance, or this would show nothing
+
+
 def test_what_cannot_be_probed_is_left_out_with_the_reason():
     labels = make_labels(count=60)
     readings, left_out = read(cut(PLANTED), embedded(labels))

@@ -1,5 +1,7 @@
 """Steering moves hits where there is something to move them by, and says what that costs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from subspace.evaluation.steering import (
     SteeringTask,
 )
 from subspace.evaluation.steering_baselines import classified_inside
+from subspace.evaluation.steering_replicates import Resampling
 from subspace.evaluation.taste import measure_taste
 
 COUNT, DIM = 600, 12
@@ -144,6 +147,90 @@ def test_a_half_in_which_one_class_is_left_tells_nothing_apart():
     none = np.zeros(COUNT, dtype=np.int64)
     alone = classified_inside(raw, Column(codes=none, class_count=1), np.arange(COUNT))
     assert not alone.any()
+
+
+# Intervals.
+
+
+def small_world(*, seed: int, correlation: float) -> tuple[SteeringTask, np.ndarray, np.ndarray]:
+    """A task of 200 texts, a score that comes from their vectors, and labels that follow it."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(200, DIM))
+    labels = correlation * x[:, 0] + np.sqrt(1 - correlation**2) * rng.normal(size=200)
+    task = SteeringTask.draw(
+        unit(x).astype(np.float32),
+        groups=np.full(200, -1),
+        among=np.arange(200),
+        count=60,
+        resamples=200,
+    )
+    return task, x[:, 0], (labels - labels.mean()) / labels.std()
+
+
+def toward_of(task: SteeringTask, score, labels) -> Curve:
+    return task.toward(task.standardize(task.raw), score, labels=labels)
+
+
+def test_intervals_on_noise_hold_0_and_those_over_queries_alone_do_not():
+    """All queries bring up the same few texts, whose labels are a small sample."""
+    outside = alone = 0
+    for seed in range(20):
+        task, score, labels = small_world(seed=seed, correlation=0)
+        low, high = toward_of(task, score, labels).interval(0.9)
+        outside += not low <= 0 <= high
+        fixed = replace(task.resampling, texts=np.ones_like(task.resampling.texts))
+        low, high = toward_of(replace(task, resampling=fixed), score, labels).interval(0.9)
+        alone += not low <= 0 <= high
+    assert outside <= 3  # 1 is expected
+    assert alone >= 8
+
+
+def test_intervals_of_what_is_there_hold_the_mean_of_all_worlds_and_not_0():
+    curves = [toward_of(*small_world(seed=seed, correlation=0.7)) for seed in range(20)]
+    truth = np.mean([curve.at(0.9) for curve in curves])
+    bounds = [curve.interval(0.9) for curve in curves]
+    assert sum(low <= truth <= high for low, high in bounds) >= 17
+    assert all(low > 0 for low, _ in bounds)
+
+
+def test_a_replicate_is_the_search_of_the_texts_that_were_drawn():
+    """The slow loop: a corpus in which a text is as often as it was drawn."""
+    task, score, labels = small_world(seed=0, correlation=0.5)
+    rel, steer = task.standardize(task.raw), task.standardize(score[None])
+    found = task.sweep(rel, steer, wanted=labels[None]).replicates
+    drawn = task.resampling
+    for place in (0, 2):
+        c = np.float32(STRENGTHS[place])
+        for r in range(0, 200, 67):
+            relevance = gain = 0.0
+            for row in range(len(task.queries)):
+                times = np.where(task.candidates[row], drawn.texts[:, r], 0).astype(int)
+                corpus = np.repeat(np.arange(200), times)
+                scores = (1 - c) * rel[row] + c * steer[row]
+                hits = corpus[np.argsort(-scores[corpus], kind="stable")][:HITS]
+                weight = drawn.queries[row, r]
+                relevance += weight * (task.raw[row, hits].mean() - task.raw[row, corpus].mean())
+                gain += weight * labels[hits].mean()
+            assert found.relevance[place, r] == pytest.approx(relevance, abs=1e-4)
+            assert found.gain[place, r] == pytest.approx(gain, abs=1e-4)
+
+
+def test_versions_of_one_content_are_drawn_together_and_a_copy_counts_twice():
+    groups = np.repeat(np.arange(30), 2)
+    options = {"groups": groups, "queries": np.arange(8), "among": np.arange(50), "count": 40}
+    once, twice = Resampling.draw(**options), Resampling.draw(**options, copies=2)
+    for drawn in (once, twice):
+        np.testing.assert_array_equal(drawn.texts[:50:2], drawn.texts[1:50:2])
+        np.testing.assert_array_equal(drawn.texts[50:], 0)  # they cannot be hits
+        np.testing.assert_allclose(drawn.queries.sum(axis=0), 1, rtol=1e-6)
+    assert (once.texts % 2 == 1).any()
+    assert (twice.texts % 2 == 0).all()
+
+
+def test_without_replicates_there_is_no_interval():
+    raw, labels, _, groups = world()
+    curve = toward_of(make_task(raw, groups, resamples=0), labels, labels)
+    assert np.isnan(curve.interval(0.9)).all()
 
 
 # Taste.

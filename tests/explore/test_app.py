@@ -205,3 +205,19 @@ def test_a_page_by_another_name_gets_nothing_and_the_browser_may_load_nothing_el
     assert client.get("/", headers={"Host": "elsewhere.example"}).status_code == 400
     layout = client.get("/_dash-layout", headers={"Host": "localhost"}).text
     assert all(name in layout for name in (*PRESETS, *LAYOUT))
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["{}", "[]", "null", "[" * 100_000, "{", '{"output": 3}', '{"output": "map.figure"}', "\x00"],
+)
+def test_a_request_that_no_page_sends_is_refused_without_a_trace(client, body, caplog, capfd):
+    answer = client.post(
+        "/_dash-update-component",
+        headers={**LOCAL, "Content-Type": "application/json"},
+        data=body,
+    )
+    assert answer.status_code == 400
+    assert "Content-Security-Policy" in answer.headers
+    assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
+    assert client.get("/", headers=LOCAL).status_code == 200

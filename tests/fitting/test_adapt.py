@@ -185,6 +185,18 @@ def test_a_model_is_adapted_saved_and_read(model, tmp_path):
     np.testing.assert_array_equal(asked, found.encode_query(["how to rose"]).array)
 
 
+def test_judgements_that_tell_nothing_are_said(model, tmp_path, caplog):
+    data = make_set()
+    adapt(model, data, store=tmp_path)
+    assert "relevant" not in caplog.text
+    one = {query: {"7": 1.0} for query in data.queries}
+    adapt(model, replace(data, relevance=one), name="mine", store=tmp_path)
+    assert "'mine': all 12 relevant pairs are of one document, '7'" in caplog.text
+    none = {query: {"7": -1.0} for query in data.queries}
+    adapt(model, replace(data, relevance=none), name="mine", store=tmp_path)
+    assert "'mine': the judgements of 12 queries are all 0 or below" in caplog.text
+
+
 def test_pairs_are_the_judged_ones(model, tmp_path):
     data = replace(make_set(), relevance={"q3": {"5": 1.0, "7": 0.0}, "q8": {"2": 2.0}})
     encoder = model.open_encoder()

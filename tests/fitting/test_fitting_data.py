@@ -53,6 +53,46 @@ def test_a_factor_that_cannot_be_learned_has_no_block_by_default(data, caplog):
     assert "'style'" not in caplog.text
 
 
+def numbered(data, labels, *, name: str = "graded"):
+    """The texts of a source, the first of them with these labels of complexity."""
+    records = data.sources[name].records[: len(labels)]
+    return {
+        name: tuple(
+            replace(record, factors={"complexity": label}, split="train")
+            for record, label in zip(records, labels, strict=True)
+        )
+    }
+
+
+def fit_on(records, arguments):
+    data = FittingData.encode(records, **{**arguments, "weak": WeakSupervision()})
+    blocks = {name: BLOCKS[name] for name in data.default_blocks()}
+    return data.solve(Recipe(blocks=blocks))
+
+
+@pytest.mark.parametrize("change", [(1, 1.7e9), (1, 1e15), (1e-300, 0), (1e300, 0)])
+def test_a_direction_does_not_hang_on_the_offset_and_the_unit_of_numbers(data, arguments, change):
+    labels = [float(n % 3 + 1) for n in range(60)]
+    scale, offset = change
+    before = fit_on(numbered(data, labels), arguments).heads["complexity"].weight
+    moved = numbered(data, [label * scale + offset for label in labels])
+    after = fit_on(moved, arguments).heads["complexity"].weight
+    np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-5)
+
+
+def test_labels_that_teach_nothing_are_said_at_the_fit(data, arguments, caplog):
+    fit_on(numbered(data, [float(n % 3) for n in range(60)]), arguments)
+    assert not caplog.text
+    fit_on(numbered(data, [0.3, 0.1 + 0.2] * 10), arguments)
+    assert "source 'graded': all 20 labels of 'complexity' are 0.3 up to rounding" in caplog.text
+    fit_on(numbered(data, [1.0, 2.0]), arguments)
+    assert "the block of 'complexity' is learned from 2 labelled texts ('graded')" in caplog.text
+    assert "no direction" not in caplog.text
+    words = [np.log(len(one.text.split())) for one in data.sources["parallel"].records[:60]]
+    fit_on(numbered(data, words, name="parallel"), arguments)
+    assert "'complexity' has no direction to search toward: without what follows" in caplog.text
+
+
 def test_a_source_is_left_out_with_its_rewrites(data):
     part = data.without("parallel")
     assert not any("parallel" in name for name in (*part.sources, *part.rewrites, *part.moments))

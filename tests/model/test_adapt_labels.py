@@ -144,7 +144,7 @@ def test_a_query_prefers_its_classes_by_the_formula():
             ["high"] * 59 + ["low"],
             r"too few labels \(59 high, 1 low\): give 5 or more, two of each",
         ),
-        ([1.0, 1e300] * 30, r"'style' has a label of 1e\+300: give numbers of 1e\+100 at most"),
+        ([0.3, 0.1 + 0.2] * 30, "all 60 labels of 'style' are 0.3 up to rounding: label texts"),
         (["1.0", "2.0"] * 30, "'style' are texts that read as numbers, such as '1.0'"),
         (["high", 1.0] * 30, "'style' has classes as labels, and numbers"),
         ([float(len(text.split())) for text in TEXTS], "the number of words explains all labels"),
@@ -154,6 +154,19 @@ def test_labels_that_tell_nothing_are_refused(model, labels, message):
     labels = [np.log(v) if "words" in message else v for v in labels]
     with pytest.raises(ConfigError, match=message):
         model.adapt(records("style", labels), vectors=VECTORS)
+
+
+@pytest.mark.parametrize("change", [(1, 1.7e9), (1, 1e15), (1e-300, 0), (1e300, 0)])
+def test_the_offset_and_the_unit_of_labels_do_not_count(model, change):
+    scale, offset = change
+    # Whole numbers, which the offset does not round.
+    labels = np.argsort(np.argsort(VECTORS[:COUNT, 0])) // 10 + 1.0
+    given = records("style", list(labels))
+    moved = records("style", [float(label * scale + offset) for label in labels])
+    before, after = (
+        model.adapt(one, vectors=VECTORS[:COUNT]).heads["style"].weight for one in (given, moved)
+    )
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-6)
 
 
 def test_what_cannot_be_learned_from_is_said(model):

@@ -5,6 +5,7 @@ import os
 import pickle
 import threading
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,22 @@ def test_shards_are_what_one_file_is(texts, model):
         assert [i for ids, _ in job.shards.shards() for i in ids] == stored["ids"].tolist()
         assert json.loads(str(stored["layout"])) == model.layout.to_widths()
     assert job.shards.truncated() == one.truncated > 0
+
+
+@pytest.mark.parametrize("odd", ["i" * 300_000, "\u05e9\U0001f308" * 90_000])
+def test_a_file_is_as_large_as_its_ids_and_they_are_all_there(texts, model, odd, caplog):
+    ids = [odd, *(f"i{n}\u00e9" for n in range(len(TEXTS) - 1))]
+    lines = [json.dumps({"id": i, "text": t}) for i, t in zip(ids, TEXTS, strict=True)]
+    texts.write_text("\n".join(lines))
+    output = texts.parent / "odd.npz"
+    embed_to_file(texts, output, embedder=TextEmbedder(model=model, store=texts.parent / "store"))
+    with np.load(output) as stored:
+        assert "ids" not in stored
+        ends, letters = stored["ids_offsets"], bytes(stored["ids_utf8"])
+    assert [letters[a:b].decode() for a, b in pairwise(ends)] == ids
+    # 300 kB padded to all of the texts would be tens of megabytes.
+    assert output.stat().st_size < len("".join(ids).encode()) + 100_000
+    assert "ids_utf8" in caplog.text
 
 
 def test_shards_are_read_with_their_texts_wherever_these_lie_now(texts, model):

@@ -33,7 +33,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "embed",
         help="write the blocks of every text to an .npz file or a folder of shards",
         description="Writes `embeddings` (texts x dimensions, float32, block by block in layout "
-        "order, each block of unit length), `ids` and `layout` (JSON) to an .npz file; or, where "
+        "order, each block of unit length), `ids` and `layout` (JSON) to an .npz file (`ids_utf8` "
+        "and `ids_offsets` in the place of `ids` where few are very long); or, where "
         "--output is a folder, shards of --shard-size texts, each done or absent, which a run "
         "killed at any moment goes on with, and which several processes or GPUs can share "
         "(--trainer.devices).",

@@ -14,6 +14,12 @@ from subspace.data.records import SPLITS, Record, Split
 # relations that are not monotone.
 LEVELS = 8
 _ROUNDING = 1e-9
+# Numbers are equal up to rounding if they differ by no more than this share of the largest one.
+_SAME = 4 * float(np.finfo(np.float64).eps)
+# Training computes in single precision, and squares numbers. Those that are larger than the first
+# of these, or smaller than one over it, or vary by a smaller share than the second, are
+# standardised before.
+_MOST, _LEAST_SHARE = 1e15, 1e-4
 
 
 @dataclass(frozen=True)
@@ -132,15 +138,31 @@ def control_labels(labels: AnyFloats, controls: Sequence[AnyFloats]) -> Floats:
     The result has mean 0 and standard deviation 1. Labels that the controls explain completely
     become zeros.
     """
-    given = np.asarray(labels, dtype=np.float64)
+    given = standardise(labels)
     design = np.stack([np.ones(len(given)), *controls], axis=1)
     fitted, *_ = np.linalg.lstsq(design, given, rcond=None)
     rest = given - design @ fitted
     deviation = rest.std()
-    # A residual this small compared with the labels is rounding error.
-    if deviation <= _ROUNDING * max(float(given.std()), float(np.abs(given).max(initial=0.0))):
+    # The labels have deviation 1: a residual this small is rounding error.
+    if deviation <= _ROUNDING:
         return np.zeros(len(given))
     return np.asarray(rest / deviation)
+
+
+def standardise(numbers: AnyFloats) -> Floats:
+    """Scales numbers (N,) of any offset and size to mean 0 and standard deviation 1.
+
+    Numbers that are equal up to rounding become zeros.
+    """
+    given = np.asarray(numbers, dtype=np.float64)
+    _, exponent = np.frexp(np.abs(given).max(initial=0.0))
+    # Neither a power of 2 nor the difference to a near number is rounded, and no square overflows.
+    scaled = np.ldexp(given, -exponent)
+    if not len(scaled) or np.ptp(scaled) <= _SAME:
+        return np.zeros(len(scaled))
+    centred = scaled - scaled[0]
+    centred -= centred.mean()
+    return np.asarray(centred / centred.std())
 
 
 def _label_weights(
@@ -165,10 +187,22 @@ def _make_column(
         return Column(codes=codes, class_count=int(codes.max()) + 1)
     values = np.array([np.nan if label is None else label for label in labels], dtype=np.float64)
     known = ~np.isnan(values)
+    values[known] = _carried(values[known])
     reference = values[known & in_train] if (known & in_train).any() else values[known]
     edges = _level_edges(reference)
     codes = np.where(known, np.searchsorted(edges, values, side="left"), -1)
     return Column(codes=codes, class_count=len(edges) + 1, values=values)
+
+
+def _carried(numbers: Floats) -> Floats:
+    """Standardises numbers that single precision could not carry; equal ones become the first."""
+    standard = standardise(numbers)
+    if not standard.any():
+        return np.full(len(numbers), numbers[0]) if len(numbers) else numbers
+    largest = float(np.abs(numbers).max())
+    if 1 / _MOST < largest < _MOST and numbers.std() > _LEAST_SHARE * largest:
+        return numbers
+    return standard
 
 
 def _level_edges(values: Floats) -> Floats:

@@ -4,12 +4,13 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
 from subspace.data.metadata import Value, read_metadata
+from subspace.errors import ConfigError, check_type
 from subspace.files import Line, Problems, is_hidden, read_lines, read_text
 
 Split = Literal["train", "validation", "test"]
@@ -67,14 +68,30 @@ def read_records(*paths: Path | str, exclude: Sequence[str] = ()) -> tuple[Recor
     return tuple(record for records in sources.values() for record in records)
 
 
+def check_records(records: Iterable[Record]) -> Iterator[Record]:
+    """Yields records.
+
+    Raises:
+        ConfigError: `records` cannot be iterated over, or yields something else.
+    """
+    hint = "read them with subspace.read_records"
+    check_type(records, Iterable, name="records", hint=hint)
+    if isinstance(records, str):  # its letters would be told one by one
+        raise ConfigError(f"records must be of type Record, got str: {hint}")
+    for record in records:
+        check_type(record, Record, name="each of the records", hint=hint)
+        yield record
+
+
 def by_source(records: Iterable[Record]) -> dict[str, tuple[Record, ...]]:
     """Groups records by the name of their source, in the order of first occurrence.
 
     Raises:
         RecordError: A factor is a category in some records and a number in others.
+        ConfigError: `records` does not hold records.
     """
     sources: dict[str, list[Record]] = {}
-    for record in records:
+    for record in check_records(records):
         sources.setdefault(record.source, []).append(record)
     problems = Problems()
     _check_kinds(sources, problems=problems, places={})

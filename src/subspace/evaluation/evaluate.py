@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from subspace.data.records import Record, by_source
+from subspace.data.records import Record, by_source, check_records
 from subspace.data.retrieval_sets import RetrievalSet
-from subspace.errors import CheckpointError, ConfigError
+from subspace.errors import CheckpointError, ConfigError, check_type
 from subspace.evaluation.base_retrieval import BaseRetrieval, measure_base_retrieval
 from subspace.evaluation.baselines import principal_components, random_rotation
 from subspace.evaluation.cross_corpus import leave_one_out
@@ -49,13 +49,15 @@ def evaluate(
         progress: Whether to show progress bars.
 
     Raises:
-        ConfigError: There are no labelled texts or no training texts, or `seeds` is below 1.
+        ConfigError: An argument is of another type, there are no labelled texts or no training
+            texts, or `seeds` is below 1.
         EncoderError: The encoder cannot be loaded.
         StoreError: The store cannot be used.
     """
+    check_type(model, Model, name="model", hint="load it with subspace.load")
     if seeds < 1:
         raise ConfigError(f"seeds must be 1 or more, got {seeds}")
-    sources = by_source(record for record in records if record.factors)
+    sources = by_source(record for record in check_records(records) if record.factors)
     if not sources:
         raise ConfigError("no record has `factors`: there is nothing to measure")
     recipe, warnings = _recipe(model)

@@ -42,7 +42,9 @@ def chance_of(truth: Column) -> float:
     return 0.0 if truth.ordered else 1 / len(np.unique(truth.codes))
 
 
-def bootstrap_weights(clusters: Ints, *, replicates: int, rng: np.random.Generator) -> Floats:
+def bootstrap_weights(
+    clusters: Ints, *, replicates: int, rng: np.random.Generator, copies: int = 1
+) -> Floats:
     """Draws bootstrap replicates: how often each text counts in each of them (R, N).
 
     Whole clusters are drawn. Parallel versions of a text have the same content, and counting them
@@ -52,12 +54,14 @@ def bootstrap_weights(clusters: Ints, *, replicates: int, rng: np.random.Generat
         clusters: Cluster of each text (N,); a text with a number below 0 is a cluster by itself.
         replicates: Number of replicates.
         rng: Source of randomness.
+        copies: How often each cluster that is drawn counts; as many fewer are drawn.
     """
     alone = clusters < 0
     ids = np.where(alone, clusters.max(initial=0) + 1 + np.arange(len(clusters)), clusters)
     _, cluster = np.unique(ids, return_inverse=True)
     count = int(cluster.max()) + 1
-    drawn = rng.multinomial(count, np.full(count, 1 / count), size=replicates)
+    draws = -(-count // copies)
+    drawn = copies * rng.multinomial(draws, np.full(count, 1 / count), size=replicates)
     return drawn[:, cluster].astype(np.float64)
 
 

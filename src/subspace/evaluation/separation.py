@@ -76,8 +76,7 @@ class Reading:
             block's own factor, and leakage for any other factor.
         by_seed: `relative` for every seed (S,).
         replicates: `relative` for every bootstrap replicate (R,).
-        low: Lower end of the 95 % bootstrap interval of the score; a score below chance counts as
-            chance.
+        low: Lower end of the 95 % bootstrap interval of the score, which can be below chance.
         high: Upper end of the interval.
     """
 
@@ -288,11 +287,12 @@ def make_matrix(readings: Iterable[Reading], *, model: str, probe: str, controll
 class _Outcome:
     """Scores of one space for one factor.
 
-    Over the levels of a tied factor, scores, chance and control are means, and scores above chance
-    are sums.
+    Over the levels of a tied factor, scores, replicates, chance and control are means, and scores
+    above chance are sums. Only what is above chance is cut off there: ratios are made of it.
     """
 
     scores: Floats
+    replicates: Floats
     chance: float
     control: float | None
     above: float
@@ -301,9 +301,8 @@ class _Outcome:
     levels: int = 1
 
     def interval(self) -> tuple[float, float]:
-        """Returns the 95 % bootstrap interval of the score, where it is above chance."""
-        low, high = interval(self.above_replicates / self.levels)
-        return self.chance + low, self.chance + high
+        """Returns the 95 % bootstrap interval of the mean score over seeds and levels."""
+        return interval(self.replicates)
 
 
 def _read_source(
@@ -393,6 +392,7 @@ def _measure(
     controls = [part.control for part in parts if part.control is not None]
     return _Outcome(
         scores=np.mean([part.scores for part in parts], axis=0),
+        replicates=np.mean([part.replicates for part in parts], axis=0),
         chance=float(np.mean([part.chance for part in parts])),
         control=float(np.mean(controls)) if controls else None,
         above=sum(part.above for part in parts),
@@ -424,6 +424,7 @@ def _measure_task(
         )
     return _Outcome(
         scores=scores,
+        replicates=replicates,
         chance=chance,
         control=control,
         # A score below chance counts as chance.

@@ -12,23 +12,29 @@ to the same difference at c = 0. The *gain* is the difference between c and 0 in
 - toward a number: the mean label of the hits, in standard deviations, in the wanted direction;
 - alike in a class: the share of hits of the query's own class, over one minus chance.
 
-Methods are compared by the gain at which 95 % or 90 % of the relevance is kept. Steering toward one
+Methods are compared by the gain at which 95 % or 90 % of the relevance is kept; its interval is a
+bootstrap over queries and texts (`steering_replicates`). Steering toward one
 number should leave others as they are: what they move by at the same strength is *off target*.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from subspace.arrays import AnyFloats, Floats, Ints, Vectors
+from subspace.evaluation.scores import interval
+from subspace.evaluation.steering_replicates import Replicates, Resampling
 
 HITS = 10
 # Strengths that are swept; finer where most of the relevance is kept.
 STRENGTHS: Floats = np.concatenate([np.arange(15) * 0.04, np.arange(6, 11) * 0.1])
 KEPT = (0.95, 0.90)
 _RESAMPLES = 500
+# Number of texts that are ranked: enough for 10 hits in all but a few of a million replicates.
+_RANKED = 32
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value
@@ -38,11 +44,14 @@ class Curve:
     Attributes:
         relevance: Mean raw cosine of the hits, minus that of random candidates (C, Q).
         gain: Gain of the hits over those at strength 0 (C, Q).
+        replicates: Both in bootstrap replicates, up to the strength at which every replicate has
+            less than the smallest of `KEPT` left; None if there are none.
         off_target: By name of another label, how far it moves in the hits at every strength (C,).
     """
 
     relevance: Floats
     gain: Floats
+    replicates: Replicates | None = None
     off_target: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
@@ -67,25 +76,26 @@ class Curve:
         }
 
     def interval(self, kept: float) -> tuple[float, float]:
-        """Returns the 95 % bootstrap interval of `at` over queries."""
-        count = self.gain.shape[1]
-        drawn = np.random.default_rng(0).integers(count, size=(_RESAMPLES, count))
-        relevance = self.relevance[:, drawn].mean(axis=2)
-        gain = self.gain[:, drawn].mean(axis=2)
-        found = [_interpolate(r / r[0], g, kept) for r, g in zip(relevance.T, gain.T, strict=True)]
-        low, high = np.quantile(found, (0.025, 0.975))
-        return float(low), float(high)
+        """Returns the 95 % bootstrap interval of `at` over queries and texts; NaN without one."""
+        if self.replicates is None:
+            return float("nan"), float("nan")
+        curves = zip(self.replicates.relevance.T, self.replicates.gain.T, strict=True)
+        return interval([_interpolate(r / r[0], gain - gain[0], kept) for r, gain in curves])
 
-    def __add__(self, other: "Curve") -> "Curve":
-        """Averages two curves of the same queries, such as toward more and toward less."""
-        return Curve(
-            relevance=(self.relevance + other.relevance) / 2,
-            gain=(self.gain + other.gain) / 2,
-            off_target={
-                name: (moved + other.off_target[name]) / 2
-                for name, moved in self.off_target.items()
-            },
-        )
+
+@dataclass(frozen=True, eq=False)
+class _Sweep:
+    """One of the scores that are added, and what is measured of its hits.
+
+    Attributes:
+        steer: Score that is added (Q, N), standardised.
+        wanted: Value of each text as a hit (Q, N).
+        others: Other labels (N,) by name, NaN where a text has none.
+    """
+
+    steer: Vectors
+    wanted: AnyFloats
+    others: Mapping[str, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,15 +106,25 @@ class SteeringTask:
         queries: Positions of the queries among the texts (Q,).
         candidates: Whether each query may find each text (Q, N).
         raw: Raw cosine of queries and texts (Q, N), which judges relevance.
+        resampling: Replicates of queries and texts; None for no intervals.
     """
 
     queries: Ints
     candidates: npt.NDArray[np.bool_]
     raw: Vectors
+    resampling: Resampling | None = None
 
     @classmethod
     def draw(
-        cls, raw: Vectors, *, groups: Ints, among: Ints, count: int = 200, seed: int = 0
+        cls,
+        raw: Vectors,
+        *,
+        groups: Ints,
+        among: Ints,
+        count: int = 200,
+        seed: int = 0,
+        resamples: int = _RESAMPLES,
+        copies: int = 1,
     ) -> "SteeringTask":
         """Draws queries.
 
@@ -114,6 +134,9 @@ class SteeringTask:
             among: Positions of the texts that serve as queries and as candidates.
             count: Number of queries; all of `among` if there are fewer.
             seed: Seed of the draw.
+            resamples: Number of bootstrap replicates behind intervals; 0 for none.
+            copies: How often each text that is drawn counts in them: 2 for scores that each half of
+                the texts learned from the other; see `steering_replicates`.
         """
         queries = np.sort(np.random.default_rng(seed).permutation(among)[:count])
         known = np.zeros(len(raw), dtype=bool)
@@ -122,7 +145,22 @@ class SteeringTask:
         candidates[np.arange(len(queries)), queries] = False
         same = (groups[queries][:, None] == groups[None]) & (groups[queries][:, None] >= 0)
         candidates &= ~same
-        return cls(queries=queries, candidates=candidates, raw=raw[queries] @ raw.T)
+        resampling = None
+        if resamples:
+            resampling = Resampling.draw(
+                groups=groups,
+                queries=queries,
+                among=among,
+                count=resamples,
+                seed=seed,
+                copies=copies,
+            )
+        return cls(
+            queries=queries,
+            candidates=candidates,
+            raw=raw[queries] @ raw.T,
+            resampling=resampling,
+        )
 
     def standardize(self, scores: AnyFloats) -> Vectors:
         """Scales scores (Q, N) to mean 0 and standard deviation 1 among each query's candidates."""
@@ -148,28 +186,67 @@ class SteeringTask:
                 class.
             others: Other labels (N,) by name, NaN where a text has none.
         """
-        others = others or {}
-        moved = {name: np.zeros(len(STRENGTHS)) for name in others}
-        relevance = np.zeros((len(STRENGTHS), len(self.queries)))
-        gain = np.zeros_like(relevance)
-        random = self.raw.mean(axis=1, where=self.candidates)
-        wanted = np.broadcast_to(wanted, self.candidates.shape)
+        return self._sweep(rel, [_Sweep(steer, wanted, others or {})])
+
+    def _sweep(self, rel: Vectors, sweeps: Sequence[_Sweep]) -> Curve:
+        """Sweeps the strength of several scores, each by itself, and averages their curves."""
+        shape = (len(STRENGTHS), len(self.queries))
+        relevance, gain = np.zeros(shape), np.zeros(shape)
+        moved = {name: np.zeros(len(STRENGTHS)) for name in sweeps[0].others}
+        replicates: list[tuple[Floats, Floats]] = []
         rows = np.arange(len(self.queries))[:, None]
         for place, strength in enumerate(STRENGTHS):
-            scores = np.where(
-                self.candidates,
-                np.float32(1 - strength) * rel + np.float32(strength) * steer,
-                -np.inf,
-            )
-            hits = np.argpartition(-scores, HITS, axis=1)[:, :HITS]
-            relevance[place] = self.raw[rows, hits].mean(axis=1) - random
-            gain[place] = wanted[rows, hits].mean(axis=1)
-            for name, values in others.items():
-                found = values[hits]
-                known = np.isfinite(found)
-                moved[name][place] = found[known].mean() if known.any() else 0.0
-        off_target = {name: values - values[0] for name, values in moved.items()}
-        return Curve(relevance=relevance, gain=gain - gain[0], off_target=off_target)
+            drawn: list[tuple[Floats, Floats]] = []
+            for one in sweeps:
+                ranked = self._rank(rel, one.steer, strength)
+                raw = self.raw[rows, ranked]
+                wanted = np.broadcast_to(one.wanted, self.candidates.shape)[rows, ranked]
+                share = 1 / len(sweeps)
+                relevance[place] += share * (raw[:, :HITS].mean(axis=1) - self._random)
+                gain[place] += share * wanted[:, :HITS].mean(axis=1)
+                for name, values in one.others.items():
+                    found = values[ranked[:, :HITS]]
+                    known = np.isfinite(found)
+                    moved[name][place] += share * found[known].mean() if known.any() else 0.0
+                if self.resampling is not None and not _fallen(replicates):
+                    drawn.append(self._draw(self.resampling, ranked, raw, wanted))
+            if drawn:
+                replicates.append((_mean(r for r, _ in drawn), _mean(g for _, g in drawn)))
+        return Curve(
+            relevance=relevance,
+            gain=gain - gain[0],
+            replicates=_stack(replicates),
+            off_target={name: values - values[0] for name, values in moved.items()},
+        )
+
+    def _rank(self, rel: Vectors, steer: Vectors, strength: float) -> Ints:
+        """Returns the best texts of each query, the best first (Q, M)."""
+        scores = np.where(
+            self.candidates,
+            np.float32(1 - strength) * rel + np.float32(strength) * steer,
+            -np.inf,
+        )
+        count = int(np.clip(self.candidates.sum(axis=1).min(), HITS, _RANKED))
+        best = np.argpartition(-scores, min(count, scores.shape[1] - 1), axis=1)[:, :count]
+        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+        return np.take_along_axis(best, order, axis=1)
+
+    def _draw(
+        self, resampling: Resampling, ranked: Ints, raw: Vectors, wanted: AnyFloats
+    ) -> tuple[Floats, Floats]:
+        relevance, gain = resampling.of_hits(ranked, raw, wanted, hits=HITS)
+        return resampling.mean(relevance - self._random_replicates), resampling.mean(gain)
+
+    @cached_property
+    def _random(self) -> Vectors:
+        """Mean raw cosine of each query and its candidates (Q,)."""
+        return np.asarray(self.raw.mean(axis=1, where=self.candidates))
+
+    @cached_property
+    def _random_replicates(self) -> Floats:
+        """The same in every replicate (Q, R)."""
+        assert self.resampling is not None
+        return self.resampling.of_texts(self.raw, self.candidates.astype(np.float32))
 
     def toward(
         self,
@@ -189,9 +266,8 @@ class SteeringTask:
         """
         up, others = self.standardize(steer[None]), others or {}
         less = {name: -values for name, values in others.items()}
-        return self.sweep(rel, up, wanted=labels[None], others=others) + self.sweep(
-            rel, -up, wanted=-labels[None], others=less
-        )
+        more = _Sweep(up, labels[None], others)
+        return self._sweep(rel, [more, _Sweep(-up, -labels[None], less)])
 
     def alike(self, rel: Vectors, steer: AnyFloats, *, codes: Ints) -> Curve:
         """Sweeps toward texts of the query's own class.
@@ -204,7 +280,32 @@ class SteeringTask:
         same = codes[self.queries][:, None] == codes[None]
         curve = self.sweep(rel, self.standardize(steer), wanted=same)
         chance = same.mean(axis=1, where=self.candidates)
-        return Curve(relevance=curve.relevance, gain=curve.gain / (1 - chance.mean()))
+        share = 1 / (1 - chance.mean())
+        drawn = curve.replicates
+        return replace(
+            curve,
+            gain=curve.gain * share,
+            replicates=drawn and replace(drawn, gain=drawn.gain * share),
+        )
+
+
+def _fallen(replicates: Sequence[tuple[Floats, Floats]]) -> bool:
+    """Tells whether every replicate has less than the smallest of `KEPT` of its relevance left."""
+    if not replicates:
+        return False
+    (first, _), (last, _) = replicates[0], replicates[-1]
+    return bool((last < min(KEPT) * first).all())
+
+
+def _stack(replicates: Sequence[tuple[Floats, Floats]]) -> Replicates | None:
+    if not replicates:
+        return None
+    relevance, gain = zip(*replicates, strict=True)
+    return Replicates(relevance=np.stack(relevance), gain=np.stack(gain))
+
+
+def _mean(arrays: Iterable[Floats]) -> Floats:
+    return np.asarray(np.mean(list(arrays), axis=0))
 
 
 def _interpolate(kept: Floats, gained: Floats, wanted: float) -> float:

@@ -233,7 +233,10 @@ def _measure_source(
         known = column.labelled
         place = contender.projection.layout.slice(factor)
         groups = source.labels.groups[chosen]
-        task = SteeringTask.draw(raw, groups=groups, among=known, count=queries)
+        task, halves = (
+            SteeringTask.draw(raw, groups=groups, among=known, count=queries, copies=copies)
+            for copies in (1, 2)
+        )
         block = contender.projection(x)[:, place]
         spaces = {BLOCKS: block, EARLY: early_layers(x, width=width, deepest=deepest)}
         if factor not in searched:  # as `Model.centred_on`, and so an index, does
@@ -252,14 +255,15 @@ def _measure_source(
             taste_of = column.codes
         rel = task.standardize(task.raw)
         for what, steer in steers.items():
+            which = halves if what == CEILING else task
             if column.ordered:
                 others = other_numbers(source, factor, chosen=chosen)
-                curve = task.toward(rel, steer, labels=labels, others=others)
+                curve = which.toward(rel, steer, labels=labels, others=others)
             else:
                 asked = np.asarray(steer[task.queries], dtype=np.float32)
                 if what == BLOCKS and factor in contender.nearness:
                     asked = contender.nearness[factor](asked)
-                curve = task.alike(rel, asked @ steer.T, codes=column.codes)
+                curve = which.alike(rel, asked @ steer.T, codes=column.codes)
             taste = (
                 measure_taste(spaces[what], codes=taste_of, groups=groups) if what in spaces else {}
             )

@@ -21,7 +21,8 @@ far the ten hits move toward more or less of a number, in standard deviations of
 regressed out); *alike* is what the share of hits of the query's own class gains, over one minus
 chance. Both where 90 % of the relevance is kept, as the raw encoder judges it. *Taste*: after 5
 rated pairs, how often an unseen pair is ordered as the user likes (chance 0.50). *Off target*: how
-far the length of the hits and other numeric labels move there, the one that moves most."""
+far the length of the hits and other numeric labels move there, the one that moves most. Intervals
+are of queries and texts that are both drawn again (pigeonhole bootstrap)."""
 
 
 def steering_means(rows: Sequence[SteeringRow]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The Dash app: callbacks of the page, and restrictions on hosts and on loaded content."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -7,7 +8,8 @@ from typing import Any
 
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
-from flask import Response
+from flask import Response, request
+from werkzeug.exceptions import HTTPException
 
 from subspace.errors import SubspaceError
 from subspace.explore.colours import colour
@@ -24,6 +26,8 @@ _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; form-action 'none'; frame-ancestors 'none'"
 )
+_log = logging.getLogger(__name__)
+
 _NOTHING = html.P("Type a query.", className="note")
 _TYPED = [Input("text", "value"), Input("other", "value"), Input("block", "value")]
 _CONTROLS = [
@@ -75,9 +79,19 @@ def make_app(state: AppState) -> Dash:
 
 
 def _guard(app: Dash) -> None:
-    """Refuses requests to other host names, and sets the content security policy."""
+    """Refuses requests to other host names and odd ones, and sets the content security policy."""
     app.server.config["TRUSTED_HOSTS"] = ["127.0.0.1", "localhost"]
     app.server.after_request(_set_policy)
+    app.server.register_error_handler(Exception, _refuse)
+
+
+def _refuse(error: Exception) -> HTTPException | tuple[str, int]:
+    """Answers 400 to a request that no page sends, and leaves a line instead of a stack trace."""
+    if isinstance(error, HTTPException):
+        return error
+    _log.warning("refused a request to %s: %s: %.200s", request.path, type(error).__name__, error)
+    _log.debug("where it failed", exc_info=error)
+    return "no request of this page", 400
 
 
 def _set_policy(response: Response) -> Response:

@@ -15,6 +15,7 @@ unless the model says otherwise:
 All other blocks stay as they are, to the bit.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from scipy.linalg import eigh
 from subspace.arrays import Floats, Ints, Vectors
 from subspace.data.retrieval_sets import RetrievalSet, query_key
 from subspace.encoder.cached_encoder import CachedEncoder
-from subspace.errors import ConfigError
+from subspace.errors import ConfigError, check_type
 from subspace.fitting.closed_form import power
 from subspace.fitting.fitting_data import DEFAULT_STORE
 from subspace.fitting.recipe import Recipe
@@ -40,6 +41,8 @@ _POWER, _SHRINKAGE = 0.5, 0.2
 _BEFORE = 0.01
 # A mean over fewer texts is mostly chance.
 _MIN_TEXTS = 5
+
+_log = logging.getLogger(__name__)
 
 
 def adapt(
@@ -67,13 +70,15 @@ def adapt(
         are those of the documents.
 
     Raises:
-        ConfigError: There are fewer than 5 training queries or documents, or all queries or all
-            documents have the same embedding.
+        ConfigError: An argument is of another type, there are fewer than 5 training queries or
+            documents, or all queries or all documents have the same embedding.
         CheckpointError: The model does not say how it was fitted, which tells the blocks that were
             learned from labels; or it was made for another encoder.
         EncoderError: The encoder cannot be loaded.
         StoreError: The store cannot be used.
     """
+    check_type(model, Model, name="model", hint="load it with subspace.load")
+    check_type(data, RetrievalSet, name="data", hint="read it with read_retrieval_set")
     recipe = Recipe.from_json(model.recipe)
     training = [query for query in data.queries if data.split(query) == "train"]
     counts = {"queries in the split 'train'": len(training), "documents": len(data.documents)}
@@ -90,6 +95,7 @@ def adapt(
             raise ConfigError(f"all {what} of '{name}' have the same embedding")
     blocks = [block for block, weight in model.default_weights.items() if weight]
     pairs = _relevant_pairs(data, training)
+    _warn_of_judgements(data, training, pairs=pairs, name=name)
     projection = model.projection
     if len(pairs):
         principal = [block for block in blocks if _is_principal(recipe, block)]
@@ -160,6 +166,28 @@ def _relevant_pairs(data: RetrievalSet, queries: Sequence[str]) -> Ints:
         for document in data.relevant(query)
     ]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def _warn_of_judgements(
+    data: RetrievalSet, queries: Sequence[str], *, pairs: Ints, name: str
+) -> None:
+    """Says where judgements do not tell which document belongs to which query."""
+    judged = sum(bool(data.relevance.get(query)) for query in queries)
+    if judged and not len(pairs):
+        _log.warning(
+            "'%s': the judgements of %d queries are all 0 or below, so that no document is "
+            "relevant: texts alone were learned from",
+            name,
+            judged,
+        )
+    elif len(pairs) > 1 and len(np.unique(pairs[:, 1])) == 1:
+        _log.warning(
+            "'%s': all %d relevant pairs are of one document, '%s', which does not tell queries "
+            "apart: judge others, too",
+            name,
+            len(pairs),
+            data.documents[int(pairs[0, 1])].id,
+        )
 
 
 def _solve_rows(rows: Vectors, *, total: Floats, apart: Floats) -> Vectors:

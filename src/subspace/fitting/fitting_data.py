@@ -1,7 +1,7 @@
 """FittingData: encoded labelled texts and the moments that the solver needs."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from subspace.arrays import Floats, Vectors
 from subspace.data.records import Record
 from subspace.encoder import Encoder, EncoderSpec
 from subspace.encoder.cached_encoder import CachedEncoder
-from subspace.errors import ConfigError
+from subspace.errors import ConfigError, check_type
 from subspace.fitting.block_spec import DEFAULT_LAYERS, TOPIC, BlockSpec, default_blocks
 from subspace.fitting.moments import SourceMoments
 from subspace.fitting.recipe import Recipe
@@ -101,6 +101,25 @@ class FittingData:
                 )
         return default_blocks(learned, dim=fingerprint.dim, layers=fingerprint.layers)
 
+    def blocks_of(self, names: Iterable[str]) -> dict[str, BlockSpec]:
+        """Returns the usual blocks of these names, no wider than what they read.
+
+        Raises:
+            ConfigError: `names` is no list of texts, or names a block twice.
+        """
+        hint = "give a list of names, or a mapping from names to widths or settings"
+        if isinstance(names, str):
+            raise ConfigError(f"blocks must be a list or a mapping, got the text '{names}': {hint}")
+        check_type(names, Iterable, name="blocks", hint=hint)
+        given = list(names)
+        for name in given:
+            check_type(name, str, name="each of the blocks", hint=hint)
+            if given.count(name) > 1:
+                raise ConfigError(f"blocks name '{name}' twice")
+        fingerprint = self.encoder.encoder.fingerprint
+        usual = default_blocks(given, dim=fingerprint.dim, layers=fingerprint.layers)
+        return {name: usual[name] for name in given}
+
     def without(self, *left_out: str) -> "FittingData":
         """Returns the same data without some sources and their rewrites."""
         gone = {*left_out, *(f"{name} (rewrites)" for name in left_out)}
@@ -140,7 +159,14 @@ def _has_classes(moments: SourceMoments, factor: str) -> bool:
 
 
 def encoder_spec(encoder: EncoderSpec | str) -> EncoderSpec:
-    """Returns the spec of an encoder. For a name, the spec reads up to four of its layers."""
+    """Returns the spec of an encoder. For a name, the spec reads up to four of its layers.
+
+    Raises:
+        ConfigError: It is neither a name nor a spec.
+    """
+    check_type(
+        encoder, EncoderSpec, str, name="encoder", hint="give 'minilm', a folder or a hub id"
+    )
     if isinstance(encoder, EncoderSpec):
         return encoder
     if encoder == "minilm":

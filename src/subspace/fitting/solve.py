@@ -1,6 +1,7 @@
 """Fits a model in closed form from stored sources and a recipe."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,11 @@ from subspace.fitting.weak.feature_scores import score_features
 from subspace.model.model import Model
 from subspace.model.projection import Projection
 from subspace.model.score_spread import SPREAD_SAMPLE, measure_score_spread
+
+# A block of a factor with fewer labelled training texts is said to be learned from few.
+_FEW_LABELS = 10
+
+_log = logging.getLogger(__name__)
 
 
 def solve_model(
@@ -79,6 +85,7 @@ def complete_model(
         pseudo_labels=count_pseudo_labels(sources) if recipe.weak.features else None,
         pseudo_weight=recipe.weak.features,
     )
+    _warn_of_few_labels(sources, recipe=recipe, directions=heads)
     searched = TOPIC if TOPIC in layout.names else layout.names[0]
     return Model(
         projection=projection,
@@ -91,6 +98,36 @@ def complete_model(
         data={name: source.sha256 for name, source in sources.items()},
         recipe=replace(recipe, blocks=dict(recipe.blocks)).to_json(),
     )
+
+
+def _warn_of_few_labels(
+    sources: Mapping[str, StoredSource], *, recipe: Recipe, directions: Collection[str]
+) -> None:
+    """Says which blocks are learned from few labels, and which numbers give no direction."""
+    for block, spec in recipe.blocks.items():
+        columns = {
+            name: one.labels.take(one.labels.positions("train")).columns[block]
+            for name, one in sources.items()
+            if block in one.labels.columns
+        }
+        count = sum(len(column.labelled) for column in columns.values())
+        named = ", ".join(f"'{name}'" for name in columns)
+        if spec.signal_power and 0 < count < _FEW_LABELS:
+            _log.warning(
+                "the block of '%s' is learned from %d labelled texts (%s), which is too few to "
+                "tell what other texts have in common with them: label more",
+                block,
+                count,
+                named,
+            )
+        numbers = any(column.ordered for column in columns.values())
+        if numbers and count and block not in directions:
+            _log.warning(
+                "'%s' has no direction to search toward: without what follows the number of words, "
+                "its labels (%s) do not vary",
+                block,
+                named,
+            )
 
 
 def _score_spreads(

@@ -1,5 +1,6 @@
 """Stored sources: labelled texts whose embeddings are in the embedding store."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from subspace.data.labels import Labels, label_source
 from subspace.data.records import Record, hash_records
 from subspace.encoder.cached_encoder import CachedEncoder
 from subspace.fitting.moments import SourceMoments, collect_moments
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)  # comparing arrays gives an array, not a bool
@@ -49,7 +52,7 @@ def store_sources(
     texts = [record.text for source in records.values() for record in source]
     rows = encoder.rows(texts, progress=progress)
     ends = np.cumsum([len(source) for source in records.values()])[:-1]
-    return {
+    stored = {
         name: StoredSource(
             records=source,
             labels=label_source(name, source, origin_weights=origin_weights),
@@ -58,6 +61,25 @@ def store_sources(
         )
         for (name, source), source_rows in zip(records.items(), np.split(rows, ends), strict=True)
     }
+    for name, one in stored.items():
+        _warn_of_equal_numbers(name, one)
+    return stored
+
+
+def _warn_of_equal_numbers(name: str, source: StoredSource) -> None:
+    for factor, column in source.labels.columns.items():
+        known = column.labelled
+        if column.values is None or len(known) < 2 or np.ptp(column.values[known]) > 0:
+            continue
+        given = [source.records[position].factors[factor] for position in known]
+        _log.warning(
+            "source '%s': all %d labels of '%s' are %s%s: nothing can be learned of them",
+            name,
+            len(given),
+            factor,
+            given[0],
+            " up to rounding" if len(set(given)) > 1 else "",
+        )
 
 
 def training_moments(

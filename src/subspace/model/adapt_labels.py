@@ -14,7 +14,7 @@ import numpy as np
 
 from subspace.arrays import Floats, Ints, Vectors
 from subspace.data.comparisons import Comparison
-from subspace.data.labels import control_labels
+from subspace.data.labels import control_labels, standardise
 from subspace.data.records import Record
 from subspace.errors import ConfigError
 from subspace.model.class_nearness import ClassNearness, softmax
@@ -35,8 +35,6 @@ _SAMPLE = 1000
 _FEW = 10
 # Maximum number of classes that a message lists.
 _SHOWN = 12
-# Larger labels would be squared to infinity.
-_MOST = 1e100
 
 
 def adapt_to_labels(
@@ -228,15 +226,11 @@ def _enough_numbers(
         )
     if len(rows) < MIN_LABELS:
         return [], []
-    largest = max(abs(float(value)) for value in values)
-    if largest > _MOST:
+    if not standardise(np.array(values, dtype=np.float64)).any():
+        rounded = " up to rounding" if len(set(values)) > 1 else ""
         raise ConfigError(
-            f"'{factor}' has a label of {largest:g}: give numbers of {_MOST:g} at most"
-        )
-    if len(set(values)) < 2:
-        raise ConfigError(
-            f"all {len(values)} labels of '{factor}' are {values[0]:g}: label texts that have more "
-            "or less of it, or leave the factor out"
+            f"all {len(values)} labels of '{factor}' are {values[0]:g}{rounded}: label texts that "
+            "have more or less of it, or leave the factor out"
         )
     return rows, values
 

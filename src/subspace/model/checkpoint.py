@@ -77,6 +77,11 @@ def load(
         CheckpointError: The checkpoint is missing, damaged, of another format version, or holds
             NaN.
     """
+    if not isinstance(path, (str, Path)):
+        raise CheckpointError(
+            "a model is loaded from a folder, a file, or the name of one, got "
+            f"{type(path).__name__}"
+        )
     model = _load(str(path), revision=revision)
     spec = EncoderSpec.from_fingerprint(model.fingerprint, model=encoder or model.encoder.model)
     return replace(model, encoder=replace(spec, device=device))

@@ -1,10 +1,12 @@
 """Embedding of a file of texts into one .npz file, and the embedder, which shards use too."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,12 @@ from subspace.errors import ConfigError
 from subspace.files import whole_file
 from subspace.model.model import Model
 from subspace.outputs import refuse_same_file
+
+# A NumPy array of texts takes the length of the longest for each. Ids are written as one if that
+# is no more than this many times their own length, or this many bytes.
+_MOST_PADDING, _SMALL = 10, 1 << 20
+
+_log = logging.getLogger(__name__)
 
 
 def open_stored_encoder(
@@ -115,7 +123,9 @@ def embed_to_file(
 ) -> Embedded:
     """Writes `embeddings`, `ids` and `layout` (JSON) of a file of texts to an .npz file.
 
-    The file is written atomically; its content must fit in memory.
+    If few ids are much longer than the others, `ids_utf8` (bytes) and `ids_offsets` (N + 1) take
+    the place of `ids`: id n is `bytes(ids_utf8[ids_offsets[n] : ids_offsets[n + 1]]).decode()`. A
+    warning says so. The file is written atomically; its content must fit in memory.
 
     Args:
         texts: JSONL with `id` (or `_id`) and `text`.
@@ -133,14 +143,37 @@ def embed_to_file(
     refuse_same_file(("--input", texts), ("--output", output))
     documents = read_documents(texts)
     embedded = embedder([document.text for document in documents], progress=progress)
+    ids = _id_arrays([document.id for document in documents])
+    if "ids" not in ids:
+        longest = max((document.id for document in documents), key=len)
+        _log.warning(
+            "%s holds `ids_utf8` and `ids_offsets` in the place of `ids`, as an id is %d letters "
+            "long ('%.40s...')",
+            output,
+            len(longest),
+            longest,
+        )
     try:
         with whole_file(output) as stream:
             np.savez(
                 stream,
                 embeddings=embedded.blocks.array,
-                ids=np.array([document.id for document in documents]),
+                **ids,
                 layout=np.array(json.dumps(embedded.blocks.layout.to_widths())),
             )
     except OSError as error:
         raise ConfigError(f"cannot write {output}: {error}") from error
     return embedded
+
+
+def _id_arrays(ids: Sequence[str]) -> dict[str, Any]:
+    """Returns ids as an array of texts, or as bytes with offsets where that would not fit them."""
+    padded = 4 * len(ids) * max(map(len, ids))
+    fits = padded <= max(_SMALL, _MOST_PADDING * 4 * sum(map(len, ids)))
+    if fits:
+        return {"ids": np.array(ids)}
+    encoded = [one.encode("utf-8", "surrogatepass") for one in ids]
+    return {
+        "ids_utf8": np.frombuffer(b"".join(encoded), dtype=np.uint8),
+        "ids_offsets": np.cumsum([0, *map(len, encoded)], dtype=np.int64),
+    }

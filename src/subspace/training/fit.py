@@ -1,13 +1,13 @@
 """fit: fits a model on labelled records."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from subspace.data.records import Record, by_source
 from subspace.encoder import EncoderSpec
-from subspace.errors import ConfigError
-from subspace.fitting.block_spec import read_blocks
+from subspace.errors import ConfigError, check_type
+from subspace.fitting.block_spec import BlockSpec, read_blocks
 from subspace.fitting.fitting_data import DEFAULT_STORE, FittingData, encoder_spec
 from subspace.fitting.recipe import Recipe, Solver
 from subspace.fitting.weak.weak_supervision import WeakSupervision
@@ -18,7 +18,7 @@ def fit(
     records: Iterable[Record],
     *,
     encoder: EncoderSpec | str = "minilm",
-    blocks: Mapping[str, Any] | None = None,
+    blocks: Mapping[str, Any] | Sequence[str] | None = None,
     solver: Solver = "closed_form",
     weak: WeakSupervision | None = None,
     origin_weights: Mapping[str, float] | None = None,
@@ -37,8 +37,8 @@ def fit(
             common.
         encoder: The frozen encoder: `minilm` (needs no network), a folder, a hub id, or a spec. For
             a name, up to four layers are read and concatenated (`DEFAULT_LAYERS` for `minilm`).
-        blocks: A width, a mapping of settings or a `BlockSpec`, by name. None stands for `topic`
-            and a block for every labelled factor.
+        blocks: A width, a mapping of settings or a `BlockSpec`, by name; or names alone, for the
+            usual blocks. None stands for `topic` and a block for every labelled factor.
         solver: `closed_form` (takes seconds once the texts are encoded), or `sgd`, which trains
             from the closed form with contrastive and probe losses.
         weak: Settings of weak supervision; None for none.
@@ -50,7 +50,7 @@ def fit(
             `max_epochs` or `losses`.
 
     Raises:
-        ConfigError: A block cannot be solved, or a setting is wrong.
+        ConfigError: An argument or a setting is wrong, or a block cannot be solved.
         EncoderError: The encoder cannot be loaded.
         StoreError: The store cannot be used.
     """
@@ -58,6 +58,11 @@ def fit(
         raise ConfigError(f"solver is {' or '.join(get_args(Solver))}, got {solver!r}")
     if training and solver == "closed_form":
         raise ConfigError(f"{', '.join(training)}: only solver='sgd' takes settings of training")
+    if weak is not None:
+        check_type(weak, WeakSupervision, name="weak", hint="such as WeakSupervision(features=0.3)")
+    if origin_weights is not None:
+        hint = "such as {'features': 0.5}"
+        check_type(origin_weights, Mapping, name="origin_weights", hint=hint)
     weak = weak or WeakSupervision()
     data = FittingData.encode(
         by_source(records),
@@ -68,7 +73,7 @@ def fit(
         progress=progress,
     )
     recipe = Recipe(
-        blocks=read_blocks(blocks) if blocks else data.default_blocks(),
+        blocks=_read(blocks, data),
         weak=weak,
         origin_weights=dict(origin_weights or {}),
     )
@@ -78,3 +83,11 @@ def fit(
     from subspace.training.sgd import train  # imports the trainer, which takes seconds
 
     return train(model, data, seed=seed, progress=progress, **training)
+
+
+def _read(
+    blocks: Mapping[str, Any] | Sequence[str] | None, data: FittingData
+) -> dict[str, BlockSpec]:
+    if blocks is None or (isinstance(blocks, (Mapping, list, tuple)) and not blocks):
+        return data.default_blocks()
+    return read_blocks(blocks) if isinstance(blocks, Mapping) else data.blocks_of(blocks)
