@@ -42,6 +42,7 @@ def folder(tmp_path) -> Path:
         (skills / name / "SKILL.md").write_text(
             f"---\nname: {name}\ndescription: {about}\n---\nDo it step by step.\n"
         )
+    (skills / "broken.md").write_text("---\nname: [not closed\n---\nA file that stops nobody.\n")
     (skills / "notes.md").write_text("# Oven\nThe oven is hotter at the back.\n")
     return skills
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -280,3 +281,31 @@ def test_any_content_gives_a_record_or_a_problem_or_nothing(tmp_path_factory, co
         found = scan_notes(folder)
         assert len(found.records) + len(found.problems) <= 1
         assert all(record.text.strip() for record in found.records)
+
+
+def test_a_heading_of_many_blanks_takes_no_time(tmp_path):
+    (tmp_path / "one.md").write_text("# a" + " " * 300_000 + "b\n")
+    (tmp_path / "two.md").write_text("# " + "# " * 100_000 + "\n\ntext\n")
+    began = time.monotonic()
+    found = {record.id: record.title for record in read_notes(tmp_path)}
+    assert time.monotonic() - began < 5
+    assert found["one"].startswith("a  ")
+
+
+@pytest.mark.parametrize(
+    ("line", "title"),
+    [
+        ("# One", "One"),
+        ("## Two ##", "Two"),
+        ("###### C#", "C#"),
+        ("# C# #", "C#"),
+        ("  #\tTab\t", "Tab"),
+        ("#One", ""),
+        ("#", ""),
+        ("# ##", ""),
+        ("####### Seven", ""),
+    ],
+)
+def test_a_title_is_the_text_of_a_heading(line, title, tmp_path):
+    (tmp_path / "note.md").write_text(f"{line}\n\nbody\n")
+    assert read_notes(tmp_path)[0].title == title

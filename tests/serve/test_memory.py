@@ -322,3 +322,26 @@ def test_texts_of_hits_are_cut_where_it_is_asked(memory):
     cut = memory.search(SearchRequest(query=QUERY, characters=20)).hits[0].text
     assert len(cut) <= 20 < len(whole)
     assert whole.startswith(cut.rstrip("…"))
+
+
+@pytest.mark.parametrize("made_anew", ["index", "log"])
+def test_an_index_or_a_log_that_is_made_anew_is_opened_again(made_anew, tmp_path, model):
+    first = make_memory(tmp_path, model)
+    folder, log = tmp_path / "index", tmp_path / "usage.db"
+
+    def reopen() -> Index:
+        return Index.open(folder, model, usage=log, bandit=first.index.bandit)
+
+    memory = Memory(first.index, reopen=reopen)
+    memory.report_use(UseRequest(items={"cake": 1.0}))
+    if made_anew == "index":
+        Index.create(folder, model, RECORDS[:3]).close()  # centred on other texts
+    else:
+        for path in tmp_path.glob("usage.db*"):
+            path.unlink()
+    assert memory.about().items == (3 if made_anew == "index" else len(RECORDS))
+    memory.report_use(UseRequest(items={RECORDS[0].id: 1.0}))
+    memory.add([NewItem(id="new", text="new")])
+    assert "new" in as_others_see_it(memory)
+    assert len(memory.index.blocks.history.log) == (2 if made_anew == "index" else 1)
+    memory.close()

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from subspace.cli.arguments import (
 from subspace.errors import ConfigError, install_command
 
 if TYPE_CHECKING:
+    from subspace.data import Record
     from subspace.retrieval import Index
     from subspace.serve.memory import Memory
     from subspace.serve.server import Limits
@@ -136,8 +137,13 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     for name in ("httpx", "mcp", "uvicorn", "watchfiles", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # The server stops by itself and then raises the signal again: all is closed before the end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if arguments.stdio:
+        # A thread that reads standard input cannot be woken; whatever was answered is on disk.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    else:
+        # The server stops by itself and then raises the signal again: all is closed before the end.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         _serve(arguments, stack=stack)
 
@@ -153,6 +159,7 @@ def _serve(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> Non
         token = _read_token(arguments)
         check_address(arguments.host, token=token)
         bound = stack.enter_context(contextlib.closing(bind(arguments.host, arguments.port)))
+    _say("loading the model")
     index = _open_index(arguments)
     memory = Memory(
         index,
@@ -160,6 +167,7 @@ def _serve(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> Non
         preset=arguments.preset,
         followed=arguments.watch is not None,
         read_only=arguments.read_only,
+        reopen=lambda: _reopen(arguments, index),
     )
     stack.callback(memory.close)
     index.model.encode_query(["ready"])  # the first search would wait for the weights
@@ -180,7 +188,6 @@ def _serve(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> Non
 
 def _open_index(arguments: argparse.Namespace) -> "Index":
     """Opens the index; makes it of the watched folder, or empty, if there is none."""
-    from subspace.data import read_notes
     from subspace.model import load
     from subspace.retrieval import Index
     from subspace.retrieval.engines import is_missing
@@ -207,10 +214,32 @@ def _open_index(arguments: argparse.Namespace) -> "Index":
     with _only_creator(arguments.index):
         if not is_missing(arguments.index):
             return Index.open(arguments.index, model, usage=arguments.usage, **options)
-        records = () if arguments.watch is None else read_notes(arguments.watch)
+        records = () if arguments.watch is None else _read_notes(arguments.watch)
         index = Index.create(arguments.index, model, records, usage=arguments.usage, **options)
         index.save()
     return index
+
+
+def _read_notes(folder: str) -> "Sequence[Record]":
+    """Reads what can be read of a folder, and warns of the rest: one bad file stops no agent."""
+    from subspace.data import read_notes, scan_notes
+
+    notes = scan_notes(folder)
+    if not notes.records:
+        return read_notes(folder)  # raises, and says why
+    for problem in notes.problems:
+        logging.getLogger(__name__).warning("left out: %s", problem)
+    return notes.records
+
+
+def _reopen(arguments: argparse.Namespace, index: "Index") -> "Index":
+    """Opens an index that was made anew, with the model and the bandit that are there."""
+    from subspace.retrieval import Index
+
+    options = history_options(arguments, create=not arguments.read_only)
+    return Index.open(
+        arguments.index, index.model, usage=arguments.usage, bandit=index.bandit, **options
+    )
 
 
 @contextlib.contextmanager
@@ -290,7 +319,7 @@ def _share_cores(limits: "Limits") -> None:
 
 def _say_ready(memory: "Memory", *, stdio: bool) -> None:
     about = memory.about()
-    _say(f"{about.items} items; toward: {', '.join(about.directions) or 'nothing'}")
+    _say(f"{about.items} items")
     if stdio:
         _say("speaking MCP over standard input and output")
 

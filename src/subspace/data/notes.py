@@ -40,7 +40,7 @@ _JUNK = frozenset({"node_modules", "bower_components", "site-packages", "__pycac
 _MOST_BYTES = 1 << 20
 
 _FENCE = re.compile(r" {0,3}(```|~~~)")
-_HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(?P<text>.*?)(?:[ \t]+#+)?[ \t]*$")
+_HEADING = re.compile(r" {0,3}#{1,6}[ \t]")
 _UNDERLINE = re.compile(r" {0,3}=+[ \t]*$")
 
 
@@ -329,11 +329,23 @@ def _first_heading(body: str) -> tuple[str, bool]:
         fenced = _FENCE.match(line)
         if fenced and fence in ("", fenced[1]):
             fence = "" if fence else fenced[1]
-        found = None if fence else _HEADING.match(line)
-        if found and found["text"].strip():
-            return found["text"].strip(), not begun
+        heading = "" if fence else _read_heading(line)
+        if heading:
+            return heading, not begun
         if not fence and before.strip() and _UNDERLINE.match(line):
             return before.strip(), body.lstrip().startswith(before.strip())
         before = "" if fence or fenced else line
         begun = begun or bool(line.strip())
     return "", False
+
+
+def _read_heading(line: str) -> str:
+    """Returns the text of a line like `## Heading ##`; empty if it is no heading, or has no text.
+
+    Not by one pattern, which would take for ever on a line of many blanks.
+    """
+    if not _HEADING.match(line):
+        return ""
+    text = line.strip(" \t").lstrip("#").strip(" \t")
+    closed = text.rstrip("#")
+    return closed.rstrip(" \t") if closed.endswith((" ", "\t")) or not closed else text

@@ -9,7 +9,7 @@ from typing import Any
 import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.convertors import StringConvertor, register_url_convertor
@@ -192,6 +192,11 @@ def _add_state(app: FastAPI, memory: Memory, *, work: Work) -> None:
     """Adds what operators ask for."""
     work.watch_items(lambda: len(memory.index))
 
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        """Leads to the API page."""
+        return RedirectResponse("/docs")
+
     @app.get("/health", tags=["service"])
     async def health() -> Health:
         """Says that the process lives; needs no token."""
@@ -219,8 +224,10 @@ def _add_errors(app: FastAPI) -> None:
         return _error(_status(error), str(error))
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: Exception) -> JSONResponse:
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
+        if "json" not in request.headers.get("content-type", "json" if not error.body else ""):
+            return _error(422, "send JSON, and say so: Content-Type: application/json")
         return _error(422, "; ".join(map(_say, error.errors()[:5])))
 
     @app.exception_handler(HTTPException)

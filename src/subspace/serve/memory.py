@@ -1,9 +1,10 @@
 """Memory: what clients of a served index can do; a change is on disk before it is answered."""
 
+import logging
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from subspace.arrays import Vectors
 from subspace.data.notes import FILE, file_of
 from subspace.data.records import Record
-from subspace.errors import BanditError, ConfigError, QueryError, UsageLogError
+from subspace.errors import BanditError, ConfigError, IndexFolderError, QueryError, UsageLogError
 from subspace.retrieval import PRESETS, Index, Results, explain, follow_folder
 from subspace.retrieval.follow import Changes
 from subspace.retrieval.index import AUTO
@@ -36,6 +37,8 @@ from subspace.serve.messages import (
     as_plain,
     shorten,
 )
+
+_log = logging.getLogger(__name__)
 
 # Searches whose hits can still be explained, and how many hits they have in all: each takes some
 # kilobytes.
@@ -75,21 +78,32 @@ class Memory:
         preset: str | None = None,
         followed: bool = False,
         read_only: bool = False,
+        reopen: Callable[[], Index] | None = None,
     ) -> None:
-        """Takes over an open index; `close` closes it."""
+        """Takes over an open index; `close` closes it.
+
+        Args:
+            index: The index.
+            namespace: See the attributes, as for the others.
+            preset: The preset of searches that name none.
+            followed: Whether it follows a folder.
+            read_only: Whether changes are refused.
+            reopen: Opens the index again, after it was built again or its usage log replaced.
+        """
         self.index = index
+        self._reopen = reopen
         self.namespace = namespace
         self.preset = preset
         self.followed = followed
         self.read_only = read_only
-        self._writing = threading.Lock()
+        self._writing, self._reopening = threading.Lock(), threading.Lock()
         self._searches: OrderedDict[tuple[str, str], Results] = OrderedDict()
         self._remembered_hits = 0
         self._remembering = threading.Lock()
 
     def about(self) -> AboutAnswer:
         """Says how many items there are, and what a search can name."""
-        self.index.refresh()
+        self._refresh()
         model = self.index.model
         return AboutAnswer(
             items=len(self.index),
@@ -111,7 +125,7 @@ class Memory:
             preset = None if request.toward and self.preset == AUTO else self.preset
         if preset == AUTO and self.read_only:
             raise ReadOnlyError("preset 'auto' learns, and this memory is served for reading alone")
-        self.index.refresh()
+        self._refresh()
         found = self.index.search(
             query,
             weights=request.weights,
@@ -177,7 +191,7 @@ class Memory:
             ConfigError: There is no usage log.
         """
         self._check_writable()
-        self.index.refresh()
+        self._refresh()
         self._get(list(request.items))
         namespace = self._named(request.namespace)
         counted = self.index.use(request.items, query_id=request.search_id, namespace=namespace)
@@ -274,7 +288,7 @@ class Memory:
             where: Metadata that the items must have.
             characters: Length to which texts are cut; None for whole texts.
         """
-        self.index.refresh()
+        self._refresh()
         found = self.index.list(after=after, limit=limit + 1, where=where)
         lengths = accumulate(min(len(one.text), characters or len(one.text)) for one in found)
         fitting = sum(length <= _PAGE_CHARACTERS for length in lengths)
@@ -298,7 +312,7 @@ class Memory:
         Raises:
             UnknownItemError: There is no such item.
         """
-        self.index.refresh()
+        self._refresh()
         return _as_item(self._get([item])[0])
 
     def pin(self, request: PinRequest) -> PinsAnswer:
@@ -309,7 +323,7 @@ class Memory:
             ConfigError: There is no usage log.
         """
         self._check_writable()
-        self.index.refresh()
+        self._refresh()
         namespace = self._named(request.namespace)
         change = self.index.pin if request.pinned else self.index.unpin
         change(request.ids, namespace=namespace)
@@ -321,7 +335,7 @@ class Memory:
         Other changes go on while texts are encoded; call it from one thread at a time.
         """
         self._check_writable()
-        self.index.refresh()
+        self._refresh()
         changes = follow_folder(self.index, folder)
         with self._writing:
             self.index.save()
@@ -338,13 +352,34 @@ class Memory:
         """Makes one change at a time, and saves it."""
         self._check_writable()
         with self._writing:
-            self.index.refresh()
+            self._refresh()
             yield
             self.index.save()
 
     def _check_writable(self) -> None:
         if self.read_only:
             raise ReadOnlyError("this memory is served for reading alone (--read-only)")
+
+    def _refresh(self) -> None:
+        """Takes up what others have saved; opens the index again if it is another by now.
+
+        What still uses the index from before may end its work with it.
+        """
+        index = self.index
+        histories = index.blocks.histories
+        try:
+            index.refresh()
+            if histories is None or histories.log.is_there:
+                return
+        except IndexFolderError:
+            if self._reopen is None:
+                raise
+        if self._reopen is None:
+            return
+        with self._reopening:
+            if self.index is index:  # nobody else was faster
+                self.index = self._reopen()
+                _log.warning("the index or its usage log was made anew, and was opened again")
 
     def _directions(self) -> list[str]:
         """Returns the names that `toward` takes, without the many of a block that search is by."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,9 @@ UNUSABLE = (
     "the memory cannot be read or written now; the service's log has the reason. A change that was "
     "not answered may be saved together with a later one"
 )
+
+# What errors that a client cannot mend come from.
+_OF_FILES = (sqlite3.Error, OSError)
 
 _log = logging.getLogger(__name__)
 
@@ -119,10 +123,11 @@ class Work:
             raise TookTooLongError(
                 f"this took more than {self._seconds:g} seconds; ask for less at once, or later"
             ) from error
-        except IndexFolderError as error:
-            _log.error("'%s': %s", operation, error)
-            raise UnusableError(UNUSABLE) from error
         except SubspaceError as error:
+            # Errors of files name their place, which is nobody's business but the operator's.
+            if isinstance(error, IndexFolderError) or isinstance(error.__cause__, _OF_FILES):
+                _log.error("'%s': %s", operation, error)
+                raise UnusableError(UNUSABLE) from error
             outcome = "failed" if isinstance(error, EngineError) else "refused"
             raise
         except Exception as error:

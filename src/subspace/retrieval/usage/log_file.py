@@ -28,6 +28,15 @@ class LogFile:
         self._lock = threading.RLock()
         self._opened = OpenedFile.of(path)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the file is still where it was opened; not moved, removed or replaced."""
+        try:
+            self._opened.check()
+        except sqlite3.OperationalError:
+            return False
+        return True
+
     def close(self) -> None:
         """Closes the file."""
         with self._lock:

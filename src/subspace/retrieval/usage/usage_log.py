@@ -107,6 +107,11 @@ class UsageLog:
             raise
         return cls(path, connection, clock=own, own_id=found["log"])
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the file is still where it was opened; not moved, removed or replaced."""
+        return self._file.is_there
+
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
