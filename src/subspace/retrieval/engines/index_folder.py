@@ -48,7 +48,7 @@ from filelock import FileLock
 
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
-from subspace.errors import IndexFolderError
+from subspace.errors import IndexFolderError, MissingIndexError
 from subspace.model.centre import Centre
 from subspace.retrieval.engines import changes_file
 from subspace.retrieval.engines.changes_file import Change, ChangesError, Kind, Position
@@ -203,7 +203,7 @@ def _open_folder(folder: Path, make: Callable[[Stored], T], *, locked: bool) -> 
     while True:
         found = read_manifest(folder)
         if found is None:
-            raise IndexFolderError(f"there is no index {folder}; build one with `subspace index`")
+            raise MissingIndexError(f"there is no index {folder}; build one with `subspace index`")
         try:
             return make(_read(folder, *found, locked=locked))
         except IndexFolderError:
