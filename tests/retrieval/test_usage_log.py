@@ -956,6 +956,18 @@ def test_a_query_is_rated_once_whoever_asks(log, path):
         rate(log, "q3")
 
 
+def test_a_query_is_rated_in_its_own_namespace(log):
+    log.add_query("q", arm="balanced", namespace="alice")
+    for other in ("", "bob"):
+        assert not log.awaits_rating("q", namespace=other)
+        with pytest.raises(UsageLogError, match="no query 'q'"), log.rating("q", namespace=other):
+            pass
+    assert log.awaits_rating("q", namespace="alice")
+    with log.rating("q", namespace="alice") as arm:
+        assert arm == "balanced"
+    assert not log.awaits_rating("q", namespace="alice")
+
+
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()], ids=repr)
 def test_a_rating_that_fails_leaves_the_query_unrated(error, log):
     log.add_query("q", arm="balanced")

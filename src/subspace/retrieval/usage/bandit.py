@@ -363,6 +363,7 @@ def learn(
     log: UsageLog,
     query_id: str,
     ratings: Mapping[str, float] | float,
+    namespace: str = "",
     scale: tuple[float, float] = (1, 5),
 ) -> str:
     """Updates a bandit with the ratings of a search whose weights it chose; only once per search.
@@ -375,6 +376,7 @@ def learn(
         log: The usage log that holds the search.
         query_id: `Results.query_id` of the search.
         ratings: As in `reward`.
+        namespace: Namespace of the search.
         scale: As in `reward`.
 
     Returns:
@@ -382,10 +384,10 @@ def learn(
 
     Raises:
         BanditError: A rating is wrong, or a bandit did not choose the search's weights.
-        UsageLogError: The log has no such search, or it was rated before.
+        UsageLogError: The log has no such search in the namespace, or it was rated before.
     """
     value = reward(ratings, scale=scale)
-    with log.rating(query_id) as arm:
+    with log.rating(query_id, namespace=namespace) as arm:
         if arm is None:
             raise BanditError(f"the weights of query '{query_id}' were not the bandit's choice")
         bandit.update(arm, value)
@@ -393,7 +395,12 @@ def learn(
 
 
 def learn_from_hits(
-    bandit: Bandit, *, log: UsageLog, query_id: str, successes: Mapping[str, float]
+    bandit: Bandit,
+    *,
+    log: UsageLog,
+    query_id: str,
+    successes: Mapping[str, float],
+    namespace: str = "",
 ) -> str:
     """Updates all arms of a bandit with the success of the hits of a search; once per search.
 
@@ -405,6 +412,7 @@ def learn_from_hits(
         log: The usage log that holds the search.
         query_id: `Results.query_id` of the search.
         successes: Success in [0, 1] by id of hits; hits that are left out had none.
+        namespace: Namespace of the search.
 
     Returns:
         The arm that was chosen.
@@ -412,9 +420,9 @@ def learn_from_hits(
     Raises:
         BanditError: A success is wrong, an id was not among the hits, or a bandit did not choose
             the search's weights.
-        UsageLogError: The log has no such search, or it was rated before.
+        UsageLogError: The log has no such search in the namespace, or it was rated before.
     """
-    with log.rating(query_id) as arm:
+    with log.rating(query_id, namespace=namespace) as arm:
         if arm is None:
             raise BanditError(f"the weights of query '{query_id}' were not the bandit's choice")
         bandit.compare(arm, query_id, successes)
