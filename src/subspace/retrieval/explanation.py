@@ -70,8 +70,8 @@ def explain(results: Results, item: str) -> Explanation:
     With the difference d_b of the two hits in that block and D the sum of all differences, the hit
     passes if D - d_b + m d_b < 0: from m = 1 - D / d_b upwards where the hit is ahead in the block
     (d_b < 0), and downwards where it is behind by more than in all (d_b > D). With `toward` there
-    is no such answer, as what a direction adds depends on all weights together; nor is there one for
-    hits of equal scores, whose order is the engine's.
+    is no such answer, as what a direction adds depends on all weights together; nor is there one
+    for hits of equal scores, whose order is the engine's.
 
     Args:
         results: The hits of a search.

@@ -275,7 +275,7 @@ class FolderEngine:
     def _is_changed_by(self, change: Change) -> bool:
         """Tells whether a change leaves anything other than it is."""
         row = self._rows.get(change.id)
-        if row is None or change.document is None:
+        if row is None or change.document is None or change.vector is None:
             return row is not None or change.document is not None
         (vector,) = self._vectors.take(np.array([row]))
         return self._documents[row] != change.document or not np.array_equal(vector, change.vector)

@@ -177,15 +177,6 @@ class FolderReader:
             return changes, replace(here, position=position, size=size)
 
 
-def read_folder(folder: Path | str) -> Stored:
-    """Reads an index; its vectors are memory-mapped and read-only.
-
-    Raises:
-        IndexFolderError: The index is missing, damaged, or of another format version.
-    """
-    return open_folder(folder, lambda stored: stored)
-
-
 def open_folder(folder: Path | str, make: Callable[[Stored], T]) -> T:
     """Reads an index and makes something of it; again, if a writer replaced it meanwhile.
 
