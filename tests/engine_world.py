@@ -1,7 +1,7 @@
 """Documents and vectors for engines, and what an engine must find: by a dictionary and sorting."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,8 @@ import numpy as np
 from subspace.blocks import BlockLayout, unit_blocks
 from subspace.data.records import Record
 from subspace.retrieval.engines import Candidates, Engine, NumpyEngine, Priors
+from subspace.retrieval.engines.folder_writer import writing
+from subspace.retrieval.engines.index_folder import Stored
 
 LAYOUT = BlockLayout.from_widths({"topic": 5, "style": 3, "tone": 2})
 DIGEST = "0" * 64
@@ -36,6 +38,14 @@ STRANGE = [
 ]
 # Ids that no engine can hold: nothing is found under them, and nothing breaks.
 IMPOSSIBLE = ["", "nul\0", "half \ud83d"]
+
+
+def write_index(
+    folder: Path, stored: Stored, *, more: Mapping[str, Callable[[Path], None]] | None = None
+) -> None:
+    """Writes an index of any contents, also of such as no engine has."""
+    with writing(folder) as writer:
+        writer.write(stored, more=more)
 
 
 def unit_vectors(count: int, *, layout: BlockLayout = LAYOUT, seed: int = 0) -> np.ndarray:

@@ -13,6 +13,7 @@
     ├── QueryError        a query names an item or a block that does not exist
     ├── IndexFolderError  a search index is missing, damaged or made for another checkpoint
     ├── EngineError       a vector engine refuses items, cannot be reached, or lacks its package
+    │   └── MissingIndexError   there is no index; also an IndexFolderError
     ├── UsageLogError     a usage log cannot be used, or a use to log is invalid
     └── BanditError       a reward or a rating is invalid, or the bandit's file cannot be used
 
@@ -92,6 +93,10 @@ class QueryError(SubspaceError, ValueError):
 
 class EngineError(SubspaceError, ValueError):
     """A vector engine refuses items, cannot be reached, or its package is not installed."""
+
+
+class MissingIndexError(IndexFolderError, EngineError):
+    """There is no index in a folder or on a server, which could be reached."""
 
 
 class UsageLogError(SubspaceError, ValueError):

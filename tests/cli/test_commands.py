@@ -347,7 +347,24 @@ def test_what_is_used_of_a_search_tells_the_bandit_which_hits_were_good(trained)
     rate = (*rate[:-1], f"{good}=1")
     told = run(*rate, cwd=trained).stdout
     assert f"compared by its hits: {found['arm']}" in told and "1 uses" in told
-    assert "was rated before" in run(*rate, cwd=trained, expect=2).stderr
+    # Told of again, or of a search with weights of its own: logged, and nothing is learned.
+    again = run(*rate, cwd=trained).stdout
+    assert "the bandit learned nothing" in again and "0 uses -> " in again
+    own = (*rate[:-4], "--query-id", "with own weights", *rate[-2:])
+    told = run(*own, cwd=trained).stdout
+    assert "the bandit learned nothing" in told and "1 uses -> " in told
+
+
+def test_a_search_is_rated_in_its_own_namespace(trained):
+    options = ("--usage", "own-usage.db", "--bandit", "own-arms.db", "--namespace", "alice")
+    found = search(trained, "--query", "stew", "--preset", "auto", *options)
+    rate = ("feedback", *options, "--query-id", found["query_id"])
+    other = (*rate, "--namespace", "bob")
+    whole = run(*other, "--success", "1", cwd=trained, expect=2).stderr
+    assert "no query" in whole and "namespace 'bob'" in whole
+    good = f"{found['hits'][0]['id']}=1"
+    assert "learned nothing" in run(*other, "--used", good, cwd=trained).stdout
+    assert "compared by its hits" in run(*rate, "--used", good, cwd=trained).stdout
 
 
 def test_a_query_can_be_an_item_a_composition_or_a_file_of_texts(trained):

@@ -115,8 +115,32 @@ def test_an_index_of_jsonl_is_built_as_ever(place, said):
     assert "1 text -> I" in said(*BUILD, "--input", "skills")  # a set in the BEIR layout
     assert held() == {"b": "two"}
     (place / "skills/corpus.jsonl").unlink()
-    assert "3 texts -> I" in said(*BUILD, "--input", "skills")  # not kept: it is built anew
-    assert "3" not in held()
+
+
+def test_a_memory_that_no_folder_was_in_stays_when_one_is_brought_in(place, said):
+    put(place, "texts.jsonl", '{"id": "memory", "text": "mine"}\n')
+    said(*BUILD, "--input", "texts.jsonl")
+    out = said(*BUILD, "--input", "skills")
+    assert "3 added, 0 changed, 0 removed" in out
+    assert held().keys() == {"git", "slugs", "team/deploy", "memory"}
+
+
+@pytest.mark.parametrize("more", [(), ("--rebuild",)])
+def test_a_damaged_index_of_a_folder_is_not_built_again_without_what_was_added(place, said, more):
+    said(*BUILD, "--input", "skills")
+    said("add", *CHECKPOINT, "--index", "I", "--id", "memory", "--text", "mine")
+    (file,) = Path("I").glob("changes-*")
+    content = file.read_bytes()
+    damaged = bytearray(content)
+    damaged[len(damaged) // 2] ^= 1
+    file.write_bytes(damaged)
+    err = said(*BUILD, "--input", "skills", *more, expect=2)
+    assert "is not as it was written" in err
+    assert "bring back a copy, or remove I to build it from the folder alone" in err
+    file.write_bytes(content)
+    assert "memory" in held()
+    said(*BUILD, "--input", "skills", *more)
+    assert "memory" in held()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from subspace.retrieval.usage import hit_comparisons
 from subspace.retrieval.usage.bandit import DEFAULT_ARMS, WeightBandit, learn_from_hits
 from subspace.retrieval.usage.beliefs import form_beliefs
 from subspace.retrieval.usage.factored_bandit import FactoredBandit
-from subspace.retrieval.usage.hit_comparisons import Compared, order_gains
+from subspace.retrieval.usage.hit_comparisons import Compared, HitOrders
 from subspace.retrieval.usage.priors import PRIORS, REPLAYED, Prior, learn_priors
 
 HITS = ("a", "b", "c", "d", "e")
@@ -203,15 +203,85 @@ def test_only_the_hits_of_the_last_searches_are_kept(path, monkeypatch):
             bandit.compare("relevance", "1", {"a": 1.0})
         for number in (2, 3, 4):
             bandit.compare("relevance", str(number), {"a": 1.0})
-        with pytest.raises(BanditError, match="the hits of query '4'"):  # each learned once
-            bandit.compare("relevance", "4", {"a": 1.0})
+    assert hits_kept(path) == 0
+
+
+def hits_kept(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        query = "SELECT count(*) FROM bandit_hits WHERE orders IS NOT NULL"
+        return connection.execute(query).fetchone()[0]
+
+
+def test_a_thousand_hits_are_kept_as_the_best_of_them_and_each_id_once(path):
+    rng = np.random.default_rng(0)
+    ids = [f"a skill with a long name {number}" for number in range(1000)]
+    with closing(WeightBandit(path)) as bandit:
+        orders = {arm: rng.permutation(ids).tolist() for arm in DEFAULT_ARMS}
+        bandit.remember("q", orders | {"relevance": ids})
+        with closing(sqlite3.connect(path)) as connection:
+            ((content,),) = connection.execute("SELECT orders FROM bandit_hits")
+        assert len(content) < 5_000
+        assert content.count(f'{ids[0]}"') == 1
+        # One that was not kept may be rated beside one that was.
+        bandit.compare("relevance", "q", {ids[0]: 1.0, ids[999]: 1.0})
+        assert compared(path) == dict.fromkeys(DEFAULT_ARMS, 1.0)
+        bandit.remember("few", {"relevance": ids[:64], "balanced": ids[:64][::-1]})
+        with pytest.raises(BanditError, match="was not among the hits"):  # all are kept
+            bandit.compare("relevance", "few", {ids[999]: 1.0})
+
+
+@pytest.mark.parametrize("make", [WeightBandit, lambda path: FactoredBandit(path, blocks={})])
+def test_feedback_that_was_killed_before_the_log_knew_of_it_ends_well_and_counts_once(
+    make, log, path
+):
+    log.add_query("q", arm="relevance")
+    with closing(make(path)) as bandit:
+        bandit.remember("q", {"relevance": HITS, "balanced": HITS[::-1]})
+        bandit.compare("relevance", "q", {"a": 1.0})  # killed here
+        assert log.awaits_rating("q")
+        assert learn_from_hits(bandit, log=log, query_id="q", successes={"a": 1.0}) == "relevance"
+        assert not log.awaits_rating("q")
+        with pytest.raises(UsageLogError, match="rated before"):
+            learn_from_hits(bandit, log=log, query_id="q", successes={"a": 1.0})
+    assert compared(path) == {"relevance": 1.0, "balanced": 1.0}
+
+
+ALIKE = dict.fromkeys(DEFAULT_ARMS, HITS)
+
+
+@pytest.mark.parametrize(
+    ("orders", "successes"),
+    [
+        (ALIKE, {"a": 1.0}),  # no history yet
+        (dict.fromkeys(DEFAULT_ARMS, ("a",)), {"a": 1.0}),
+        (ALIKE | {"balanced": HITS[::-1]}, {"a": 0.0, "b": 0.0}),
+        (ALIKE | {"balanced": HITS[::-1]}, dict.fromkeys(HITS, 0.7)),
+    ],
+    ids=["alike", "one", "no success", "all equal"],
+)
+def test_searches_that_cannot_tell_arms_apart_do_not_make_one_that_can_decisive(
+    orders, successes, path
+):
+    """Counter-check: many that can tell them apart are."""
+    told = ALIKE | {"relevance_heavy": ("a", "b", "d", "c", "e")}
+    with closing(WeightBandit(path, seed=0)) as bandit:
+        for number in range(300):
+            bandit.remember(str(number), orders)
+            bandit.compare("relevance", str(number), successes)
+        assert compared(path) == {}
+        for number in range(300, 400):
+            bandit.remember(str(number), told)
+            bandit.compare("relevance", str(number), {"d": 1.0})
+            if number == 300:
+                assert bandit.best() == "relevance"
+        assert bandit.best() == "relevance_heavy"
 
 
 def test_a_search_is_rated_once_by_its_hits_or_as_a_whole(log, path):
     log.add_query("q", arm="relevance")
     log.add_query("own weights", arm=None)
     with closing(WeightBandit(path)) as bandit:
-        bandit.remember("q", dict.fromkeys(DEFAULT_ARMS, HITS))
+        bandit.remember("q", dict.fromkeys(DEFAULT_ARMS, HITS) | {"balanced": HITS[::-1]})
         for successes, message in (
             ({"z": 1.0}, "'z' was not among the hits"),
             ({"a": 1.5}, "success of 'a' must be between 0 and 1"),
@@ -241,18 +311,14 @@ def test_a_gain_is_the_ndcg_of_the_order(successes, places):
         return sum(successes.get(one, 0) / np.log2(rank + 2) for rank, one in enumerate(ids))
 
     best = dcg(sorted(HITS, key=lambda one: -successes.get(one, 0)))
-    gain = order_gains({"x": places}, successes)["x"]
-    assert gain == pytest.approx(dcg(places) / best if best > 1e-300 else gain)
-    assert 0 <= gain <= 1 + 1e-9
-
-
-def test_hits_that_all_succeeded_or_none_tell_no_order_from_another():
-    orders = {"x": HITS, "y": HITS[::-1]}
-    for value in (0.0, 0.5, 1.0):
-        gains = order_gains(orders, dict.fromkeys(HITS, value))
-        assert gains["x"] == pytest.approx(gains["y"])
-    gains = order_gains(orders, {"a": 1.0})
-    assert gains["x"] == 1 > gains["y"]
+    orders = HitOrders.of({"shown": HITS, "x": places})
+    assert HitOrders.from_json(orders.to_json()) == orders
+    gains = orders.gains(successes)
+    alike = len({successes.get(one, 0) for one in HITS}) == 1 or tuple(places) == HITS
+    assert bool(gains) == (not alike)
+    for arm, ids in (("shown", HITS), ("x", places)) if gains else ():
+        assert gains[arm] == pytest.approx(dcg(ids) / best if best > 1e-300 else gains[arm])
+        assert 0 <= gains[arm] <= 1 + 1e-9
 
 
 def test_beliefs_are_the_priors_until_something_is_learned_and_then_that():

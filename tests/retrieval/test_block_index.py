@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_world import DIGEST, LAYOUT, make_engine, make_records, unit_vectors
+from engine_world import DIGEST, LAYOUT, make_engine, make_records, unit_vectors, write_index
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import turned
@@ -28,7 +28,6 @@ from subspace.model.projection import Projection
 from subspace.model.score_spread import measure_score_spread
 from subspace.retrieval import PRESETS, BlockIndex, Hit, SearchOptions, UsageLog, Weights
 from subspace.retrieval.engines import NumpyEngine
-from subspace.retrieval.engines.folder_writer import write_folder
 from subspace.retrieval.engines.index_folder import Stored
 
 ONE_BLOCK = BlockLayout.from_widths({"all of it": 6})
@@ -658,7 +657,7 @@ def test_a_stored_vector_that_is_not_finite_is_refused_even_at_weight_zero(value
     """Whoever wrote the folder; `upsert` takes no such vector."""
     vectors = unit_vectors(30)
     vectors[17, LAYOUT.slice("style").start] = value
-    write_folder(tmp_path / "index", Stored(make_records(30), vectors, LAYOUT, DIGEST, "numpy"))
+    write_index(tmp_path / "index", Stored(make_records(30), vectors, LAYOUT, DIGEST, "numpy"))
     index = BlockIndex.open(tmp_path / "index")
     for weights in (None, {"topic": 1.0}):
         with pytest.raises(IndexFolderError, match="the vector of 'd17' holds NaN or infinity"):

@@ -1,5 +1,6 @@
 """An explanation adds up, and the change that it names lets a hit pass, and no smaller one does."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from retrieval_world import QUERY, RECORDS, ids
 
 from subspace.errors import QueryError
-from subspace.retrieval import Index, UsageLog, Weights, explain
+from subspace.retrieval import Hit, Index, UsageLog, Weights, explain
+from subspace.retrieval.explanation import Passing
 from subspace.retrieval.weights import PARTS
 
 
@@ -58,6 +60,57 @@ def changed(weights: Weights, what: str, factor: float) -> Weights:
     )
 
 
+GRID = np.geomspace(1, 1100, 4001)
+
+
+def nearest_ways(hit: Hit, above: Hit) -> dict[str, float]:
+    """By block and part, the factor nearest to 1, on a grid, with which the hit has the more."""
+    mine, theirs = (
+        np.array([[one.parts[block][part] for part in PARTS] for block in one.parts])
+        for one in (hit, above)
+    )
+    behind = theirs - mine
+    cells = {block: behind[row].sum() for row, block in enumerate(hit.parts)}
+    cells |= {part: behind[:, column].sum() for column, part in enumerate(PARTS)}
+    found = {}
+    for what, own in cells.items():
+        rest = behind.sum() - own
+        for factor in (f for pair in zip(GRID, 1 / GRID, strict=True) for f in pair):
+            if rest + factor * own < -1e-12:
+                found[what] = float(factor)
+                break
+    return found
+
+
+def size(factor: float) -> float:
+    return max(factor, 1 / factor)
+
+
+def assert_names_the_nearest(passing: Sequence[Passing], ways: Mapping[str, float]) -> None:
+    """No way is missing except those beyond the third, or beyond a thousandfold."""
+    told = {way.what: way.factor for way in passing}
+    assert told.keys() <= ways.keys()
+    for what, factor in told.items():
+        assert factor == pytest.approx(ways[what], rel=3e-3)
+    left = [size(factor) for what, factor in ways.items() if what not in told]
+    most = max(map(size, told.values()), default=1)
+    assert all(one > 990 or (len(told) == 3 and one > most * 0.997) for one in left)
+
+
+def test_the_ways_that_there_are_are_named(index):
+    """Counter-check: somewhere there is one, elsewhere none, and elsewhere more than are named."""
+    counts = set()
+    for weights in (WEIGHTS, "topic=1", "topic=0.2,style=1,complexity=0.05"):
+        for preset in (None, "balanced", "importance_heavy"):
+            found = index.search(QUERY, weights=weights, preset=preset, k=len(RECORDS))
+            for hit, above in zip(found.hits[1:], found.hits, strict=False):
+                if above.score - hit.score > 1e-9:
+                    ways = nearest_ways(hit, above)
+                    assert_names_the_nearest(explain(found, hit.id).passing, ways)
+                    counts.add(min(len(ways), 4))
+    assert {0, 4} <= counts
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     numbers=st.lists(st.floats(0.05, 2), min_size=3, max_size=3),
@@ -69,7 +122,10 @@ def test_the_change_that_is_named_is_enough_and_a_smaller_one_is_not(index, numb
     weights = Weights.make(layout=index.layout, blocks=blocks, preset=preset)
     found = index.search(QUERY, weights=weights, scope=scope, k=len(RECORDS))
     for hit, above in zip(found.hits[1:], found.hits, strict=False):
-        for way in explain(found, hit.id).passing:
+        passing = explain(found, hit.id).passing
+        if above.score - hit.score > 1e-9:
+            assert_names_the_nearest(passing, nearest_ways(hit, above))
+        for way in passing:
             beyond = 1 + 1e-3 if way.factor > 1 else 1 - 1e-3
             for share, passes in ((beyond, True), (1 / beyond, False)):
                 table = changed(weights, way.what, way.factor * share)
@@ -114,8 +170,20 @@ def test_equal_scores_are_called_equal(index):
     found = index.search(QUERY, k=2)
     twice = replace(found, hits=(found[0], replace(found[0], id="twin")))
     told = explain(twice, "twin")
-    assert "equal" in told.text
+    assert "equal; their order is the engine's" in told.text
     assert np.isclose(told.behind, 0)
+
+
+def test_no_way_past_a_hit_of_the_same_score_is_promised(index):
+    """Though the two differ in their blocks, so that a change of weights would part them."""
+    found = index.search(QUERY, weights=WEIGHTS, k=2)
+    parts = {name: dict(found[0].parts[name]) for name in found[0].parts}
+    parts["topic"]["relevance"] += 0.1
+    parts["style"]["relevance"] -= 0.1
+    twin = replace(found[0], id="twin", parts=parts)
+    told = explain(replace(found, hits=(found[0], twin)), "twin")
+    assert told.passing == ()
+    assert "equal" in told.text and "To pass it" not in told.text
 
 
 def test_an_item_that_is_no_hit_is_refused(index):

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from models import DIM, make_model
 
 from subspace.data.records import Record
-from subspace.errors import RecordError
+from subspace.errors import EngineError, IndexFolderError, RecordError
 from subspace.retrieval import Changes, Index, follow_folder
 from subspace.retrieval.follow import find_former
 
@@ -196,7 +196,7 @@ def test_what_an_index_of_a_folder_holds_is_found_before_it_is_built_again(notes
     mine = Record(id="memory", text="mine")
     with Index.create(target, MODEL) as index:
         index.add([mine], vectors=encode([mine.text]))
-    assert find_former(target) is None
+    assert find_former(target).others == (mine,)
     with Index.open(target, MODEL) as index:
         follow_folder(index, notes, encode=encode)
     former = find_former(target)
@@ -206,6 +206,22 @@ def test_what_an_index_of_a_folder_holds_is_found_before_it_is_built_again(notes
     assert former.join([note], folder=notes) == [note, mine]
     with pytest.raises(RecordError, match=r"memory\.md: the index has a text 'memory'"):
         former.join([replace(note, id="memory", metadata={"file": "memory.md"})], folder=notes)
+
+
+def test_only_an_index_that_is_not_there_is_none(tmp_path):
+    """Counter-check: one that is damaged, or a server that is away, may hold texts to be kept."""
+    Index.create(tmp_path / "empty", MODEL).close()
+    assert find_former(tmp_path / "empty") is None
+    assert find_former(tmp_path / "nowhere") is None
+    record = Record(id="memory", text="mine")
+    with Index.create(tmp_path / "index", MODEL, [record], vectors=encode([record.text])):
+        pass
+    (vectors,) = (tmp_path / "index").glob("vectors*")
+    vectors.write_bytes(b"")
+    with pytest.raises(IndexFolderError, match="damaged"):
+        find_former(tmp_path / "index")
+    with pytest.raises(EngineError):
+        find_former("postgresql://nobody@127.0.0.1:1/none#notes")
 
 
 # What the folders of the random world hold: content, and the text and metadata that it gives.

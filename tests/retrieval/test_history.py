@@ -17,7 +17,7 @@ from subspace.errors import ConfigError, EngineError, UsageLogError
 from subspace.retrieval import BlockIndex, UsageLog, Use, Weights
 from subspace.retrieval.engines import NumpyEngine
 from subspace.retrieval.usage.decay import Decay
-from subspace.retrieval.usage.history import History, HistorySettings, require
+from subspace.retrieval.usage.history import History, HistorySettings, item_priors, require
 
 IDS = [f"d{n}" for n in range(20)]
 DAY_S = 86_400.0
@@ -306,14 +306,14 @@ def test_priors_are_the_weighted_values_of_the_items(log, engine):
         log.add([(name, 1.0), ("not here", 0.0)])
     history = read(log, engine)
     weights = Weights(LAYOUT, (0.1, 0.2, 0.1), (0.2, 0.1, 0.4), relevance=(1, 1, 1))
-    priors = history.priors(weights)
+    priors = item_priors(history.items, weights=weights)
     found = dict(zip(priors.ids, priors.values, strict=True))
     recency, importance = history.item_values(IDS)
     for name, r, i in zip(IDS, recency, importance, strict=True):
         assert found.get(name, priors.default) == pytest.approx(0.4 * r + 0.7 * i)
     log.add([("d17", 1.0)])
     history.refresh()
-    more = history.priors(weights)
+    more = item_priors(history.items, weights=weights)
     assert more.ids is priors.ids  # so that an engine may remember where the first of them are
     assert len(priors.values) == 6 and len(more.values) == 7
 

@@ -956,6 +956,18 @@ def test_a_query_is_rated_once_whoever_asks(log, path):
         rate(log, "q3")
 
 
+def test_a_query_is_rated_in_its_own_namespace(log):
+    log.add_query("q", arm="balanced", namespace="alice")
+    for other in ("", "bob"):
+        assert not log.awaits_rating("q", namespace=other)
+        with pytest.raises(UsageLogError, match="no query 'q'"), log.rating("q", namespace=other):
+            pass
+    assert log.awaits_rating("q", namespace="alice")
+    with log.rating("q", namespace="alice") as arm:
+        assert arm == "balanced"
+    assert not log.awaits_rating("q", namespace="alice")
+
+
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()], ids=repr)
 def test_a_rating_that_fails_leaves_the_query_unrated(error, log):
     log.add_query("q", arm="balanced")
@@ -998,3 +1010,16 @@ def test_a_log_whose_file_was_taken_away_takes_no_use_that_would_be_lost(instead
                 use()
     with UsageLog.open(tmp_path / "usage.db") as log:
         assert len(log) == 0
+
+
+def test_a_log_that_is_moved_while_it_is_written_is_left_unlocked_and_without_half_a_change(
+    tmp_path,
+):
+    moved = tmp_path / "moved"
+    with UsageLog.open(tmp_path / "here" / "usage.db") as log:
+        log.add_query("q", arm="balanced")
+        with pytest.raises(UsageLogError, match="moved, removed or replaced"), log.rating("q"):
+            (tmp_path / "here").rename(moved)
+        with closing(sqlite3.connect(moved / "usage.db", timeout=0.1)) as other:
+            other.execute("BEGIN IMMEDIATE")  # nobody holds the lock
+            assert other.execute("SELECT rated FROM queries").fetchall() == [(0,)]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,8 +68,8 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     add_namespace(
         parser,
-        help="whose uses and pins these are, such as one agent of several: they count in searches "
-        "with the same --namespace; --export then writes those alone",
+        help="whose uses, pins and searches these are, such as one agent of several: they count in "
+        "searches with the same --namespace; --export then writes those alone",
     )
     parser.add_argument(
         "--success", type=float, metavar="S", help="how good that search was, between 0 and 1"
@@ -121,9 +122,9 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.usage, clock=arguments.clock, create=writes or arguments.clock is not None
     ) as log:
         if _rates(arguments):
-            print(f"rated: {_rate(arguments, log)}")
+            print(f"rated: {_rate(arguments, log, namespace=namespace)}")
         if by_hit:
-            print(f"compared by its hits: {_compare(arguments, log, successes)}")
+            print(_compare(arguments, log, successes, namespace=namespace))
         _write(arguments, log, uses=uses, namespace=namespace)
 
 
@@ -186,7 +187,7 @@ def _rates(arguments: argparse.Namespace) -> bool:
     return arguments.success is not None or arguments.ratings is not None
 
 
-def _rate(arguments: argparse.Namespace, log: "UsageLog") -> str:
+def _rate(arguments: argparse.Namespace, log: "UsageLog", *, namespace: str) -> str:
     """Passes the rating of a search to the bandit, and returns the arm that was rated."""
     from subspace.retrieval.usage.bandit import learn
 
@@ -202,19 +203,38 @@ def _rate(arguments: argparse.Namespace, log: "UsageLog") -> str:
             log=log,
             query_id=arguments.query_id,
             ratings=ratings,
+            namespace=namespace,
             scale=(_to_number(low), _to_number(high)),
         )
     finally:
         bandit.close()
 
 
-def _compare(arguments: argparse.Namespace, log: "UsageLog", successes: dict[str, float]) -> str:
-    """Passes the success of hits to the bandit, and returns the arm that was chosen."""
+def _compare(
+    arguments: argparse.Namespace,
+    log: "UsageLog",
+    successes: dict[str, float],
+    *,
+    namespace: str,
+) -> str:
+    """Passes the success of hits to the bandit, and says what became of it.
+
+    Uses of other searches are logged, and teach nothing.
+    """
     from subspace.retrieval.usage.bandit import learn_from_hits
 
+    query = arguments.query_id
+    if not log.awaits_rating(query, namespace=namespace):
+        return (
+            f"the bandit learned nothing: it did not choose the weights of query '{query}' in this "
+            "namespace, or was told of it before"
+        )
     bandit = open_bandit(arguments)
     try:
-        return learn_from_hits(bandit, log=log, query_id=arguments.query_id, successes=successes)
+        arm = learn_from_hits(
+            bandit, log=log, query_id=query, successes=successes, namespace=namespace
+        )
+        return f"compared by its hits: {arm}"
     finally:
         bandit.close()
 
@@ -255,9 +275,8 @@ def _check_items(target: str, ids: list[str]) -> None:
     from subspace.errors import QueryError
     from subspace.retrieval.engines import open_engine, show_target
 
-    engine = open_engine(target)
-    there = {document.id for document in engine.fetch(ids).documents}
-    engine.close()
+    with closing(open_engine(target)) as engine:
+        there = {document.id for document in engine.fetch(ids).documents}
     unknown = [name for name in ids if name not in there]
     if unknown:
         raise QueryError(f"not in the index {show_target(target)}: {', '.join(unknown[:5])}")

@@ -166,14 +166,27 @@ def _reads_notes(arguments: argparse.Namespace) -> bool:
 
 
 def _find_former(arguments: argparse.Namespace) -> "Former | None":
-    """Returns what --output holds, if it and --input are of skills and notes."""
+    """Returns what --output holds, if --input is of skills and notes.
+
+    Raises:
+        IndexFolderError: It is damaged: what was added to it by hand must not be lost unseen.
+    """
+    from subspace.errors import IndexFolderError
+    from subspace.retrieval.engines import show_target
     from subspace.retrieval.follow import find_former
 
     if not _reads_notes(arguments):
         return None
     if arguments.shards is not None:
         raise ConfigError("--shards goes with JSONL, not with a folder of notes")
-    return find_former(arguments.output)
+    try:
+        return find_former(arguments.output)
+    except IndexFolderError as error:
+        raise IndexFolderError(
+            f"{error}. It may hold texts that are not in {arguments.input}, so it was left as it "
+            f"is: bring back a copy, or remove {show_target(arguments.output)} to build it from "
+            "the folder alone"
+        ) from error
 
 
 def _follow(arguments: argparse.Namespace, *, model: "Model") -> None:

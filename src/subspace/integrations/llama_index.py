@@ -63,7 +63,7 @@ class SubspaceRetriever(BaseRetriever):
             callback_manager: LlamaIndex's.
             verbose: LlamaIndex's.
             arguments: `weights`, `preset`, `toward`, `k` (4 unless given), `where`, `scope`,
-                `candidates` and `exclude`; see `Index.search`.
+                `candidates`, `exclude` and `namespace`; see `Index.search`.
 
         Raises:
             ConfigError: An argument is unknown, or its value is refused.

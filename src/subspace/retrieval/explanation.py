@@ -70,7 +70,8 @@ def explain(results: Results, item: str) -> Explanation:
     With the difference d_b of the two hits in that block and D the sum of all differences, the hit
     passes if D - d_b + m d_b < 0: from m = 1 - D / d_b upwards where the hit is ahead in the block
     (d_b < 0), and downwards where it is behind by more than in all (d_b > D). With `toward` there
-    is no such answer, as what a direction adds depends on all weights together.
+    is no such answer, as what a direction adds depends on all weights together; nor is there one
+    for hits of equal scores, whose order is the engine's.
 
     Args:
         results: The hits of a search.
@@ -88,7 +89,8 @@ def explain(results: Results, item: str) -> Explanation:
     hit = results[place]
     above = results[place - 1] if place else None
     behind = above.score - hit.score if above else 0.0
-    ways = () if above is None or results.toward else tuple(_ways(hit, above))
+    tied = behind <= _TIE
+    ways = () if above is None or tied or results.toward else tuple(_ways(hit, above))
     lines = list(_say(hit, above, results=results, rank=place + 1, behind=behind, ways=ways))
     return Explanation(
         id=hit.id,
@@ -166,7 +168,7 @@ def _say(
         + "."
     )
     if behind <= _TIE:
-        yield "The two scores are equal; the one that was added first stands first."
+        yield "The two scores are equal; their order is the engine's."
     elif results.toward:
         yield "A smaller or larger number in toward, or other weights, may let it pass."
     elif ways:

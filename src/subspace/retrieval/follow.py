@@ -10,7 +10,7 @@ import numpy as np
 from subspace.arrays import Vectors
 from subspace.data.notes import FILE, Notes, file_of, scan_notes
 from subspace.data.records import Record
-from subspace.errors import EngineError, IndexFolderError, RecordError
+from subspace.errors import MissingIndexError, RecordError
 from subspace.retrieval.engines import Engine, open_engine
 from subspace.retrieval.index import Index
 
@@ -116,7 +116,7 @@ def follow_folder(
 
 @dataclass(frozen=True)
 class Former:
-    """An index that was built from a folder, before it is built again.
+    """An index that a folder is to be brought into, or that is built again from one.
 
     Attributes:
         projection_digest: Digest of the projection that made its vectors.
@@ -140,14 +140,21 @@ class Former:
 
 
 def find_former(target: Path | str) -> Former | None:
-    """Reads what an index holds that was built from a folder; None if there is no such index."""
+    """Reads what an index holds, before it is built again; None if there is none, or it is empty.
+
+    Raises:
+        IndexFolderError: The index is damaged or of another format version.
+        EngineError: A server cannot be reached, holds something else under this name, or the
+            engine's package is not installed.
+        ConfigError: The address is of no known kind.
+    """
     try:
         engine = open_engine(target)
-    except (IndexFolderError, EngineError):
+    except MissingIndexError:
         return None
     try:
         files = {name: file_of(name, metadata) for name, metadata in engine.metadata()}
-        if not any(files.values()):
+        if not files:
             return None
         others = [name for name, file in files.items() if file is None]
         return Former(engine.projection_digest, tuple(_stored(engine, others)))

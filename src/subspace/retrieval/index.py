@@ -672,6 +672,7 @@ class Index:
         *,
         hits: Mapping[str, float] | None = None,
         scale: tuple[float, float] = (1, 5),
+        namespace: str = "",
     ) -> None:
         """Tells the bandit how good the hits of a search with `preset="auto"` were.
 
@@ -685,19 +686,30 @@ class Index:
             hits: Success in [0, 1] by id of the hits, in place of `ratings`; hits that are left out
                 had none.
             scale: The worst and the best rating.
+            namespace: The namespace of the search.
 
         Raises:
             BanditError: A rating or a success is wrong, an id was not among the hits, or the
                 bandit did not choose the search's weights.
-            UsageLogError: The log has no such search, or it was rated before.
+            UsageLogError: The log has no such search in the namespace, or it was rated before.
             ConfigError: There is no usage log or no bandit, or not one of `ratings` and `hits`.
         """
         if self.bandit is None:
             raise ConfigError("there is no bandit to learn from feedback: give one")
+        log = self._log()
         if hits is not None and ratings is None:
-            learn_from_hits(self.bandit, log=self._log(), query_id=query_id, successes=hits)
+            learn_from_hits(
+                self.bandit, log=log, query_id=query_id, successes=hits, namespace=namespace
+            )
         elif ratings is not None and hits is None:
-            learn(self.bandit, log=self._log(), query_id=query_id, ratings=ratings, scale=scale)
+            learn(
+                self.bandit,
+                log=log,
+                query_id=query_id,
+                ratings=ratings,
+                namespace=namespace,
+                scale=scale,
+            )
         else:
             raise ConfigError("give ratings of the search, or the success of its hits")
 

@@ -149,6 +149,24 @@ def test_zeros_in_the_last_save_are_a_save_that_never_got_to_the_disk():
     assert_reads(content + bytes(5000), *SAVES)
 
 
+@pytest.mark.parametrize("zeros", range(1, 9))
+def test_a_page_that_was_lost_may_end_or_begin_anywhere_in_the_last_save(zeros):
+    """Counter-check: in the midst of a page, so few zeros are damage."""
+    content, ends = content_of(*SAVES)
+    begin = ends[2].offset
+    assert_reads(content[:begin] + bytes(zeros) + content[begin + zeros :], *SAVES[:2])
+    assert_reads(content[:-zeros] + bytes(zeros), *SAVES[:2])
+    if zeros < 8:
+        middle = content[: begin + 5] + bytes(zeros) + content[begin + 5 + zeros :]
+        with pytest.raises(ChangesError):
+            decode(middle, at=Position(), kind=KIND)
+    earlier = ends[1].offset
+    with pytest.raises(ChangesError):
+        decode(
+            content[:earlier] + bytes(zeros) + content[earlier + zeros :], at=Position(), kind=KIND
+        )
+
+
 def test_zeros_before_a_later_save_are_damage():
     """The counter-check: that one was written when these were on disk."""
     content, ends = content_of(*SAVES)

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import faiss
 import numpy as np
 import pytest
-from engine_world import DIGEST, file_of, make_records
+from engine_world import DIGEST, file_of, make_records, write_index
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,7 +30,6 @@ from subspace.retrieval.engines import (
 )
 from subspace.retrieval.engines.faiss_candidates import METHODS, CompressedIndex
 from subspace.retrieval.engines.faiss_engine import INDEX, FaissEngine
-from subspace.retrieval.engines.folder_writer import write_folder
 from subspace.retrieval.engines.index_folder import (
     Stored,
     seal,
@@ -438,7 +437,7 @@ def test_a_save_of_a_few_changes_leaves_the_candidates_as_they_are_and_others_ta
     one.build()  # the counter-check
     one.save()
     assert file_of(folder, INDEX).stat().st_ino != before
-    assert other.refresh()
+    assert not other.refresh()  # it is taken up, and no document is another
     assert other._settings() == one._settings()
     assert names(other.search(vector, k=1)) == [{"mine"}]
 
@@ -625,7 +624,7 @@ def test_vectors_that_are_not_finite_are_not_indexed(tmp_path, method):
         engine="faiss",
         settings={"method": method, "rescore": 500, "indexed": 0, "recall": None},
     )
-    write_folder(tmp_path / "index", stored)
+    write_index(tmp_path / "index", stored)
     engine = FaissEngine.load(tmp_path / "index")
     with pytest.raises(IndexFolderError, match="NaN or infinity"):
         engine.build()

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_world import ABOUT, DIGEST, LAYOUT, file_of, plain_name, unit_vectors
+from engine_world import ABOUT, DIGEST, LAYOUT, file_of, plain_name, unit_vectors, write_index
 
 from subspace.data.records import Record
 from subspace.errors import ConfigError, IndexFolderError
 from subspace.retrieval import BlockIndex
 from subspace.retrieval.engines import NumpyEngine, create_engine, open_engine
-from subspace.retrieval.engines.folder_writer import check_folder, write_folder
-from subspace.retrieval.engines.index_folder import Stored, read_folder, seal
+from subspace.retrieval.engines.folder_writer import check_folder
+from subspace.retrieval.engines.index_folder import Stored, open_folder, seal
 
 FILES = ["changes.jsonl", "items.jsonl", "manifest.json", "vectors.npy"]
 WHOLE = FILES[1:]  # files that are written whole; a file of changes may be cut anywhere
@@ -176,14 +176,15 @@ def save_with_graph(folder: Path, *, content: bytes = b"edges") -> None:
     stored = Stored(
         engine.documents, engine.vectors, LAYOUT, DIGEST, "numpy", settings={"edges": 32}
     )
-    write_folder(folder, stored, more={"graph.bin": lambda path: path.write_bytes(content)})
+    write_index(folder, stored, more={"graph.bin": lambda path: path.write_bytes(content)})
 
 
 def test_files_of_an_engines_own_are_written_summed_and_replaced(tmp_path):
     for content in (b"edges", b"other edges"):
         save_with_graph(tmp_path / "index", content=content)
         assert file_of(tmp_path / "index", "graph.bin").read_bytes() == content
-        assert read_folder(tmp_path / "index").settings == {"edges": 32}
+        stored = open_folder(tmp_path / "index", lambda stored: stored)
+        assert stored.settings == {"edges": 32}
     build().save(tmp_path / "index")  # an engine without such files
     assert names_of(tmp_path / "index") == FILES
 
@@ -205,7 +206,7 @@ def test_an_engines_own_file_that_cannot_be_written_leaves_the_old_index(saved):
     engine = build(seed=1)
     stored = Stored(engine.documents, engine.vectors, LAYOUT, "1" * 64, "numpy")
     with pytest.raises(IndexFolderError, match="no space left"):
-        write_folder(saved, stored, more={"graph.bin": fail})
+        write_index(saved, stored, more={"graph.bin": fail})
     assert_equal(NumpyEngine.load(saved), build())
     assert [path.name for path in saved.parent.iterdir()] == ["index"]
 
@@ -238,7 +239,7 @@ def test_an_index_of_an_earlier_format_opens_and_is_replaced_whole_by_a_save(
     assert json.loads((saved / "manifest.json").read_text())["format_version"] == 4
     assert_equal(NumpyEngine.load(saved), engine)
     other.upsert(*new("later"))
-    assert other.refresh()
+    assert other.refresh() == changed
     other.save()
     assert ids_of(saved)[3:] == ["late", "later"] if changed else ["later"]
 
@@ -621,7 +622,7 @@ def test_a_flipped_bit_in_texts_or_vectors_is_refused_wherever_it_is(saved):
 @pytest.mark.parametrize("kind", ["float64", "int32", ">f4"])
 def test_vectors_of_another_kind_are_refused(kind, tmp_path):
     stored = Stored(DOCUMENTS, unit_vectors(3).astype(kind), LAYOUT, DIGEST, "numpy")
-    write_folder(tmp_path / "index", stored)
+    write_index(tmp_path / "index", stored)
     assert f"vectors are {np.dtype(kind)}, not one of float32, float16" in refusal(
         tmp_path / "index"
     )
@@ -634,7 +635,7 @@ def test_vectors_that_would_run_code_are_refused(saved):
 
 def test_ids_that_are_used_twice_are_refused(tmp_path):
     twice = (DOCUMENTS[0], DOCUMENTS[1], DOCUMENTS[0])
-    write_folder(tmp_path / "index", Stored(twice, unit_vectors(3), LAYOUT, DIGEST, "numpy"))
+    write_index(tmp_path / "index", Stored(twice, unit_vectors(3), LAYOUT, DIGEST, "numpy"))
     assert "damaged: ids are used more than once" in refusal(tmp_path / "index")
 
 
@@ -644,7 +645,7 @@ def test_ids_that_are_used_twice_are_refused(tmp_path):
 )
 def test_items_that_are_none_are_refused_though_their_sum_is_right(line, saved):
     stored = Stored(DOCUMENTS, unit_vectors(3), LAYOUT, DIGEST, "numpy")
-    write_folder(saved, stored, more={"items.jsonl": lambda p: p.write_text(f"{line}\n" * 3)})
+    write_index(saved, stored, more={"items.jsonl": lambda p: p.write_text(f"{line}\n" * 3)})
     assert "damaged" in refusal(saved)
 
 
@@ -685,7 +686,7 @@ def test_every_flipped_bit_of_a_manifest_is_noticed_or_changes_nothing(saved):
         broken[bit // 8] ^= 1 << bit % 8
         path.write_bytes(bytes(broken))
         try:
-            read_folder(saved)
+            open_folder(saved, lambda stored: stored)
         except IndexFolderError:
             continue
         assert json.loads(bytes(broken)) == before

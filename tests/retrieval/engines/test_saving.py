@@ -173,6 +173,24 @@ def test_refresh_takes_up_what_others_have_saved_and_tells_whether_that_was_anyt
     assert not other.refresh() and not one.refresh()
 
 
+def test_saves_and_writing_all_anew_that_change_no_document_are_told_from_those_that_do(
+    saved, often
+):
+    one, other = NumpyEngine.load(saved), NumpyEngine.load(saved)
+    same = make_records(COUNT), unit_vectors(COUNT)
+    for count in (2, 4):  # appended, and written whole
+        before = file_of(saved, "vectors.npy")
+        one.upsert(same[0][:count], same[1][:count])
+        one.save()
+        assert (file_of(saved, "vectors.npy") != before) == (count == 4)
+        assert not other.refresh()
+        assert contents(other) == contents(one) == contents(NumpyEngine.load(saved))
+    one.upsert(same[0][:4], same[1][1:5])  # the counter-check: other vectors
+    one.save()
+    assert other.refresh()
+    assert contents(other) == contents(one)
+
+
 def test_what_was_changed_here_stays_on_top_of_what_others_have_saved(saved):
     """And a save of it gives the same to everybody, in the same order."""
     one, other = NumpyEngine.load(saved), NumpyEngine.load(saved)
@@ -316,7 +334,7 @@ def test_a_save_that_failed_is_made_by_the_next_one(error, saved, monkeypatch):
     engine.save()
     assert contents(engine) == contents(NumpyEngine.load(saved))
     assert dict(contents(engine)[0]) == {**dict(wanted[0]), "two": "text 9 of two"}
-    assert other.refresh() and contents(other) == contents(engine)
+    assert not other.refresh() and contents(other) == contents(engine)
 
 
 # What a kill leaves.

@@ -27,17 +27,18 @@ class SubspaceVectorStore(VectorStore):
     """An index as a LangChain vector store.
 
     All searches take the arguments of `Index.search` (`weights`, `preset`, `toward`, `scope`,
-    `where`, `candidates`, `exclude`); `filter` is LangChain's name for `where`. Scores are higher
-    for better documents. Documents are returned as they were added; `SubspaceRetriever` adds the
-    score and its parts to their metadata.
+    `where`, `candidates`, `exclude`, `namespace`); `filter` is LangChain's name for `where`. Scores
+    are higher for better documents. Documents are returned as they were added; `SubspaceRetriever`
+    adds the score and its parts to their metadata.
 
     The index encodes texts with its own model, which `embeddings` returns.
 
     Attributes:
         index: The index. Closing it is up to who opened it.
         save_changes: Whether documents are on disk when `add_*` and `delete` return, as in other
-            stores. Each save writes the whole index: for many small changes pass False, and call
-            `index.save()` or close the index at the end. Servers store changes at once anyway.
+            stores. A save takes time for what was changed, but waits for the disk: for many small
+            changes pass False, and call `index.save()` or close the index at the end. Servers store
+            changes at once anyway.
     """
 
     def __init__(self, index: Index, *, save_changes: bool = True) -> None:

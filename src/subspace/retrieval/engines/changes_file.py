@@ -35,6 +35,8 @@ _DIGITS = 8  # of a checksum
 _END = re.compile(rb'^[0-9a-f]{8} \{"saved": \d+, "from": (\d+)\}$', re.MULTILINE)
 # Zeros in a row that no line holds and no single flipped bit makes.
 _NEVER_WRITTEN = bytes(8)
+# Where a line begins or ends, no single flipped bit makes even one: these are digits and "\n".
+_ZERO = bytes(1)
 
 
 @dataclass(frozen=True, eq=False)  # arrays compare element by element
@@ -171,7 +173,8 @@ def decode(content: bytes, *, at: Position, kind: Kind) -> tuple[list[Change], P
         number += 1
         line = content[start:end]
         found = _check(line, after=checksum)
-        if found is None and _is_unfinished(content[start:], save=done.offset):
+        torn = content.startswith(_ZERO, start) and at.offset + start == done.offset
+        if found is None and _is_unfinished(content[start:], save=done.offset, torn=torn):
             return changes, done
         if found is None:
             raise ChangesError(f"{number} is not as it was written")
@@ -188,7 +191,8 @@ def decode(content: bytes, *, at: Position, kind: Kind) -> tuple[list[Change], P
         changes += waiting
         done = Position(at.offset + start, checksum, number, done.changes + len(waiting))
         waiting = []
-    if _check(content[start:-1], after=checksum) is not None:  # its end of line was changed
+    # A whole line without an end of line: that was changed. A zero in its place was never written.
+    if _check(content[start:-1], after=checksum) is not None and not content.endswith(_ZERO):
         raise ChangesError(f"{number + 1} is not as it was written")
     return changes, done
 
@@ -199,7 +203,7 @@ def _check(line: bytes, *, after: int) -> int | None:
     return checksum if line.startswith(b"%08x " % checksum) else None
 
 
-def _is_unfinished(rest: bytes, *, save: int) -> bool:
+def _is_unfinished(rest: bytes, *, save: int, torn: bool) -> bool:
     """Tells whether what follows is a save that a power failure kept from the disk.
 
     It has zeros where it was not written, and there is no later save, which would have waited until
@@ -208,8 +212,12 @@ def _is_unfinished(rest: bytes, *, save: int) -> bool:
     Args:
         rest: What follows, from the first line that is wrong.
         save: At which byte the save begins.
+        torn: Whether the save begins with a zero: if it begins a few bytes before the end of a page
+            of the disk, and that page was not written, there are only these few zeros.
     """
-    return _NEVER_WRITTEN in rest and all(int(end[1]) <= save for end in _END.finditer(rest))
+    return (torn or _NEVER_WRITTEN in rest) and all(
+        int(end[1]) <= save for end in _END.finditer(rest)
+    )
 
 
 def _to_json(change: Change) -> dict[str, Any]:

@@ -40,6 +40,8 @@ from subspace.retrieval.engines.vector_rows import VectorRows
 # 768 dimensions), so opening takes up to 60 % more time; writing all takes less than a millisecond
 # for each of the changes that led there.
 _CHANGES, _CHANGES_SHARE = 1000, 0.05
+# Vectors that are compared at once.
+_COMPARED = 10_000
 
 
 def most_changes(count: int) -> int:
@@ -181,9 +183,8 @@ class FolderEngine:
         if self._seen is None or self._seen.is_current:
             return False
         with self._writers:
-            before, seen = self._changes, self._seen
-            self._follow(FolderReader(seen.folder), folder=seen.folder)
-            return self._changes != before
+            folder = self._seen.folder
+            return self._follow(FolderReader(folder), folder=folder)
 
     def _is_of(self, folder: Path | str) -> bool:
         """Tells whether the documents are those of a folder, with changes."""
@@ -234,8 +235,12 @@ class FolderEngine:
                 self._vectors = vectors
         return seen
 
-    def _follow(self, reader: FolderReader, *, folder: Path | str) -> None:
-        """Takes up what others have saved since; changes that were not saved are made on top."""
+    def _follow(self, reader: FolderReader, *, folder: Path | str) -> bool:
+        """Takes up what others have saved since; changes that were not saved are made on top.
+
+        Returns:
+            Whether any document is another than before, or in another place.
+        """
         assert self._seen is not None
         news = reader.news(self._seen)
         if news is None:
@@ -243,14 +248,37 @@ class FolderEngine:
             mine = self._take(self._rows_of(self._unsaved))
             theirs.delete(list(self._unsaved.removed))
             theirs.upsert(mine.documents, mine.vectors)
+            differs = not self._holds_the_same(theirs)
             with self._lock.exclusive():
                 self._adopt(theirs)
-            return
+            return differs
         changes, seen = news
+        differs = any(map(self._is_changed_by, changes))
         if changes:
             with self._lock.exclusive():
                 self._replay_below(changes)
         self._seen = seen
+        return differs
+
+    def _holds_the_same(self, other: Self) -> bool:
+        """Tells whether another engine has the same documents and vectors in the same order."""
+        if self._documents != other._documents:
+            return False
+        parts = (
+            np.arange(start, min(start + _COMPARED, len(self._documents)))
+            for start in range(0, len(self._documents), _COMPARED)
+        )
+        return all(
+            np.array_equal(self._vectors.take(part), other._vectors.take(part)) for part in parts
+        )
+
+    def _is_changed_by(self, change: Change) -> bool:
+        """Tells whether a change leaves anything other than it is."""
+        row = self._rows.get(change.id)
+        if row is None or change.document is None or change.vector is None:
+            return row is not None or change.document is not None
+        (vector,) = self._vectors.take(np.array([row]))
+        return self._documents[row] != change.document or not np.array_equal(vector, change.vector)
 
     def _made_of(self, stored: Stored, *, folder: Path | str) -> Self:
         """Creates an engine from a folder that was written whole meanwhile.

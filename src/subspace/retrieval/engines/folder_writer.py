@@ -161,14 +161,6 @@ def writing(folder: Path | str) -> Iterator[FolderWriter]:
         raise _unwritable(folder, error) from error
 
 
-def write_folder(
-    folder: Path | str, stored: Stored, *, more: Mapping[str, Callable[[Path], None]] | None = None
-) -> Seen:
-    """Writes an index in place of what is there; see `FolderWriter.write` and `writing`."""
-    with writing(folder) as writer:
-        return writer.write(stored, more=more)
-
-
 def _write_items(path: Path, documents: Sequence[Record]) -> None:
     with path.open("w", encoding="utf-8") as stream:
         for document in documents:

@@ -48,7 +48,7 @@ from filelock import FileLock
 
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
-from subspace.errors import IndexFolderError
+from subspace.errors import IndexFolderError, MissingIndexError
 from subspace.model.centre import Centre
 from subspace.retrieval.engines import changes_file
 from subspace.retrieval.engines.changes_file import Change, ChangesError, Kind, Position
@@ -177,15 +177,6 @@ class FolderReader:
             return changes, replace(here, position=position, size=size)
 
 
-def read_folder(folder: Path | str) -> Stored:
-    """Reads an index; its vectors are memory-mapped and read-only.
-
-    Raises:
-        IndexFolderError: The index is missing, damaged, or of another format version.
-    """
-    return open_folder(folder, lambda stored: stored)
-
-
 def open_folder(folder: Path | str, make: Callable[[Stored], T]) -> T:
     """Reads an index and makes something of it; again, if a writer replaced it meanwhile.
 
@@ -203,7 +194,7 @@ def _open_folder(folder: Path, make: Callable[[Stored], T], *, locked: bool) -> 
     while True:
         found = read_manifest(folder)
         if found is None:
-            raise IndexFolderError(f"there is no index {folder}; build one with `subspace index`")
+            raise MissingIndexError(f"there is no index {folder}; build one with `subspace index`")
         try:
             return make(_read(folder, *found, locked=locked))
         except IndexFolderError:

@@ -40,7 +40,7 @@ from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.metadata import Value
 from subspace.data.records import Record
-from subspace.errors import ConfigError, EngineError
+from subspace.errors import ConfigError, EngineError, MissingIndexError
 from subspace.model.centre import Centre
 from subspace.retrieval.engines.engine import (
     Candidates,
@@ -116,11 +116,13 @@ class MilvusEngine:
         """
         place = Target.parse(target)
         if place.file is not None and not place.file.exists():
-            raise EngineError(f"there is no index {place.address}; build one with `subspace index`")
+            raise MissingIndexError(
+                f"there is no index {place.address}; build one with `subspace index`"
+            )
         with connected(place) as connection:
             about = connection.about()
             if about is None:
-                raise EngineError(
+                raise MissingIndexError(
                     f"there is no collection '{place.collection}' in {place.address}; build it "
                     "with `subspace index`"
                 )

@@ -28,7 +28,7 @@ from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.metadata import Value
 from subspace.data.records import Record
-from subspace.errors import ConfigError, EngineError
+from subspace.errors import ConfigError, EngineError, MissingIndexError
 from subspace.model.centre import Centre
 from subspace.retrieval.engines.engine import (
     ROUNDING,
@@ -144,7 +144,9 @@ class PgvectorEngine:
         with opening(address) as connection:
             table = look_up(connection, address)
             if table is None:
-                raise EngineError(f"there is no {str(address)[4:]}; build it with `subspace index`")
+                raise MissingIndexError(
+                    f"there is no {str(address)[4:]}; build it with `subspace index`"
+                )
             about = read_about(table, address=address)
             register(connection)
         return cls(address, connection, table=table, about=about)

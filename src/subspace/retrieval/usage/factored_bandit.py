@@ -152,10 +152,14 @@ class FactoredBandit:
         preset, blocks = self._part(arm)
         checked = check_successes(successes)
         with translate_errors(self.presets.path, "written"), self.presets.connection.holding():
-            gains = self.presets.take_gains(query_id, checked)
-            parts = {self._part(name): gain for name, gain in gains.items() if self._knows(name)}
-            self.presets.add_gains({p: gain for (p, b), gain in parts.items() if b == blocks})
-            self.blocks.add_gains({b: gain for (p, b), gain in parts.items() if p == preset})
+            shown = self.presets.take_hits(query_id, checked)
+            if shown is None:
+                return
+            known = {name: self._part(name) for name in shown.places if self._knows(name)}
+            presets = {name: p for name, (p, b) in known.items() if b == blocks}
+            weights = {name: b for name, (p, b) in known.items() if p == preset}
+            self.presets.learn_orders(shown.of_arms(presets), checked)
+            self.blocks.learn_orders(shown.of_arms(weights), checked)
 
     def best(self) -> str:
         """Returns the best preset and the best block weights, as one arm."""

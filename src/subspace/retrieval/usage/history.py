@@ -221,10 +221,6 @@ class History:
         """Returns recency and importance in [0, 1] of single items."""
         return self.items.of(ids)
 
-    def priors(self, weights: Weights) -> Priors:
-        """Returns what recency and importance of single items add to their scores."""
-        return item_priors(self.items, weights=weights)
-
 
 def item_priors(items: ItemValues, *, weights: Weights) -> Priors:
     """Returns what recency and importance of single items add to their scores."""

@@ -72,7 +72,9 @@ class LogFile:
                 self.rows("COMMIT")
             except BaseException:
                 if self.connection.in_transaction:  # SQLite may have rolled back
-                    self.rows("ROLLBACK")
+                    # Also in a file that was moved, where others would wait for the lock.
+                    with translate_errors(self.path):
+                        self.connection.execute("ROLLBACK")
                 raise
 
 

@@ -254,28 +254,43 @@ class UsageLog:
                 (query_id, self.now(namespace=name), arm, name),
             )
 
-    def awaits_rating(self, query_id: str) -> bool:
-        """Tells whether the bandit chose the weights of a query, and it was not rated yet."""
+    def awaits_rating(self, query_id: str, *, namespace: str = "") -> bool:
+        """Tells whether the bandit chose the weights of a query, and it was not rated yet.
+
+        Args:
+            query_id: Id of the query.
+            namespace: Its namespace; no query of another one awaits a rating here.
+        """
         row = self._file.row(
-            "SELECT 1 FROM queries WHERE id = ? AND rated = 0 AND arm IS NOT NULL", (query_id,)
+            "SELECT 1 FROM queries WHERE id = ? AND namespace = ? AND rated = 0 "
+            "AND arm IS NOT NULL",
+            (query_id, check_namespace(namespace)),
         )
         return row is not None
 
     @contextmanager
-    def rating(self, query_id: str) -> Iterator[str | None]:
+    def rating(self, query_id: str, *, namespace: str = "") -> Iterator[str | None]:
         """Marks a query as rated, and yields the arm that the bandit chose for it.
 
         If the block raises an error, the query is not marked.
 
+        Args:
+            query_id: Id of the query.
+            namespace: Its namespace; a query of another one cannot be rated.
+
         Raises:
-            UsageLogError: The log has no such query, or it was rated before.
+            UsageLogError: The log has no such query in the namespace, or it was rated before.
         """
+        name = check_namespace(namespace)
         with self._file.transaction():
-            row = self._file.row("SELECT arm, rated FROM queries WHERE id = ?", (query_id,))
+            row = self._file.row(
+                "SELECT arm, rated FROM queries WHERE id = ? AND namespace = ?", (query_id, name)
+            )
             if row is None:
+                within = f"namespace '{name}' of " if name else ""
                 raise UsageLogError(
-                    f"no query '{query_id}' in the usage log {self.path}, which keeps those of "
-                    "preset 'auto'"
+                    f"no query '{query_id}' in {within}the usage log {self.path}, which keeps "
+                    "those of preset 'auto'; a search is rated in its own namespace"
                 )
             if row[1]:
                 raise UsageLogError(f"query '{query_id}' was rated before")
