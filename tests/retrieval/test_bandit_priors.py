@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ from thompson_bandits import SQLiteStore, ThompsonBandit
 
 from subspace.errors import BanditError, UsageLogError
 from subspace.retrieval import PRESETS, UsageLog
+from subspace.retrieval.presets import RELEVANCE
 from subspace.retrieval.usage import hit_comparisons
 from subspace.retrieval.usage.bandit import DEFAULT_ARMS, WeightBandit, learn_from_hits
 from subspace.retrieval.usage.beliefs import form_beliefs
@@ -383,3 +385,37 @@ def test_hits_tell_presets_and_block_weights_at_once():
                 bandit.compare(arm, str(number), {"a": 1.0})
             assert bandit.blocks.best() == good != bad
             assert bandit.presets.best() == "relevance"
+
+
+def lifted() -> dict[str, list[str]]:
+    """Orders in which every mix puts the used item first, and relevance alone puts it second."""
+    arms = WeightBandit(":memory:").arms
+    return {arm: ["b", "a"] if arm == RELEVANCE else ["a", "b"] for arm in arms}
+
+
+def test_one_query_asked_again_and_again_teaches_no_more_than_once(tmp_path):
+    """Who says every time that the same hit was good would otherwise get it for every query."""
+    for asked, counted in (("the same", 1), (None, 30)):
+        bandit = WeightBandit(tmp_path / f"{counted}.db", seed=0)
+        for number in range(30):
+            bandit.remember(str(number), lifted(), asked=asked)
+            bandit.compare(RELEVANCE, str(number), {"a": 1.0})
+        assert {one.searches for one in bandit._comparisons.read().values()} == {counted}
+        chosen = Counter(bandit.choose() for _ in range(200))
+        near = chosen[RELEVANCE] + chosen["pure_relevance"]
+        assert (near > 150) == (counted == 1), chosen
+        bandit.close()
+
+
+def test_a_few_lucky_searches_do_not_lead_away_from_relevance(tmp_path):
+    """Counter-check: many do."""
+    bandit = WeightBandit(tmp_path / "arms.db", seed=0)
+    for number in range(40):
+        if number == 2:
+            early = Counter(bandit.choose() for _ in range(200))
+        bandit.remember(str(number), lifted(), asked=str(number))
+        bandit.compare(RELEVANCE, str(number), {"a": 1.0})
+    late = Counter(bandit.choose() for _ in range(200))
+    assert early[RELEVANCE] + early["pure_relevance"] > 150
+    assert late[RELEVANCE] < 50
+    bandit.close()

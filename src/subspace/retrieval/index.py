@@ -21,6 +21,7 @@ from subspace.errors import (
     QueryError,
     WeightsError,
 )
+from subspace.files import sha256_bytes
 from subspace.model import Model, load
 from subspace.model.adapt_labels import adapt_to_labels
 from subspace.retrieval.block_index import BlockIndex
@@ -747,7 +748,8 @@ class Index:
             weights={name: self._scaled(weights) for name, weights in tables.items()},
             options=options,
         )
-        self.bandit.remember(found.query_id, orders)
+        asked = sha256_bytes(np.round(vector, 3).tobytes() + options.namespace.encode())
+        self.bandit.remember(found.query_id, orders, asked=asked)
         log.add_query(found.query_id, arm=arm, namespace=options.namespace)
         return replace(found, weights=tables[arm], arm=arm)
 

@@ -87,7 +87,9 @@ class Bandit(Protocol):
         """Returns the arms, `arm` among them, that learn from the hits of a search of `arm`."""
         ...
 
-    def remember(self, query_id: str, orders: Mapping[str, Sequence[str]]) -> None:
+    def remember(
+        self, query_id: str, orders: Mapping[str, Sequence[str]], *, asked: str | None = None
+    ) -> None:
         """Keeps the ids of the hits of a search in the order of each of its arm's rivals."""
         ...
 
@@ -198,6 +200,8 @@ class WeightBandit:
     def choose(self) -> str:
         """Returns the arm with the best belief, or now and then one that is worth a try.
 
+        The best is the one whose advantage less a standard deviation is largest: an arm of which
+        little is known has to be better by more, so that a few lucky searches decide nothing.
         Without priors, returns the arm with the largest draw from its belief.
 
         Raises:
@@ -207,7 +211,7 @@ class WeightBandit:
             beliefs = self._beliefs()
             if beliefs is None:
                 return str(self._bandit.select())
-            values = beliefs.mean
+            values = beliefs.mean - beliefs.spread
             if self.priors is None or self._rng.random() < EXPLORED:
                 values = self._rng.normal(beliefs.mean, beliefs.spread)
             return list(self.arms)[int(np.argmax(values))]
@@ -238,19 +242,23 @@ class WeightBandit:
         self._check_arm(arm)
         return [arm, *(name for name in self.arms if name != arm)]
 
-    def remember(self, query_id: str, orders: Mapping[str, Sequence[str]]) -> None:
+    def remember(
+        self, query_id: str, orders: Mapping[str, Sequence[str]], *, asked: str | None = None
+    ) -> None:
         """Keeps the hits of a search until `compare`.
 
         Args:
             query_id: Id of the search.
             orders: Ids of its hits by arm, for the `rivals` of the chosen arm, in the order that
                 each would give them.
+            asked: What was asked, the same for the same query, which counts once; None if that is
+                not known.
 
         Raises:
             BanditError: The file cannot be written.
         """
         with translate_errors(self.path, "written"):
-            self._shown.add(query_id, orders)
+            self._shown.add(query_id, orders, asked=asked)
 
     def check(self, layout: BlockLayout) -> None:
         """Raises unless the weights of every arm fit the layout.

@@ -139,9 +139,11 @@ class FactoredBandit:
         others += [_join(preset, other) for other in self.blocks.arms if other != blocks]
         return [arm, *others]
 
-    def remember(self, query_id: str, orders: Mapping[str, Sequence[str]]) -> None:
+    def remember(
+        self, query_id: str, orders: Mapping[str, Sequence[str]], *, asked: str | None = None
+    ) -> None:
         """Keeps the hits of a search until `compare`; see `WeightBandit.remember`."""
-        self.presets.remember(query_id, orders)
+        self.presets.remember(query_id, orders, asked=asked)
 
     def compare(self, arm: str, query_id: str, successes: Mapping[str, float]) -> None:
         """Compares presets and block weights on the hits of a search; see `WeightBandit.compare`.

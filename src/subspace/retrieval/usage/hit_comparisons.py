@@ -115,24 +115,36 @@ class ShownHits:
         connection.execute("DROP TABLE IF EXISTS bandit_shown")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS bandit_hits ("
-            "number INTEGER PRIMARY KEY, query_id TEXT NOT NULL UNIQUE, orders TEXT)"
+            "number INTEGER PRIMARY KEY, query_id TEXT NOT NULL UNIQUE, asked TEXT, orders TEXT)"
         )
+        connection.execute("CREATE INDEX IF NOT EXISTS bandit_asked ON bandit_hits (asked)")
         connection.commit()
 
-    def add(self, query_id: str, orders: Mapping[str, Sequence[str]]) -> None:
-        """Keeps the hits of a search, and forgets the oldest ones."""
+    def add(
+        self, query_id: str, orders: Mapping[str, Sequence[str]], *, asked: str | None = None
+    ) -> None:
+        """Keeps the hits of a search, and forgets the oldest ones.
+
+        Args:
+            query_id: Id of the search.
+            orders: Ids of its hits by arm; see `HitOrders.of`.
+            asked: What was asked, the same for the same query; None if that is not known.
+        """
         content = HitOrders.of(orders).to_json()
         with self._connection.holding():
             added = self._connection.execute(
-                "INSERT INTO bandit_hits (query_id, orders) VALUES (?, ?)", (query_id, content)
+                "INSERT INTO bandit_hits (query_id, asked, orders) VALUES (?, ?, ?)",
+                (query_id, asked, content),
             )
             self._connection.execute(
                 "DELETE FROM bandit_hits WHERE number <= ?", ((added.lastrowid or 0) - _KEPT,)
             )
 
     def take(self, query_id: str, hits: Collection[str]) -> HitOrders | None:
-        """Returns the hits of a search, and forgets them; None if they were taken before.
+        """Returns the hits of a search, and forgets them; None if they are not to count.
 
+        They count once, and the same query counts once: who asks it again and says again which hit
+        was good tells nothing new, but every mix that lifts what was used would seem better for it.
         That they were taken is kept: who was killed before this could be noted elsewhere does the
         same again.
 
@@ -144,7 +156,7 @@ class ShownHits:
             BanditError: The file has no such search, or an id was not among its hits.
         """
         found = self._connection.execute(
-            "SELECT orders FROM bandit_hits WHERE query_id = ?", (query_id,)
+            "SELECT orders, asked FROM bandit_hits WHERE query_id = ?", (query_id,)
         ).fetchone()
         if found is None:
             raise BanditError(
@@ -157,10 +169,13 @@ class ShownHits:
         for hit in hits:
             if shown.complete and hit not in shown.ids:
                 raise BanditError(f"'{hit:.60}' was not among the hits of query '{query_id}'")
+        again = self._connection.execute(
+            "SELECT 1 FROM bandit_hits WHERE asked = ? AND orders IS NULL", (found[1],)
+        ).fetchone()
         self._connection.execute(
             "UPDATE bandit_hits SET orders = NULL WHERE query_id = ?", (query_id,)
         )
-        return shown
+        return None if again else shown
 
 
 class Comparisons:
