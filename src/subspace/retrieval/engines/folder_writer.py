@@ -17,6 +17,7 @@ from filelock import FileLock
 from subspace.data.records import Record
 from subspace.errors import IndexFolderError
 from subspace.files import check_writable, write_whole
+from subspace.outputs import naming_full_disks
 from subspace.retrieval.engines import changes_file
 from subspace.retrieval.engines.changes_file import Change, Kind
 from subspace.retrieval.engines.index_folder import (
@@ -100,7 +101,9 @@ class FolderWriter(FolderReader):
         mark = uuid.uuid4().hex[:16]
         before = named_files(self._folder)
         try:
-            np.save(self._folder / marked(VECTORS, mark), stored.vectors)
+            vectors = self._folder / marked(VECTORS, mark)
+            with naming_full_disks(vectors):
+                np.save(vectors, stored.vectors)
             _write_items(self._folder / marked(ITEMS, mark), stored.documents)
             for name, write in (more or {}).items():
                 write(self._folder / marked(name, mark))
