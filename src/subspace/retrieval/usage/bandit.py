@@ -239,7 +239,7 @@ class WeightBandit:
         return [arm, *(name for name in self.arms if name != arm)]
 
     def remember(self, query_id: str, orders: Mapping[str, Sequence[str]]) -> None:
-        """Keeps the hits of a search until `compare`.
+        """Keeps the best 64 hits of a search until `compare`.
 
         Args:
             query_id: Id of the search.
