@@ -164,6 +164,15 @@ def test_a_report_teaches_the_bandit_that_chose_the_mix_and_only_once(memory):
     assert not memory.report_use(request).learned
 
 
+def test_a_report_teaches_in_the_namespace_of_the_search_alone(memory):
+    found = memory.search(SearchRequest(query=QUERY, preset="auto", namespace="alice"))
+    items = {found.hits[1].id: 1.0}
+    other = UseRequest(items=items, search_id=found.search_id, namespace="bob")
+    assert not memory.report_use(other).learned
+    own = UseRequest(items=items, search_id=found.search_id, namespace="alice")
+    assert memory.report_use(own).learned
+
+
 def test_what_was_used_but_not_found_by_the_search_teaches_nothing_about_it(memory):
     found = memory.search(SearchRequest(query=QUERY, preset="auto", k=2))
     names = [hit.id for hit in found.hits]

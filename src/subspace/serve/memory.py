@@ -209,10 +209,10 @@ class Memory:
             found = self._searches.get((namespace, search_id))
         hits = items if found is None else {hit.id for hit in found} & items.keys()
         successes = {name: value for name in hits if (value := items[name]) is not None}
-        if not successes or not histories.log.awaits_rating(search_id):
+        if not successes or not histories.log.awaits_rating(search_id, namespace=namespace):
             return False
         try:
-            self.index.feedback(search_id, hits=successes)
+            self.index.feedback(search_id, hits=successes, namespace=namespace)
         except (BanditError, UsageLogError):  # rated meanwhile, or too long ago: the uses count
             return False
         return True

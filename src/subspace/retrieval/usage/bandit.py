@@ -245,7 +245,7 @@ class WeightBandit:
     def remember(
         self, query_id: str, orders: Mapping[str, Sequence[str]], *, asked: str | None = None
     ) -> None:
-        """Keeps the hits of a search until `compare`.
+        """Keeps the best 64 hits of a search until `compare`.
 
         Args:
             query_id: Id of the search.
