@@ -10,7 +10,7 @@ NAMES = (
     *("records", "comparisons", "retrieval set", "skill", "uses", "weights", "weights in yaml"),
     *("toward", "filter", "metadata", "index folder", "store folder", "checkpoint", "http", "mcp"),
 )
-TRIES = 60
+TRIES = 40
 PIECES = (
     *(b"\x00", b"\xff", b"\xef\xbb\xbf", b"\r\n", b"\n", b'"', b"\\", b"\\ud800", b"{", b"}", b"["),
     *(b"]", b",", b":", b"null", b"true", b"NaN", b"-1", b"1e999", b"9" * 400, b"[" * 2000),

@@ -293,7 +293,7 @@ def test_agents_share_an_index_and_a_log_each_with_its_own_uses_and_pins(trained
     log = ("--usage", "agents.db", "--clock", "steps")
     use = ("feedback", *log, "--index", "index", "--namespace", "alice")
     out = run(*use, "--used", f"{last}=1", "--query-id", "q", "--pin", before, cwd=trained).stdout
-    assert "1 uses -> agents.db" in out and "1 pins -> agents.db" in out
+    assert "1 use -> agents.db" in out and "1 pins -> agents.db" in out
     again = run(*use, "--used", f"{last}=1", "--query-id", "q", "--pin", before, cwd=trained).stdout
     assert "0 uses -> agents.db (1 counted before)" in again and "0 pins" in again
     options = ("--query", "stew", "--usage", "agents.db", "--preset", "recency_importance")
@@ -346,7 +346,7 @@ def test_what_is_used_of_a_search_tells_the_bandit_which_hits_were_good(trained)
     assert "compared" not in run(*rate, cwd=trained).stdout
     rate = (*rate[:-1], f"{good}=1")
     told = run(*rate, cwd=trained).stdout
-    assert f"compared by its hits: {found['arm']}" in told and "1 uses" in told
+    assert f"compared by its hits: {found['arm']}" in told and "1 use" in told
     # Told of again, or of a search with weights of its own: logged, and nothing is learned.
     again = run(*rate, cwd=trained).stdout
     assert "the bandit learned nothing" in again and "0 uses -> " in again

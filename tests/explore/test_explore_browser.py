@@ -51,7 +51,7 @@ def server(checkpoint, folder, usage, tmp_path_factory):
             process.terminate()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop would stand in the way of others'
 def browser():
     with sync_api.sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

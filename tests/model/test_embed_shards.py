@@ -117,7 +117,7 @@ def test_the_work_is_linear_in_the_number_of_shards(texts, model, monkeypatch):
     monkeypatch.setattr(Path, "iterdir", listed)
     job.write_missing()
     assert asked.count(folder) == 1
-    assert len(asked) <= 1 + 3 * len(TEXTS)
+    assert len(asked) <= 2 + 5 * len(TEXTS)
 
 
 def test_another_process_joins_when_the_plan_is_there(texts, model):

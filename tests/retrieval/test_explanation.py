@@ -111,7 +111,7 @@ def test_the_ways_that_there_are_are_named(index):
     assert {0, 4} <= counts
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     numbers=st.lists(st.floats(0.05, 2), min_size=3, max_size=3),
     preset=st.sampled_from([None, "balanced", "exploration"]),

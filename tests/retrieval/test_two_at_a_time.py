@@ -138,7 +138,7 @@ def test_processes_that_write_read_and_are_killed_lose_nothing(tmp_path):
     """The stress run of `benchmarks/stress.py`, for a few seconds."""
     script = Path(__file__).parents[2] / "benchmarks" / "stress.py"
     done = subprocess.run(
-        [sys.executable, str(script), "--seconds", "6", "--output", str(tmp_path / "stress")],
+        [sys.executable, str(script), "--seconds", "2", "--output", str(tmp_path / "stress")],
         capture_output=True,
         text=True,
         timeout=240,
