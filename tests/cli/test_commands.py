@@ -352,7 +352,7 @@ def test_what_is_used_of_a_search_tells_the_bandit_which_hits_were_good(trained)
     assert "the bandit learned nothing" in again and "0 uses -> " in again
     own = (*rate[:-4], "--query-id", "with own weights", *rate[-2:])
     told = run(*own, cwd=trained).stdout
-    assert "the bandit learned nothing" in told and "1 uses -> " in told
+    assert "the bandit learned nothing" in told and "1 use -> " in told
 
 
 def test_a_search_is_rated_in_its_own_namespace(trained):
