@@ -293,7 +293,7 @@ def test_agents_share_an_index_and_a_log_each_with_its_own_uses_and_pins(trained
     log = ("--usage", "agents.db", "--clock", "steps")
     use = ("feedback", *log, "--index", "index", "--namespace", "alice")
     out = run(*use, "--used", f"{last}=1", "--query-id", "q", "--pin", before, cwd=trained).stdout
-    assert "1 use -> agents.db" in out and "1 pins -> agents.db" in out
+    assert "1 use -> agents.db" in out and "1 pin -> agents.db" in out
     again = run(*use, "--used", f"{last}=1", "--query-id", "q", "--pin", before, cwd=trained).stdout
     assert "0 uses -> agents.db (1 counted before)" in again and "0 pins" in again
     options = ("--query", "stew", "--usage", "agents.db", "--preset", "recency_importance")
@@ -305,7 +305,7 @@ def test_agents_share_an_index_and_a_log_each_with_its_own_uses_and_pins(trained
     other = search(trained, *scoped, "--namespace", "bob")["hits"]
     assert not {hit["id"] for hit in other} & {last, before}
     assert search(trained, *scoped)["hits"] == other
-    assert "1 pins removed" in run(*use, "--unpin", before, cwd=trained).stdout
+    assert "1 pin removed" in run(*use, "--unpin", before, cwd=trained).stdout
     assert before not in [h["id"] for h in search(trained, *scoped, "--namespace", "alice")["hits"]]
     run(*use, "--export", "alice.jsonl", cwd=trained)
     run("feedback", *log, "--namespace", "bob", "--export", "bob.jsonl", cwd=trained)
