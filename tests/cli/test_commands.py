@@ -305,9 +305,10 @@ def test_agents_share_an_index_and_a_log_each_with_its_own_uses_and_pins(trained
     other = search(trained, *scoped, "--namespace", "bob")["hits"]
     assert not {hit["id"] for hit in other} & {last, before}
     assert search(trained, *scoped)["hits"] == other
-    assert "1 pin removed" in run(*use, "--unpin", before, cwd=trained).stdout
+    own = ("feedback", *log, "--namespace", "alice")
+    assert "1 pin removed" in run(*own, "--unpin", before, cwd=trained).stdout
     assert before not in [h["id"] for h in search(trained, *scoped, "--namespace", "alice")["hits"]]
-    run(*use, "--export", "alice.jsonl", cwd=trained)
+    run(*own, "--export", "alice.jsonl", cwd=trained)
     run("feedback", *log, "--namespace", "bob", "--export", "bob.jsonl", cwd=trained)
     assert json.loads((trained / "alice.jsonl").read_text())["namespace"] == "alice"
     assert (trained / "bob.jsonl").read_text() == ""
