@@ -353,6 +353,7 @@ def ended(process: "subprocess.Popen[str]") -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="of all kinds together")
+    parser.add_argument("--kind", choices=list(KINDS), action="append", help="these alone")
     parser.add_argument("--output", type=Path, default=Path("runs/stress"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--as", dest="role", nargs=3, default=None, help=argparse.SUPPRESS)
@@ -367,9 +368,10 @@ def main() -> int:
     failed = 0
     print("| what | writes | kills | reads | lost | left over | errors |")
     print("|---|---|---|---|---|---|---|")
-    for kind in KINDS:
+    kinds = arguments.kind or list(KINDS)
+    for kind in kinds:
         counts, said = stress(
-            kind, folder, seconds=arguments.seconds / len(KINDS), seed=arguments.seed
+            kind, folder, seconds=arguments.seconds / len(kinds), seed=arguments.seed
         )
         print(f"| {kind} | {' | '.join(f'{count:,}' for count in counts.values())} |", flush=True)
         if said:

@@ -135,10 +135,16 @@ TestFolder = Folder.TestCase
 
 @pytest.mark.slow
 def test_processes_that_write_read_and_are_killed_lose_nothing(tmp_path):
-    """The stress run of `benchmarks/stress.py`, for a few seconds."""
+    """The stress run of `benchmarks/stress.py`, for a few seconds, on what agents write.
+
+    Stores, shards and checkpoints are killed in tests of their own.
+    """
     script = Path(__file__).parents[2] / "benchmarks" / "stress.py"
     done = subprocess.run(
-        [sys.executable, str(script), "--seconds", "2", "--output", str(tmp_path / "stress")],
+        [
+            *(sys.executable, str(script), "--seconds", "2", "--output", str(tmp_path / "stress")),
+            *(part for kind in ("index", "refresh", "log") for part in ("--kind", kind)),
+        ],
         capture_output=True,
         text=True,
         timeout=240,
