@@ -25,7 +25,11 @@ TOKEN = "a-token-of-this-service-42"
 @pytest.fixture(scope="module")
 def checkpoint(tiny_qwen, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("served") / "model"
-    make_model(tiny_qwen).save(folder)
+    model = make_model(tiny_qwen)
+    # One block to search by: the others of an index are centred on its texts.
+    model.changed(default_weights={name: float(name == "topic") for name in model.layout}).save(
+        folder
+    )
     return folder
 
 
@@ -141,13 +145,19 @@ def test_two_services_of_one_index_lose_nothing_to_each_other_a_kill_or_a_stop(
         killed.wait(30)
         assert two.get("/items/a4").json()["text"] == "note 4 of a"
         assert two.post("/items", json={"items": [{"id": "last", "text": "b"}]}).status_code == 200
+        usage = tmp_path / "memory.usage.db"
+        with Index.open(tmp_path / "memory", checkpoint, usage=usage) as index:
+            kept = {record.id for record in index.list()} - {record.id for record in RECORDS}
+            assert kept == {*(f"a{n}" for n in range(5)), *(f"b{n}" for n in range(4)), "last"}
+            assert len(index.blocks.history.log) == 2
+        # An index that is built again, centred on other texts, is opened again.
+        Index.create(tmp_path / "memory", checkpoint, RECORDS[:3]).close()
+        assert two.get("/about").json()["items"] == 3
+        found = two.post("/search", json={"query": "bread", "weights": {"style": 1}}).json()
+        assert len(found["hits"]) == 3
         stopped.send_signal(signal.SIGTERM)
         assert stopped.wait(30) == 0
     assert not list(tmp_path.glob("*-wal"))  # all was closed
-    with Index.open(tmp_path / "memory", checkpoint, usage=tmp_path / "memory.usage.db") as index:
-        kept = {record.id for record in index.list()} - {record.id for record in RECORDS}
-        assert kept == {*(f"a{n}" for n in range(5)), *(f"b{n}" for n in range(4)), "last"}
-        assert len(index.blocks.history.log) == 2
 
 
 REFUSED = [

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,11 @@ from subspace.errors import ConfigError, install_command
 
 if TYPE_CHECKING:
     from subspace.data import Record
-    from subspace.retrieval import Index
+    from subspace.model import Model
     from subspace.serve.memory import Memory
     from subspace.serve.server import Limits
 
 _TOKEN = "SUBSPACE_TOKEN"
-AUTO = "auto"
 _MIB = 1 << 20
 
 
@@ -149,6 +149,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _serve(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> None:
+    from subspace.model import load
+    from subspace.retrieval import Index
     from subspace.serve.memory import Memory
     from subspace.serve.server import bind, check_address, make_http_server, serve_stdio
     from subspace.serve.watching import follow, watching
@@ -159,18 +161,21 @@ def _serve(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> Non
         token = _read_token(arguments)
         check_address(arguments.host, token=token)
         bound = stack.enter_context(contextlib.closing(bind(arguments.host, arguments.port)))
+    _check_index(arguments)
     _say("loading the model")
-    index = _open_index(arguments)
+    model = load(arguments.checkpoint, encoder=arguments.encoder)
+    model.encode_query(["ready"])  # the first search would wait for the weights
+    _make_missing(arguments, model)
+    open_index = partial(Index.open, arguments.index, model, **_index_options(arguments))
     memory = Memory(
-        index,
+        open_index(),
         namespace=arguments.namespace,
         preset=arguments.preset,
         followed=arguments.watch is not None,
         read_only=arguments.read_only,
-        reopen=lambda: _reopen(arguments, index),
+        reopen=open_index,
     )
     stack.callback(memory.close)
-    index.model.encode_query(["ready"])  # the first search would wait for the weights
     _share_cores(limits)
     if arguments.watch is not None:
         follow(memory, Path(arguments.watch))
@@ -186,11 +191,10 @@ def _serve(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> Non
     server.run(sockets=[bound])
 
 
-def _open_index(arguments: argparse.Namespace) -> "Index":
-    """Opens the index; makes it of the watched folder, or empty, if there is none."""
-    from subspace.model import load
-    from subspace.retrieval import Index
+def _check_index(arguments: argparse.Namespace) -> None:
+    """Raises unless the index and what is beside it can be served; nothing is made or loaded."""
     from subspace.retrieval.engines import is_missing
+    from subspace.retrieval.index import AUTO
     from subspace.retrieval.presets import find_preset
 
     if arguments.watch is not None and not Path(arguments.watch).is_dir():
@@ -206,18 +210,26 @@ def _open_index(arguments: argparse.Namespace) -> "Index":
             f"there is no index {arguments.index}; --create makes an empty one, --watch DIR one of "
             "a folder of skills and notes"
         )
-    _choose_files(arguments)
-    model = load(arguments.checkpoint, encoder=arguments.encoder)
-    options: dict[str, Any] = history_options(arguments, create=not arguments.read_only)
+    _choose_files(arguments, learns=arguments.preset == AUTO)
+
+
+def _index_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns keyword arguments of `Index.open` and `Index.create`: usage log and bandit."""
+    options = history_options(arguments, create=not arguments.read_only)
     if arguments.bandit is not None:
         options["bandit"] = open_bandit(arguments)
+    return {"usage": arguments.usage, **options}
+
+
+def _make_missing(arguments: argparse.Namespace, model: "Model") -> None:
+    """Makes the index of the watched folder, or an empty one, if there is none."""
+    from subspace.retrieval import Index
+    from subspace.retrieval.engines import is_missing
+
     with _only_creator(arguments.index):
-        if not is_missing(arguments.index):
-            return Index.open(arguments.index, model, usage=arguments.usage, **options)
-        records = () if arguments.watch is None else _read_notes(arguments.watch)
-        index = Index.create(arguments.index, model, records, usage=arguments.usage, **options)
-        index.save()
-    return index
+        if is_missing(arguments.index):
+            records = () if arguments.watch is None else _read_notes(arguments.watch)
+            Index.create(arguments.index, model, records).close()
 
 
 def _read_notes(folder: str) -> "Sequence[Record]":
@@ -230,16 +242,6 @@ def _read_notes(folder: str) -> "Sequence[Record]":
     for problem in notes.problems:
         logging.getLogger(__name__).warning("left out: %s", problem)
     return notes.records
-
-
-def _reopen(arguments: argparse.Namespace, index: "Index") -> "Index":
-    """Opens an index that was made anew, with the model and the bandit that are there."""
-    from subspace.retrieval import Index
-
-    options = history_options(arguments, create=not arguments.read_only)
-    return Index.open(
-        arguments.index, index.model, usage=arguments.usage, bandit=index.bandit, **options
-    )
 
 
 @contextlib.contextmanager
@@ -261,15 +263,15 @@ def _only_creator(target: str) -> Iterator[None]:
         yield
 
 
-def _choose_files(arguments: argparse.Namespace) -> None:
-    """Chooses where uses are logged and the bandit learns, if nobody says."""
+def _choose_files(arguments: argparse.Namespace, *, learns: bool) -> None:
+    """Chooses where uses are logged, and where a bandit learns, if nobody says."""
     usage = arguments.usage or _beside(arguments.index, "usage")
     if arguments.read_only and arguments.usage is None and usage and not Path(usage).exists():
         usage = None  # nothing is made
     arguments.usage = usage
     if arguments.preset is not None and usage is None:
         raise ConfigError("--preset counts what was used: say with --usage where that is logged")
-    if arguments.preset != AUTO:
+    if not learns:
         return
     if arguments.read_only:
         raise ConfigError("--preset auto learns, so it does not go with --read-only")

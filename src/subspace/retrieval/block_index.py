@@ -321,18 +321,14 @@ class BlockIndex:
         # The parts are computed once; every order is a weighted sum of them.
         scorer = self._scorer(ones, options=options or SearchOptions())
         hits = scorer.hits(query, items, k=len(ids))
+        if not hits:
+            return dict.fromkeys(weights, ())
         parts = np.array([[[h.parts[b][p] for b in self.layout] for p in PARTS] for h in hits])
-        scores = {
-            name: np.tensordot(parts, [getattr(one, part) for part in PARTS], axes=2)
-            for name, one in weights.items()
-            if hits
-        }
-        return {
-            name: tuple(hits[row].id for row in np.argsort(-scores[name], kind="stable"))
-            if hits
-            else ()
-            for name in weights
-        }
+        orders = {}
+        for name, one in weights.items():
+            scores = np.tensordot(parts, [getattr(one, part) for part in PARTS], axes=2)
+            orders[name] = tuple(hits[row].id for row in np.argsort(-scores, kind="stable"))
+        return orders
 
     def compare(self, query: Vectors, **options: Any) -> dict[Scope, Results]:
         """Searches once in each scope and returns the results by scope.

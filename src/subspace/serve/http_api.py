@@ -1,6 +1,6 @@
 """The HTTP interface: JSON in and out, described by an OpenAPI page; MCP at `/mcp`."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -12,18 +12,19 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic_core import to_json
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from subspace.errors import DISTRIBUTION, EngineError, SubspaceError
+from subspace.retrieval import Explanation
 from subspace.serve.memory import Memory, ReadOnlyError, UnknownItemError
 from subspace.serve.messages import (
     AboutAnswer,
     AddRequest,
     DeleteRequest,
     ErrorAnswer,
-    ExplainAnswer,
     ExplainRequest,
     Health,
     IdsAnswer,
@@ -39,6 +40,7 @@ from subspace.serve.messages import (
     UseAnswer,
     UseRequest,
     encodable,
+    say_problem,
 )
 from subspace.serve.tools import make_mcp_server
 from subspace.serve.work import FAILED, FailedError, TookTooLongError, UnusableError, Work
@@ -127,7 +129,7 @@ def _add_operations(app: FastAPI, memory: Memory, *, work: Work) -> None:
         """Finds the best items for a query, with a weight per block."""
         return await _answer(work, "search", partial(memory.search, request))
 
-    @app.post("/explain", tags=["search"], response_model=ExplainAnswer)
+    @app.post("/explain", tags=["search"], response_model=Explanation)
     async def explain(request: ExplainRequest) -> Response:
         """Says in words why a hit of a search stands where it stands."""
         return await _answer(work, "explain", partial(memory.explain, request))
@@ -243,10 +245,10 @@ def _add_errors(app: FastAPI) -> None:
 
 
 async def _answer(
-    work: Work, operation: str, call: Callable[[], Message], *, changes: bool = False
+    work: Work, operation: str, call: Callable[[], Message | Explanation], *, changes: bool = False
 ) -> Response:
     """Runs an operation and makes JSON of it in a thread; FastAPI would check every value again."""
-    found = await work.run(operation, lambda: call().model_dump_json(), changes=changes)
+    found = await work.run(operation, lambda: to_json(call()), changes=changes)
     return Response(found, media_type="application/json")
 
 
@@ -262,12 +264,10 @@ def _status(error: Exception) -> int:
     return 503 if isinstance(error, EngineError | UnusableError) else 422
 
 
-def _say(problem: Any) -> str:
-    """Says where a request is wrong, and how."""
+def _say(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "json_invalid":
         return f"the body is not JSON: {problem['ctx']['error']} (character {problem['loc'][-1]})"
-    place = ".".join(str(part) for part in problem["loc"] if part != "body")
-    return f"{place}: {problem['msg']}" if place else str(problem["msg"])
+    return say_problem(problem)
 
 
 def _error(status: int, reason: str) -> JSONResponse:

@@ -13,12 +13,11 @@ from subspace.arrays import Vectors
 from subspace.data.notes import FILE, file_of
 from subspace.data.records import Record
 from subspace.errors import BanditError, ConfigError, IndexFolderError, QueryError, UsageLogError
-from subspace.retrieval import PRESETS, Index, Results, explain, follow_folder
+from subspace.retrieval import PRESETS, Explanation, Index, Results, explain, follow_folder
 from subspace.retrieval.follow import Changes
 from subspace.retrieval.index import AUTO
 from subspace.serve.messages import (
     AboutAnswer,
-    ExplainAnswer,
     ExplainRequest,
     Filter,
     FoundItem,
@@ -26,7 +25,6 @@ from subspace.serve.messages import (
     Item,
     ListAnswer,
     NewItem,
-    PassingAnswer,
     PinRequest,
     PinsAnswer,
     SearchAnswer,
@@ -110,16 +108,12 @@ class Memory:
             blocks=model.layout.to_widths(),
             default_weights=as_plain(model.default_weights),
             directions=self._directions(),
-            presets=[*PRESETS, *(["auto"] if self.index.bandit is not None else [])],
+            presets=[*PRESETS, *([AUTO] if self.index.bandit is not None else [])],
         )
 
     def search(self, request: SearchRequest) -> SearchAnswer:
         """Searches, and remembers the hits for `explain`."""
-        try:
-            query = request.as_query()
-        except ValueError as error:
-            raise QueryError(str(error)) from error
-        preset = request.preset
+        query, preset = request.as_query(), request.preset
         if preset is None and request.weights is None:
             # A bandit does not choose for searches that prefer something.
             preset = None if request.toward and self.preset == AUTO else self.preset
@@ -157,7 +151,7 @@ class Memory:
             arm=found.arm,
         )
 
-    def explain(self, request: ExplainRequest) -> ExplainAnswer:
+    def explain(self, request: ExplainRequest) -> Explanation:
         """Explains a hit of one of the last 1,000 searches of all clients.
 
         Raises:
@@ -169,19 +163,7 @@ class Memory:
             raise QueryError(
                 f"search '{request.search_id}' is unknown, or too long ago; search again"
             )
-        told = explain(found, request.id)
-        return ExplainAnswer(
-            id=told.id,
-            rank=told.rank,
-            of=told.of,
-            score=told.score,
-            by_block=dict(told.by_block),
-            by_part=dict(told.by_part),
-            above=told.above,
-            behind=told.behind,
-            passing=[PassingAnswer(what=way.what, factor=way.factor) for way in told.passing],
-            text=told.text,
-        )
+        return explain(found, request.id)
 
     def report_use(self, request: UseRequest) -> UseAnswer:
         """Logs that items were used, and teaches the bandit which hits of a search served.
@@ -192,9 +174,9 @@ class Memory:
         """
         self._check_writable()
         self._refresh()
-        self._get(list(request.items))
         namespace = self._named(request.namespace)
-        counted = self.index.use(request.items, query_id=request.search_id, namespace=namespace)
+        with _unknown_said():
+            counted = self.index.use(request.items, query_id=request.search_id, namespace=namespace)
         learned = request.search_id is not None and self._teach(
             request.search_id, request.items, namespace=namespace
         )
@@ -319,14 +301,15 @@ class Memory:
         """Pins or unpins items, which count as used just now while they are pinned.
 
         Raises:
-            QueryError: An item is not in the memory.
+            UnknownItemError: An item is not in the memory.
             ConfigError: There is no usage log.
         """
         self._check_writable()
         self._refresh()
         namespace = self._named(request.namespace)
         change = self.index.pin if request.pinned else self.index.unpin
-        change(request.ids, namespace=namespace)
+        with _unknown_said():
+            change(request.ids, namespace=namespace)
         return PinsAnswer(pinned=list(self.index.pins(namespace=namespace)))
 
     def follow(self, folder: Path) -> Changes:
@@ -409,11 +392,8 @@ class Memory:
                 )
 
     def _get(self, items: list[str]) -> list[Record]:
-        try:
+        with _unknown_said():
             return self.index.get(items)
-        except QueryError as error:
-            shown = error.args[0].removeprefix("not in the index: ")
-            raise UnknownItemError(f"not in this memory: {shown}") from error
 
     def _named(self, namespace: str) -> str:
         return namespace or self.namespace
@@ -425,6 +405,16 @@ class Memory:
             while len(self._searches) > _REMEMBERED or self._remembered_hits > _REMEMBERED_HITS:
                 _, oldest = self._searches.popitem(last=False)
                 self._remembered_hits -= len(oldest)
+
+
+@contextmanager
+def _unknown_said() -> Iterator[None]:
+    """Turns what an index says of ids that it does not have into an `UnknownItemError`."""
+    try:
+        yield
+    except QueryError as error:
+        shown = str(error).removeprefix("not in the index: ")
+        raise UnknownItemError(f"not in this memory: {shown}") from error
 
 
 def _as_item(record: Record) -> Item:

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from subspace.data.metadata import find_fault, is_text, shown
+from subspace.errors import QueryError
 from subspace.retrieval import Like
 from subspace.retrieval.hits import Scope
 from subspace.retrieval.queries import Query
@@ -139,10 +140,10 @@ class SearchRequest(Message):
         """Returns the query as an index takes it.
 
         Raises:
-            ValueError: Not exactly one of `query`, `like` and `blocks` is given.
+            QueryError: Not exactly one of `query`, `like` and `blocks` is given.
         """
         if sum(one is not None for one in (self.query, self.like, self.blocks)) != 1:
-            raise ValueError("give one of query, like and blocks")
+            raise QueryError("give one of query, like and blocks")
         if self.query is not None:
             return self.query
         if self.like is not None:
@@ -226,28 +227,6 @@ class ExplainRequest(Message):
     search_id: Id
     id: Id
     namespace: Namespace = ""
-
-
-class PassingAnswer(Message):
-    """One change of weights that would let a hit pass the one above it."""
-
-    what: str
-    factor: float
-
-
-class ExplainAnswer(Message):
-    """Why a hit stands where it stands, in words and in numbers."""
-
-    id: str
-    rank: int
-    of: int
-    score: float
-    by_block: dict[str, float]
-    by_part: dict[str, float]
-    above: str | None
-    behind: float
-    passing: list[PassingAnswer]
-    text: str
 
 
 class UseRequest(Message):
@@ -381,6 +360,12 @@ class ErrorAnswer(Message):
 def shorten(text: str, *, most: int | None) -> str:
     """Cuts a text to a number of characters, with an ellipsis where it was cut."""
     return text if most is None or len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def say_problem(problem: Mapping[str, Any]) -> str:
+    """Says where a message is wrong, and how; takes what pydantic tells of it."""
+    place = ".".join(str(part) for part in problem["loc"] if part != "body")
+    return f"{place}: {problem['msg']}" if place else str(problem["msg"])
 
 
 def encodable(text: str) -> str:

@@ -37,6 +37,7 @@ from subspace.serve.messages import (
     UseRequest,
     Weights,
     encodable,
+    say_problem,
 )
 from subspace.serve.work import Work
 
@@ -289,11 +290,7 @@ def _checked(call: Callable[[], Any]) -> Callable[[], Any]:
         try:
             return call()
         except ValidationError as error:
-            places = (
-                (".".join(map(str, one["loc"])), str(one["msg"])) for one in error.errors()[:5]
-            )
-            said = "; ".join(f"{place}: {told}" if place else told for place, told in places)
-            raise QueryError(said) from error
+            raise QueryError("; ".join(map(say_problem, error.errors()[:5]))) from error
 
     return checked
 
