@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from retrieval_world import make_model
 
+from subspace.cli import index as cli_index
 from subspace.cli.main import main
 from subspace.retrieval import open_engine
 
@@ -77,6 +78,25 @@ def test_a_folder_of_skills_becomes_an_index_that_is_brought_up_to_date(place, s
     assert "the index keeps its engine and settings" in out
     assert "0 added, 0 changed, 0 removed, 3 unchanged (0 encoded)" in out
     assert "git" in said("search", *CHECKPOINT, "--index", "I", "--query", "x", "--where", "n=2")
+
+
+def test_what_others_write_while_it_is_built_again_is_taken_up(place, said, monkeypatch):
+    said(*BUILD, "--input", "skills")
+    for name in ("kept", "changed", "gone"):
+        said("add", *CHECKPOINT, "--index", "I", "--id", name, "--text", "before")
+    encoded = cli_index._embedded
+
+    def meanwhile(*arguments, **options):
+        found = encoded(*arguments, **options)
+        said("add", *CHECKPOINT, "--index", "I", "--id", "new", "--text", "after")
+        said("add", *CHECKPOINT, "--index", "I", "--id", "changed", "--text", "after")
+        said("delete", "--index", "I", "gone")
+        return found
+
+    monkeypatch.setattr(cli_index, "_embedded", meanwhile)
+    assert "taken up: 3 texts" in said(*BUILD, "--input", "skills", "--rebuild")
+    by_hand = {name: held()[name] for name in held().keys() - {"git", "team/deploy", "slugs"}}
+    assert by_hand == {"kept": "before", "changed": "after", "new": "after"}
 
 
 @pytest.mark.parametrize("given", [("--rebuild", "--dtype", "float16"), ("--checkpoint", "L")])

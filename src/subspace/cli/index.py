@@ -146,11 +146,31 @@ def _run(arguments: argparse.Namespace) -> None:
                 index.blocks.add(records, vectors)
             else:
                 index.add(records, vectors=vectors)
+        if former is not None:
+            _take_late(arguments.output, index=index, former=former)
         index.save()
         print(f"{count(len(index), 'text')} -> {show_target(arguments.output)}")
         if arguments.engine == "faiss" and index.blocks.engine.exact:
             print("so few texts are searched exactly: faiss compresses where that is faster")
         _say_spread(index)
+
+
+def _take_late(target: str, *, index: "Index", former: "Former") -> None:
+    """Takes up what others have changed by hand in an index while it was built again."""
+    from subspace.retrieval.engines import is_folder
+    from subspace.retrieval.follow import Former, find_former
+
+    while is_folder(target):  # a server's was replaced when building began
+        later = find_former(target)
+        changed, gone = former.changes_to(later)
+        if not changed and not gone:
+            return
+        index.add(changed)
+        index.delete(gone)
+        print(
+            f"changed by others meanwhile, and taken up: {count(len(changed) + len(gone), 'text')}"
+        )
+        former = later or Former(former.projection_digest, ())
 
 
 def _check_usage(path: str) -> None:

@@ -4,17 +4,15 @@ import argparse
 from typing import TYPE_CHECKING
 
 from subspace.cli.arguments import Commands, add_index, read_filters
-from subspace.cli.records import as_json, shorten, show_metadata
-from subspace.cli.terminal import print_json, short_id
-from subspace.data.notes import file_of
+from subspace.cli.records import as_json, show_metadata
+from subspace.cli.terminal import print_json, short_id, shorten
+from subspace.data.notes import IN_TEXT, file_of
 
 if TYPE_CHECKING:
     from subspace.data import Record
 
 # Width of lines for people.
 _WIDTH = 100
-# Metadata with which the text of a note begins.
-_IN_TEXT = ("name", "title", "description")
 
 
 def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -69,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> None:
     for record in page:
         print(short_id(record.id))
         print(f"      {shorten(record.text, width=_WIDTH)}")
-        metadata = show_metadata(record, without=_IN_TEXT if _is_note(record) else ())
+        metadata = show_metadata(record, without=IN_TEXT if _is_note(record) else ())
         if metadata:
             print(f"      {shorten(metadata, width=_WIDTH)}")
     if not page:

@@ -93,9 +93,3 @@ def show_metadata(record: "Record", *, without: Sequence[str] = ()) -> str:
 def as_json(record: "Record") -> dict[str, Any]:
     """Returns what an index keeps of a record, JSON-ready; `subspace add --input` takes it."""
     return {"id": record.id, "text": record.text, "metadata": dict(record.metadata)}
-
-
-def shorten(text: str, *, width: int) -> str:
-    """Returns the beginning of a text on one line, words separated by single blanks."""
-    shown = one_line(" ".join(text[: 4 * width].split()))
-    return shown if len(shown) <= width else shown[: width - 1].rstrip() + "…"

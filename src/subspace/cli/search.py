@@ -21,12 +21,15 @@ from subspace.cli.arguments import (
     read_pairs,
     refuse_without,
 )
-from subspace.cli.terminal import one_line, print_json, short_id
+from subspace.cli.terminal import one_line, print_json, short_id, shorten
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
     from subspace.retrieval import Hit, Index, Results
     from subspace.retrieval.queries import Query
+
+# Characters of a text that are shown.
+_WIDTH = 110
 
 _log = logging.getLogger(__name__)
 
@@ -289,7 +292,7 @@ def _show(query: str, found: "Results", *, toward: str | None, explained: bool) 
             table.layout, table.recency, table.importance, table.relevance, strict=True
         )
     )
-    print(f"query: {_shorten(query)}\nweights: {named}")
+    print(f"query: {shorten(query, width=_WIDTH)}\nweights: {named}")
     if toward is not None:
         print(f"toward: {one_line(toward)}")
     if table.uses_history or found.arm:
@@ -302,7 +305,7 @@ def _show(query: str, found: "Results", *, toward: str | None, explained: bool) 
     for rank, hit in enumerate(found, start=1):
         parts = _parts(hit, table.uses_history)
         print(f"{rank:2d}. {hit.score:+.4f}  [{parts}]  {short_id(hit.id)}")
-        print(f"      {_shorten(hit.text)}")
+        print(f"      {shorten(hit.text, width=_WIDTH)}")
         if explained:
             _explain(found, hit.id)
 
@@ -320,8 +323,3 @@ def _parts(hit: "Hit", history: bool) -> str:
     if not history:
         return parts
     return parts + " | " + " ".join(f"{name} {part:+.3f}" for name, part in hit.by_part().items())
-
-
-def _shorten(text: str, *, width: int = 110) -> str:
-    shown = one_line(text[: 2 * width].strip())
-    return shown if len(shown) <= width else shown[: width - 1].rstrip() + "…"

@@ -116,6 +116,12 @@ def _shortened(text: str, most: int) -> str:
     return f"{text[: most // 2]}…({len(text)} characters)…{text[-most // 8 :]}"
 
 
+def shorten(text: str, *, width: int) -> str:
+    """Returns the beginning of a text on one line, words separated by single blanks."""
+    shown = one_line(" ".join(text[: 4 * width].split()))
+    return shown if len(shown) <= width else shown[: width - 1].rstrip() + "…"
+
+
 def one_line(text: str) -> str:
     """Returns a text on one line: line breaks and other control characters become escapes.
 

@@ -32,8 +32,8 @@ SKILL = "SKILL.md"
 # Name in the metadata under which a record says from which file of a folder it is.
 FILE = "file"
 _SUFFIX = ".md"
-# Names in front matter whose values are texts.
-_TEXTS = ("name", "title", "description")
+# Names in front matter whose values are texts; the text of a note begins with them.
+IN_TEXT = ("name", "title", "description")
 # Folders in which package managers keep what others wrote.
 _JUNK = frozenset({"node_modules", "bower_components", "site-packages", "__pycache__", "__MACOSX"})
 # A note has at most so many bytes; the encoder reads the first page.
@@ -293,7 +293,7 @@ def _read_note(file: _File, text: str, *, problems: Problems) -> Record | None:
     """Makes a record of a file, with an empty text if there is nothing to encode."""
     from subspace.data.front_matter import read_front_matter  # imports a parser
 
-    read = read_front_matter(text, path=str(file.path), texts=frozenset(_TEXTS), problems=problems)
+    read = read_front_matter(text, path=str(file.path), texts=frozenset(IN_TEXT), problems=problems)
     if read is None:
         return None
     front, body = read
@@ -303,7 +303,7 @@ def _read_note(file: _File, text: str, *, problems: Problems) -> Record | None:
             f"'{FILE}' is the path of the file in every record: give the value another name",
         )
         return None
-    texts = {key: str(front.values.get(key) or "").strip() for key in _TEXTS}
+    texts = {key: str(front.values.get(key) or "").strip() for key in IN_TEXT}
     body = body.strip("\n").rstrip()
     heading, at_start = _first_heading(body)
     if not texts["title"] and not texts["name"]:
@@ -313,7 +313,7 @@ def _read_note(file: _File, text: str, *, problems: Problems) -> Record | None:
     if not texts["description"] and at_start and heading.casefold() == parts[0].casefold():
         parts = [body]  # which begins with it
     given = {key: value for key, value in texts.items() if value}
-    others = {key: value for key, value in front.values.items() if key not in _TEXTS}
+    others = {key: value for key, value in front.values.items() if key not in IN_TEXT}
     return Record(
         id=file.id,
         text="\n\n".join(part for part in parts if part) if given or body else "",

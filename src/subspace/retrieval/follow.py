@@ -138,6 +138,13 @@ class Former:
             raise RecordError(problems)
         return [*records, *self.others]
 
+    def changes_to(self, later: "Former | None") -> tuple[list[Record], list[str]]:
+        """Returns what was added or changed by hand since, and the ids of what was removed."""
+        before = {record.id: record for record in self.others}
+        after = {} if later is None else {record.id: record for record in later.others}
+        changed = [record for name, record in after.items() if before.get(name) != record]
+        return changed, [name for name in before if name not in after]
+
 
 def find_former(target: Path | str) -> Former | None:
     """Reads what an index holds, before it is built again; None if there is none, or it is empty.

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from subspace.data.metadata import find_fault, is_text, shown
+from subspace.data.notes import IN_TEXT
 from subspace.errors import QueryError
 from subspace.retrieval import Like
 from subspace.retrieval.hits import Scope
@@ -30,8 +31,6 @@ _CHARACTERS = 10_000
 # Characters that an id or a namespace may have over the wire.
 _LONGEST_ID = 2000
 _LONGEST_QUERY = 32_768
-# Metadata of skills and notes that their text begins with.
-_IN_TEXT = ("name", "title", "description")
 
 
 def _check_text(text: str) -> str:
@@ -212,7 +211,7 @@ class BriefAnswer(Message):
                     metadata={
                         name: value
                         for name, value in hit.metadata.items()
-                        if not (name in _IN_TEXT and isinstance(value, str) and value in hit.text)
+                        if not (name in IN_TEXT and isinstance(value, str) and value in hit.text)
                     },
                 )
                 for hit in answer.hits
