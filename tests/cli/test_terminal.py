@@ -64,8 +64,8 @@ def test_any_terminal_shows_hits_and_one_hit_is_one_hit(folder, encoding, monkey
     lines = out.splitlines()
     assert len(lines) == 2 + 2 * 3
     assert [line[:4] for line in lines[2::2]] == [" 1. ", " 2. ", " 3. "]
-    assert "a text\\n 1. +9.9999" in out
-    assert "\\r\\x1b[2K\\u2028" in out
+    assert "a text 1. +9.9999" in out  # on the line of its hit
+    assert "forged \\x1b[2K 2. more \\u202egnp.exe" in out
     assert not {"\x1b", "\u2028", "\u202e"} & set(out)
 
 

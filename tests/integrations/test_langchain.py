@@ -22,6 +22,7 @@ from langchain_tests.integration_tests import (
     RetrieversIntegrationTests,
     VectorStoreIntegrationTests,
 )
+from retrieval_world import ids as ids_of
 
 from subspace.data.records import Record
 from subspace.errors import (
@@ -88,10 +89,6 @@ def ids(documents) -> list[str]:
     return [document.id for document in documents]
 
 
-def hit_ids(results) -> list[str]:
-    return [hit.id for hit in results]
-
-
 # The retriever: every argument of a search, before and at a query.
 
 
@@ -126,7 +123,7 @@ def test_an_argument_means_the_same_before_and_at_a_query_and_in_a_search(
     retriever, index, arguments
 ):
     index.use({"tennis": 1.0, "tax": 0.2})
-    wanted = hit_ids(index.search(QUERY, **{"k": 4, **arguments}))
+    wanted = ids_of(index.search(QUERY, **{"k": 4, **arguments}))
     assert ids(SubspaceRetriever(index=index, **arguments).invoke(QUERY)) == wanted
     assert ids(retriever.invoke(QUERY, **arguments)) == wanted
     assert ids(asyncio.run(retriever.ainvoke(QUERY, **arguments))) == wanted
@@ -137,7 +134,7 @@ def test_an_argument_means_the_same_before_and_at_a_query_and_in_a_search(
 
 def test_simpler_is_an_argument_of_invoke_and_none_takes_it_back(index):
     simpler = SubspaceRetriever(index=index, toward="complexity=-3", k=5)
-    plain = hit_ids(index.search(QUERY))
+    plain = ids_of(index.search(QUERY))
     assert ids(simpler.invoke(QUERY)) != plain
     assert ids(simpler.invoke(QUERY, toward=None)) == plain
     assert ids(simpler.invoke(QUERY, toward="complexity=3")) != ids(simpler.invoke(QUERY))
@@ -321,7 +318,7 @@ def test_a_search_of_the_store_takes_the_arguments_of_a_search(store, index):
     assert [(one.id, score) for one, score in pairs] == [(hit.id, hit.score) for hit in hits]
     assert asyncio.run(store.asimilarity_search_with_score(QUERY, 5, **arguments)) == pairs
     kept = store.as_retriever(search_kwargs={"k": 5, "weights": {"style": 1}})
-    assert ids(kept.invoke(QUERY, toward="complexity=2")) == hit_ids(hits)
+    assert ids(kept.invoke(QUERY, toward="complexity=2")) == ids_of(hits)
 
 
 def test_a_filter_is_langchains_name_for_where(store):
@@ -354,7 +351,7 @@ def test_relevance_scores_are_in_order_and_between_0_and_1(store, index, argumen
     index.use({"tennis": 1.0})
     pairs = store.similarity_search_with_relevance_scores(QUERY, 5, **arguments)
     scores = [score for _, score in pairs]
-    assert ids(one for one, _ in pairs) == hit_ids(index.search(QUERY, **arguments))
+    assert ids(one for one, _ in pairs) == ids_of(index.search(QUERY, **arguments))
     assert scores == sorted(scores, reverse=True)
     assert 0 <= scores[-1] < scores[0] <= 1
     threshold = (scores[1] + scores[2]) / 2

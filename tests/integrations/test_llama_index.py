@@ -19,6 +19,7 @@ from llama_index.core.schema import (
     TextNode,
 )
 from llama_index.core.tools import RetrieverTool
+from retrieval_world import ids as ids_of
 
 from subspace.errors import ConfigError, EngineError, QueryError, WeightsError
 from subspace.integrations.llama_index import SubspaceRetriever, to_records
@@ -31,10 +32,6 @@ def retriever(index):
 
 def ids(nodes) -> list[str]:
     return [one.node.node_id for one in nodes]
-
-
-def hit_ids(results) -> list[str]:
-    return [hit.id for hit in results]
 
 
 # The retriever.
@@ -67,7 +64,7 @@ def test_nodes_are_the_hits_and_say_how_they_got_their_score(retriever, index):
 )
 def test_an_argument_means_the_same_as_in_a_search(retriever, index, arguments):
     index.use({"tennis": 1.0, "tax": 0.2})
-    wanted = hit_ids(index.search(QUERY, **{"k": 4, **arguments}))
+    wanted = ids_of(index.search(QUERY, **{"k": 4, **arguments}))
     other = retriever.with_arguments(**arguments)
     assert ids(SubspaceRetriever(index, **arguments).retrieve(QUERY)) == wanted
     assert ids(other.retrieve(QueryBundle(QUERY))) == wanted
@@ -79,8 +76,8 @@ def test_an_argument_means_the_same_as_in_a_search(retriever, index, arguments):
 def test_arguments_add_up_and_none_takes_one_back(index):
     first = SubspaceRetriever(index, weights="style=1", k=5, metadata_key="found")
     second = first.with_arguments(toward="complexity=-3")
-    plain = hit_ids(index.search(QUERY, weights="style=1"))
-    assert ids(second.retrieve(QUERY)) == hit_ids(
+    plain = ids_of(index.search(QUERY, weights="style=1"))
+    assert ids(second.retrieve(QUERY)) == ids_of(
         index.search(QUERY, weights="style=1", toward="complexity=-3")
     )
     assert ids(second.retrieve(QUERY)) != plain
