@@ -11,8 +11,9 @@ from scipy.stats import spearmanr
 from subspace.cli.main import main
 from subspace.data.records import Record
 from subspace.errors import ConfigError, QueryError
+from subspace.model.toward import make_direction, read_toward
 from subspace.retrieval import Index, Like, SearchOptions, Weights
-from subspace.retrieval.directions import make_direction, read_toward, search_toward
+from subspace.retrieval.directions import search_toward
 
 WEIGHTS = ("topic=1", "residual=1,complexity=0.5", "riv=0.2,0.2,0.6")
 SPREADS = {"topic": 0.1, "style": 0.4, "complexity": 0.3, "specificity": 0.05, "residual": 0.2}
@@ -92,8 +93,8 @@ def test_folded_and_explicit_are_the_same(index):
     direction = make_direction(
         factors,
         directions={factor: index.model.direction(factor) for factor in factors},
-        index=index.blocks,
-        weights=weights,
+        sample=index.blocks.document_sample,
+        relevance=weights.relevance,
     )
     folded, explicit = (
         search_toward(
@@ -145,7 +146,10 @@ def test_where_all_records_are_alike_there_is_no_direction(model, tmp_path):
         for records in ([], [Record(id=str(n), text="the same") for n in range(4)]):
             index.add(records)
             made = make_direction(
-                {"complexity": 1.0}, directions=direction, index=index.blocks, weights=weights
+                {"complexity": 1.0},
+                directions=direction,
+                sample=index.blocks.document_sample,
+                relevance=weights.relevance,
             )
             assert np.isfinite(made.vector).all()
             assert made.vector.any() == (made.offsets != {})

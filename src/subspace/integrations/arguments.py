@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from subspace.errors import ConfigError
+from subspace.model.toward import Toward, read_toward
 from subspace.retrieval import Index, SearchOptions
-from subspace.retrieval.directions import Toward, read_toward
 from subspace.retrieval.engines.filters import check_where
 from subspace.retrieval.index import AUTO, WeightsLike
 from subspace.retrieval.presets import find_preset

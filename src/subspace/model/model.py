@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,13 @@ from subspace.errors import CheckpointError, LayoutError, QueryError
 from subspace.model.adapt_labels import adapt_to_labels
 from subspace.model.centre import PRIOR_TEXTS, Centre, mean_of
 from subspace.model.class_nearness import ClassNearness, nearness_tensors
+from subspace.model.document_sample import DocumentSample
 from subspace.model.encoder_check import encoder_differences
+from subspace.model.fold import BlockWeights, FoldQuery, fold_query
 from subspace.model.linear_heads import Heads, check_heads, head_tensors, read_by
 from subspace.model.projection import Projection
 from subspace.model.score_spread import SPREAD_SAMPLE, measure_score_spread
+from subspace.model.toward import Toward
 
 # Maximum number of names that a message lists.
 _SHOWN = 12
@@ -291,6 +294,54 @@ class Model:
             place = self.layout.slice(block)
             queries[:, place] = near(queries[:, place])
         return queries
+
+    def default_weights_with(self, blocks: Iterable[str]) -> dict[str, float]:
+        """Returns the default weights, in which some blocks count as much as the largest.
+
+        Args:
+            blocks: Blocks that a query names; unknown names are left out.
+        """
+        weights = dict(self.default_weights)
+        largest = max(weights.values())
+        return weights | {name: largest for name in blocks if name in weights}
+
+    def fold(
+        self,
+        query: FoldQuery,
+        weights: BlockWeights | None = None,
+        *,
+        toward: Toward | str | None = None,
+        sample: DocumentSample | None = None,
+    ) -> Vectors:
+        """Returns the vector whose inner product with a document is its weighted score.
+
+        So any store of vectors that searches by inner product can be filled once and searched with
+        other weights at every query. Documents are `encode_document(texts).array`, stored as they
+        are; as each of their blocks has unit length, they are all equally long, and cosine and
+        Euclidean distance give the same order. Inner products are the scores of `Index.search`, to
+        rounding, if the model is the one that the index searches with (`Index.model`): centred on
+        the same texts by `centred_on`. With `toward` they are that and a constant. What `adapt`
+        learned counts. Recency and importance come from the usage log of an `Index`.
+
+        Args:
+            query: A text; texts by block, of which the others add nothing; or the blocks of any N
+                vectors, such as those of stored documents for more like these.
+            weights: Weight by block name, or a text such as `topic=0.7,style=0.3`; 0 for blocks
+                left out. If None, the default weights count, and blocks that the query names.
+            toward: More (above 0) or less of a factor or a class, as in `Index.search`.
+            sample: Some of the stored documents, among which `toward` counts in standard
+                deviations; the same for all queries.
+
+        Returns:
+            Float32 (layout.dim,); for `Blocks` of N vectors (N, layout.dim).
+
+        Raises:
+            EncoderError: A text is empty, or the encoder cannot be loaded.
+            QueryError: A block or a direction is unknown, or `toward` lacks a sample.
+            WeightsError: A weight is wrong.
+            LayoutError: Vectors have other blocks than the model.
+        """
+        return fold_query(self, query, weights, toward=toward, sample=sample)
 
     def predict(self, blocks: Blocks) -> dict[str, Sequence[str | float]]:
         """Predicts the labels of N texts by factor, each from what the factor's head reads."""

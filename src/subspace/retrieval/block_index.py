@@ -11,19 +11,19 @@ engine gives an item the same score.
 
 import uuid
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, Unpack
 
 import numpy as np
 
-from subspace.arrays import AnyFloats, Floats, Vectors
-from subspace.blocks import BlockLayout
+from subspace.arrays import AnyFloats, Vectors
+from subspace.blocks import BlockLayout, Blocks
 from subspace.data.records import Record
 from subspace.errors import IndexFolderError, LayoutError, QueryError, WeightsError
-from subspace.model.length import length_covariance
+from subspace.model.document_sample import DocumentSample
 from subspace.model.projection import Projection
-from subspace.model.score_spread import SPREAD_SAMPLE, ScoreSpread, measure_score_spread
+from subspace.model.score_spread import SPREAD_SAMPLE, ScoreSpread
 from subspace.retrieval.engines import Candidates, Engine, open_engine
 from subspace.retrieval.engines.engine import check_queries
 from subspace.retrieval.engines.filters import explain_nothing
@@ -58,12 +58,11 @@ class HistorySpread:
 
 @dataclass(frozen=True, eq=False)  # arrays compare element by element
 class _Measured:
-    """A sample of the items in one state of the engine, and how much scores vary among them."""
+    """A sample of the items in one state of the engine, on which it is measured."""
 
     state: Hashable
-    sample: Candidates
-    spread: ScoreSpread | None = None
-    length: Floats | None = None
+    found: Candidates
+    sample: DocumentSample
 
 
 class BlockIndex:
@@ -372,35 +371,27 @@ class BlockIndex:
     @property
     def score_spread(self) -> ScoreSpread:
         """Standard deviations of the blocks' cosines between items, measured on a sample."""
-        measured = self._measure()
-        if measured.spread is None:
-            spread = measure_score_spread(measured.sample.vectors, layout=self.layout)
-            self._measured = measured = replace(measured, spread=spread)
-        assert measured.spread is not None
-        return measured.spread
+        return self._measure().sample.score_spread
 
     @property
     def sample(self) -> Candidates:
         """Some items from all over the index, on which it is measured."""
-        return self._measure().sample
+        return self._measure().found
 
     @property
-    def length_covariance(self) -> Floats:
-        """Covariance of each dimension with the items' length, on the sample (layout.dim,)."""
-        measured = self._measure()
-        if measured.length is None:
-            texts = [document.text for document in measured.sample.documents]
-            length = length_covariance(measured.sample.vectors, texts)
-            self._measured = measured = replace(measured, length=length)
-        assert measured.length is not None
-        return measured.length
+    def document_sample(self) -> DocumentSample:
+        """The items of `sample`, and what is measured on them."""
+        return self._measure().sample
 
     def _measure(self) -> "_Measured":
         """Returns what was measured in the engine's present state; reads a sample if it is new."""
         state, measured = self.engine.state(), self._measured
         if measured is None or state is None or measured.state != state:
             # The state is asked for first: what changes while the sample is read is measured again.
-            self._measured = measured = _Measured(state, self.engine.sample(SPREAD_SAMPLE))
+            found = self.engine.sample(SPREAD_SAMPLE)
+            texts = [document.text for document in found.documents]
+            sample = DocumentSample(texts, Blocks(found.vectors, self.layout))
+            self._measured = measured = _Measured(state, found, sample)
         return measured
 
     def history_spread(self, *, namespace: str = "") -> dict[Part, HistorySpread]:

@@ -24,8 +24,10 @@ from subspace.errors import (
 from subspace.files import sha256_bytes
 from subspace.model import Model, load
 from subspace.model.adapt_labels import adapt_to_labels
+from subspace.model.fold import compose
+from subspace.model.toward import Toward, make_direction, read_toward
 from subspace.retrieval.block_index import BlockIndex
-from subspace.retrieval.directions import Toward, make_direction, read_toward, search_toward
+from subspace.retrieval.directions import search_toward
 from subspace.retrieval.engines import check_limits, check_target, create_engine
 from subspace.retrieval.engines.engine import check_documents
 from subspace.retrieval.engines.filters import Where
@@ -522,7 +524,10 @@ class Index:
                 vectors,
                 weights=scaled,
                 direction=make_direction(
-                    leaning, directions=directions, index=self.blocks, weights=scaled
+                    leaning,
+                    directions=directions,
+                    sample=self.blocks.document_sample,
+                    relevance=scaled.relevance,
                 ),
                 options=options,
                 own=own,
@@ -552,11 +557,7 @@ class Index:
 
     def default_weights(self, query: Query) -> dict[str, float]:
         """Returns the weights by block of a search without weights; see `search`."""
-        weights = dict(self.model.default_weights)
-        if isinstance(query, Mapping):
-            largest = max(weights.values())
-            weights |= {name: max(weights[name], largest) for name in query if name in weights}
-        return weights
+        return self.model.default_weights_with(query if isinstance(query, Mapping) else ())
 
     def embed(self, queries: Sequence[Query]) -> Vectors:
         """Returns the unit blocks of queries (Q, layout.dim); 0 in blocks that a query leaves out.
@@ -761,15 +762,7 @@ class Index:
     def _compose(self, query: Query, known: Mapping[str | Like, Vectors]) -> Vectors:
         if not isinstance(query, Mapping):
             return known[query]
-        if not query:
-            raise QueryError("a composed query needs a text or an item for one block at least")
-        composed = np.zeros(self.layout.dim, dtype=np.float32)
-        for block, part in query.items():
-            if block not in self.layout.names:
-                raise QueryError(f"no block '{block}'; the blocks are {', '.join(self.layout)}")
-            place = self.layout.slice(block)
-            composed[place] = known[part][place]
-        return composed
+        return compose({block: known[part] for block, part in query.items()}, layout=self.layout)
 
     # The last method: after it, `list` in this class is no longer Python's own.
     def list(

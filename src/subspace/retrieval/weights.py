@@ -12,16 +12,17 @@ from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.errors import WeightsError
 from subspace.files import read_yaml
+from subspace.model.block_weights import (
+    check_some_weight,
+    check_weight,
+    parse_block_weights,
+    read_block_weights,
+    read_number,
+)
 from subspace.retrieval.presets import find_preset
 
 Part = Literal["recency", "importance", "relevance"]
 PARTS: tuple[Part, ...] = ("recency", "importance", "relevance")
-
-# Weights are multiplied with vectors in float32. The margin at both ends of its range keeps sums
-# over dimensions and blocks from overflowing, and products with small entries from underflowing.
-_ROOM = 2.0**20
-_LARGEST = float(np.finfo(np.float32).max) / _ROOM
-_SMALLEST = float(np.finfo(np.float32).tiny) * _ROOM
 
 _FORM = "weights must read like topic=0.7,style=0.1 or riv=0.15,0.15,0.7 or preset=balanced"
 _RIV = re.compile(r"(?:^|[,;])\s*riv\s*=\s*([^,;=]+),([^,;=]+),([^,;=]+)(?=$|[,;])")
@@ -59,7 +60,7 @@ class Weights:
                     f"{', '.join(self.layout)}"
                 )
             for block, value in zip(self.layout, values, strict=True):
-                _check(value, of=f"of block '{block}' ({part})")
+                check_weight(value, of=f"of block '{block}' ({part})")
         if not any(any(getattr(self, part)) for part in PARTS):
             named = ", ".join(self.layout)
             raise WeightsError(f"at least one weight must be above 0; the blocks are {named}")
@@ -93,13 +94,8 @@ class Weights:
         if blocks is None:
             values = (1 / len(layout),) * len(layout)
         else:
-            values = _read_blocks(blocks, layout=layout)
-        for block, value in zip(layout, values, strict=True):
-            _check(value, of=f"of block '{block}'")
-        if not any(values):
-            raise WeightsError(
-                f"at least one weight must be above 0; the blocks are {', '.join(layout)}"
-            )
+            values = read_block_weights(blocks, layout=layout)
+        check_some_weight(values, layout=layout)
         rows = [tuple(weight * value for value in values) for weight in mix]
         return cls(layout=layout, recency=rows[0], importance=rows[1], relevance=rows[2])
 
@@ -140,7 +136,9 @@ class Weights:
             return cls.make(layout=layout, **{"blocks": default, **weights})
         if set(weights) & set(PARTS):
             _check_names(weights, known=set(PARTS))
-            rows = {part: _read_blocks(weights.get(part, {}), layout=layout) for part in PARTS}
+            rows = {
+                part: read_block_weights(weights.get(part, {}), layout=layout) for part in PARTS
+            }
             return cls(layout=layout, **rows)
         return cls.make(layout=layout, blocks=weights)
 
@@ -177,7 +175,7 @@ class Weights:
                 # none, so the separator after it is left over.
                 rest = re.sub(r"^[,;]", "", pattern.sub("", rest)).strip()
         if rest or set(settings) == {"blocks"}:
-            settings["blocks"] = _parse_blocks(rest)
+            settings["blocks"] = parse_block_weights(rest, form=_FORM)
         return cls.make(layout=layout, **settings)
 
     @classmethod
@@ -208,6 +206,12 @@ class Weights:
     def uses_history(self) -> bool:
         """Whether any weight of recency or importance is above 0."""
         return any(self.recency) or any(self.importance)
+
+    @property
+    def relevance_share(self) -> float:
+        """Sum of the weights of relevance, as a share of the sum of all weights."""
+        relevance = sum(self.relevance)
+        return relevance / (relevance + sum(self.recency) + sum(self.importance))
 
     def relevance_alone(self) -> "Weights":
         """Returns the same weights with recency and importance set to 0.
@@ -264,16 +268,6 @@ class Weights:
         return folded
 
 
-def _check(value: float, *, of: str) -> None:
-    if not 0 <= value < float("inf"):
-        raise WeightsError(f"the weight {of} must be finite and 0 or more, got {value}")
-    if value and not _SMALLEST <= value <= _LARGEST:
-        raise WeightsError(
-            f"the weight {of} must be 0 or between {_SMALLEST:.0e} and {_LARGEST:.0e}, as "
-            f"searching is in float32; got {value}"
-        )
-
-
 def _check_names(weights: Mapping[str, Any], *, known: set[str]) -> None:
     for name in weights:
         if name not in known:
@@ -285,37 +279,12 @@ def _read_riv(riv: Any) -> tuple[float, ...]:
         raise WeightsError(
             f"riv must be three numbers (recency, importance, relevance), got {riv!r:.60}"
         )
-    values = tuple(_to_float(value, of=f"of {p}") for p, value in zip(PARTS, riv, strict=True))
+    values = tuple(read_number(value, of=f"of {p}") for p, value in zip(PARTS, riv, strict=True))
     for part, value in zip(PARTS, values, strict=True):
-        _check(value, of=f"of {part}")
+        check_weight(value, of=f"of {part}")
     if not any(values):
         raise WeightsError("at least one of the three weights of riv must be above 0")
     return values
-
-
-def _read_blocks(weights: Any, *, layout: BlockLayout) -> tuple[float, ...]:
-    if not isinstance(weights, Mapping):
-        raise WeightsError(f"weights by block name are needed, got {weights!r:.60}")
-    for name in weights:
-        if name not in layout.names:
-            raise WeightsError(f"no block '{name}'; the blocks are {', '.join(layout)}")
-    return tuple(_to_float(weights.get(name, 0.0), of=f"of block '{name}'") for name in layout)
-
-
-def _parse_blocks(text: str) -> dict[str, float]:
-    weights: dict[str, float] = {}
-    for part in text.split(","):
-        name, equals, value = (piece.strip() for piece in part.partition("="))
-        try:
-            number = float(value)
-        except ValueError:
-            number = None
-        if not equals or number is None:
-            raise WeightsError(f"{_FORM}; cannot read {part.strip()!r}")
-        if name in weights:
-            raise WeightsError(f"block '{name}' has two weights")
-        weights[name] = number
-    return weights
 
 
 def _parse_number(text: str) -> float:
@@ -327,12 +296,3 @@ def _parse_number(text: str) -> float:
 
 def _holds(value: Any) -> bool:
     return isinstance(value, Mapping | Sequence) and not isinstance(value, str)
-
-
-def _to_float(value: Any, *, of: str) -> float:
-    try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError("a truth value")
-        return float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise WeightsError(f"the weight {of} must be a number, got {value!r:.60}") from error
