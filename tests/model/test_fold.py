@@ -104,7 +104,11 @@ def test_vectors_are_equally_long_so_that_distances_give_the_same_order(index, s
         ({"weights": {"topic": 0}}, WeightsError, "at least one"),
         ({"weights": "riv=1,2,3"}, WeightsError, "topic=0.7,style=0.1; cannot read '2'"),
         ({"toward": "complexity=1"}, QueryError, "DocumentSample"),
-        ({"query": Blocks(np.ones((1, 2), np.float32), BlockLayout(("a",), (2,)))}, LayoutError, ""),
+        (
+            {"query": Blocks(np.ones((1, 2), np.float32), BlockLayout(("a",), (2,)))},
+            LayoutError,
+            "",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused(index, arguments, error, says):

@@ -25,7 +25,7 @@ from subspace.cli.terminal import one_line, print_json, short_id, shorten
 from subspace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from subspace.retrieval import Hit, Index, Results
+    from subspace.retrieval import Hit, Index, Like, Results
     from subspace.retrieval.queries import Query
 
 # Characters of a text that are shown.
@@ -50,6 +50,7 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
     add_checkpoint(parser)
     add_index(parser)
     _add_queries(parser)
+    _add_unlike(parser)
     _add_weights(parser)
     parser.add_argument("-k", type=int, default=10, help="how many hits (default: %(default)s)")
     parser.add_argument(
@@ -94,12 +95,42 @@ def _add_queries(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_unlike(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--unlike",
+        action="append",
+        metavar="TEXT",
+        help="what hits are not to be like; @ID names an item; can be given several times",
+    )
+    parser.add_argument(
+        "--unlike-block",
+        action="append",
+        metavar="BLOCK=TEXT",
+        help="what hits are not to be like in one block; BLOCK=@ID names an item; can be given "
+        "several times",
+    )
+    parser.add_argument(
+        "--unlike-weight",
+        type=float,
+        metavar="U",
+        help="how much the mean of these takes away, where the query adds 1 (default: 0.5)",
+    )
+
+
 def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         metavar="B=W,...",
         help="such as topic=0.7,style=0.1, or a YAML file (name.yaml) with such weights or a table "
         "of recency, importance and relevance by block",
+    )
+    parser.add_argument(
+        "--keywords",
+        type=float,
+        metavar="W",
+        default=0.0,
+        help="weight of keyword search (BM25) beside the blocks, such as 0.3 (default: 0); for an "
+        "index in a folder",
     )
     parser.add_argument(
         "--riv", metavar="R,I,V", help="recency, importance and relevance, such as 0.15,0.15,0.7"
@@ -160,6 +191,8 @@ def _answer(arguments: argparse.Namespace, queries: "dict[str, Query]", *, index
         "namespace": read_namespace(arguments),
         "weights": weights,
         "preset": preset,
+        "keywords": arguments.keywords,
+        **_read_unlike(arguments),
     }
     if arguments.scope == "both":
         if arguments.toward is not None:
@@ -236,14 +269,30 @@ def _read_queries(arguments: argparse.Namespace) -> "dict[str, Query]":
         parts = read_pairs(arguments.compose, option="--compose")
         if len(parts) < len(arguments.compose):
             raise ConfigError("--compose: a block is given twice")
-        composed = {
-            block: Like(text[1:]) if text.startswith("@") else text
-            for block, (text,) in parts.items()
-        }
+        composed = {block: _read_part(text) for block, (text,) in parts.items()}
         return {", ".join(arguments.compose): composed}
     from subspace.data.retrieval_sets import read_documents
 
     return {document.id: document.text for document in read_documents(arguments.queries)}
+
+
+def _read_part(text: str) -> "str | Like":
+    """Reads a text, or `@ID` for an item of the index."""
+    from subspace.retrieval import Like
+
+    return Like(text[1:]) if text.startswith("@") else text
+
+
+def _read_unlike(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Reads what hits are not to be like, in the form that `Index.search` takes."""
+    unlike: list[Query] = [_read_part(text) for text in arguments.unlike or []]
+    by_block = read_pairs(arguments.unlike_block or [], option="--unlike-block")
+    unlike += [{block: _read_part(text)} for block, texts in by_block.items() for text in texts]
+    if arguments.unlike_weight is None:
+        return {"unlike": unlike}
+    if not unlike:
+        raise ConfigError("--unlike-weight needs --unlike or --unlike-block")
+    return {"unlike": unlike, "unlike_weight": arguments.unlike_weight}
 
 
 def _read_weights(arguments: argparse.Namespace, index: "Index") -> "tuple[Any, str | None]":
@@ -278,6 +327,7 @@ def _as_json(
             "arm": found.arm,
             "namespace": found.namespace,
             "weights": found.weights.as_dict(),
+            "keywords": found.keywords,
             "hits": [row(found, hit) for hit in found],
         }
         for name, found in zip(names, results, strict=True)
@@ -292,19 +342,21 @@ def _show(query: str, found: "Results", *, toward: str | None, explained: bool) 
             table.layout, table.recency, table.importance, table.relevance, strict=True
         )
     )
-    print(f"query: {shorten(query, width=_WIDTH)}\nweights: {named}")
+    said = f" keywords={found.keywords:.6g}" if found.keywords else ""
+    print(f"query: {shorten(query, width=_WIDTH)}\nweights: {named}{said}")
     if toward is not None:
         print(f"toward: {one_line(toward)}")
     if table.uses_history or found.arm:
         shares = {part: sum(getattr(table, part)) for part in ("recency", "importance")}
-        said = " ".join(f"{part}={value:.2f}" for part, value in shares.items())
+        parts = " ".join(f"{part}={value:.2f}" for part, value in shares.items())
         arm = f", chosen: {found.arm}" if found.arm else ""
-        print(f"of which {said}, {found.scope} scope{arm}; query id {found.query_id}")
+        print(f"of which {parts}, {found.scope} scope{arm}; query id {found.query_id}")
     if not found:
         print("no hits")
     for rank, hit in enumerate(found, start=1):
-        parts = _parts(hit, table.uses_history)
-        print(f"{rank:2d}. {hit.score:+.4f}  [{parts}]  {short_id(hit.id)}")
+        print(
+            f"{rank:2d}. {hit.score:+.4f}  [{_parts(hit, table.uses_history)}]  {short_id(hit.id)}"
+        )
         print(f"      {shorten(hit.text, width=_WIDTH)}")
         if explained:
             _explain(found, hit.id)

@@ -9,7 +9,7 @@ which is the score of `subspace.Index.search`. A direction of `toward` is added 
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -86,10 +86,11 @@ def _embed(model: "Model", query: FoldQuery) -> Vectors:
         raise QueryError(
             f"give a text, texts by block, or the Blocks of vectors, not {query!r:.60}"
         )
-    texts = list(dict.fromkeys(query.values()))
+    parts = cast(Mapping[str, str], query)
+    texts = list(dict.fromkeys(parts.values()))
     found = model.near_classes(model.encode_query(texts).array) if texts else ()
     known = dict(zip(texts, found, strict=True))
-    return compose({b: known[text] for b, text in query.items()}, layout=model.layout)[None]
+    return compose({b: known[text] for b, text in parts.items()}, layout=model.layout)[None]
 
 
 def _read_weights(

@@ -9,6 +9,7 @@ blocks. Scores are computed in double precision from the vectors that the engine
 engine gives an item the same score.
 """
 
+import threading
 import uuid
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +21,15 @@ import numpy as np
 from subspace.arrays import AnyFloats, Vectors
 from subspace.blocks import BlockLayout, Blocks
 from subspace.data.records import Record
-from subspace.errors import IndexFolderError, LayoutError, QueryError, WeightsError
+from subspace.errors import ConfigError, IndexFolderError, LayoutError, QueryError, WeightsError
 from subspace.model.document_sample import DocumentSample
 from subspace.model.projection import Projection
 from subspace.model.score_spread import SPREAD_SAMPLE, ScoreSpread
-from subspace.retrieval.engines import Candidates, Engine, open_engine
+from subspace.retrieval.engines import Candidates, Engine, Priors, open_engine
 from subspace.retrieval.engines.engine import check_queries
-from subspace.retrieval.engines.filters import explain_nothing
+from subspace.retrieval.engines.filters import Where, explain_nothing
 from subspace.retrieval.hits import SCOPES, Results, Scope
+from subspace.retrieval.keywords import KeywordIndex, KeywordScores
 from subspace.retrieval.scoring import BlockScorer, ItemScorer, Scorer
 from subspace.retrieval.search_options import SearchKeywords, SearchOptions, is_ids
 from subspace.retrieval.usage.decay import Decay
@@ -97,6 +99,8 @@ class BlockIndex:
         """
         self.engine = engine
         self._measured: _Measured | None = None
+        self._keywords: KeywordIndex | None = None
+        self._keywords_lock = threading.Lock()
         settings = HistorySettings(recency, half_life, recency_floor, importance_floor)
         self.histories = (
             None if usage is None else Histories(usage, engine=engine, settings=settings)
@@ -257,9 +261,10 @@ class BlockIndex:
         **options: Unpack[SearchKeywords],
     ) -> list[Results]:
         """Searches several queries (Q, layout.dim) in one call of the engine; see `search`."""
-        return self.search_each(
-            queries, weights=self.weights(weights), options=SearchOptions.read(options)
-        )
+        read = SearchOptions.read(options)
+        if read.keywords or read.unlike:
+            raise ConfigError("keywords and unlike go with queries that are texts: Index.search")
+        return self.search_each(queries, weights=self.weights(weights), options=read)
 
     def search_each(
         self,
@@ -268,6 +273,7 @@ class BlockIndex:
         weights: Weights,
         options: SearchOptions,
         own: Sequence[Collection[str]] | None = None,
+        keywords: Sequence[KeywordScores] | None = None,
     ) -> list[Results]:
         """Searches several queries, each with its own excluded ids.
 
@@ -277,22 +283,43 @@ class BlockIndex:
             options: The options of all queries.
             own: For each query, ids that are left out of its hits, in addition to
                 `options.exclude`.
+            keywords: For each query, what keywords add to the scores of the items; made by
+                `keyword_scores`. The best items are found whether by vector, keywords or both.
         """
         queries = _to_array(queries)
         check_queries(queries, layout=self.layout)
         without = [{*options.exclude, *ids} for ids in own or [()] * len(queries)]
         scorer = self._scorer(self.weights(weights), options=options)
-        found = self._find(queries, scorer, options=options, exclude=without)
+        words = [None] * len(queries) if keywords is None else list(keywords)
+        found = self._find(queries, scorer, options=options, exclude=without, keywords=keywords)
         return [
             Results(
-                hits=scorer.hits(query, items, k=options.k),
+                hits=scorer.hits(query, items, k=options.k, keywords=each),
                 query_id=uuid.uuid4().hex,
                 weights=weights,
                 scope=options.scope,
                 namespace=options.namespace,
+                keywords=options.keywords,
+                unlike=options.negatives,
             )
-            for query, items in zip(queries, found, strict=True)
+            for query, items, each in zip(queries, found, words, strict=True)
         ]
+
+    def keyword_scores(self, queries: Sequence[str], *, weight: float) -> list[KeywordScores]:
+        """Returns what the words of queries add to the scores of the items; see `KeywordIndex`.
+
+        Args:
+            queries: Texts.
+            weight: What one standard deviation of BM25 adds.
+
+        Raises:
+            EngineError: The index is on a server.
+            ConfigError: The package bm25s is not installed.
+        """
+        with self._keywords_lock:
+            if self._keywords is None:
+                self._keywords = KeywordIndex(self.engine)
+        return self._keywords.scores(queries, weight=weight)
 
     def orders(
         self,
@@ -301,6 +328,7 @@ class BlockIndex:
         *,
         weights: Mapping[str, Weights],
         options: SearchOptions | None = None,
+        keywords: Mapping[str, KeywordScores] | None = None,
     ) -> dict[str, tuple[str, ...]]:
         """Orders the same items by several weights, best first.
 
@@ -309,6 +337,7 @@ class BlockIndex:
             ids: The items; unknown ids are left out.
             weights: Weights by name.
             options: The options of the search: its scope and its namespace count.
+            keywords: What keywords add under each of the weights, by name, if they count.
 
         Returns:
             The ids in the order of each of the weights, by name.
@@ -326,6 +355,8 @@ class BlockIndex:
         orders = {}
         for name, one in weights.items():
             scores = np.tensordot(parts, [getattr(one, part) for part in PARTS], axes=2)
+            if keywords is not None:
+                scores = scores + keywords[name].of([hit.id for hit in hits])
             orders[name] = tuple(hits[row].id for row in np.argsort(-scores, kind="stable"))
         return orders
 
@@ -435,28 +466,51 @@ class BlockIndex:
         *,
         options: SearchOptions,
         exclude: Sequence[Collection[str]],
+        keywords: Sequence[KeywordScores] | None,
     ) -> list[Candidates]:
         """Finds candidates without the excluded ids.
 
-        With `options.candidates`, these are the best by relevance alone.
+        With `options.candidates`, these are the best by relevance (and keywords) alone.
         """
         more = max(map(len, exclude), default=0)
         if options.candidates is None:
             folded, count, priors = scorer.fold(queries), options.k, scorer.priors()
         else:
-            if not any(scorer.weights.relevance):
+            if not any(scorer.weights.relevance) and keywords is None:
                 raise WeightsError(
                     "candidates are the best by relevance, which has no weight in any block"
                 )
-            folded = scorer.weights.relevance_alone().fold(queries)
+            folded = queries * scorer.weights.per_dimension("relevance")
             count, priors = options.candidates, None
-        found = self.engine.search(folded, k=count + more, priors=priors, where=options.where)
+        found = self._candidates(folded, count + more, priors, keywords, where=options.where)
         if options.where and not any(items.documents for items in found):
             self._check_filter(options)
         kept = [_without(items, ids) for items, ids in zip(found, exclude, strict=True)]
         if options.candidates is None:
             return kept
-        return [_keep_best(items, one, k=count) for items, one in zip(kept, folded, strict=True)]
+        words = [None] * len(queries) if keywords is None else keywords
+        return [
+            _keep_best(items, one, k=count, keywords=each)
+            for items, one, each in zip(kept, folded, words, strict=True)
+        ]
+
+    def _candidates(
+        self,
+        folded: Vectors,
+        k: int,
+        priors: Priors | None,
+        keywords: Sequence[KeywordScores] | None,
+        *,
+        where: Where | None,
+    ) -> list[Candidates]:
+        """Searches the engine; with keywords query by query, as each adds other values."""
+        if keywords is None:
+            return self.engine.search(folded, k=k, priors=priors, where=where)
+        return [
+            found
+            for one, each in zip(folded, keywords, strict=True)
+            for found in self.engine.search(one[None], k=k, priors=each.priors(priors), where=where)
+        ]
 
     def _check_filter(self, options: SearchOptions) -> None:
         """Raises if a filter finds nothing because of a name or a kind of value.
@@ -488,10 +542,14 @@ def _without(found: Candidates, ids: Collection[str]) -> Candidates:
     return Candidates(tuple(found.documents[row] for row in rows), found.vectors[rows])
 
 
-def _keep_best(found: Candidates, folded: Vectors, *, k: int) -> Candidates:
-    """Keeps the best `k` candidates by inner product, in the order of `found`."""
+def _keep_best(
+    found: Candidates, folded: Vectors, *, k: int, keywords: KeywordScores | None
+) -> Candidates:
+    """Keeps the best `k` candidates by inner product and keywords, in the order of `found`."""
     if len(found.documents) <= k:
         return found
     scores = found.vectors.astype(np.float64) @ folded
+    if keywords is not None:
+        scores = scores + keywords.of([document.id for document in found.documents])
     rows = np.sort(np.argsort(-scores, kind="stable")[:k])
     return Candidates(tuple(found.documents[row] for row in rows), found.vectors[rows])

@@ -13,6 +13,7 @@ from subspace.arrays import Vectors
 from subspace.model.toward import Direction
 from subspace.retrieval.block_index import BlockIndex
 from subspace.retrieval.hits import Hit, Results
+from subspace.retrieval.keywords import KeywordScores
 from subspace.retrieval.search_options import SearchOptions
 from subspace.retrieval.weights import Weights
 
@@ -25,6 +26,7 @@ def search_toward(
     direction: Direction,
     options: SearchOptions,
     own: Sequence[Collection[str]],
+    keywords: Sequence[KeywordScores] | None = None,
 ) -> list[Results]:
     """Searches like `BlockIndex.search_each`, with a direction added to the score.
 
@@ -35,13 +37,16 @@ def search_toward(
         direction: Made by `make_direction`.
         options: As in `search_each`; with `candidates`, the direction reorders only these.
         own: For each query, ids that are left out of its hits.
+        keywords: As in `search_each`.
     """
     if options.candidates is not None:
         wider = replace(options, k=options.candidates)
-        found = index.search_each(queries, weights=weights, options=wider, own=own)
+        found = index.search_each(
+            queries, weights=weights, options=wider, own=own, keywords=keywords
+        )
         return [add_direction(one, direction=direction, index=index, k=options.k) for one in found]
     folded, table = fold_direction(queries, direction=direction, weights=weights)
-    found = index.search_each(folded, weights=table, options=options, own=own)
+    found = index.search_each(folded, weights=table, options=options, own=own, keywords=keywords)
     return [_less_offsets(one, direction) for one in found]
 
 

@@ -157,6 +157,10 @@ def _say(
     if results.toward:
         named = ", ".join(f"{name}={count:g}" for name, count in results.toward.items())
         yield f"Relevance holds what toward ({named}) adds."
+    if results.unlike:
+        count = len(results.unlike)
+        what = "example takes" if count == 1 else f"mean of {count} examples takes"
+        yield f"Relevance is less what the {what} away that hits are not to be like."
     if results.arm is not None:
         yield f"The weights were chosen by the bandit: {results.arm}."
     if above is None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, overload
 
 from subspace.data.metadata import Value
+from subspace.retrieval.queries import Query
 from subspace.retrieval.weights import PARTS, Part, Weights
 
 # How recency and importance are computed: for each block, from traces of the used items (`block`),
@@ -22,7 +23,7 @@ class Hit:
         text: Its text.
         score: Sum of `parts`.
         parts: Contribution of recency, importance and relevance in each block to the score:
-            `parts[block][part]`.
+            `parts[block][part]`. If keywords count, `parts["keywords"]["relevance"]` is theirs.
         metadata: Its metadata.
     """
 
@@ -33,7 +34,7 @@ class Hit:
     metadata: Mapping[str, Value]
 
     def by_block(self) -> dict[str, float]:
-        """Returns the contribution of each block to the score, summed over the parts."""
+        """Returns what each block, and `keywords`, adds to the score, summed over the parts."""
         return {block: sum(parts.values()) for block, parts in self.parts.items()}
 
     def by_part(self) -> dict[Part, float]:
@@ -53,6 +54,8 @@ class Results(Sequence[Hit]):
         arm: The arm that the bandit chose; None if no bandit was asked.
         toward: What was preferred, as a number by factor or class; None for nothing.
         namespace: Whose uses recency and importance came from.
+        keywords: The weight of keyword search; 0 for none.
+        unlike: What the hits were not to be like.
     """
 
     hits: tuple[Hit, ...]
@@ -62,6 +65,8 @@ class Results(Sequence[Hit]):
     arm: str | None = None
     toward: Mapping[str, float] | None = None
     namespace: str = ""
+    keywords: float = 0.0
+    unlike: tuple[Query, ...] = ()
 
     @overload
     def __getitem__(self, position: int) -> Hit: ...

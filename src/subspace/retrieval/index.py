@@ -32,8 +32,9 @@ from subspace.retrieval.engines import check_limits, check_target, create_engine
 from subspace.retrieval.engines.engine import check_documents
 from subspace.retrieval.engines.filters import Where
 from subspace.retrieval.hits import Results, Scope
+from subspace.retrieval.keywords import KeywordScores
 from subspace.retrieval.listing import get_records, list_records
-from subspace.retrieval.queries import Like, Query, items_of, texts_of
+from subspace.retrieval.queries import Like, Query, blocks_of, items_of, read_unlike, texts_of
 from subspace.retrieval.search_options import SearchKeywords, SearchOptions
 from subspace.retrieval.usage.bandit import Bandit, learn, learn_from_hits
 from subspace.retrieval.usage.decay import Decay
@@ -452,15 +453,18 @@ class Index:
                 such as `complexity=-1,style:formal=0.5` or a mapping; see `Model.directions`.
                 At 1, one standard deviation of it adds as much as one standard deviation of
                 relevance. With `candidates` it only reorders these.
-            options: `k`, `scope`, `candidates`, `where`, `exclude` and `namespace`; see
-                `SearchOptions`. Items in the query are excluded as well.
+            options: `k`, `scope`, `candidates`, `where`, `exclude`, `namespace`, `keywords`,
+                `unlike` and `unlike_weight`; see `SearchOptions`. Items in the query and in
+                `unlike` are excluded as well.
 
         Raises:
             EncoderError: A text is empty.
             QueryError: The query names an unknown item or block, or `toward` a factor without a
                 direction; or a filter is malformed, or no item has its metadata or values of its
-                kind.
-            ConfigError: An option is wrong, or a usage log or a bandit is needed and missing.
+                kind; or `unlike` names a block without a weight.
+            ConfigError: An option is wrong, or a usage log, a bandit or a package is needed and
+                missing.
+            EngineError: There are keywords, and the index is on a server.
             WeightsError: A weight is wrong, or the weights are for another layout.
         """
         return self.search_batch([query], weights=weights, preset=preset, toward=toward, **options)[
@@ -486,20 +490,27 @@ class Index:
         if preset == AUTO and toward is not None:
             raise ConfigError(f"toward goes with weights or a preset, not with '{AUTO}'")
         leaning = None if toward is None else read_toward(toward)
-        vectors = self.embed(queries)
-        own = [items_of(query) for query in queries]
+        vectors = self._away(self.embed(queries), read)
+        without = [name for query in read.negatives for name in items_of(query)]
+        own = [[*items_of(query), *without] for query in queries]
+        words = self._words(queries) if read.keywords else [None] * len(queries)
         if preset == AUTO:
             return [
-                self._search_auto(query, vector, own=ids, options=read)
-                for query, vector, ids in zip(queries, vectors, own, strict=True)
+                self._search_auto(query, vector, own=ids, options=read, words=said)
+                for query, vector, ids, said in zip(queries, vectors, own, words, strict=True)
             ]
         # Queries that name other blocks have other default weights.
-        tables = [self._mix(weights, preset, query) for query in queries]
+        tables = [self._mix(weights, preset, query, options=read) for query in queries]
         results: dict[int, Results] = {}
         for given in dict.fromkeys(tables):
             rows = [row for row, table in enumerate(tables) if table == given]
             found = self._search_weighted(
-                vectors[rows], given, leaning, options=read, own=[own[row] for row in rows]
+                vectors[rows],
+                given,
+                leaning,
+                options=read,
+                own=[own[row] for row in rows],
+                words=[words[row] for row in rows],
             )
             results |= dict(zip(rows, found, strict=True))
         return [results[row] for row in range(len(queries))]
@@ -512,11 +523,16 @@ class Index:
         *,
         options: SearchOptions,
         own: Sequence[Sequence[str]],
+        words: Sequence[str | None],
     ) -> list[Results]:
         """Searches queries (Q, layout.dim) of equal weights."""
+        _check_unlike(options.negatives, given)
         scaled = self._scaled(given)
+        keywords = self._keyword_scores(words, given, options=options)
         if leaning is None:
-            found = self.blocks.search_each(vectors, weights=scaled, options=options, own=own)
+            found = self.blocks.search_each(
+                vectors, weights=scaled, options=options, own=own, keywords=keywords
+            )
         else:
             directions = {factor: self.model.direction(factor) for factor in leaning}
             found = search_toward(
@@ -531,6 +547,7 @@ class Index:
                 ),
                 options=options,
                 own=own,
+                keywords=keywords,
             )
         return [replace(results, weights=given, toward=leaning) for results in found]
 
@@ -555,9 +572,14 @@ class Index:
             found[scope] = self.search(query, weights=weights, preset=preset, **options)
         return found
 
-    def default_weights(self, query: Query) -> dict[str, float]:
+    def default_weights(
+        self, query: Query, *, unlike: Query | Sequence[Query] | None = None
+    ) -> dict[str, float]:
         """Returns the weights by block of a search without weights; see `search`."""
-        return self.model.default_weights_with(query if isinstance(query, Mapping) else ())
+        named: list[str] = []
+        if isinstance(query, Mapping):
+            named = blocks_of([query, *read_unlike(unlike)])
+        return self.model.default_weights_with(named)
 
     def embed(self, queries: Sequence[Query]) -> Vectors:
         """Returns the unit blocks of queries (Q, layout.dim); 0 in blocks that a query leaves out.
@@ -715,9 +737,17 @@ class Index:
         else:
             raise ConfigError("give ratings of the search, or the success of its hits")
 
-    def _mix(self, weights: WeightsLike | None, preset: str | None, query: Query) -> Weights:
+    def _mix(
+        self,
+        weights: WeightsLike | None,
+        preset: str | None,
+        query: Query,
+        *,
+        options: SearchOptions,
+    ) -> Weights:
         """Returns the table of weights for `weights` and `preset`, before scaling."""
-        table = self.blocks.weights(weights, default=self.default_weights(query))
+        default = self.default_weights(query, unlike=options.unlike)
+        table = self.blocks.weights(weights, default=default)
         if preset is None:
             return table
         if table.uses_history:
@@ -728,26 +758,91 @@ class Index:
     def _scaled(self, weights: Weights) -> Weights:
         return weights.scaled(self.model.score_scales)
 
+    def _away(self, vectors: Vectors, options: SearchOptions) -> Vectors:
+        """Takes what hits are not to be like from the blocks of queries (Q, layout.dim).
+
+        A block is taken from by the mean of those that have it.
+        """
+        if not options.negatives or not options.unlike_weight:
+            return vectors
+        found = self.embed(options.negatives)
+        count = np.ones(self.layout.dim, dtype=np.float32)
+        for name in self.layout:
+            place = self.layout.slice(name)
+            count[place] = max(1, int(found[:, place].any(axis=1).sum()))
+        return np.asarray(vectors - np.float32(options.unlike_weight) * found.sum(axis=0) / count)
+
+    def _words(self, queries: Sequence[Query]) -> list[str | None]:
+        """Returns the text of each query whose words are searched for.
+
+        Raises:
+            QueryError: A composed query names no block that a search without weights uses.
+        """
+        default = self.model.default_weights
+        names = list(dict.fromkeys(name for query in queries for name in items_of(query)))
+        texts = {one.id: one.text for one in self.blocks.engine.fetch(names).documents}
+        found: list[str | None] = []
+        for query in queries:
+            parts = [query]
+            if isinstance(query, Mapping):
+                parts = [query[name] for name in query if default.get(name)]
+            if not parts:
+                by = " or ".join(name for name in default if default[name])
+                raise QueryError(
+                    f"keywords are the words of a query's {by}, which it does not name"
+                )
+            said = [texts.get(one.id, "") if isinstance(one, Like) else str(one) for one in parts]
+            found.append("\n".join(said))
+        return found
+
+    def _keyword_scores(
+        self, words: Sequence[str | None], weights: Weights, *, options: SearchOptions
+    ) -> list[KeywordScores] | None:
+        """Returns what keywords add for each query; None if they do not count."""
+        said = [text for text in words if text is not None]
+        if not options.keywords:
+            return None
+        # As `_scaled` does for blocks, in standard deviations of the first block's scores.
+        unit = self.model.score_spreads[self.layout.names[0]]
+        weight = options.keywords * weights.relevance_share * unit
+        return self.blocks.keyword_scores(said, weight=weight)
+
     def _search_auto(
-        self, query: Query, vector: Vectors, *, own: Sequence[str], options: SearchOptions
+        self,
+        query: Query,
+        vector: Vectors,
+        *,
+        own: Sequence[str],
+        options: SearchOptions,
+        words: str | None,
     ) -> Results:
         if self.bandit is None:
             raise ConfigError(f"there is no bandit to choose for preset '{AUTO}': give one")
         log = self._log()
         arm = self.bandit.choose()
-        default = self.default_weights(query)
+        default = self.default_weights(query, unlike=options.unlike)
         tables = {
             name: self.bandit.weights(name, layout=self.layout, default=default)
             for name in self.bandit.rivals(arm)
         }
+        _check_unlike(options.negatives, tables[arm])
+        keywords = {
+            name: self._keyword_scores([words], weights, options=options)
+            for name, weights in tables.items()
+        }
         (found,) = self.blocks.search_each(
-            vector[None], weights=self._scaled(tables[arm]), options=options, own=[own]
+            vector[None],
+            weights=self._scaled(tables[arm]),
+            options=options,
+            own=[own],
+            keywords=keywords[arm],
         )
         orders = self.blocks.orders(
             vector,
             [hit.id for hit in found],
             weights={name: self._scaled(weights) for name, weights in tables.items()},
             options=options,
+            keywords={name: each[0] for name, each in keywords.items() if each} or None,
         )
         asked = sha256_bytes(np.round(vector, 3).tobytes() + options.namespace.encode())
         self.bandit.remember(found.query_id, orders, asked=asked)
@@ -793,6 +888,16 @@ def _raw_vectors(model: Model, records: Sequence[Record], vectors: Vectors | Non
     if len(vectors) != len(records):
         raise LayoutError(f"{len(records)} records, {len(vectors)} vectors")
     return vectors
+
+
+def _check_unlike(unlike: Sequence[Query], weights: Weights) -> None:
+    """Raises `QueryError` if examples by block name a block that does not count in a search."""
+    counting = dict(zip(weights.layout, weights.relevance, strict=True))
+    for name in blocks_of(unlike):
+        if not counting.get(name):
+            raise QueryError(
+                f"unlike names the block '{name}', which has no weight in this search: give it one"
+            )
 
 
 def _ids(ids: Any) -> list[str]:

@@ -1,6 +1,6 @@
 """The forms of a query: a text, an item of the index, or one of them per block."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from subspace.errors import QueryError
@@ -37,6 +37,28 @@ def items_of(query: Query) -> list[str]:
         QueryError: The query holds something other than texts and items.
     """
     return [part.id for part in _parts(query) if isinstance(part, Like)]
+
+
+def blocks_of(queries: Iterable[Query]) -> list[str]:
+    """Returns the blocks that composed queries name, each once."""
+    named = [name for query in queries if isinstance(query, Mapping) for name in query]
+    return list(dict.fromkeys(named))
+
+
+def read_unlike(unlike: Query | Sequence[Query] | None) -> tuple[Query, ...]:
+    """Returns negative examples as a sequence of queries; one alone need not be in a list.
+
+    Raises:
+        QueryError: One of them is no query, or names no block.
+    """
+    if unlike is None:
+        return ()
+    several = isinstance(unlike, Sequence) and not isinstance(unlike, str)
+    queries: tuple[Query, ...] = tuple(unlike) if several else (unlike,)  # type: ignore[arg-type, assignment]
+    for query in queries:
+        if not _parts(query):
+            raise QueryError("unlike: a query by block needs a text or an item for one at least")
+    return queries
 
 
 def _parts(query: Query) -> list[str | Like]:

@@ -7,8 +7,9 @@ from subspace.blocks import BlockLayout
 from subspace.data.records import Record
 from subspace.retrieval.engines import Candidates, Priors
 from subspace.retrieval.hits import Hit
+from subspace.retrieval.keywords import KEYWORDS, KeywordScores
 from subspace.retrieval.usage.history import History, item_priors
-from subspace.retrieval.weights import PARTS, Weights
+from subspace.retrieval.weights import PARTS, Part, Weights
 
 
 class Scorer:
@@ -35,31 +36,48 @@ class Scorer:
         nothing = np.zeros((len(found.documents), len(self.weights.layout)))
         return nothing, nothing
 
-    def hits(self, query: Vectors, found: Candidates, *, k: int) -> tuple[Hit, ...]:
+    def hits(
+        self,
+        query: Vectors,
+        found: Candidates,
+        *,
+        k: int,
+        keywords: KeywordScores | None = None,
+    ) -> tuple[Hit, ...]:
         """Returns the best `k` candidates by score; ties keep the order of `found`.
 
         Args:
             query: Unit blocks (dim,), without weights.
             found: Items that the engine found.
             k: Number of hits.
+            keywords: What keywords add to the scores of the items, if they count.
         """
         relevance = _per_block(
             found.vectors, query * self.weights.per_dimension("relevance"), self.layout
         )
         table = np.stack([*self.history_parts(found), relevance])
-        order = np.argsort(-_add_up(table), kind="stable")[:k].tolist()
-        return tuple(self._hit(found.documents[row], table[:, row]) for row in order)
+        scores = _add_up(table)
+        added: list[float | None] = [None] * len(found.documents)
+        if keywords is not None:
+            more = keywords.of([document.id for document in found.documents])
+            scores, added = scores + more, more.tolist()
+        order = np.argsort(-scores, kind="stable")[:k].tolist()
+        return tuple(
+            self._hit(found.documents[row], table[:, row], keywords=added[row]) for row in order
+        )
 
     @property
     def layout(self) -> BlockLayout:
         """The blocks."""
         return self.weights.layout
 
-    def _hit(self, document: Record, table: Floats) -> Hit:
-        parts = {
+    def _hit(self, document: Record, table: Floats, *, keywords: float | None) -> Hit:
+        parts: dict[str, dict[Part, float]] = {
             block: dict(zip(PARTS, values, strict=True))
             for block, values in zip(self.layout, table.T.tolist(), strict=True)
         }
+        if keywords is not None:
+            parts[KEYWORDS] = {"recency": 0.0, "importance": 0.0, "relevance": keywords}
         return Hit(
             id=document.id,
             text=document.text,

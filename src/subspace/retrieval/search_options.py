@@ -1,14 +1,19 @@
 """SearchOptions: the arguments of a search other than the query and the weights."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
 from subspace.errors import ConfigError
+from subspace.model.block_weights import check_weight, read_number
 from subspace.retrieval.engines import Where
 from subspace.retrieval.engines.engine import check_k
 from subspace.retrieval.hits import SCOPES, Scope
+from subspace.retrieval.queries import Query, read_unlike
 from subspace.retrieval.usage.uses import check_namespace
+
+# What a negative example takes away, where the query adds 1; docs/retrieval.md has the curve.
+UNLIKE_WEIGHT = 0.5
 
 
 class SearchKeywords(TypedDict, total=False):
@@ -20,6 +25,9 @@ class SearchKeywords(TypedDict, total=False):
     where: Where | None
     exclude: Collection[str]
     namespace: str
+    keywords: float
+    unlike: Query | Sequence[Query] | None
+    unlike_weight: float
 
 
 @dataclass(frozen=True)
@@ -36,10 +44,22 @@ class SearchOptions:
             or a range such as `{">=": 2020}`. Of a list, one member must fit.
         exclude: Ids that are left out of the hits.
         namespace: Whose uses recency and importance come from; see `UsageLog`.
+        keywords: Weight of keyword search (BM25 over the texts); 0 for none. It counts like that of
+            a block: at 1, one standard deviation of the query's keyword scores adds as much as one
+            of a block whose weight is 1. Recency and importance take away from it as from the
+            blocks: it is multiplied by relevance's share of all weights. The words are those of
+            the query, of the item that it names, or of what it gives for the blocks that the
+            model's default weights count. For indexes in a folder.
+        unlike: What hits are not to be like: a text, `Like(id)`, one of them by block, or several
+            of these. Each takes from the relevance of a hit, as a query adds to it. Items among
+            them are left out of the hits.
+        unlike_weight: How much the mean of `unlike` takes away, where the query adds 1.
 
     Raises:
         ConfigError: `k` or `candidates` is not a whole number of at least 1, the scope is
             unknown, or `exclude` is not a collection of ids.
+        WeightsError: `keywords` or `unlike_weight` is not a finite number of 0 or more.
+        QueryError: `unlike` holds something other than texts, items and either by block.
         UsageLogError: The namespace is not a text of at most 200 characters, or has control
             characters.
     """
@@ -50,6 +70,9 @@ class SearchOptions:
     where: Where | None = None
     exclude: Collection[str] = ()
     namespace: str = ""
+    keywords: float = 0.0
+    unlike: Query | Sequence[Query] | None = ()
+    unlike_weight: float = UNLIKE_WEIGHT
 
     def __post_init__(self) -> None:
         """Checks every option that does not depend on the index."""
@@ -62,6 +85,16 @@ class SearchOptions:
             raise ConfigError(f"exclude is a collection of ids, got {self.exclude!r:.60}")
         object.__setattr__(self, "exclude", frozenset(self.exclude))
         check_namespace(self.namespace)
+        for name in ("keywords", "unlike_weight"):
+            value = read_number(getattr(self, name), of=f"of {name}")
+            check_weight(value, of=f"of {name}")
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "unlike", read_unlike(self.unlike))
+
+    @property
+    def negatives(self) -> tuple[Query, ...]:
+        """What hits are not to be like."""
+        return read_unlike(self.unlike)
 
     @classmethod
     def read(cls, keywords: Any) -> "SearchOptions":

@@ -131,6 +131,9 @@ class Memory:
             where=request.where,
             exclude=request.exclude,
             namespace=self._named(request.namespace),
+            keywords=request.keywords,
+            unlike=request.as_unlike(),
+            unlike_weight=request.unlike_weight,
         )
         self._remember(found, namespace=self._named(request.namespace))
         return SearchAnswer(

@@ -22,6 +22,7 @@ from subspace.errors import QueryError
 from subspace.retrieval import Like
 from subspace.retrieval.hits import Scope
 from subspace.retrieval.queries import Query
+from subspace.retrieval.search_options import UNLIKE_WEIGHT
 
 # The most items of one answer or request, and the most hits.
 MOST = 1000
@@ -101,6 +102,24 @@ class LikeItem(Message):
     like: Id
 
 
+Keywords = Annotated[
+    Number,
+    Field(
+        ge=0,
+        description="Weight of the query's very words beside its meaning, such as 0.3; for names "
+        "of files, libraries, errors and the like. 0 for meaning alone.",
+    ),
+]
+Unlike = Annotated[
+    list[QueryText | LikeItem],
+    Field(
+        max_length=50,
+        description="What hits are not to be like: texts, or items as {'like': 'ID'}. Items among "
+        "them are not found.",
+    ),
+]
+
+
 class SearchRequest(Message):
     """What to search for, and how."""
 
@@ -133,6 +152,19 @@ class SearchRequest(Message):
         default=_CHARACTERS, ge=1, description="Length to which texts are cut; null for none."
     )
     exclude: list[Id] = Field(default=[], max_length=MOST, description="Ids that are left out.")
+    keywords: Keywords = 0
+    unlike: Annotated[
+        list[QueryText | LikeItem | dict[str, QueryText | LikeItem]],
+        Field(
+            max_length=50,
+            description="What hits are not to be like: texts, items as {'like': 'ID'}, or either "
+            "by block. Items among them are not found.",
+        ),
+    ] = []
+    unlike_weight: Annotated[
+        Number,
+        Field(ge=0, description="How much these take away, where the query adds 1."),
+    ] = UNLIKE_WEIGHT
     namespace: Namespace = ""
 
     def as_query(self) -> Query:
@@ -147,14 +179,25 @@ class SearchRequest(Message):
             return self.query
         if self.like is not None:
             return Like(self.like)
-        return {
-            block: part if isinstance(part, str) else Like(part.like)
-            for block, part in (self.blocks or {}).items()
-        }
+        return _as_query(self.blocks or {})
+
+    def as_unlike(self) -> list[Query]:
+        """Returns what hits are not to be like as an index takes it."""
+        return [_as_query(one) for one in self.unlike]
+
+
+def _as_query(part: "str | LikeItem | Mapping[str, str | LikeItem]") -> Query:
+    if isinstance(part, Mapping):
+        return {block: _as_part(one) for block, one in part.items()}
+    return _as_part(part)
+
+
+def _as_part(part: str | LikeItem) -> str | Like:
+    return part if isinstance(part, str) else Like(part.like)
 
 
 class FoundItem(Message):
-    """One hit: an item, its score, and what each block and each part adds to the score."""
+    """One hit: an item, its score, and what each block (and keywords) and each part adds to it."""
 
     id: str
     score: float

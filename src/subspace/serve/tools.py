@@ -26,12 +26,14 @@ from subspace.serve.messages import (
     Id,
     IdsAnswer,
     Item,
+    Keywords,
     ListAnswer,
     NewItem,
     PinRequest,
     PinsAnswer,
     SearchRequest,
     Toward,
+    Unlike,
     UpdateRequest,
     UseAnswer,
     UseRequest,
@@ -112,6 +114,8 @@ def _add_reading(
             str | None, Field(description=f"Mix of recency, importance and relevance: {presets}.")
         ] = None,
         where: Filter = None,
+        keywords: Keywords = 0,
+        unlike: Unlike = [],  # noqa: B006 (read, and shown as the default)
     ) -> BriefAnswer:
         request = SearchRequest(
             query=query,
@@ -121,6 +125,8 @@ def _add_reading(
             weights=weights,
             preset=preset,
             where=where,
+            keywords=keywords,
+            unlike=list(unlike),
             namespace=_namespace(context),
         )
         return BriefAnswer.of(memory.search(request), characters=_SHOWN)
@@ -131,7 +137,8 @@ def _add_reading(
         "Finds the items that fit a query best. Give `query` alone for a plain search by topic. "
         f"`toward` prefers more or less of: {directions}; for example {{'complexity': -1}} for "
         f"simpler texts. `weights` says what counts, by block: {blocks}. Long texts are cut; "
-        "show_item gives them whole. Keep the search_id for report_use and explain_hit.",
+        "show_item gives them whole. `keywords` (0.3) also counts the query's very words; `unlike` "
+        "leads away from what is not wanted. Keep the search_id for report_use and explain_hit.",
     )
 
     def explain_hit(
