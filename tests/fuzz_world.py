@@ -26,8 +26,8 @@ from subspace.data.retrieval_sets import read_retrieval_set
 from subspace.encoder.embedding_store import EmbeddingStore
 from subspace.errors import SubspaceError
 from subspace.model import Model, load
+from subspace.model.toward import read_toward
 from subspace.retrieval import UsageLog, Weights, create_engine, open_engine
-from subspace.retrieval.directions import read_toward
 from subspace.retrieval.engines.filters import check_where
 
 # Parts an input of several files.

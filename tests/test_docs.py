@@ -114,7 +114,8 @@ def test_examples_that_are_not_run_are_calls_that_exist(page):
 
 
 def test_every_how_to_page_is_run():
-    assert {path.stem for path in DOCS.glob("how-to-*.md")} == set(PAGES["how-to pages"])
+    elsewhere = {"how-to-vector-stores"}  # needs servers: tests/retrieval/engines
+    assert {path.stem for path in DOCS.glob("how-to-*.md")} == {*PAGES["how-to pages"], *elsewhere}
 
 
 def test_the_index_names_every_page():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from subspace.cli.arguments import read_filters
 from subspace.errors import ConfigError, QueryError
-from subspace.retrieval.directions import read_toward
+from subspace.model.toward import read_toward
 from subspace.retrieval.engines.filters import check_where
 
 

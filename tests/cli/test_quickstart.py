@@ -16,7 +16,7 @@ from subspace.data.records import read_sources
 from subspace.errors import ConfigError
 from subspace.fitting.block_spec import DEFAULT_BLOCKS, DEFAULT_LAYERS
 from subspace.model import LinearHead, load
-from subspace.retrieval.directions import read_toward
+from subspace.model.toward import read_toward
 
 COLOURS = ("red", "blue", "small", "large", "wooden")
 WARES = ("mug", "chair", "vase", "lamp", "pillow", "knife", "table")

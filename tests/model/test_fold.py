@@ -7,9 +7,9 @@ import pytest
 from retrieval_world import LAYOUT, OTHER, QUERY, RECORDS, TEXTS, make_model
 
 from subspace.blocks import BlockLayout, Blocks
-from subspace.data.records import Record
 from subspace.errors import LayoutError, QueryError, WeightsError
 from subspace.model import DocumentSample
+from subspace.model.class_nearness import ClassNearness
 from subspace.retrieval import Index, Like
 
 SPREADS = {"topic": 0.1, "style": 0.4, "complexity": 0.3, "specificity": 0.05, "residual": 0.2}
@@ -18,12 +18,24 @@ DEFAULT = {"topic": 1.0, "style": 0.0, "complexity": 0.0, "specificity": 0.0, "r
 
 @pytest.fixture(scope="module")
 def index(tiny_qwen, tmp_path_factory):
-    """Centred on its texts, and adapted to which of them are loud."""
-    model = replace(make_model(tiny_qwen), score_spreads=SPREADS, default_weights=DEFAULT)
-    with Index.create(tmp_path_factory.mktemp("fold") / "index", model, RECORDS) as index:
-        loud = [Record(r.id, r.text, factors={"style": str(r.metadata["loud"])}) for r in RECORDS]
-        index.adapt(loud)
-        assert index.model.nearness
+    """Centred on its texts; queries prefer styles of their own class, as after `adapt`."""
+    rng = np.random.default_rng(5)
+    near = ClassNearness(
+        weight=rng.normal(size=(2, LAYOUT.to_widths()["style"])).astype(np.float32),
+        bias=np.zeros(2, np.float32),
+        mean=np.full(2, 0.5, np.float32),
+        sharpness=2.0,
+        cosine=0.7,
+        classes=0.9,
+    )
+    model = replace(
+        make_model(tiny_qwen),
+        score_spreads=SPREADS,
+        default_weights=DEFAULT,
+        nearness={"style": near},
+    )
+    folder = tmp_path_factory.mktemp("fold") / "index"
+    with Index.create(folder, model, RECORDS) as index:
         yield index
 
 
@@ -107,7 +119,7 @@ def test_vectors_are_equally_long_so_that_distances_give_the_same_order(index, s
         (
             {"query": Blocks(np.ones((1, 2), np.float32), BlockLayout(("a",), (2,)))},
             LayoutError,
-            "",
+            "has the blocks",
         ),
     ],
 )

@@ -18,6 +18,7 @@ JSON = {"content-type": "application/json"}
 def test_a_search_over_http_is_that_of_the_memory(tmp_path, model):
     memory = make_memory(tmp_path, model)
     asked = {"query": QUERY, "weights": {"topic": 1, "style": 0.5}, "toward": {"complexity": -1}}
+    asked |= {"keywords": 0.5, "unlike": [{"like": "cake"}, {"style": "a song"}]}
     expected = memory.search(SearchRequest(**asked))
     with serving(memory) as client:
         got = client.post("/search", json=asked).json()
@@ -92,6 +93,11 @@ WRONG = [
     ({"query": QUERY, "where": {"nope": 1}}, "nope"),
     ({"query": QUERY, "where": {"loud": "yes"}}, "loud"),
     ({"query": QUERY, "scope": "all"}, "scope:"),
+    ({"query": QUERY, "keywords": -1}, "keywords"),
+    ({"query": QUERY, "keywords": True}, "keywords"),
+    ({"query": QUERY, "unlike": [""]}, "unlike"),
+    ({"query": QUERY, "unlike": [{"like": "nobody"}]}, "not in the index: nobody"),
+    ({"query": QUERY, "unlike": ["a"], "unlike_weight": -1}, "unlike_weight"),
     ({"query": ""}, "query:"),
     ({"query": "x" * 40_000}, "query:"),
     ({"query": "half \ud83d"}, "query:"),

@@ -52,6 +52,23 @@ def test_each_form_of_query_is_that_of_the_index(memory):
         ]
 
 
+def test_keywords_and_negative_examples_are_those_of_the_index(memory):
+    unlike = ["a song", LikeItem(like="cake"), {"style": LikeItem(like="race"), "topic": "x"}]
+    request = SearchRequest(query=QUERY, keywords=0.4, unlike=unlike, unlike_weight=0.7)
+    asked = memory.search(request)
+    found = memory.index.search(
+        QUERY,
+        keywords=0.4,
+        unlike=["a song", Like("cake"), {"style": Like("race"), "topic": "x"}],
+        unlike_weight=0.7,
+    )
+    assert [(hit.id, hit.score) for hit in asked.hits] == [(hit.id, hit.score) for hit in found]
+    assert all("keywords" in hit.by_block for hit in asked.hits)
+    plain = memory.search(SearchRequest(query=QUERY))
+    assert [hit.score for hit in plain.hits] != [hit.score for hit in asked.hits]
+    assert not any("keywords" in hit.by_block for hit in plain.hits)
+
+
 @pytest.mark.parametrize(
     "given", [{}, {"query": "a", "like": "cake"}, {"query": "a", "blocks": {"topic": "b"}}]
 )

@@ -59,7 +59,8 @@ def test_every_tool_says_what_it_does_and_what_each_argument_means(server):
 
 
 def test_a_tool_finds_what_the_memory_finds_in_few_words(server, memory):
-    asked = {"query": QUERY, "k": 3, "toward": {"complexity": -1}}
+    asked = {"query": QUERY, "k": 3, "toward": {"complexity": -1}, "keywords": 0.5}
+    asked["unlike"] = ["a song", {"like": "cake"}]
     (result,) = ask(server, ("search_memory", asked))
     expected = memory.search(SearchRequest(**asked))
     got = answer(result)

@@ -313,8 +313,7 @@ class BlockIndex:
             weight: What one standard deviation of BM25 adds.
 
         Raises:
-            EngineError: The index is on a server.
-            ConfigError: The package bm25s is not installed.
+            ConfigError: The index is on a server, or the package bm25s is not installed.
         """
         with self._keywords_lock:
             if self._keywords is None:

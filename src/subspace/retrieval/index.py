@@ -462,9 +462,8 @@ class Index:
             QueryError: The query names an unknown item or block, or `toward` a factor without a
                 direction; or a filter is malformed, or no item has its metadata or values of its
                 kind; or `unlike` names a block without a weight.
-            ConfigError: An option is wrong, or a usage log, a bandit or a package is needed and
-                missing.
-            EngineError: There are keywords, and the index is on a server.
+            ConfigError: An option is wrong; a usage log, a bandit or a package is needed and
+                missing; or there are keywords, and the index is on a server.
             WeightsError: A weight is wrong, or the weights are for another layout.
         """
         return self.search_batch([query], weights=weights, preset=preset, toward=toward, **options)[

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from subspace.arrays import Floats
-from subspace.errors import ConfigError, EngineError, install_command
+from subspace.errors import ConfigError, install_command
 from subspace.retrieval.engines import Engine, Priors
 from subspace.retrieval.engines.folder_engine import FolderEngine
 
@@ -80,11 +80,11 @@ class KeywordIndex:
         """Counts nothing yet.
 
         Raises:
-            EngineError: The engine is a server, which keeps the texts to itself.
-            ConfigError: The package bm25s is not installed.
+            ConfigError: The engine is a server, which keeps the texts to itself, or the package
+                bm25s is not installed.
         """
         if not isinstance(engine, FolderEngine):
-            raise EngineError(
+            raise ConfigError(
                 "keywords are counted in the texts of a folder (engines numpy and faiss); this "
                 "index is on a server, whose texts would have to be fetched after every change: "
                 "search without keywords, or use the server's own full-text search beside it"

@@ -37,6 +37,7 @@ from subspace.retrieval.engines import (
     threshold,
 )
 from subspace.retrieval.engines.milvus_engine import MilvusEngine
+from subspace.retrieval.keywords import KeywordIndex
 
 
 @pytest.fixture
@@ -133,6 +134,11 @@ def test_a_batch_that_fails_says_how_to_complete_it(engine, scan, monkeypatch):
     assert engine.count() == sum(sent[:2])
     fill(engine, scan, documents=documents, vectors=vectors)
     assert_finds(engine, scan, QUERIES, k=100)
+
+
+def test_keywords_are_refused_as_the_texts_are_on_the_server(world):
+    with pytest.raises(ConfigError, match="counted in the texts of a folder"):
+        KeywordIndex(world[0])
 
 
 def test_an_hnsw_index_finds_nearly_all_and_says_that_it_is_not_exact(collection, world):

@@ -14,8 +14,8 @@ from pydantic import ConfigDict, SkipValidation
 
 from subspace.integrations.arguments import K, SearchArguments, check, merge
 from subspace.integrations.found import KEY, metadata_of
+from subspace.model.toward import Toward
 from subspace.retrieval import Index
-from subspace.retrieval.directions import Toward
 from subspace.retrieval.engines import Where
 from subspace.retrieval.hits import Scope
 from subspace.retrieval.index import WeightsLike
