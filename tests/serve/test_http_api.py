@@ -18,7 +18,7 @@ JSON = {"content-type": "application/json"}
 def test_a_search_over_http_is_that_of_the_memory(tmp_path, model):
     memory = make_memory(tmp_path, model)
     asked = {"query": QUERY, "weights": {"topic": 1, "style": 0.5}, "toward": {"complexity": -1}}
-    asked |= {"keywords": 0.5, "unlike": [{"like": "cake"}, {"style": "a song"}]}
+    asked |= {"keywords": 0.5, "unlike": [{"like": "cake"}, {"blocks": {"style": "a song"}}]}
     expected = memory.search(SearchRequest(**asked))
     with serving(memory) as client:
         got = client.post("/search", json=asked).json()

@@ -11,6 +11,7 @@ from subspace.errors import IndexFolderError, QueryError
 from subspace.retrieval import Index, Like
 from subspace.serve.memory import Memory, ReadOnlyError, UnknownItemError
 from subspace.serve.messages import (
+    ByBlock,
     ExplainRequest,
     LikeItem,
     NewItem,
@@ -53,7 +54,8 @@ def test_each_form_of_query_is_that_of_the_index(memory):
 
 
 def test_keywords_and_negative_examples_are_those_of_the_index(memory):
-    unlike = ["a song", LikeItem(like="cake"), {"style": LikeItem(like="race"), "topic": "x"}]
+    by_block = ByBlock(blocks={"style": LikeItem(like="race"), "topic": "x"})
+    unlike = ["a song", LikeItem(like="cake"), by_block]
     request = SearchRequest(query=QUERY, keywords=0.4, unlike=unlike, unlike_weight=0.7)
     asked = memory.search(request)
     found = memory.index.search(

@@ -10,6 +10,7 @@ The words of the texts are kept in memory. They are counted at the first search 
 a change of the index only new texts are split into words, and what depends on all is computed anew.
 """
 
+import logging
 import threading
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,4 +162,5 @@ def _import() -> Any:
         raise ConfigError(
             f"keywords need the package bm25s: {install_command('keywords')}"
         ) from error
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it lets every detail through
     return bm25s

@@ -120,6 +120,12 @@ Unlike = Annotated[
 ]
 
 
+class ByBlock(Message):
+    """A text or an item for some blocks."""
+
+    blocks: dict[str, QueryText | LikeItem] = Field(min_length=1)
+
+
 class SearchRequest(Message):
     """What to search for, and how."""
 
@@ -154,11 +160,11 @@ class SearchRequest(Message):
     exclude: list[Id] = Field(default=[], max_length=MOST, description="Ids that are left out.")
     keywords: Keywords = 0
     unlike: Annotated[
-        list[QueryText | LikeItem | dict[str, QueryText | LikeItem]],
+        list[QueryText | LikeItem | ByBlock],
         Field(
             max_length=50,
             description="What hits are not to be like: texts, items as {'like': 'ID'}, or either "
-            "by block. Items among them are not found.",
+            "by block as {'blocks': {'style': ...}}. Items among them are not found.",
         ),
     ] = []
     unlike_weight: Annotated[
@@ -179,16 +185,16 @@ class SearchRequest(Message):
             return self.query
         if self.like is not None:
             return Like(self.like)
-        return _as_query(self.blocks or {})
+        return {block: _as_part(part) for block, part in (self.blocks or {}).items()}
 
     def as_unlike(self) -> list[Query]:
         """Returns what hits are not to be like as an index takes it."""
         return [_as_query(one) for one in self.unlike]
 
 
-def _as_query(part: "str | LikeItem | Mapping[str, str | LikeItem]") -> Query:
-    if isinstance(part, Mapping):
-        return {block: _as_part(one) for block, one in part.items()}
+def _as_query(part: str | LikeItem | ByBlock) -> Query:
+    if isinstance(part, ByBlock):
+        return {block: _as_part(one) for block, one in part.blocks.items()}
     return _as_part(part)
 
 
