@@ -39,7 +39,7 @@ from subspace.integrations.langchain import (
     SubspaceRetriever,
     SubspaceVectorStore,
 )
-from subspace.retrieval import Index, WeightBandit
+from subspace.retrieval import Index, Like, WeightBandit
 
 # What LangChain asks of every store, retriever and embedding.
 
@@ -115,6 +115,7 @@ ARGUMENTS = [
     {"k": 2},
     {"preset": "recency_heavy", "candidates": 2, "k": 2},
     {"exclude": ["bread"]},
+    {"keywords": 0.5, "unlike": Like("tennis")},
 ]
 
 

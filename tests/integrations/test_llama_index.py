@@ -23,6 +23,7 @@ from retrieval_world import ids as ids_of
 
 from subspace.errors import ConfigError, EngineError, QueryError, WeightsError
 from subspace.integrations.llama_index import SubspaceRetriever, to_records
+from subspace.retrieval import Like
 
 
 @pytest.fixture
@@ -59,6 +60,7 @@ def test_nodes_are_the_hits_and_say_how_they_got_their_score(retriever, index):
         {"k": 2},
         {"preset": "recency_heavy", "candidates": 2, "k": 2},
         {"exclude": ["bread"]},
+        {"keywords": 0.5, "unlike": Like("tennis")},
     ],
     ids=str,
 )

@@ -63,7 +63,8 @@ class SubspaceRetriever(BaseRetriever):
             callback_manager: LlamaIndex's.
             verbose: LlamaIndex's.
             arguments: `weights`, `preset`, `toward`, `k` (4 unless given), `where`, `scope`,
-                `candidates`, `exclude` and `namespace`; see `Index.search`.
+                `candidates`, `exclude`, `namespace`, `keywords`, `unlike` and `unlike_weight`; see
+                `Index.search`.
 
         Raises:
             ConfigError: An argument is unknown, or its value is refused.

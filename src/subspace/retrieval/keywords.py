@@ -133,7 +133,7 @@ class KeywordIndex:
         """Returns BM25 over texts, each given by its words."""
         if not any(words):
             return None
-        bm25 = self._bm25s.BM25(backend="numpy")  # not numba, which compiles for seconds
+        bm25 = self._bm25s.BM25(backend="numpy", csc_backend="scipy")  # not numba
         vocabulary = self._tokenizer.get_vocab_dict()
         bm25.index((words, vocabulary), create_empty_token=False, show_progress=False)
         return bm25

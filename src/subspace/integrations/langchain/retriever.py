@@ -19,6 +19,7 @@ from subspace.retrieval import Index
 from subspace.retrieval.engines import Where
 from subspace.retrieval.hits import Scope
 from subspace.retrieval.index import WeightsLike
+from subspace.retrieval.queries import Query
 from subspace.retrieval.search_options import SearchKeywords
 
 
@@ -42,6 +43,9 @@ class SubspaceRetriever(BaseRetriever):
         candidates: How many items of the highest relevance the weights reorder.
         exclude: Ids that are left out.
         namespace: Whose uses recency and importance come from.
+        keywords: Weight of keyword search beside the blocks.
+        unlike: What documents are not to be like.
+        unlike_weight: How much that takes away.
         metadata_key: Name under which documents have their score.
 
     Raises:
@@ -62,6 +66,9 @@ class SubspaceRetriever(BaseRetriever):
     candidates: SkipValidation[int | None] = None
     exclude: SkipValidation[Sequence[str] | None] = None
     namespace: SkipValidation[str | None] = None
+    keywords: SkipValidation[float | None] = None
+    unlike: SkipValidation[Query | Sequence[Query] | None] = None
+    unlike_weight: SkipValidation[float | None] = None
     metadata_key: str = KEY
 
     def __init__(self, **arguments: Any) -> None:

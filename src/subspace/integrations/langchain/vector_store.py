@@ -259,8 +259,11 @@ class SubspaceVectorStore(VectorStore):
     ) -> list[tuple[Document, float]]:
         """Brings scores to [0, 1], where 1 is the highest that the weights allow."""
         arguments = _arguments(kwargs, k=k)
-        if "toward" in arguments:
-            raise ConfigError("a threshold of scores does not go with toward, which has no bound")
+        for name in ("toward", "keywords", "unlike"):
+            if name in arguments:
+                raise ConfigError(
+                    f"a threshold of scores does not go with {name}, which has no bound"
+                )
         results = self.index.search(query, **arguments)
         scaled = results.weights.scaled(self.index.model.score_scales)
         bound = sum(sum(getattr(scaled, part)) for part in PARTS)
