@@ -93,7 +93,7 @@ def test_toward_adds_its_direction_and_a_constant(index, stored):
 
 
 def test_folded_queries_can_be_subtracted(index, stored):
-    folded = index.model.fold(QUERY) - 0.5 * index.model.fold(OTHER)
+    folded = index.model.fold(QUERY) - 0.25 * index.model.fold(OTHER)
     scores = dict(zip(TEXTS, (stored @ folded).tolist(), strict=True))
     for hit in index.search(QUERY, unlike=OTHER, k=len(TEXTS)):
         assert scores[hit.id] == pytest.approx(hit.score, abs=1e-5)

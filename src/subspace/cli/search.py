@@ -113,7 +113,7 @@ def _add_unlike(parser: argparse.ArgumentParser) -> None:
         "--unlike-weight",
         type=float,
         metavar="U",
-        help="how much the mean of these takes away, where the query adds 1 (default: 0.5)",
+        help="how much the mean of these takes away, where the query adds 1 (default: 0.25)",
     )
 
 

@@ -13,7 +13,7 @@ from subspace.retrieval.queries import Query, read_unlike
 from subspace.retrieval.usage.uses import check_namespace
 
 # What a negative example takes away, where the query adds 1; docs/retrieval.md has the curve.
-UNLIKE_WEIGHT = 0.5
+UNLIKE_WEIGHT = 0.25
 
 
 class SearchKeywords(TypedDict, total=False):

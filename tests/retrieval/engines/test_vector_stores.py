@@ -28,7 +28,7 @@ ASKED = {
     "style alone": {"query": "Pour the milk into the cup.", "weights": {"style": 1}},
     "composed": {"query": {"topic": "baking", "style": "wow!!! sooo good"}},
     "simpler": {"query": "water", "weights": "topic=1", "toward": "complexity=-1"},
-    "unlike": {"query": "baking bread", "unlike": Like("crust"), "unlike_weight": 0.5},
+    "unlike": {"query": "baking bread", "unlike": Like("crust"), "unlike_weight": 0.25},
     "more like one": {"query": Like("tea"), "weights": "topic=1,style=0.5"},
 }
 
