@@ -53,8 +53,11 @@ def read_unlike(unlike: Query | Sequence[Query] | None) -> tuple[Query, ...]:
     """
     if unlike is None:
         return ()
-    several = isinstance(unlike, Sequence) and not isinstance(unlike, str)
-    queries: tuple[Query, ...] = tuple(unlike) if several else (unlike,)  # type: ignore[arg-type, assignment]
+    queries: tuple[Query, ...]
+    if isinstance(unlike, Sequence) and not isinstance(unlike, str):
+        queries = tuple(unlike)
+    else:
+        queries = (unlike,)
     for query in queries:
         if not _parts(query):
             raise QueryError("unlike: a query by block needs a text or an item for one at least")
