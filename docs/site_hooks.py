@@ -14,6 +14,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+import subspace
+
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 SOURCES = ROOT / "src" / "subspace"
@@ -61,7 +63,7 @@ def rewrite_links(markdown: str, *, uri: str) -> str:
 
 def make_reference() -> dict[str, str]:
     """Makes the pages of the API: Markdown by place in the site."""
-    top = _top_names()
+    top = subspace.__all__
     pages = {"api/subspace.md": _page("subspace", [f"subspace.{name}" for name in top])}
     for room in PACKAGES:
         names = _exported(SOURCES / room / "__init__.py")
@@ -95,12 +97,6 @@ def _integrations() -> str:
     return _page("subspace.integrations", shown)
 
 
-def _top_names() -> list[str]:
-    import subspace
-
-    return list(subspace.__all__)
-
-
 def _exported(path: Path) -> list[str]:
     """Reads `__all__` of a module without importing it."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -118,19 +114,17 @@ def _defined(path: Path) -> list[str]:
 
 def _find_outside() -> set[str]:
     """Finds the files outside docs/ that pages link to, and those that these link to."""
-    found: set[str] = set()
-    waiting: list[Path] = [*DOCS.glob("*.md"), *(ROOT / page for page in PAGES)]
-    found.update(PAGES)
+    found = set(PAGES)
+    waiting = [*DOCS.glob("*.md"), *(ROOT / page for page in PAGES)]
     while waiting:
         page = waiting.pop()
         for match in LINK.finditer(page.read_text(encoding="utf-8")):
-            target = match[2].partition("#")[0]
-            if EXTERNAL.match(match[2]) or not target:
+            path = (page.parent / match[2].partition("#")[0]).resolve()
+            outside = path.is_relative_to(ROOT) and not path.is_relative_to(DOCS)
+            if EXTERNAL.match(match[2]) or not outside or not path.is_file():
                 continue
-            path = (page.parent / target).resolve()
-            inside = path.is_file() and path.is_relative_to(ROOT) and DOCS not in path.parents
-            name = path.relative_to(ROOT).as_posix() if inside else ""
-            if inside and name not in found:
+            name = path.relative_to(ROOT).as_posix()
+            if name not in found:
                 found.add(name)
                 waiting += [path] if path.suffix == ".md" else []
     return found
