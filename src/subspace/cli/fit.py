@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 
 from subspace.cli.arguments import make_folder
 from subspace.errors import ConfigError, install_command
+from subspace.files import read_yaml
 from subspace.model.checkpoint_folder import check_new_target
 from subspace.model.model import Model
 from subspace.training.data_module import FactorData
@@ -226,6 +228,7 @@ class _SubspaceCLI(LightningCLI):
 
 def run_training(arguments: Sequence[str]) -> None:
     """Runs `fit`, `validate` or `test` with LightningCLI's arguments."""
+    _check_configs(arguments)
     # Keeps W&B from sending reports of its errors to its developers.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
@@ -257,6 +260,19 @@ def run_training(arguments: Sequence[str]) -> None:
         raise
     except (ArgumentError, MisconfigurationException) as error:
         raise ConfigError(one_sentence(str(error))) from error
+
+
+def _check_configs(arguments: Sequence[str]) -> None:
+    """Raises for what the parser of `--config FILE` would pass over: a key that stands twice."""
+    files = [file for name, file in pairwise(arguments) if name == "--config"]
+    files += [name.partition("=")[2] for name in arguments if name.startswith("--config=")]
+    for file in files:
+        try:
+            read_yaml(file)
+        except OSError:
+            continue  # the parser says so
+        except ValueError as error:
+            raise ConfigError(f"{file}: {' '.join(str(error).split())}") from error
 
 
 def one_sentence(message: str) -> str:
