@@ -106,14 +106,6 @@ class _SubspaceCLI(LightningCLI):
         parser.link_arguments("output", "checkpoint.dirpath")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_sampling_seed)
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        return {
-            name: skipped
-            for name, skipped in LightningCLI.subcommands().items()
-            if name in ("fit", "validate", "test")
-        }
-
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         super().parse_arguments(parser, args)
         # Checked here, because Lightning reads the file next, with unclear errors for wrong files.
@@ -226,14 +218,26 @@ class _SubspaceCLI(LightningCLI):
             log_separation(matrix, loggers=loggers, step=step)
 
 
+def _cli_of(verb: str) -> type[_SubspaceCLI]:
+    """Returns the command line of one subcommand, as reading all keys for others takes a second."""
+
+    class OneVerb(_SubspaceCLI):
+        @staticmethod
+        def subcommands() -> dict[str, set[str]]:
+            return {verb: LightningCLI.subcommands()[verb]}
+
+    return OneVerb
+
+
 def run_training(arguments: Sequence[str]) -> None:
     """Runs `fit`, `validate` or `test` with LightningCLI's arguments."""
     _check_configs(arguments)
+    verb = arguments[0]
     # Keeps W&B from sending reports of its errors to its developers.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
         with quiet_trainer(*_EXPECTED):
-            _SubspaceCLI(
+            _cli_of(verb)(
                 ProjectionModule,
                 FactorData,
                 args=list(arguments),
@@ -251,7 +255,7 @@ def run_training(arguments: Sequence[str]) -> None:
                 parser_kwargs={
                     "prog": "subspace",
                     "exit_on_error": False,
-                    **{verb: {**said, "exit_on_error": False} for verb, said in _HELP.items()},
+                    verb: {**_HELP[verb], "exit_on_error": False},
                 },
             )
     except SystemExit as stop:
