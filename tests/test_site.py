@@ -110,6 +110,17 @@ def test_the_reference_has_every_public_name(pages):
     assert 'id="subspace.retrieval.explain"' in pages["api/subspace.retrieval.html"]
 
 
+def test_the_reference_has_what_examples_import(pages):
+    there = "".join(page for name, page in pages.items() if name.startswith("api/"))
+    sources = "".join(path.read_text(encoding="utf-8") for path in DOCS.glob("*.md"))
+    imports = re.findall(r"^from (subspace[\w.]*) import ([\w, ]+)$", sources, re.MULTILINE)
+    assert len(imports) > 10
+    for module, names in imports:
+        for name in names.split(", "):
+            found = {f'id="{module}.{name}"', f'id="subspace.{name}"'}
+            assert any(one in there for one in found), f"{module}.{name}: name it in __all__"
+
+
 def test_pages_read_as_on_a_code_host(pages):
     """A list without a blank line before it, say, is text to the site's Markdown."""
     for name, page in pages.items():
