@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A file's tests share what takes long to make, so one worker runs them all.
 PYTEST := $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test pytest quick coverage check format clean
+.PHONY: demo test pytest quick coverage check docs format clean
 
 demo: .venv/demo
 	@sh demo.sh $(BIN)/subspace
@@ -29,6 +29,11 @@ check: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documentation as a site, in runs/site; any warning fails. The variable silences a note of the
+# theme's authors on another program.
+docs: .venv/dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: .venv/dev
 	$(BIN)/ruff format .

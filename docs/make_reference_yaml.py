@@ -27,7 +27,8 @@ _HEAD = """\
 `subspace fit --config C.yaml` reads these keys. Each is an option as well, such as
 `--data.batch_size 256`. Options count more than files, and a later file more than an earlier one;
 a mapping such as `model.blocks` replaces the whole mapping before it. `--print_config` prints what
-comes of it. A key that does not exist is refused by name.
+comes of it. A key that does not exist is refused by name, and so is
+one that stands twice.
 """
 _LIGHTNING = """
 ## Lightning's own

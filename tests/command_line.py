@@ -1,10 +1,14 @@
 """Runs commands in this process, as a shell would: in a folder, with output and exit code."""
 
+import atexit
 import contextlib
+import functools
 import io
 import json
 import logging
 import os
+import shutil
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +58,18 @@ def run(*arguments: str | Path, cwd: Path, expect: int = 0) -> Output:
     return Output(out.getvalue(), err.getvalue())
 
 
+@functools.cache
+def shared_store() -> Path:
+    """A store of embeddings for all folders below, so that a process encodes their texts once."""
+    folder = Path(tempfile.mkdtemp(prefix="subspace-store-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def lay_out_project(folder: Path) -> None:
     """Makes a folder in which examples run: `configs`, and two of the eight topics of `data`."""
+    (folder / "runs").mkdir()
+    (folder / "runs" / "embeddings").symlink_to(shared_store())
     (folder / "configs").symlink_to(ROOT / "configs")
     corpus = ROOT / "data/factorial/records.jsonl"
     lines = corpus.read_text(encoding="utf-8").splitlines(keepends=True)

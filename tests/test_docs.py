@@ -28,6 +28,8 @@ PAGES = {
         "how-to-stored-vectors",
         "how-to-langchain",
         "how-to-llama-index",
+        "how-to-mteb",
+        "how-to-scikit-learn",
         "how-to-folder",
     ),
     "the tutorial": ("tutorial",),

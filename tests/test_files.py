@@ -16,6 +16,7 @@ from subspace.errors import ConfigError
 from subspace.files import (
     check_writable,
     partial_folder,
+    read_yaml,
     remove_abandoned,
     sha256_bytes,
     sha256_file,
@@ -236,3 +237,25 @@ def test_whether_a_place_can_be_written_is_said_without_making_it(tmp_path):
     with pytest.raises(NotADirectoryError, match="file"):
         check_writable(tmp_path / "file" / "below")
     assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\nb: 2\na: 1\n", "'a' stands twice in one mapping: in line 1 and in line 3"),
+        ("list:\n- {x: 1, 'x': 2}\n", "'x' stands twice in one mapping: in line 2 and in line 2"),
+    ],
+)
+def test_yaml_in_which_a_key_stands_twice_is_refused(text, said, tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_yaml(path)
+
+
+def test_yaml_may_name_a_key_again_elsewhere_and_share_values(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("a: &shared {x: 1}\nb: {x: 2, <<: *shared, y: *shared}\n1: 0\n'1': 0\n")
+    assert read_yaml(path) == {"a": {"x": 1}, "b": {"x": 2, "y": {"x": 1}}, 1: 0, "1": 0}
+    path.write_text("")
+    assert read_yaml(path) is None

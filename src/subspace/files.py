@@ -136,17 +136,46 @@ def read_yaml(path: Path | str) -> Any:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is not YAML in UTF-8. The parser's own errors are of many kinds: a date that
-            does not exist, or brackets without end, are no `YAMLError`.
+        ValueError: It is not YAML in UTF-8, or a key stands twice in one mapping, of which YAML's
+            parser would keep the last. The parser's own errors are of many kinds: a date that does
+            not exist, or brackets without end, are no `YAMLError`.
     """
     import yaml
 
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
+        text = Path(path).read_text(encoding="utf-8-sig")
+        _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader))
+        return yaml.safe_load(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except (yaml.YAMLError, TypeError, OverflowError) as error:
         raise ValueError(str(error)) from error
+
+
+def _refuse_repeated(root: Any) -> None:
+    """Raises `ValueError` where a key stands twice in one mapping of a YAML document."""
+    import yaml
+
+    seen: set[int] = set()
+    left = [root]
+    while left:
+        node = left.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            left.extend(node.value)
+        elif isinstance(node, yaml.MappingNode):
+            left.extend(part for pair in node.value for part in pair)
+            lines: dict[tuple[str, str], int] = {}
+            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                line, name = key.start_mark.line + 1, (key.tag, key.value)
+                if name in lines:
+                    raise ValueError(
+                        f"'{key.value:.60}' stands twice in one mapping: in line {lines[name]} and "
+                        f"in line {line}"
+                    )
+                lines[name] = line
 
 
 def read_text(value: Mapping[str, Any], key: str, *, where: str, problems: Problems) -> str | None:

@@ -55,6 +55,15 @@ def test_the_library_gets_the_chosen_blocks(saved, tiny_qwen, capsys):
     assert (saved / "out" / "modules.json").is_file()
     card = (saved / "out" / "README.md").read_text()
     assert "| style | 2 |\n| topic | 2 |\n" in card
+    assert "trust_remote_code" not in card
+
+
+def test_a_folder_that_holds_code_is_said_to(saved, tiny_qwen, capsys):
+    model_of(Encoder(EncoderSpec(model=str(tiny_qwen), layers=(1, 2)))).save("saved")
+    assert export("--to", "sentence-transformers", "out", "--encoder", str(tiny_qwen)) == 0
+    said = capsys.readouterr().out
+    assert "open it with SentenceTransformer('out', trust_remote_code=True)" in said
+    assert (saved / "out" / "subspace_modules.py").is_file()
 
 
 def test_the_hub_gets_it_and_the_commit_to_load_it_by_is_said(saved, monkeypatch, capsys):

@@ -54,6 +54,16 @@ def report(short_networks) -> Report:
     return measure()
 
 
+@pytest.fixture(scope="module")
+def one(short_networks) -> Report:
+    return measure_one()
+
+
+@pytest.fixture(scope="module")
+def files(report, tmp_path_factory) -> dict[str, bytes]:
+    return written(report, tmp_path_factory.mktemp("report") / "new" / "folder")
+
+
 def refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
@@ -82,17 +92,15 @@ def test_baselines_are_read_everywhere_and_the_raw_embedding_has_no_selectivity(
     assert {r.relative for r in report.readings if r.model == "raw"} == {1.0}
 
 
-def test_the_files_are_a_json_a_markdown_a_png_and_an_html_page(report, tmp_path):
-    files = written(report, tmp_path / "new" / "folder")
+def test_the_files_are_a_json_a_markdown_a_png_and_an_html_page(files):
     assert sorted(files) == sorted(FILES)
     assert files["separation.png"].startswith(b"\x89PNG\r\n\x1a\n")
     assert files["separation.html"].startswith(b"<!doctype html>")
 
 
-def test_the_json_holds_everything_and_no_nan(report, tmp_path):
+def test_the_json_holds_everything_and_no_nan(report, files):
     json.dumps(report.to_json(), allow_nan=False)
-    text = written(report, tmp_path)["separation.json"]
-    document = json.loads(text, parse_constant=refuse_constant)
+    document = json.loads(files["separation.json"], parse_constant=refuse_constant)
     assert document["about"] == {"encoder": "tiny", "seeds": 2}
     found = next(
         m
@@ -111,8 +119,7 @@ def test_the_json_holds_everything_and_no_nan(report, tmp_path):
         assert document[part]
 
 
-def test_the_pages_say_the_headline_and_the_matrices(report, tmp_path):
-    files = written(report, tmp_path)
+def test_the_pages_say_the_headline_and_the_matrices(report, files):
     page, markdown = files["separation.html"].decode(), files["separation.md"].decode()
     selectivity = f"{report.matrix(CROSS_CORPUS).selectivity():.2f}"
     assert f"| cross-corpus | controlled | linear probe | {selectivity} |" in markdown
@@ -127,29 +134,29 @@ def test_the_pages_say_the_headline_and_the_matrices(report, tmp_path):
     assert tables > 8
 
 
-def test_the_input_layers_stand_beside_the_baselines(report, tmp_path):
+def test_the_input_layers_stand_beside_the_baselines(files):
     """They hold every factor, so they are shown with what they hold, and separate nothing."""
     part = measure_one(raw=slice(0, 7))
     held = part.matrix("all layers")
     values = ", ".join(f"{held.values[0, held.factors.index(block)]:.2f}" for block in part.blocks)
     line = f"| all layers | linear probe | {values} | 0.00 |"
-    assert line in written(part, tmp_path)["separation.md"].decode()
+    assert line in report_tables.to_markdown(part)
     # Where the raw embedding is all there is, there is nothing to show.
-    assert "| all layers |" not in written(report, tmp_path)["separation.md"].decode()
+    assert "| all layers |" not in files["separation.md"].decode()
 
 
-def test_texts_in_a_page_are_escaped(report, tmp_path):
-    warned = replace(report, warnings=("<script>alert(1)</script>",))
+def test_texts_in_a_page_are_escaped(one, tmp_path):
+    warned = replace(one, warnings=("<script>alert(1)</script>",))
     page = written(warned, tmp_path)["separation.html"].decode()
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
 
 
-def test_a_block_whose_scores_do_not_vary_is_warned_of():
+def test_a_block_whose_scores_do_not_vary_is_warned_of(one):
     labels = make_labels(count=COUNT, source="known")
     x = plant(labels)
     x[:, 15] = 1
-    assert measure_one(labels=labels).warnings == ()
+    assert one.warnings == ()
     still = measure_report(
         cut({"topic": slice(0, 4), "style": slice(15, 16)}),
         sources={"known": embedded(labels, x)},
@@ -160,8 +167,8 @@ def test_a_block_whose_scores_do_not_vary_is_warned_of():
     assert "block 'style'" in still.warnings[0]
 
 
-def test_the_same_seeds_give_the_same_bytes_and_other_seeds_do_not(tmp_path):
-    first = written(measure_one(), tmp_path / "first")
+def test_the_same_seeds_give_the_same_bytes_and_other_seeds_do_not(one, tmp_path):
+    first = written(one, tmp_path / "first")
     assert written(measure_one(), tmp_path / "again") == first
     other = written(measure_one(seeds=2), tmp_path / "other")
     assert all(other[name] != first[name] for name in FILES)
@@ -177,8 +184,8 @@ def test_nothing_to_read_is_a_report_that_says_so(tmp_path):
     assert "a probe needs 30" in files["separation.md"].decode()
 
 
-def test_a_report_is_written_over_an_older_one_and_not_half(report, tmp_path, monkeypatch):
-    first = written(replace(report, warnings=("older",)), tmp_path)
+def test_a_report_is_written_over_an_older_one_and_not_half(one, report, tmp_path, monkeypatch):
+    first = written(replace(one, warnings=("older",)), tmp_path)
     monkeypatch.setattr("subspace.evaluation.report_tables.to_html", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         report.save(tmp_path)
@@ -210,8 +217,8 @@ def test_the_scores_themselves_stand_beside_every_share_on_the_console_too(repor
     assert table["title"] in report_tables.to_markdown(report)
 
 
-def test_nothing_is_said_twice():
-    shown = str(measure_one(warnings=["a warning"]))
+def test_nothing_is_said_twice(one):
+    shown = str(replace(one, warnings=("a warning",)))
     lines = [line for line in shown.splitlines() if line and not line.startswith("|")]
     assert len(lines) == len(set(lines))
     assert shown.count("a warning") == 1

@@ -127,13 +127,17 @@ def test_sources_count_alike_in_the_mean():
 # Constant: nothing to read.
 
 
-@every_probe
-def test_a_constant_block_retains_and_leaks_nothing(probe):
+@pytest.fixture(scope="module")
+def constant(short_networks):
     labels = make_labels()
     x = plant(labels)
     x[:, 15] = 0
-    readings, _ = read(cut({"topic": slice(0, 4), "style": slice(15, 16)}), embedded(labels, x))
-    found = matrix(readings, probe=probe)
+    return read(cut({"topic": slice(0, 4), "style": slice(15, 16)}), embedded(labels, x))[0]
+
+
+@every_probe
+def test_a_constant_block_retains_and_leaks_nothing(constant, probe):
+    found = matrix(constant, probe=probe)
     np.testing.assert_allclose(found.values[1], 0, atol=0.1)
     assert found.values[0, 0] > 0.85
 
@@ -157,7 +161,8 @@ def test_a_score_below_chance_lies_in_its_own_interval():
     below = 0
     for seed in range(6):
         noise = np.random.default_rng(seed).normal(size=x.shape).astype(np.float32)
-        _, (reason, *_) = read(cut(PLANTED), embedded(labels, x + 0.3 * noise))
+        source = embedded(labels, x + 0.3 * noise)
+        _, (reason, *_) = read(cut(PLANTED), source, seeds=1, thorough=[], controls=[])
         found = re.search(r"scores (.*) \(95 % interval (.*) to (.*)\), chance is (.*),", reason)
         assert found is not None
         score, low, high, chance = map(float, found.groups())
@@ -179,10 +184,15 @@ def test_what_cannot_be_probed_is_left_out_with_the_reason():
 # Leaky: every block holds everything.
 
 
+@pytest.fixture(scope="module")
+def leaky(short_networks):
+    return read(cut(EVERYTHING), embedded(make_labels()))[0]
+
+
 @every_probe
-def test_blocks_that_hold_both_factors_leak_as_much_as_they_retain(probe):
+def test_blocks_that_hold_both_factors_leak_as_much_as_they_retain(leaky, probe):
     """The planted blocks do not; see above."""
-    found = matrix(read(cut(EVERYTHING), embedded(make_labels()))[0], probe=probe)
+    found = matrix(leaky, probe=probe)
     np.testing.assert_allclose(found.values, 1, atol=0.05)
     assert found.selectivity() == pytest.approx(0, abs=0.03)
 

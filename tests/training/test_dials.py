@@ -167,13 +167,13 @@ def test_keys_that_say_where_and_with_what(fit, closed, tmp_path, tiny_qwen):
             "data.store": str(tmp_path / "vectors"),
             "data.encoder.batch_tokens": 64,
             "data.encoder.device": "cpu",
+            "data.encoder.query_prompt": "ask: ",
         }
     )
     assert (tmp_path / "mine/model.safetensors").exists()
     assert any((tmp_path / "vectors").rglob("*"))
     assert not differs(found, closed)  # how it is computed changes nothing
-    asking = fit(**{"data.encoder.query_prompt": "ask: "})
-    assert asking.fingerprint.query_prompt == "ask: "
+    assert found.fingerprint.query_prompt == "ask: "
     rewritten = {"data.weak.rewrites": 20}
     assert differs(fit(**rewritten, **{"data.weak.rules": 1}), fit(**rewritten))
     for key, wrong in (

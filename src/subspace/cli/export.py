@@ -112,6 +112,11 @@ def _to_library(
         f"{sum(exported.widths.values())} dimensions ({widths}) -> {exported.folder}; vectors "
         f"differ from subspace's by {exported.difference:.1g} at most"
     )
+    if exported.needs_code:
+        print(
+            f"open it with SentenceTransformer({target!r}, trust_remote_code=True): it runs "
+            "subspace_modules.py, which lies in the folder"
+        )
 
 
 def _read_dims(text: str, *, layout: "BlockLayout") -> dict[str, int]:

@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 
 from subspace.cli.arguments import make_folder
 from subspace.errors import ConfigError, install_command
+from subspace.files import read_yaml
 from subspace.model.checkpoint_folder import check_new_target
 from subspace.model.model import Model
 from subspace.training.data_module import FactorData
@@ -103,14 +105,6 @@ class _SubspaceCLI(LightningCLI):
         )
         parser.link_arguments("output", "checkpoint.dirpath")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_sampling_seed)
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        return {
-            name: skipped
-            for name, skipped in LightningCLI.subcommands().items()
-            if name in ("fit", "validate", "test")
-        }
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         super().parse_arguments(parser, args)
@@ -224,13 +218,26 @@ class _SubspaceCLI(LightningCLI):
             log_separation(matrix, loggers=loggers, step=step)
 
 
+def _cli_of(verb: str) -> type[_SubspaceCLI]:
+    """Returns the command line of one subcommand, as reading all keys for others takes a second."""
+
+    class OneVerb(_SubspaceCLI):
+        @staticmethod
+        def subcommands() -> dict[str, set[str]]:
+            return {verb: LightningCLI.subcommands()[verb]}
+
+    return OneVerb
+
+
 def run_training(arguments: Sequence[str]) -> None:
     """Runs `fit`, `validate` or `test` with LightningCLI's arguments."""
+    _check_configs(arguments)
+    verb = arguments[0]
     # Keeps W&B from sending reports of its errors to its developers.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
         with quiet_trainer(*_EXPECTED):
-            _SubspaceCLI(
+            _cli_of(verb)(
                 ProjectionModule,
                 FactorData,
                 args=list(arguments),
@@ -248,7 +255,7 @@ def run_training(arguments: Sequence[str]) -> None:
                 parser_kwargs={
                     "prog": "subspace",
                     "exit_on_error": False,
-                    **{verb: {**said, "exit_on_error": False} for verb, said in _HELP.items()},
+                    verb: {**_HELP[verb], "exit_on_error": False},
                 },
             )
     except SystemExit as stop:
@@ -257,6 +264,19 @@ def run_training(arguments: Sequence[str]) -> None:
         raise
     except (ArgumentError, MisconfigurationException) as error:
         raise ConfigError(one_sentence(str(error))) from error
+
+
+def _check_configs(arguments: Sequence[str]) -> None:
+    """Raises for what the parser of `--config FILE` would pass over: a key that stands twice."""
+    files = [file for name, file in pairwise(arguments) if name == "--config"]
+    files += [name.partition("=")[2] for name in arguments if name.startswith("--config=")]
+    for file in files:
+        try:
+            read_yaml(file)
+        except OSError:
+            continue  # the parser says so
+        except ValueError as error:
+            raise ConfigError(f"{file}: {' '.join(str(error).split())}") from error
 
 
 def one_sentence(message: str) -> str:

@@ -121,7 +121,7 @@ def label_source(
         source=source,
         columns={
             name: replace(
-                _make_column(column, in_train=splits == SPLITS.index("train")),
+                make_column(column, in_train=splits == SPLITS.index("train")),
                 weights=None if (weights[name] == 1).all() else weights[name],
             )
             for name, column in labels.items()
@@ -130,6 +130,25 @@ def label_source(
         groups=_encode([record.group for record in records]),
         splits=splits,
     )
+
+
+def make_column(labels: Sequence[str | float | None], *, in_train: npt.NDArray[np.bool_]) -> Column:
+    """Turns one factor's labels into arrays.
+
+    Args:
+        labels: Label of each text (N,): texts for categories, else numbers; None for no label.
+        in_train: Which texts may be learned from (N,).
+    """
+    if any(isinstance(label, str) for label in labels):
+        codes = _encode(labels)
+        return Column(codes=codes, class_count=int(codes.max()) + 1)
+    values = np.array([np.nan if label is None else label for label in labels], dtype=np.float64)
+    known = ~np.isnan(values)
+    values[known] = _carried(values[known])
+    reference = values[known & in_train] if (known & in_train).any() else values[known]
+    edges = _level_edges(reference)
+    codes = np.where(known, np.searchsorted(edges, values, side="left"), -1)
+    return Column(codes=codes, class_count=len(edges) + 1, values=values)
 
 
 def control_labels(labels: AnyFloats, controls: Sequence[AnyFloats]) -> Floats:
@@ -177,21 +196,6 @@ def _label_weights(
             for origin, kind in zip(origins, kinds, strict=True)
         ]
     )
-
-
-def _make_column(
-    labels: Sequence[str | float | None], *, in_train: npt.NDArray[np.bool_]
-) -> Column:
-    if any(isinstance(label, str) for label in labels):
-        codes = _encode(labels)
-        return Column(codes=codes, class_count=int(codes.max()) + 1)
-    values = np.array([np.nan if label is None else label for label in labels], dtype=np.float64)
-    known = ~np.isnan(values)
-    values[known] = _carried(values[known])
-    reference = values[known & in_train] if (known & in_train).any() else values[known]
-    edges = _level_edges(reference)
-    codes = np.where(known, np.searchsorted(edges, values, side="left"), -1)
-    return Column(codes=codes, class_count=len(edges) + 1, values=values)
 
 
 def _carried(numbers: Floats) -> Floats:

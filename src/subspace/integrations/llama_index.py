@@ -31,6 +31,8 @@ with importing("llama-index-core", module="llama_index", extra="llama-index"):
         TextNode,
     )
 
+__all__ = ["SubspaceRetriever", "to_records"]
+
 
 class SubspaceRetriever(BaseRetriever):
     """An index as a LlamaIndex retriever.

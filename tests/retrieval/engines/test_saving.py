@@ -46,8 +46,8 @@ def contents(engine: NumpyEngine) -> tuple[list[tuple[str, str]], bytes]:
 
 
 def stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Which file lies under each name, and whether it was written."""
-    found = {path.name: path.stat() for path in folder.iterdir()}
+    """Which file lies under each name, and whether it was written; the lock has no content."""
+    found = {path.name: path.stat() for path in folder.iterdir() if path.name != ".lock"}
     return {name: (one.st_ino, one.st_mtime_ns, one.st_size) for name, one in found.items()}
 
 

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from subspace.errors import ConfigError
 from subspace.model.export.selection import Selection
 
 # Pool factor of `HierarchicalTokenPooling`: more than any text has tokens, so one cluster is left.
@@ -33,29 +32,18 @@ Array = npt.NDArray[Any]
 Modules = list[Any]  # of sentence-transformers, which is imported only when used
 
 
-def check_exportable(selection: Selection, *, pooling: str) -> None:
-    """Raises unless the library's modules can compute these blocks exactly.
-
-    Raises:
-        ConfigError: They cannot; says what to do instead.
-    """
+def library_suffices(selection: Selection, *, pooling: str) -> bool:
+    """Tells whether the library's modules can compute these blocks of a last layer exactly."""
     from torch import nn
 
     names = selection.projection.layout.names
-    if len(names) == 1:
-        return
-    if pooling not in _ENDS_IN_A_TOKEN:
-        raise ConfigError(
-            f"the encoder pools by {pooling!r}, with which sentence-transformers can give one "
-            f"block to a vector, but not several: export each alone, such as --weights {names[0]}=1"
-        )
-    taken = {_QUERY, _DOCUMENT, *dir(nn.ModuleDict())}
-    for name in names:
-        if name in taken or not name.replace("-", "_").isidentifier():
-            raise ConfigError(
-                f"block '{name}' cannot be the name of a task in sentence-transformers: export it "
-                f"alone, with --weights {name}=1"
-            )
+    if selection.nearness:  # the softmax of classes
+        return False
+    taken = {_QUERY, _DOCUMENT, *dir(nn.ModuleDict())}  # a block is a task, and tasks are modules
+    return len(names) == 1 or (
+        pooling in _ENDS_IN_A_TOKEN
+        and all(name not in taken and name.replace("-", "_").isidentifier() for name in names)
+    )
 
 
 def build_modules(selection: Selection, *, pooling: str) -> Modules:

@@ -1,7 +1,7 @@
 """The part of a projection to export: its blocks, their dimensions, and their weights."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import sqrt
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.errors import ConfigError
+from subspace.model.class_nearness import ClassNearness
 from subspace.model.projection import Projection, QuerySide
 
 
@@ -21,10 +22,12 @@ class Selection:
         scale: One factor per kept block; 1 without weights. With weights w it is
             sqrt(w / sum of w) for documents and queries, so that vectors have unit length and
             their inner product is the weighted mean of the blocks' cosines.
+        nearness: By kept block, how queries prefer texts of their own classes.
     """
 
     projection: Projection
     scale: Mapping[str, float]
+    nearness: Mapping[str, ClassNearness] = field(default_factory=dict)
 
     @classmethod
     def make(
@@ -33,6 +36,7 @@ class Selection:
         *,
         weights: Mapping[str, float] | None = None,
         dims: Mapping[str, int] | None = None,
+        nearness: Mapping[str, ClassNearness] | None = None,
     ) -> "Selection":
         """Selects blocks and dimensions of a projection.
 
@@ -41,10 +45,11 @@ class Selection:
             weights: Weight by block, 0 or more; blocks of weight 0 or without a weight are left
                 out. None keeps every block unscaled.
             dims: Number of leading dimensions to keep, by block; all for blocks not named.
+            nearness: That of the model.
 
         Raises:
-            ConfigError: A block is unknown, a number of dimensions is out of range, or no weight
-                is above 0.
+            ConfigError: A block is unknown, a number of dimensions is out of range, no weight is
+                above 0, or a block with classes would be cut.
         """
         layout, weights = projection.layout, dict(weights or {})
         for option, named in (("weights", weights), ("dims", dims or {})):
@@ -63,10 +68,16 @@ class Selection:
                 raise ConfigError(
                     f"dims: '{name}' must be a block that is kept, with 1 to {widest} dimensions"
                 )
+            if nearness and name in nearness and widths[name] < widest:
+                raise ConfigError(
+                    f"dims: the classes that '{name}' learned from labels need all of its {widest} "
+                    "dimensions"
+                )
         total = sum(weights.values())
         return cls(
             projection=_cut(projection, layout=BlockLayout.from_widths(widths)),
             scale={name: sqrt(weights[name] / total) if weights else 1.0 for name in kept},
+            nearness={name: near for name, near in (nearness or {}).items() if name in kept},
         )
 
     def is_complete(self, projection: Projection) -> bool:
@@ -75,7 +86,12 @@ class Selection:
 
     def __call__(self, x: Vectors, *, queries: bool) -> Vectors:
         """Computes the export's vectors (N, kept dimensions) of embeddings (N, D)."""
-        z = self.projection.queries(x) if queries else self.projection(x)
+        if not queries:
+            return self.projection(x) * self.scales
+        z = self.projection.queries(x)
+        for name, near in self.nearness.items():
+            place = self.projection.layout.slice(name)
+            z[:, place] = near(z[:, place])
         return z * self.scales
 
     @property

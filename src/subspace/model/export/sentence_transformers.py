@@ -1,4 +1,8 @@
-"""Export of a model to a folder that `SentenceTransformer(folder)` opens without this package."""
+"""Export of a model to a folder that `SentenceTransformer(folder)` opens without this package.
+
+Where the library's own modules can compute the blocks, the folder holds nothing else. Otherwise it
+holds modules of this package, and is opened with `trust_remote_code=True`.
+"""
 
 import json
 import os
@@ -14,7 +18,8 @@ from subspace.encoder import Encoder
 from subspace.encoder.model_files import locate_model
 from subspace.errors import CheckpointError, ConfigError, install_command
 from subspace.files import check_writable, partial_folder
-from subspace.model.export.library_modules import build_modules, check_exportable
+from subspace.model.export.library_modules import build_modules, library_suffices
+from subspace.model.export.own_modules import open_folder, write_own_modules
 from subspace.model.export.selection import Selection
 from subspace.model.model import Model
 from subspace.model.model_card import make_card
@@ -33,11 +38,14 @@ class Exported:
         widths: Width of each block of a vector, in order.
         difference: The largest difference between its vectors and this package's, over all
             dimensions of a few texts.
+        needs_code: Whether the folder holds modules of this package, and opens with
+            `trust_remote_code=True` alone.
     """
 
     folder: Path
     widths: Mapping[str, int]
     difference: float
+    needs_code: bool
 
 
 def export_sentence_transformers(
@@ -51,7 +59,7 @@ def export_sentence_transformers(
     """Writes the folder atomically, and checks that it gives the same vectors.
 
     Args:
-        model: A model fitted on an encoder's last layer only.
+        model: The model. Classes that it learned from labels are in the queries, as in an index.
         folder: New or empty.
         weights: Weights by block to fold into the vectors, whose inner product is then the weighted
             mean of the blocks' cosines. None leaves each block at unit length, as `subspace embed`
@@ -60,30 +68,25 @@ def export_sentence_transformers(
         card: Arguments of `model_card.make_card`, such as `report` and `licences`.
 
     Raises:
-        ConfigError: The folder is not empty, the library is missing, or its modules cannot give
-            these blocks exactly.
+        ConfigError: The folder is not empty, the library is missing, the encoder runs in half
+            precision, or a block or its dimensions cannot be chosen.
         EncoderError: The encoder cannot be loaded.
         CheckpointError: The encoder is another one, or the folder gives other vectors.
     """
     target = Path(folder)
     _check_folder(target)
-    selection = Selection.make(model.projection, weights=weights, dims=dims)
+    selection = Selection.make(
+        model.projection, weights=weights, dims=dims, nearness=model.nearness
+    )
     widths = selection.projection.layout.to_widths()
-    learned = [block for block in model.nearness if block in widths]
-    if learned:
-        raise ConfigError(
-            f"the classes that '{learned[0]}' learned from labels change queries in a way that "
-            "modules of sentence-transformers cannot: export the model that was adapted, or leave "
-            f"'{learned[0]}' out"
-        )
     with _quiet_library():
-        check_exportable(selection, pooling=model.fingerprint.pooling)
         encoder = _open_encoder(model)
+        own = not _library_suffices(selection, model=model)
         name = target.resolve().name
         readme = make_card(
             model,
             name=name,
-            use=_how_to_use(selection, name=name),
+            use=_how_to_use(selection, name=name, own=own),
             cut=None if selection.is_complete(model.projection) else widths,
             library_name="sentence-transformers",
             pipeline_tag="sentence-similarity",
@@ -91,13 +94,20 @@ def export_sentence_transformers(
         )
         place = target.resolve()  # a link to an empty folder stays a link
         with _partial(place) as partial:
-            _save(partial, selection=selection, encoder=encoder)
+            _save(partial, selection=selection, encoder=encoder, own=own)
+            if own:
+                write_own_modules(
+                    partial,
+                    selection,
+                    fingerprint=model.fingerprint,
+                    score_scales=model.score_scales,
+                )
             (partial / "README.md").write_text(str(readme), encoding="utf-8")
             for path in partial.rglob("*.safetensors"):
                 path.chmod(0o644)  # safetensors lets only its owner read it
             difference = _compare(partial, selection=selection, encoder=encoder)
             os.replace(partial, place)
-    return Exported(folder=target, widths=widths, difference=difference)
+    return Exported(folder=target, widths=widths, difference=difference, needs_code=own)
 
 
 def _check_folder(folder: Path) -> None:
@@ -116,20 +126,21 @@ def _check_folder(folder: Path) -> None:
 def _open_encoder(model: Model) -> Encoder:
     """Opens the encoder; raises `ConfigError` if the library would run it differently."""
     encoder, fingerprint = model.open_encoder(), model.fingerprint
-    last = Encoder(replace(model.encoder, layers=(-1,))).fingerprint.layers
-    if fingerprint.layers != last:
-        raise ConfigError(
-            f"the checkpoint reads the encoder's layers {list(fingerprint.layers)}, and modules of "
-            f"sentence-transformers give the last one ({last[0]}) alone: train a checkpoint with "
-            "`data.encoder.layers: [-1]` to export it, or search with this one in subspace"
-        )
     if fingerprint.dtype != "float32":
         raise ConfigError(
             f"the checkpoint was trained on {fingerprint.dtype}, in which sentence-transformers "
-            "would compute the blocks as well, to two digits: train with `data.encoder.dtype: "
+            "would give vectors that agree to two digits: train with `data.encoder.dtype: "
             "float32` to export it"
         )
     return encoder
+
+
+def _library_suffices(selection: Selection, *, model: Model) -> bool:
+    """Tells whether the library's own modules give these blocks."""
+    last = Encoder(replace(model.encoder, layers=(-1,))).fingerprint.layers
+    return model.fingerprint.layers == last and library_suffices(
+        selection, pooling=model.fingerprint.pooling
+    )
 
 
 @contextmanager
@@ -163,8 +174,8 @@ def _partial(target: Path) -> Iterator[Path]:
         raise ConfigError(f"cannot write to {target}: {error}") from error
 
 
-def _save(folder: Path, *, selection: Selection, encoder: Encoder) -> None:
-    """Writes the library's folder: its transformer, then the modules of the blocks."""
+def _save(folder: Path, *, selection: Selection, encoder: Encoder, own: bool) -> None:
+    """Writes the library's folder: its transformer, then the library's modules of the blocks."""
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -175,8 +186,9 @@ def _save(folder: Path, *, selection: Selection, encoder: Encoder) -> None:
     transformer: Any = loaded[0]
     transformer.max_seq_length = fingerprint.max_length
     transformer.unpad_inputs = False  # the modules of blocks need a row of tokens per text
+    modules = [] if own else build_modules(selection, pooling=fingerprint.pooling)
     SentenceTransformer(
-        modules=[transformer, *build_modules(selection, pooling=fingerprint.pooling)],
+        modules=[transformer, *modules],
         device="cpu",
         prompts={"query": fingerprint.query_prompt, "document": fingerprint.document_prompt},
         # Texts without a task are documents, as in this package.
@@ -195,9 +207,7 @@ def _compare(folder: Path, *, selection: Selection, encoder: Encoder) -> float:
     Raises:
         CheckpointError: The difference is above `TOLERANCE`.
     """
-    from sentence_transformers import SentenceTransformer
-
-    opened = SentenceTransformer(str(folder), device="cpu")
+    opened = open_folder(folder, device="cpu")
     texts = [*_CHECKED_ON, "word " * 2 * encoder.fingerprint.max_length]
     documents = selection(encoder.encode(texts), queries=False)
     queries = selection(encoder.encode(texts, kind="query"), queries=True)
@@ -213,7 +223,7 @@ def _compare(folder: Path, *, selection: Selection, encoder: Encoder) -> float:
     return difference
 
 
-def _how_to_use(selection: Selection, *, name: str) -> str:
+def _how_to_use(selection: Selection, *, name: str, own: bool) -> str:
     """Writes the section of the card on how to use the folder and what a vector holds."""
     layout = selection.projection.layout
     blocks = ", ".join(f"{block} {width}" for block, width in layout.to_widths().items())
@@ -231,14 +241,19 @@ def _how_to_use(selection: Selection, *, name: str) -> str:
         "```python",
         "from sentence_transformers import SentenceTransformer",
         "",
-        f'model = SentenceTransformer("{name}")',
+        f'model = SentenceTransformer("{name}"{", trust_remote_code=True" if own else ""})',
         "documents = model.encode_document(texts)",
         "queries = model.encode_query(questions)",
     ]
     if len(layout) > 1:
         first = layout.names[0]
-        asked = first if selection.projection.query is None else f"{first}-query"
+        differ = own or selection.projection.query is not None
+        asked = f"{first}-query" if differ else first
         lines.append(f'model.encode(texts, task="{first}")  # that block of documents alone')
         lines.append(f'model.encode(questions, task="{asked}", prompt_name="query")')
+    if own and not weighted and len(layout) > 1:
+        lines.append(f'model.encode_query(questions, weights={{"{layout.names[-1]}": 1.0}})')
     lines += ["```", "", f"Block by block, a vector has the dimensions: {blocks}.", "", meaning]
+    if own:
+        lines += ["", "`subspace_modules.py` is the code that is run; it needs no other package."]
     return "\n".join(lines)
