@@ -25,7 +25,7 @@ from subspace.retrieval.engines.folder_engine import FolderEngine
 
 # Name of the part in `Hit.parts`, beside the blocks.
 KEYWORDS = "keywords"
-# Standard deviations that the best text has at most. Queries of four public sets have 5 to 8.
+# Standard deviations that the best text has at most. It has 5.6 to 7.6 in the mean of three sets.
 _MOST = 8.0
 _WORD = r"(?u)\b\w+\b"
 
