@@ -41,10 +41,12 @@ class NumberFit:
     Attributes:
         weight: Weights of the features (p,).
         trust: From 0 (labels tell nothing that holds for other labels) to 1.
+        predicted: What is predicted of each label from the others (N,).
     """
 
     weight: Floats
     trust: float
+    predicted: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +101,8 @@ def fit_numbers(
         together += [labelled + one for one in _sharing(texts, count=len(pairs))]
         count += len(pairs)
     if not count:
-        return NumberFit(np.zeros(features.shape[1]) if reference is None else reference, 0.0)
+        nothing = np.zeros(features.shape[1]) if reference is None else reference
+        return NumberFit(nothing, 0.0, np.zeros(0))
     before = np.zeros(len(rows)) if reference is None else _REFERENCE_SHARE * (rows @ reference)
     left, values, right = np.linalg.svd(rows, full_matrices=False)
     projected, squares = left.T @ (targets - before), values**2
@@ -133,11 +136,12 @@ def fit_numbers(
     doubt = (0.5 * labelled + 1.0 * (len(rows) - labelled)) / len(rows)  # one bit each tells less
     trust = _trust(agreement / len(rows), len(rows), doubt=doubt)
     if reference is None:
-        return NumberFit(weight, trust)
+        return NumberFit(weight, trust, predicted[:labelled])
     weight = weight + _REFERENCE_SHARE * reference
     covariance = np.atleast_2d(np.cov(features.T) if scale is None else scale)
     spread = float(np.sqrt(max(float(weight @ covariance @ weight), 0.0))) or 1.0
-    return NumberFit(trust * weight / spread + (1 - trust) * reference, trust)
+    mixed = trust * weight / spread + (1 - trust) * reference
+    return NumberFit(mixed, trust, predicted[:labelled])
 
 
 def fit_classes(features: Floats, codes: Ints, *, groups: Ints | None = None) -> ClassFit:

@@ -13,6 +13,7 @@ import numpy as np
 from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout, Blocks
 from subspace.data.comparisons import Comparison
+from subspace.data.ratings import Rating
 from subspace.data.records import Record
 from subspace.encoder import Encoder, EncoderSpec, Fingerprint, Kind
 from subspace.errors import CheckpointError, LayoutError, QueryError
@@ -45,9 +46,11 @@ class Model:
         data: Hash of the records of each source that it was fitted on.
         recipe: How it was fitted, JSON-ready; `subspace.fitting.Recipe` reads it.
         nearness: By block, how queries prefer texts of their own classes, which `adapt` learned.
-        adapted: What `adapt` was given: the digest of the model before (`parent`), and by factor
-            the numbers of labels and comparisons, the labels' origins, and how far they are
-            trusted, from 0 to 1 (`factors`). Empty if the model was not adapted.
+        adapted: What `adapt` was given: the digest of the model before (`parent`); by factor the
+            numbers of labels and comparisons, the labels' origins, how far they are trusted, from
+            0 to 1, the ratings of hits by search (`feedback`), and how a new direction goes along
+            with those that were there (`follows`, correlations) (`factors`); and keys of the texts
+            that were labelled (`texts`). Empty if the model was not adapted.
         folder: The checkpoint folder that it was read from, or None.
 
     Raises:
@@ -232,6 +235,7 @@ class Model:
         records: Sequence[Record],
         *,
         comparisons: Sequence[Comparison] = (),
+        ratings: Sequence[Rating] = (),
         corpus: Vectors | None = None,
         vectors: Vectors | None = None,
     ) -> "Model":
@@ -251,6 +255,8 @@ class Model:
             records: Texts with labels (`factors`): 5 or more numbers, or 5 or more classes, two
                 texts of each class. Texts without labels may be among them.
             comparisons: Which of two of the records has more of a factor; 5 or more of a factor.
+            ratings: How well records served as hits of a search. Within each search, hits that did
+                well are compared with those that did not: they have more of the factor.
             corpus: Raw vectors of texts of the same kind (M, D), such as all that are searched;
                 those of the records if None. The blocks are centred on their mean.
             vectors: Raw vectors of the records (N, D), if they were computed before.
@@ -275,6 +281,7 @@ class Model:
             records,
             centred.project(vectors).array,
             comparisons=comparisons,
+            ratings=ratings,
             corpus=centred.project(around[::step]).array,
         )
 
