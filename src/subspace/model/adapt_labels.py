@@ -21,10 +21,12 @@ from subspace.data.ratings import Rating, compare_rated, ratings_by_search
 from subspace.data.records import Record
 from subspace.data.retrieval_sets import query_key
 from subspace.errors import ConfigError
+from subspace.model.adapt_layers import RawVectors, fit_layers
 from subspace.model.class_nearness import ClassNearness, softmax
 from subspace.model.few_labels import ClassFit, fit_classes, fit_numbers
 from subspace.model.length import log_words
 from subspace.model.linear_heads import LinearHead, read_by
+from subspace.model.projection import Projection
 
 if TYPE_CHECKING:
     from subspace.model.model import Model
@@ -36,8 +38,8 @@ MIN_LABELS = 5
 _STRENGTH = 3.0
 _SAMPLE = 1000
 # A direction that the model has, as a feature of a factor that it does not have: by how many
-# standard deviations of all other features together.
-_KNOWN = 1.0
+# standard deviations of all other features together; chosen on one draw of labels (LOG.md).
+_KNOWN = 2.0
 # Fewer texts do not tell how the scores of a block vary.
 _FEW = 10
 # Maximum number of classes that a message lists.
@@ -52,6 +54,7 @@ def adapt_to_labels(
     comparisons: Sequence[Comparison] = (),
     ratings: Sequence[Rating] = (),
     corpus: Vectors,
+    raw: RawVectors | None = None,
 ) -> "Model":
     """Adapts a model to labels, comparisons and ratings of some texts.
 
@@ -64,6 +67,8 @@ def adapt_to_labels(
         comparisons: Which of two of the texts has more of a factor.
         ratings: How well texts served as hits of a search; those of other texts are left out.
         corpus: Unit blocks of texts of the same kind (M, layout.dim), labelled or not.
+        raw: Raw vectors of both, if numbers may take a dimension from the layers, so that an index
+            has to be built again; None if documents are to stay as they are.
 
     Raises:
         ConfigError: Labels are too few, all alike, or of two kinds; or a comparison names a text
@@ -78,6 +83,7 @@ def adapt_to_labels(
     named = [name for record in records for name in record.factors]
     named += [one.factor for given in (comparisons, ratings) for one in given]
     heads, nearness = dict(model.heads), dict(model.nearness)
+    projection = model.projection
     told: dict[str, dict[str, Any]] = {}
     for factor in dict.fromkeys(named):
         rated = [one for one in ratings if one.factor == factor]
@@ -88,19 +94,25 @@ def adapt_to_labels(
             z=_read(model, factor, blocks),
             around=_read(model, factor, corpus),
             rated=len(rated),
+            raw=raw,
         )
-        learned = _learn(model, given)
+        learned = _learn(model.changed(projection=projection), given)
         told[factor] = learned.note | _note_of_ratings(rated)
         if learned.head is None:
             continue  # the labels tell nothing: all stays as it was
         if factor not in model.heads:
             told[factor]["follows"] = _follows(model, learned.head, corpus, factor=factor)
         heads[factor] = learned.head
+        if learned.projection is not None:
+            projection = learned.projection
         nearness.pop(factor, None)
         if learned.nearness is not None:
             nearness[factor] = learned.nearness
     return model.changed(
-        heads=heads, nearness=nearness, adapted=_note(model, told, records, comparisons)
+        projection=projection,
+        heads=heads,
+        nearness=nearness,
+        adapted=_note(model, told, records, comparisons),
     )
 
 
@@ -109,7 +121,8 @@ class _Given:
     """What is told of one factor: texts, labels and comparisons.
 
     `z` and `around` are what the factor's head reads of the texts and of the corpus, with a mean
-    squared length of 1; `rated` is the number of ratings behind the comparisons.
+    squared length of 1; `rated` is the number of ratings behind the comparisons, and `raw` raw
+    vectors, if the layers may be used.
     """
 
     factor: str
@@ -118,6 +131,7 @@ class _Given:
     z: Floats
     around: Floats
     rated: int
+    raw: RawVectors | None
 
     @cached_property
     def rows(self) -> list[int]:
@@ -137,6 +151,7 @@ class _Learned:
     note: dict[str, Any]
     head: LinearHead | None
     nearness: ClassNearness | None = None
+    projection: Projection | None = None
 
 
 def _learn(model: "Model", given: _Given) -> _Learned:
@@ -163,20 +178,36 @@ def _learn_numbers(model: "Model", given: _Given) -> _Learned:
     rows = _enough_numbers(given)
     labelled = [given.records[row] for row in rows]
     reference = _reference(model, factor, given.around)
-    # Known directions count as features of their own, so that few labels can choose among them.
     lift = np.eye(given.z.shape[1])
     if reference is None and compared:
-        lift = np.concatenate([lift, _known(model, factor, given.around)], axis=1)
+        lift = _lift(model, given)
+    targets, groups = _controlled(factor, labelled), _groups(labelled)
     found = fit_numbers(
         given.z[rows] @ lift,
-        _controlled(factor, labelled),
-        groups=_groups(labelled),
+        targets,
+        groups=groups,
         pairs=_differences(given.z @ lift, given.records, compared),
         texts=_ends(given.records, compared),
         reference=reference,
         scale=np.cov(given.around.T),
     )
-    note = {"labels": len(rows), "comparisons": len(compared), "trust": found.trust}
+    note: dict[str, Any] = {"labels": len(rows), "comparisons": len(compared)}
+    if given.raw is not None and rows and factor in model.layout.names:
+        deeper = fit_layers(
+            model,
+            factor,
+            raw=given.raw,
+            rows=rows,
+            labels=targets,
+            groups=groups,
+            inside=found,
+            reference=reference,
+        )
+        if deeper is not None:
+            note |= {"trust": deeper.trust, "layers": deeper.share}
+            head = _head(model, factor, deeper.weight[None])
+            return _Learned(note, head, projection=deeper.projection)
+    note |= {"trust": found.trust}
     if not found.trust:
         return _Learned(note, None)
     return _Learned(note, _head(model, factor, (lift @ found.weight)[None]))
@@ -199,12 +230,27 @@ def _head(
     return LinearHead(scaled, bias=None, classes=classes)
 
 
+def _lift(model: "Model", given: _Given) -> Floats:
+    """Returns features (p, q) of comparisons of a factor that the model does not have.
+
+    Known directions count as features of their own, so that few comparisons can choose among them.
+    What a hit is about decides whether it serves one search, and tells nothing of the next one: in
+    ratings, the blocks that a search without weights uses are left out.
+    """
+    lift = np.eye(given.z.shape[1])
+    used = [name for name, weight in model.default_weights.items() if weight]
+    if given.rated and given.factor not in model.layout.names and len(used) < len(model.layout):
+        for name in used:
+            lift[:, model.layout.slice(name)] = 0
+    return np.concatenate([lift, _known(model, given.factor, given.around)], axis=1)
+
+
 def _known(model: "Model", factor: str, around: Floats) -> Floats:
     """Returns the model's directions of numbers (p, M); their scores have deviation 1 around."""
     numbers = [
         model.directions[name].astype(np.float64)[read_by(factor, model.layout)]
         for name, head in model.heads.items()
-        if head.classes is None and name in model.layout.names
+        if head.classes is None and not model.default_weights.get(name, 1.0)
     ]
     known = np.array(numbers).reshape(len(numbers), around.shape[1]).T
     spread = (around @ known).std(axis=0)

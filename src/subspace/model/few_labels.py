@@ -31,6 +31,9 @@ _REFERENCE_SHARE = 0.4
 _TRUSTED = 0.3
 # Settings of the grid with a smaller share are left out of the prediction of labels.
 _NEGLIGIBLE = 1e-3
+# Shares of a second prediction in a sum, and standard errors at which it is trusted wholly.
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_SURE = 3.0
 _SHARPNESS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
@@ -142,6 +145,28 @@ def fit_numbers(
     spread = float(np.sqrt(max(float(weight @ covariance @ weight), 0.0))) or 1.0
     mixed = trust * weight / spread + (1 - trust) * reference
     return NumberFit(mixed, trust, predicted[:labelled])
+
+
+def stack(first: Floats, second: Floats, *, labels: Floats) -> tuple[float, float]:
+    """Weighs two predictions of labels that were left out, each scaled to standard deviation 1.
+
+    Args:
+        first: Predictions (N,).
+        second: Other predictions (N,).
+        labels: The labels (N,).
+
+    Returns:
+        The share of the second, from 0 to 1, at which the sum agrees best with the labels; and how
+        far the sum can be trusted, from 0 to 1.
+    """
+    parts = [one / (one.std() or 1.0) for one in (first, second)]
+    agreements = {
+        share: _correlation((1 - share) * parts[0] + share * parts[1], labels) for share in _SHARES
+    }
+    best = max(agreements, key=lambda share: agreements[share])
+    # Of many labels three standard errors are enough to believe them.
+    trusted = min(_TRUSTED, _SURE / np.sqrt(len(labels)))
+    return best, _trust(agreements[best], len(labels), trusted=trusted)
 
 
 def fit_classes(features: Floats, codes: Ints, *, groups: Ints | None = None) -> ClassFit:
@@ -268,12 +293,13 @@ def _correlation(predicted: Floats, targets: Floats) -> float:
     return float(np.corrcoef(predicted, targets)[0, 1])
 
 
-def _trust(agreement: float, count: int, *, doubt: float = 0.5) -> float:
+def _trust(agreement: float, count: int, *, doubt: float = 0.5, trusted: float = _TRUSTED) -> float:
     """Returns how far predictions of left-out labels can be trusted, from 0 to 1.
 
     Args:
         agreement: Correlation of the predictions with the labels.
         count: Number of labels.
         doubt: How many standard errors are taken off.
+        trusted: Correlation at which they are trusted wholly.
     """
-    return float(np.clip((agreement - doubt / np.sqrt(count)) / _TRUSTED, 0, 1))
+    return float(np.clip((agreement - doubt / np.sqrt(count)) / trusted, 0, 1))
