@@ -168,10 +168,12 @@ class Source:
             sign * z @ without_length(model.direction(name), covariance, count=len(texts))
         )
 
-    def deeper(self, model: subspace.Model, rows: Ints) -> float:
+    def deeper(self, model: subspace.Model, rows: Ints, *, labels: Sequence[str | float]) -> float:
         """The gain of the model adapted with a dimension from the layers, as in a new index."""
-        own = [self.records[row] for row in rows]
-        records = [replace(r, factors={self.factor: r.factors[self.factor]}) for r in own]
+        records = [
+            replace(self.records[row], factors={self.factor: label})
+            for row, label in zip(rows, labels, strict=True)
+        ]
         adapted = model.adapt(records, vectors=self.x[rows], corpus=self.x, depth="layers")
         z = adapted.centred_on(self.x).project(self.x).array
         return self.along(adapted, self.factor, z=z)
@@ -281,7 +283,8 @@ def measure(
             print(f"{source.labels.source}, {count} labels: {error}")
             continue
         if one.ordered:
-            figures[f"layers {count}"] = one.deeper(model, rows)
+            figures[f"layers {count}"] = one.deeper(model, rows, labels=values)
+            figures[f"layers, shuffled {count}"] = one.deeper(model, rows, labels=mixed)
             with suppress(ConfigError):  # all hits of each search are rated alike
                 figures[f"rated {count}"] = one.rated(model, count, draw)
             compared, pairs = one.pairs(count, draw)

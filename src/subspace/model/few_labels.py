@@ -164,9 +164,10 @@ def stack(first: Floats, second: Floats, *, labels: Floats) -> tuple[float, floa
         share: _correlation((1 - share) * parts[0] + share * parts[1], labels) for share in _SHARES
     }
     best = max(agreements, key=lambda share: agreements[share])
-    # Of many labels three standard errors are enough to believe them.
+    # Of many labels three standard errors are enough to believe them. A whole one is taken off, as
+    # the share was chosen by the same labels.
     trusted = min(_TRUSTED, _SURE / np.sqrt(len(labels)))
-    return best, _trust(agreements[best], len(labels), trusted=trusted)
+    return best, _trust(agreements[best], len(labels), doubt=1.0, trusted=trusted)
 
 
 def fit_classes(features: Floats, codes: Ints, *, groups: Ints | None = None) -> ClassFit:
