@@ -1,5 +1,6 @@
 """The page's callbacks rank as a search does, and answer nobody but this machine."""
 
+import numpy as np
 import pytest
 from retrieval_world import LAYOUT, OTHER, QUERY, TEXTS
 
@@ -52,6 +53,8 @@ def rank(
     blocks: dict[str, float] | None = None,
     riv: dict[str, float] = RELEVANCE,
     scope: str = "block",
+    rated: list | None = None,
+    liked: float = 1.0,
 ) -> dict:
     """The component on the right; that on the left without weights."""
     inputs = [given("text", text), given("other", other), given("block", "style")]
@@ -62,6 +65,8 @@ def rank(
         [given({"type": "block", "of": n}, value) for n, value in enumerate(values)],
         [given({"type": "part", "of": part}, value) for part, value in riv.items()],
         given("scope", scope),
+        given("ratings", rated or [], prop="data"),
+        given({"type": "liked", "of": "liked"}, liked),
     ]
     return ask(client, "weighted", inputs, changed="text.value")["weighted"]["children"]
 
@@ -221,3 +226,22 @@ def test_a_request_that_no_page_sends_is_refused_without_a_trace(client, body, c
     assert "Content-Security-Policy" in answer.headers
     assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
     assert client.get("/", headers=LOCAL).status_code == 200
+
+
+def test_ratings_of_hits_change_the_ranking_at_once(client, index):
+    names = list(TEXTS)
+    loud = {name: float("!!!" in text) for name, text in TEXTS.items()}
+    rated = [[f"query {n}", name, loud[name]] for n in range(12) for name in np.roll(names, n)[:6]]
+    before = rank(client, QUERY, blocks={"topic": 1})
+    after = rank(client, QUERY, blocks={"topic": 1}, rated=rated)
+    note = find(after, "P")[0]["children"]
+    assert note.startswith(f"{len(rated)} ratings, ")
+    learned = "trusted" in note
+    assert (shown(after) != shown(before)) == learned
+    assert shown(rank(client, QUERY, blocks={"topic": 1}, rated=rated, liked=0)) == shown(before)
+    first = index.search(QUERY)[0].id
+    few = rank(client, QUERY, blocks={"topic": 1}, rated=[[QUERY, first, 1.0]])
+    assert shown(few) == shown(before)
+    assert "'liked' has 1 rating, which" in find(few, "P")[0]["children"]
+    pressed = [b["id"] for b in find(few, "Button") if b["className"] == "on"]
+    assert pressed == [{"type": "rate", "item": first, "success": 1}]

@@ -89,6 +89,14 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "qrels.tsv or qrels/*.tsv (the layout of BEIR); where the set has splits, queries of the "
         "split 'train' alone are learned from",
     )
+    parser.add_argument(
+        "--depth",
+        choices=["block", "layers"],
+        default="block",
+        help="where directions of numbers are looked for: in their blocks, so that indexes stay as "
+        "they are (the default); or in all layers, too, which is worth it from 200 labels on and "
+        "takes new indexes, of stored vectors",
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="the new checkpoint")
     parser.set_defaults(run=_run)
 
@@ -102,6 +110,8 @@ def _run(arguments: argparse.Namespace) -> None:
         raise ConfigError("give --labels or --comparisons, --usage or --ratings, or else --pairs")
     if arguments.pairs is not None and arguments.index is not None:
         raise ConfigError("--index goes with --labels or --comparisons; --pairs has documents")
+    if arguments.labels is None and arguments.depth == "layers":
+        raise ConfigError("--depth layers needs --labels")
     if arguments.labels is None and arguments.comparisons is None:
         refuse_without(arguments, "factors", need="--labels or --comparisons")
     if arguments.usage is None and arguments.ratings is None:
@@ -134,7 +144,9 @@ def _adapt_to_labels(arguments: argparse.Namespace, model: "Model") -> None:
             "adapt the first checkpoint, with all labels",
             file=sys.stderr,
         )
-    if arguments.index is not None:
+    if arguments.depth == "layers":
+        adapted = _adapt_layers(arguments, model, records, comparisons=comparisons, ratings=ratings)
+    elif arguments.index is not None:
         from subspace.retrieval import Index
 
         with Index.open(arguments.index, model) as index:
@@ -149,8 +161,48 @@ def _adapt_to_labels(arguments: argparse.Namespace, model: "Model") -> None:
     adapted.save(arguments.output, **card)
     for factor in named:
         print(_say(factor, adapted, before=model))
-    print(
-        f"checkpoint -> {arguments.output}; indexes that {arguments.checkpoint} searches serve it"
+    stay = adapted.projection.digest == model.projection.digest
+    told = (
+        f"indexes that {arguments.checkpoint} searches serve it"
+        if stay
+        else "build indexes again with it (stored vectors are not computed again)"
+    )
+    print(f"checkpoint -> {arguments.output}; {told}")
+
+
+def _adapt_layers(
+    arguments: argparse.Namespace,
+    model: "Model",
+    records: "Sequence[Record]",
+    *,
+    comparisons: "Sequence[Comparison]",
+    ratings: "Sequence[Rating]",
+) -> "Model":
+    """Adapts a model with raw vectors, of the texts of --index as well."""
+    from dataclasses import replace
+
+    from subspace.model.embed_texts import open_stored_encoder
+
+    encoder = open_stored_encoder(model, store=arguments.store)
+    around = None
+    if arguments.index is not None:
+        from subspace.retrieval import Index
+
+        with Index.open(arguments.index, model) as index:
+            sample = index.blocks.sample.documents
+            ids = {name for one in comparisons for name in (one.more, one.less)}
+            missing = (ids | {one.item for one in ratings}) - {record.id for record in records}
+            others = index.blocks.engine.fetch(sorted(missing)).documents
+        records = [*records, *(replace(record, factors={}) for record in others)]
+        around = encoder.encode([record.text for record in sample], progress=True)
+    vectors = encoder.encode([record.text for record in records], progress=True)
+    return model.adapt(
+        records,
+        comparisons=comparisons,
+        ratings=ratings,
+        vectors=vectors,
+        corpus=around if around is not None and len(around) else None,
+        depth="layers",
     )
 
 
@@ -175,6 +227,8 @@ def _say(factor: str, adapted: "Model", *, before: "Model") -> str:
         follows = [f"{name} {value:+.2f}" for name, value in told.get("follows", {}).items()]
         said += f"; it goes along with {', '.join(follows)}" if follows else ""
         return said + f"; a direction alone: --toward {_direction_of(factor, adapted)}=1"
+    if "layers" in told:
+        said += f", {told['layers']:.0%} of it from the layers"
     gone = set(before.directions) - set(adapted.directions)
     if any(name.split(":")[0] == factor for name in gone):
         said += "; what it was before has no direction any more"

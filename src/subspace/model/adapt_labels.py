@@ -389,7 +389,8 @@ def _enough_numbers(given: _Given) -> list[int]:
     if max(len(values), compared) < MIN_LABELS:
         told = f"{len(values)} labels and {compared} comparisons"
         if given.rated and not values:
-            told = f"{given.rated} ratings, which order {compared} pairs of hits"
+            ratings = "1 rating" if given.rated == 1 else f"{given.rated} ratings"
+            told = f"{ratings}, which order {compared} pairs of hits"
             raise ConfigError(
                 f"'{factor}' has {told}: {MIN_LABELS} or more are needed, of searches that had "
                 "hits which served well and others which did not"
