@@ -1,5 +1,7 @@
 """The page's callbacks rank as a search does, and answer nobody but this machine."""
 
+import json
+
 import numpy as np
 import pytest
 from retrieval_world import LAYOUT, OTHER, QUERY, TEXTS
@@ -245,3 +247,36 @@ def test_ratings_of_hits_change_the_ranking_at_once(client, index):
     assert "'liked' has 1 rating, which" in find(few, "P")[0]["children"]
     pressed = [b["id"] for b in find(few, "Button") if b["className"] == "on"]
     assert pressed == [{"type": "rate", "item": first, "success": 1}]
+
+
+def test_a_click_adds_a_rating_and_a_second_one_changes_it(client):
+    def click(success, rated, *, id=None, clicks=1):
+        button = id or {"type": "rate", "item": "a.b", "success": success}
+        changed = (
+            button
+            if isinstance(button, str)
+            else json.dumps(button, sort_keys=True, separators=(",", ":"))
+        )
+        answer = client.post(
+            "/_dash-update-component",
+            headers=LOCAL,
+            json={
+                "output": "ratings.data",
+                "outputs": {"id": "ratings", "property": "data"},
+                "inputs": [
+                    [{"id": button, "property": "n_clicks", "value": clicks}] if id is None else [],
+                    {"id": "forget", "property": "n_clicks", "value": 1},
+                ],
+                "changedPropIds": [f"{changed}.n_clicks"],
+                "state": [given("text", QUERY), {**given("ratings", rated), "property": "data"}],
+            },
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json["response"].get("ratings", {}).get("data")
+
+    others = [[OTHER, "a.b", 1.0]]
+    once = click(1, others)
+    assert once == [*others, [QUERY, "a.b", 1.0]]
+    assert click(0, once) == [*others, [QUERY, "a.b", 0.0]]
+    assert click(1, once, clicks=None) is None  # the buttons of a new ranking
+    assert click(1, once, id="forget") == []

@@ -295,3 +295,39 @@ def test_a_nearness_without_its_numbers_is_refused(classes, tmp_path):
 
 def test_a_card_says_that_a_model_was_adapted(classes):
     assert "'style' was adapted to 60 labels" in str(make_card(classes, name="mine"))
+
+
+def test_a_dimension_from_the_layers_knows_what_the_block_does_not(model):
+    style = model.projection.weight[model.layout.slice("style")]
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(300, DIM)).astype(np.float32)
+    missing = np.linalg.svd(style)[2][-1]  # no row of the block reads it
+    texts = [f"word {n}" for n in range(300)]
+    labels = vectors @ missing
+    given = [
+        Record(id=f"t{n}", text=texts[n], factors={"style": float(labels[n])}) for n in range(200)
+    ]
+    options = {"vectors": vectors[:200], "corpus": vectors}
+    block, layers = (model.adapt(given, depth=one, **options) for one in ("block", "layers"))
+
+    def agreement(one) -> float:
+        z = one.centred_on(vectors).project(vectors).array
+        return abs(np.corrcoef((z @ one.direction("style"))[200:], labels[200:])[0, 1])
+
+    assert agreement(layers) > 0.85
+    assert "style" not in block.heads or agreement(block) < 0.5
+    told = layers.adapted["factors"]["style"]
+    assert (told["trust"], told["layers"]) == (1.0, 1.0)
+    # The other block stays, to the bit; an index has to be built again.
+    place = model.layout.slice("topic")
+    before, after = (one.project(vectors).array[:, place] for one in (model, layers))
+    np.testing.assert_array_equal(before, after)
+    assert layers.projection.digest != model.projection.digest
+    assert block.projection.digest == model.projection.digest
+    mixed = [
+        replace(one, factors={"style": float(v)})
+        for one, v in zip(given, rng.normal(size=200), strict=True)
+    ]
+    assert model.adapt(mixed, depth="layers", **options).digest == model.digest
+    with pytest.raises(ConfigError, match="the depth is one of block, layers, not 'deep'"):
+        model.adapt(given, depth="deep", **options)
