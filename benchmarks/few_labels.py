@@ -316,7 +316,7 @@ def main() -> None:
         store=arguments.store,
         progress=True,
     )
-    found: dict[str, dict[str, dict[str, list[float]]]] = {factor: {} for factor in FACTORS}
+    found: dict[str, dict[str, dict[str, list[float]]]] = {f: {} for f in arguments.factors}
     for fold, model in models(data, [group.split(",") for group in KIN]):
         for name in fold:
             for factor in measurable(data.sources[name], model):
@@ -370,7 +370,7 @@ def draw_curves(means: Mapping[str, Mapping[str, Mapping[str, float]]], path: Pa
     """Draws gain against the number of labels, a panel for each factor."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
     panels = figure.subplots(1, len(means), squeeze=False)[0]
     lines = {"adapted": "C0", "layers": "C3", "all layers": "C1", "last layer": "C2"}
     for panel, (factor, of) in zip(panels, means.items(), strict=True):
@@ -384,12 +384,14 @@ def draw_curves(means: Mapping[str, Mapping[str, Mapping[str, float]]], path: Pa
             shown = named.get(contender, f"regression on {contender}")
             panel.plot(COUNTS, values, "o-", color=colour, label=shown)
         panel.set_xscale("log")
-        panel.set_xticks(COUNTS, [str(count) for count in COUNTS])
+        counts = [count for count in COUNTS if np.isfinite(mean_of(of, f"adapted {count}"))]
+        panel.set_xticks(counts, [str(count) for count in counts])
         panel.minorticks_off()
         panel.set_title(f"{factor} ({len(of)} corpora)")
         panel.set_xlabel("labels of each class" if factor == "style" else "labels")
     panels[0].set_ylabel("what hits gain at 90 % kept")
-    panels[0].legend(fontsize=8)
+    handles = panels[-1].get_legend_handles_labels()  # of numbers, which have all lines
+    figure.legend(*handles, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     figure.savefig(path, dpi=120)
 
 
