@@ -216,3 +216,26 @@ def test_the_command_learns_from_a_usage_log_and_forgets(plain, folder, likes, t
     given = ["--ratings", str(tmp_path / "all.jsonl"), "--as", "calm"]
     assert main([*base, *given, "--output", str(tmp_path / "named")]) == 0
     assert "--toward calm=1" in capsys.readouterr().out
+
+
+def test_the_command_takes_dimensions_from_the_layers(plain, folder, tmp_path, capsys):
+    """Of an index whose texts are stored; what is learned of them is tested with the model."""
+    plain.save(tmp_path / "before")
+    given = tmp_path / "labels.jsonl"
+    lines = [
+        {"id": name, "text": text, "factors": {"complexity": float(len(text) % 7)}}
+        for name, text in TEXTS.items()
+    ]
+    given.write_text("\n".join(map(json.dumps, lines)))
+    base = ["adapt", "--checkpoint", str(tmp_path / "before"), "--depth", "layers"]
+    base += ["--store", str(tmp_path / "store"), "--output", str(tmp_path / "after")]
+    assert main([*base, "--labels", str(given), "--index", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "complexity: 12 labels, trusted" in said
+    found = load(tmp_path / "after")
+    stays = found.projection.digest == plain.projection.digest
+    assert ("searches serve it" in said) == stays
+    assert ("build indexes again" in said) != stays
+    for wrong in (["--pairs", "x"], ["--usage", "x.db"]):
+        assert main([*base, *wrong]) == 2
+        assert "--depth layers needs --labels" in capsys.readouterr().err

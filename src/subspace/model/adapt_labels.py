@@ -189,7 +189,7 @@ def _learn_numbers(model: "Model", given: _Given) -> _Learned:
         pairs=_differences(given.z @ lift, given.records, compared),
         texts=_ends(given.records, compared),
         reference=reference,
-        scale=np.cov(given.around.T),
+        scale=None if reference is None else np.cov(given.around.T),
     )
     note: dict[str, Any] = {"labels": len(rows), "comparisons": len(compared)}
     if given.raw is not None and rows and factor in model.layout.names:

@@ -18,6 +18,8 @@ from subspace.retrieval.usage.rated_hits import read_rated_hits
 
 # Namespaces whose directions are in memory; another is learned again when it is asked for.
 _KEPT = 64
+# Ratings that are learned from, the latest ones: a thousand would take a second.
+_MOST = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,7 @@ class LikedTexts:
         if histories is None:
             return Learned(None, reason="there is no usage log")
         state = (index, histories.log.rated(namespace=namespace))
-        with self._lock:  # others wait for milliseconds, rather than learn the same
+        with self._lock:  # others wait for a moment, rather than learn the same
             before, learned = self._known.get(namespace, (None, Learned(None)))
             if before != state:
                 learned = _learn(index, namespace=namespace)
@@ -70,7 +72,7 @@ def _learn(index: Index, *, namespace: str) -> Learned:
     ratings = read_rated_hits(index.blocks.histories.log, namespace=namespace)
     if not ratings:
         return Learned(None, reason="no hits of searches were rated")
-    view = index.view()
+    view, ratings = index.view(), ratings[-_MOST:]
     try:
         told = view.adapt(ratings=ratings).adapted["factors"][LIKED]
     except ConfigError as error:
