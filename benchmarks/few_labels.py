@@ -7,15 +7,18 @@ Every source is left out of a fit on the others, with its kin. Half of its group
 other half queries and candidates; blocks are centred on all of its texts. The figure is that of
 `subspace bench steer` at 90 % of the relevance kept, as a mean over draws of halves and labels.
 
-Contenders: the fit itself; the fit adapted to labels, to comparisons of as many pairs, to shuffled
-labels, and to labels of texts that `subspace label --pick` chooses; and what needs no blocks: a
-logistic or ridge regression on the encoder's last layer, or on all of its layers, as a re-ranker.
+Contenders: the fit itself; the fit adapted to labels, in its blocks or with a dimension from the
+layers, to comparisons of as many pairs, to as many ratings of hits (five of each search, by a
+reader who likes what has less of the factor), to shuffled labels, and to labels of texts that
+`subspace label --pick` chooses; and what needs no blocks: a logistic or ridge regression on the
+encoder's last layer, or on all of its layers, as a re-ranker.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,8 +29,9 @@ from tqdm import tqdm
 import subspace
 from subspace.arrays import AnyFloats, Ints, Vectors
 from subspace.blocks import unit
-from subspace.data import Comparison, read_sources
+from subspace.data import Comparison, Rating, read_sources
 from subspace.data.labels import control_labels
+from subspace.data.ratings import LIKED
 from subspace.encoder import EncoderSpec
 from subspace.errors import ConfigError
 from subspace.evaluation.cross_corpus import folds
@@ -51,9 +55,11 @@ KIN = (
     "mytomorrows,swipe",
 )
 FACTORS = ("style", "complexity", "specificity")
-COUNTS = (20, 50, 200)
+COUNTS = (20, 50, 200, 1000)
 KEPT = 0.9
 LEAST = 100
+# Hits of each search that the reader rates.
+RATED = 5
 
 
 def models(data: FittingData, kin: list[list[str]]) -> Iterator[tuple[list[str], subspace.Model]]:
@@ -150,12 +156,47 @@ class Source:
         """How far a weight on the factor's block moves hits."""
         place = model.layout.slice(self.factor)
         if self.ordered:
-            texts = [record.text for record in self.records]
-            covariance = length_covariance(self.z, texts)
-            direction = without_length(model.direction(self.factor), covariance, count=len(texts))
-            return self.toward(self.z @ direction)
+            return self.along(model, self.factor, z=self.z)
         asked = model.near_classes(self.z[self.task.queries])[:, place]
         return self.alike(asked @ self.z[:, place].T)
+
+    def along(self, model: subspace.Model, name: str, *, z: Vectors, sign: float = 1.0) -> float:
+        """How far a direction moves hits; what follows the length is taken out of it."""
+        texts = [record.text for record in self.records]
+        covariance = length_covariance(z, texts)
+        return self.toward(
+            sign * z @ without_length(model.direction(name), covariance, count=len(texts))
+        )
+
+    def deeper(self, model: subspace.Model, rows: Ints, *, labels: Sequence[str | float]) -> float:
+        """The gain of the model adapted with a dimension from the layers, as in a new index."""
+        records = [
+            replace(self.records[row], factors={self.factor: label})
+            for row, label in zip(rows, labels, strict=True)
+        ]
+        adapted = model.adapt(records, vectors=self.x[rows], corpus=self.x, depth="layers")
+        z = adapted.centred_on(self.x).project(self.x).array
+        return self.along(adapted, self.factor, z=z)
+
+    def rated(self, model: subspace.Model, count: int, seed: int) -> float:
+        """The gain of the model adapted to ratings of a reader who likes less of the factor."""
+        asked = np.random.default_rng(seed).permutation(self.labelled)[: count // RATED]
+        middle = float(np.median(self.labels[self.labelled]))
+        raw, own = unit(self.last), [record.group for record in self.records]
+        ratings = []
+        for query in asked:
+            others = [
+                row
+                for row in self.labelled
+                if row != query and (own[row] is None or own[row] != own[query])
+            ]
+            hits = np.array(others)[np.argsort(-raw[others] @ raw[query])[:RATED]]
+            ratings += [Rating(str(query), str(h), float(self.labels[h] < middle)) for h in hits]
+        rows = np.unique([int(one.item) for one in ratings])
+        adapted = self.adapted(model, rows, ratings=ratings)
+        if LIKED not in adapted.heads:
+            return 0.0
+        return self.along(adapted, LIKED, z=self.z, sign=-1.0)
 
     def toward(self, scores: AnyFloats) -> float:
         """How far a score moves hits toward more and toward less."""
@@ -172,6 +213,7 @@ class Source:
         *,
         labels: Sequence[str | float] = (),
         comparisons: Sequence[Comparison] = (),
+        ratings: Sequence[Rating] = (),
     ) -> subspace.Model:
         """The model, adapted to labels of some rows; all texts are its corpus."""
         factors: list[dict[str, str | float]] = [{self.factor: label} for label in labels]
@@ -180,7 +222,14 @@ class Source:
             for row, one in zip(rows, factors or [{}] * len(rows), strict=True)
         ]
         corpus = self.z[:: max(1, len(self.z) // 2000)]
-        return adapt_to_labels(model, records, self.z[rows], comparisons=comparisons, corpus=corpus)
+        return adapt_to_labels(
+            model,
+            records,
+            self.z[rows],
+            comparisons=comparisons,
+            ratings=ratings,
+            corpus=corpus,
+        )
 
     def pairs(self, count: int, seed: int) -> tuple[Ints, list[Comparison]]:
         """Random pairs of texts to label, as a person would order them."""
@@ -234,6 +283,10 @@ def measure(
             print(f"{source.labels.source}, {count} labels: {error}")
             continue
         if one.ordered:
+            figures[f"layers {count}"] = one.deeper(model, rows, labels=values)
+            figures[f"layers, shuffled {count}"] = one.deeper(model, rows, labels=mixed)
+            with suppress(ConfigError):  # all hits of each search are rated alike
+                figures[f"rated {count}"] = one.rated(model, count, draw)
             compared, pairs = one.pairs(count, draw)
             figures[f"pairs {count}"] = one.gain(one.adapted(model, compared, comparisons=pairs))
             picked = one.picked(model, count)
@@ -250,7 +303,9 @@ def main() -> None:
     parser.add_argument("--data", required=True, nargs="+")
     parser.add_argument("--exclude", nargs="*", default=[])
     parser.add_argument("--store", default="runs/embeddings")
+    parser.add_argument("--factors", nargs="*", default=list(FACTORS))
     parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="number of the first draw")
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--output", required=True)
     arguments = parser.parse_args()
@@ -261,12 +316,14 @@ def main() -> None:
         store=arguments.store,
         progress=True,
     )
-    found: dict[str, dict[str, dict[str, list[float]]]] = {factor: {} for factor in FACTORS}
+    found: dict[str, dict[str, dict[str, list[float]]]] = {f: {} for f in arguments.factors}
     for fold, model in models(data, [group.split(",") for group in KIN]):
         for name in fold:
             for factor in measurable(data.sources[name], model):
+                if factor not in arguments.factors:
+                    continue
                 of_source: dict[str, list[float]] = found[factor].setdefault(name, {})
-                for draw in range(arguments.draws):
+                for draw in range(arguments.first, arguments.first + arguments.draws):
                     figures = measure(
                         model,
                         data.sources[name],
@@ -304,31 +361,37 @@ def measurable(source: StoredSource, model: subspace.Model) -> list[str]:
 
 
 def mean_of(of: Mapping[str, Mapping[str, float]], what: str) -> float:
-    """Mean over the sources that have a figure."""
-    return float(np.mean([one[what] for one in of.values() if what in one]))
+    """Mean over the sources that have a figure; NaN if none has."""
+    found = [one[what] for one in of.values() if what in one]
+    return float(np.mean(found)) if found else float("nan")
 
 
 def draw_curves(means: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path) -> None:
     """Draws gain against the number of labels, a panel for each factor."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
     panels = figure.subplots(1, len(means), squeeze=False)[0]
-    lines = {"adapted": "C0", "all layers": "C1", "last layer": "C2"}
+    lines = {"adapted": "C0", "layers": "C3", "all layers": "C1", "last layer": "C2"}
     for panel, (factor, of) in zip(panels, means.items(), strict=True):
         reference = mean_of(of, "reference 0")
         panel.axhline(reference, color="0.4", linestyle="--", label="the model as it is")
         for contender, colour in lines.items():
             values = [mean_of(of, f"{contender} {count}") for count in COUNTS]
-            shown = "adapted" if contender == "adapted" else f"regression on {contender}"
+            if not np.isfinite(values).any():
+                continue
+            named = {"adapted": "adapted", "layers": "adapted, with a dimension from the layers"}
+            shown = named.get(contender, f"regression on {contender}")
             panel.plot(COUNTS, values, "o-", color=colour, label=shown)
         panel.set_xscale("log")
-        panel.set_xticks(COUNTS, [str(count) for count in COUNTS])
+        counts = [count for count in COUNTS if np.isfinite(mean_of(of, f"adapted {count}"))]
+        panel.set_xticks(counts, [str(count) for count in counts])
         panel.minorticks_off()
         panel.set_title(f"{factor} ({len(of)} corpora)")
         panel.set_xlabel("labels of each class" if factor == "style" else "labels")
     panels[0].set_ylabel("what hits gain at 90 % kept")
-    panels[0].legend(fontsize=8)
+    handles = panels[-1].get_legend_handles_labels()  # of numbers, which have all lines
+    figure.legend(*handles, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     figure.savefig(path, dpi=120)
 
 

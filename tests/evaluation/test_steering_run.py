@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from subspace.data.records import read_sources
+from subspace.data.retrieval_sets import query_key
 from subspace.encoder import EncoderSpec
 from subspace.errors import ConfigError
-from subspace.evaluation.steering_run import BLOCKS, UNCENTRED, measure_steering
+from subspace.evaluation.steering_run import BLOCKS, UNCENTRED, _choose, measure_steering
 from subspace.fitting import Recipe, WeakSupervision
 from subspace.fitting.block_spec import read_blocks
 from subspace.fitting.fitting_data import FittingData
@@ -116,3 +117,17 @@ def test_kin_that_was_seen_is_left_out_for_a_source_that_was_not(data, fitted):
     alone = rows_of(model, data, seen=["parallel", "detailed"])
     kin = rows_of(model, data, **options)
     assert curve_of(kin["graded", "topic"]) != curve_of(alone["graded", "topic"])
+
+
+def test_texts_that_a_model_was_adapted_to_are_neither_queries_nor_hits(data, fitted):
+    _, model = fitted
+    (source,) = data.only("graded").sources.values()
+    keys = [query_key(record.text) for record in source.records]
+    chosen = _choose(source, left_out=keys[:3])
+    groups = {source.records[n].group for n in range(3)} - {None}
+    kept = [source.records[n] for n in chosen]
+    assert {query_key(record.text) for record in kept}.isdisjoint(keys[:3])
+    assert groups.isdisjoint({record.group for record in kept})
+    assert len(kept) >= len(keys) - 3 * 8
+    with pytest.raises(ConfigError, match="no source has"):
+        measure_steering(model, data.only("graded"), queries=20, left_out=keys)

@@ -1,5 +1,8 @@
 """The page's callbacks rank as a search does, and answer nobody but this machine."""
 
+import json
+
+import numpy as np
 import pytest
 from retrieval_world import LAYOUT, OTHER, QUERY, TEXTS
 
@@ -52,6 +55,8 @@ def rank(
     blocks: dict[str, float] | None = None,
     riv: dict[str, float] = RELEVANCE,
     scope: str = "block",
+    rated: list | None = None,
+    liked: float = 1.0,
 ) -> dict:
     """The component on the right; that on the left without weights."""
     inputs = [given("text", text), given("other", other), given("block", "style")]
@@ -62,6 +67,8 @@ def rank(
         [given({"type": "block", "of": n}, value) for n, value in enumerate(values)],
         [given({"type": "part", "of": part}, value) for part, value in riv.items()],
         given("scope", scope),
+        given("ratings", rated or [], prop="data"),
+        given({"type": "liked", "of": "liked"}, liked),
     ]
     return ask(client, "weighted", inputs, changed="text.value")["weighted"]["children"]
 
@@ -221,3 +228,55 @@ def test_a_request_that_no_page_sends_is_refused_without_a_trace(client, body, c
     assert "Content-Security-Policy" in answer.headers
     assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
     assert client.get("/", headers=LOCAL).status_code == 200
+
+
+def test_ratings_of_hits_change_the_ranking_at_once(client, index):
+    names = list(TEXTS)
+    loud = {name: float("!!!" in text) for name, text in TEXTS.items()}
+    rated = [[f"query {n}", name, loud[name]] for n in range(12) for name in np.roll(names, n)[:6]]
+    before = rank(client, QUERY, blocks={"topic": 1})
+    after = rank(client, QUERY, blocks={"topic": 1}, rated=rated)
+    note = find(after, "P")[0]["children"]
+    assert note.startswith(f"{len(rated)} ratings, ")
+    learned = "trusted" in note
+    assert (shown(after) != shown(before)) == learned
+    assert shown(rank(client, QUERY, blocks={"topic": 1}, rated=rated, liked=0)) == shown(before)
+    first = index.search(QUERY)[0].id
+    few = rank(client, QUERY, blocks={"topic": 1}, rated=[[QUERY, first, 1.0]])
+    assert shown(few) == shown(before)
+    assert "'liked' has 1 rating, which" in find(few, "P")[0]["children"]
+    pressed = [b["id"] for b in find(few, "Button") if b["className"] == "on"]
+    assert pressed == [{"type": "rate", "item": first, "success": 1}]
+
+
+def test_a_click_adds_a_rating_and_a_second_one_changes_it(client):
+    def click(success, rated, *, id=None, clicks=1):
+        button = id or {"type": "rate", "item": "a.b", "success": success}
+        changed = (
+            button
+            if isinstance(button, str)
+            else json.dumps(button, sort_keys=True, separators=(",", ":"))
+        )
+        answer = client.post(
+            "/_dash-update-component",
+            headers=LOCAL,
+            json={
+                "output": "ratings.data",
+                "outputs": {"id": "ratings", "property": "data"},
+                "inputs": [
+                    [{"id": button, "property": "n_clicks", "value": clicks}] if id is None else [],
+                    {"id": "forget", "property": "n_clicks", "value": 1},
+                ],
+                "changedPropIds": [f"{changed}.n_clicks"],
+                "state": [given("text", QUERY), {**given("ratings", rated), "property": "data"}],
+            },
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json["response"].get("ratings", {}).get("data")
+
+    others = [[OTHER, "a.b", 1.0]]
+    once = click(1, others)
+    assert once == [*others, [QUERY, "a.b", 1.0]]
+    assert click(0, once) == [*others, [QUERY, "a.b", 0.0]]
+    assert click(1, once, clicks=None) is None  # the buttons of a new ranking
+    assert click(1, once, id="forget") == []

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from retrieval_world import LAYOUT, OTHER, QUERY, TEXTS, ids
 
+from subspace.data import Rating
 from subspace.encoder import EncoderSpec
 from subspace.errors import ConfigError, EncoderError
 from subspace.explore.session import ExplorerQuery, Session
@@ -115,3 +116,24 @@ def test_recency_without_a_usage_log_is_refused(model, folder):
         pytest.raises(ConfigError, match="no usage log"),
     ):
         session.rank(ExplorerQuery(QUERY), weights=recency)
+
+
+def test_a_direction_of_ratings_ranks_as_a_search_toward_it(session, index):
+    names = list(TEXTS)
+    place = LAYOUT.slice("style")
+    z = index.blocks.engine.fetch(names)
+    style = z.vectors[:, place] - z.vectors[:, place].mean(axis=0)
+    side = np.linalg.svd(style)[0][:, 0] > 0
+    likes = {record.id: float(one) for record, one in zip(z.documents, side, strict=True)}
+    ratings = [
+        Rating(f"q{n}", name, likes[name]) for n in range(12) for name in np.roll(names, n)[:6]
+    ]
+    liked = session.liked(ratings)
+    assert liked is session.liked(ratings)
+    assert "72 ratings, trusted" in liked.told
+    view = index.view()
+    view.adapt(ratings=ratings)
+    found = session.rank(ExplorerQuery(QUERY), toward=liked.direction, strength=0.5).found
+    assert found.hits == view.search(QUERY, toward="liked=0.5", k=100).hits
+    assert session.liked([]).direction is None
+    assert "liked" not in session.index.model.directions

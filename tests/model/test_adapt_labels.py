@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from models import make_model
 
-from subspace.data import Comparison, Record
+from subspace.blocks import unit_blocks
+from subspace.data import Comparison, Rating, Record
+from subspace.data.retrieval_sets import query_key
 from subspace.errors import CheckpointError, ConfigError, LayoutError
 from subspace.model import LinearHead, load
+from subspace.model.adapt_labels import adapt_to_labels
 from subspace.model.class_nearness import ClassNearness
 from subspace.model.model_card import make_card
 
@@ -88,6 +91,63 @@ def test_comparisons_need_no_labels(model):
     after = model.adapt(texts, comparisons=pairs, vectors=VECTORS)
     order = after.centred_on(VECTORS).project(VECTORS).array @ after.direction("style")
     assert np.corrcoef(order, HIGH)[0, 1] > 0.5
+
+
+def rated(likes) -> list[Rating]:
+    """Ratings of six hits in each of ten searches, by whether the reader likes a text."""
+    return [Rating(f"q{n // 6}", f"t{n}", float(likes[n])) for n in range(COUNT)]
+
+
+def test_what_readers_like_is_learned_from_their_ratings(model):
+    texts = [replace(record, factors={}) for record in records("style", HIGH.tolist())]
+    after = model.adapt(texts, ratings=[*rated(HIGH), Rating("q", "gone", 1.0)], vectors=VECTORS)
+    order = after.centred_on(VECTORS).project(VECTORS).array @ after.direction("liked")
+    assert np.corrcoef(order, HIGH)[0, 1] > 0.5
+    told = after.adapted["factors"]["liked"]
+    assert told["feedback"]["q9"] == {f"t{n}": float(HIGH[n]) for n in range(54, 60)}
+    assert "q" not in told["feedback"]  # of a text that is not there any more
+    text = str(make_card(after, name="mine"))
+    assert "| q9 | t54 " in text
+    assert "'liked' was adapted" not in text
+    noise = np.random.default_rng(2).permutation(HIGH)
+    none = model.adapt(texts, ratings=rated(noise), vectors=VECTORS)
+    assert "liked" not in none.directions
+    with pytest.raises(ConfigError, match="'liked' has 60 ratings, which order 0 pairs of hits"):
+        model.adapt(texts, ratings=rated(np.ones(COUNT)), vectors=VECTORS)
+
+
+def test_known_directions_are_chosen_among_by_few_ratings(model):
+    """A reader who likes what the model calls plain needs few ratings to say so."""
+    rng = np.random.default_rng(0)
+    wide = replace(
+        make_model(widths={"topic": 2, "style": 40}), default_weights={"topic": 1.0, "style": 0.0}
+    )
+    z = unit_blocks(rng.normal(size=(400, 42)), layout=wide.layout).astype(np.float32)
+    head = LinearHead(rng.normal(size=(1, 40)).astype(np.float32), bias=None, classes=None)
+    knows = replace(wide, heads={"style": head})
+    plain = z[:, wide.layout.slice("style")] @ head.weight[0]
+    texts = [Record(id=f"t{n}", text="a text") for n in range(24)]
+    told = [Rating(f"q{n // 4}", f"t{n}", float(plain[n] < 0)) for n in range(24)]
+    with_it, without = (
+        adapt_to_labels(one, texts, z[:24], ratings=told, corpus=z) for one in (knows, wide)
+    )
+    agreement = np.corrcoef(z @ with_it.direction("liked"), -plain)[0, 1]
+    assert agreement > 0.8
+    assert with_it.adapted["factors"]["liked"]["follows"]["style"] < -0.8
+    assert "liked" not in without.directions or (
+        np.corrcoef(z @ without.direction("liked"), -plain)[0, 1] < agreement - 0.1
+    )
+
+
+def test_an_adapted_model_knows_the_texts_that_were_labelled(model):
+    given = records("style", [float(v) for v in VECTORS[:, 0]])
+    given[3:] = [replace(one, factors={}) for one in given[3:]]
+    pairs = [Comparison("style", "t10", "t11")] * 5
+    after = model.adapt(given, comparisons=pairs, vectors=VECTORS)
+    texts = {query_key(TEXTS[n]) for n in (0, 1, 2, 10, 11)}
+    assert set(after.adapted["texts"]) == texts
+    again = after.adapt(records("mood", VECTORS[:, 1].tolist()), vectors=VECTORS)
+    assert set(again.adapted["texts"]) >= texts
 
 
 def test_a_factor_without_a_block_is_a_direction_over_all_blocks(model):
@@ -235,3 +295,39 @@ def test_a_nearness_without_its_numbers_is_refused(classes, tmp_path):
 
 def test_a_card_says_that_a_model_was_adapted(classes):
     assert "'style' was adapted to 60 labels" in str(make_card(classes, name="mine"))
+
+
+def test_a_dimension_from_the_layers_knows_what_the_block_does_not(model):
+    style = model.projection.weight[model.layout.slice("style")]
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(300, DIM)).astype(np.float32)
+    missing = np.linalg.svd(style)[2][-1]  # no row of the block reads it
+    texts = [f"word {n}" for n in range(300)]
+    labels = vectors @ missing
+    given = [
+        Record(id=f"t{n}", text=texts[n], factors={"style": float(labels[n])}) for n in range(200)
+    ]
+    options = {"vectors": vectors[:200], "corpus": vectors}
+    block, layers = (model.adapt(given, depth=one, **options) for one in ("block", "layers"))
+
+    def agreement(one) -> float:
+        z = one.centred_on(vectors).project(vectors).array
+        return abs(np.corrcoef((z @ one.direction("style"))[200:], labels[200:])[0, 1])
+
+    assert agreement(layers) > 0.85
+    assert "style" not in block.heads or agreement(block) < 0.5
+    told = layers.adapted["factors"]["style"]
+    assert (told["trust"], told["layers"]) == (1.0, 1.0)
+    # The other block stays, to the bit; an index has to be built again.
+    place = model.layout.slice("topic")
+    before, after = (one.project(vectors).array[:, place] for one in (model, layers))
+    np.testing.assert_array_equal(before, after)
+    assert layers.projection.digest != model.projection.digest
+    assert block.projection.digest == model.projection.digest
+    mixed = [
+        replace(one, factors={"style": float(v)})
+        for one, v in zip(given, rng.normal(size=200), strict=True)
+    ]
+    assert model.adapt(mixed, depth="layers", **options).digest == model.digest
+    with pytest.raises(ConfigError, match="the depth is one of block, layers, not 'deep'"):
+        model.adapt(given, depth="deep", **options)

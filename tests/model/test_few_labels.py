@@ -6,7 +6,7 @@ from scipy.linalg import null_space
 from scipy.stats import multivariate_normal
 
 from subspace.model import few_labels
-from subspace.model.few_labels import fit_classes, fit_numbers, softmax
+from subspace.model.few_labels import fit_classes, fit_numbers, softmax, stack
 
 WIDTH = 12
 
@@ -204,3 +204,15 @@ def test_pairs_left_out_are_predicted_without_them(monkeypatch):
             0.4 * both.T @ np.linalg.solve(0.4 * both @ both.T + 0.3 * np.eye(len(both)), target)
         )
         assert seen["found"][20 + row, 0] == pytest.approx(pairs[row] @ weight, rel=1e-6)
+
+
+def test_two_predictions_are_weighed_by_the_labels():
+    rng = np.random.default_rng(0)
+    labels, noise = rng.normal(size=(2, 400))
+    good, other = labels + rng.normal(size=(2, 400))
+    assert stack(noise, good, labels=labels) == (1.0, 1.0)
+    assert stack(good, noise, labels=labels) == (0.0, 1.0)
+    share, trust = stack(good, other, labels=labels)  # two that err apart are better together
+    assert (share, trust) == (0.5, 1.0)
+    assert stack(noise, rng.normal(size=400), labels=labels)[1] < 0.5
+    assert stack(np.zeros(400), np.zeros(400), labels=labels)[1] == 0

@@ -85,6 +85,22 @@ def test_arrays_that_do_not_fit_make_no_projection(change, message):
         replace(PAIRED, **change)
 
 
+@pytest.mark.parametrize("start", [PLAIN, PAIRED])
+def test_a_dimension_takes_the_place_of_one_and_is_0_at_its_centre(start):
+    rng = np.random.default_rng(3)
+    vector, centre = rng.normal(size=(2, 4))
+    row = start.layout.dim - 1
+    other = start.with_row(row, vector, centre=centre)
+    x = rng.normal(size=(6, 4)).astype(np.float32)
+    for before, after in ((start(x), other(x)), (start.queries(x), other.queries(x))):
+        first = start.layout.slice(start.layout.names[0])
+        np.testing.assert_array_equal(before[:, first], after[:, first])
+        signs = np.sign((x - centre) @ vector)
+        np.testing.assert_array_equal(np.sign(after[:, row]), signs)
+    assert other.digest != start.digest
+    assert abs(float(other(centre[None].astype(np.float32))[0, row])) < 1e-4
+
+
 def test_a_projection_of_one_block_is_a_plain_affine_map():
     one = Projection(PLAIN.weight, PLAIN.mean, BlockLayout(("all of it",), (5,)))
     x = np.random.default_rng(2).normal(size=(2, 4)).astype(np.float32)

@@ -8,8 +8,8 @@ import pytest
 from retrieval_world import LAYOUT, QUERY, RECORDS, TEXTS
 
 from subspace.cli.main import main
-from subspace.data import Comparison, Record
-from subspace.errors import ConfigError
+from subspace.data import Comparison, Rating, Record
+from subspace.errors import ConfigError, QueryError
 from subspace.model import load
 from subspace.retrieval import Index, Like
 
@@ -143,8 +143,11 @@ def test_the_command_line_does_the_same(plain, folder, labels, tmp_path, capsys)
     assert load(tmp_path / "without").adapted["factors"]["style"]["labels"] == len(labels)
     capsys.readouterr()
     for wrong, message in (
-        ([*given, "--pairs", "x"], "give --labels or --comparisons, or else --pairs"),
-        ([], "give --labels or --comparisons, or else --pairs"),
+        (
+            [*given, "--pairs", "x"],
+            "give --labels or --comparisons, --usage or --ratings, or else --pairs",
+        ),
+        ([], "give --labels or --comparisons, --usage or --ratings, or else --pairs"),
         (["--pairs", "x", "--index", str(folder)], "--index goes with --labels"),
         (["--labels", str(tmp_path / "no.jsonl")], "no.jsonl"),
         (
@@ -155,3 +158,84 @@ def test_the_command_line_does_the_same(plain, folder, labels, tmp_path, capsys)
         assert main([*base, "--output", str(tmp_path / "other"), *wrong]) == 2
         assert message in capsys.readouterr().err
         assert not (tmp_path / "other").exists()
+
+
+@pytest.fixture(scope="module")
+def likes(labels) -> list[Rating]:
+    """Four hits rated in each of twelve searches: the calm ones served."""
+    names = [record.id for record in labels]
+    calm = {record.id: record.factors["style"] == "calm" for record in labels}
+    return [
+        Rating(f"q{n}", name, float(calm[name]))
+        for n in range(len(names))
+        for name in np.roll(names, n)[:4]
+    ]
+
+
+def test_a_view_learns_by_itself(plain, folder, likes):
+    with Index.open(folder, plain) as index:
+        view = index.view()
+        adapted = view.adapt(ratings=[*likes, Rating("q0", "gone", 1.0)])
+        assert adapted.adapted["factors"]["liked"]["feedback"]["q1"].keys() >= {likes[4].item}
+        assert view.search(QUERY).hits == index.search(QUERY).hits
+        assert view.search(QUERY, toward="liked=1").hits
+        with pytest.raises(QueryError, match="no direction for 'liked'"):
+            index.search(QUERY, toward="liked=1")
+
+
+def test_the_command_learns_from_a_usage_log_and_forgets(plain, folder, likes, tmp_path, capsys):
+    plain.save(tmp_path / "before")
+    usage = str(tmp_path / "usage.db")
+    with Index.open(folder, plain, usage=usage) as index:
+        for one in likes:
+            index.use({one.item: one.success}, query_id=one.query, namespace="alice")
+    base = ["adapt", "--checkpoint", str(tmp_path / "before"), "--index", str(folder)]
+    learn = [*base, "--usage", usage, "--output", str(tmp_path / "after")]
+    assert main([*learn, "--namespace", "alice"]) == 0
+    assert "liked: 48 ratings in 12 searches, trusted" in capsys.readouterr().out
+    found = load(tmp_path / "after")
+    with Index.open(folder, plain) as index:
+        assert found.digest == index.adapt(ratings=likes).digest
+    assert "| q3 | " in (tmp_path / "after/README.md").read_text()
+    assert main(["feedback", "--usage", usage, "--namespace", "alice", "--forget", "q3"]) == 0
+    assert "4 uses forgotten" in capsys.readouterr().out
+    assert main([*learn, "--namespace", "alice"]) == 0
+    assert "q3" not in load(tmp_path / "after").adapted["factors"]["liked"]["feedback"]
+    assert "| q3 | " not in (tmp_path / "after/README.md").read_text()
+    capsys.readouterr()
+    for wrong, message in (
+        (learn, "has no rated hits of searches without a namespace"),
+        ([*learn, "--as", "a=b"], "--as: give the factor a name"),
+        ([*learn, "--factors", "liked"], "--factors has no effect here: it needs --labels"),
+        ([*base, "--labels", "x", "--as", "y", "--output", "z"], "it needs --usage or --ratings"),
+        ([*base, "--ratings", "no.jsonl", "--output", "z"], "no.jsonl"),
+    ):
+        assert main(wrong) == 2
+        assert message in capsys.readouterr().err
+    assert main(["feedback", "--usage", usage, "--export", str(tmp_path / "all.jsonl")]) == 0
+    given = ["--ratings", str(tmp_path / "all.jsonl"), "--as", "calm"]
+    assert main([*base, *given, "--output", str(tmp_path / "named")]) == 0
+    assert "--toward calm=1" in capsys.readouterr().out
+
+
+def test_the_command_takes_dimensions_from_the_layers(plain, folder, tmp_path, capsys):
+    """Of an index whose texts are stored; what is learned of them is tested with the model."""
+    plain.save(tmp_path / "before")
+    given = tmp_path / "labels.jsonl"
+    lines = [
+        {"id": name, "text": text, "factors": {"complexity": float(len(text) % 7)}}
+        for name, text in TEXTS.items()
+    ]
+    given.write_text("\n".join(map(json.dumps, lines)))
+    base = ["adapt", "--checkpoint", str(tmp_path / "before"), "--depth", "layers"]
+    base += ["--store", str(tmp_path / "store"), "--output", str(tmp_path / "after")]
+    assert main([*base, "--labels", str(given), "--index", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "complexity: 12 labels, trusted" in said
+    found = load(tmp_path / "after")
+    stays = found.projection.digest == plain.projection.digest
+    assert ("searches serve it" in said) == stays
+    assert ("build indexes again" in said) != stays
+    for wrong in (["--pairs", "x"], ["--usage", "x.db"]):
+        assert main([*base, *wrong]) == 2
+        assert "--depth layers needs --labels" in capsys.readouterr().err

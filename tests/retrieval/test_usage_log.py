@@ -1023,3 +1023,21 @@ def test_a_log_that_is_moved_while_it_is_written_is_left_unlocked_and_without_ha
         with closing(sqlite3.connect(moved / "usage.db", timeout=0.1)) as other:
             other.execute("BEGIN IMMEDIATE")  # nobody holds the lock
             assert other.execute("SELECT rated FROM queries").fetchall() == [(0,)]
+
+
+def test_what_is_forgotten_is_gone_for_all_who_have_the_log_open(tmp_path):
+    path = tmp_path / "usage.db"
+    with UsageLog.open(path) as log, UsageLog.open(path) as other:
+        log.add([("a", 1.0), ("b", None)], query="q")
+        log.add([("b", 0.0)], query="q")  # rated later
+        log.add([("a", 1.0)], query="q", namespace="alice")
+        log.add([("a", 1.0)], query="other")
+        log.add([("a", 1.0)])
+        before = other.rated()
+        assert other.forgotten == 0
+        assert log.forget(["q", "unknown"]) == 2
+        assert log.forget(["q"]) == 0
+        assert [use.query for _, use in other.since(namespace="")] == ["other", None]
+        assert [use.query for _, use in other.since(namespace="alice")] == ["q"]
+        assert other.forgotten == 2
+        assert (before[0], other.rated()[0]) == (3, 1)

@@ -268,3 +268,22 @@ def test_a_client_that_goes_away_does_no_harm(client):
     for content in (b"", b"POST /se", b"POST /search HTTP/1.1\r\nHost: localhost\r\n\r\n"):
         send(client, content).close()
     assert client.get("/health").status_code == 200
+
+
+def test_what_is_liked_is_shown_and_forgotten_over_http(client, tmp_path, model):
+    assert client.post("/learned", json={}).status_code == 404  # off unless asked for
+    memory = make_memory(tmp_path, model, learn_liked=True)
+    with serving(memory) as learning:
+        found = learning.post("/search", json={"query": QUERY, "k": 4}).json()
+        rated = {hit["id"]: float(n % 2) for n, hit in enumerate(found["hits"])}
+        use = {"items": rated, "search_id": found["search_id"]}
+        assert learning.post("/use", json=use).json()["counted"] == 4
+        told = learning.post("/learned", json={}).json()
+        assert not told["learned"]
+        assert "'liked' has 4 ratings, which order 2 pairs of hits" in told["reason"]
+        refused = learning.post("/search", json={"query": QUERY, "toward": "liked=1"})
+        assert (refused.status_code, refused.json()["error"].count("4 ratings")) == (422, 1)
+        gone = learning.post("/forget", json={"search_ids": [found["search_id"]]})
+        assert gone.json() == {"forgotten": 4}
+        assert "no hits" in learning.post("/learned", json={}).json()["reason"]
+    memory.close()

@@ -2,17 +2,22 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from retrieval_world import QUERY, RECORDS
 from serve_world import make_memory
 
-from subspace.errors import IndexFolderError, QueryError
+from subspace.errors import ConfigError, IndexFolderError, QueryError
+from subspace.model import LinearHead
 from subspace.retrieval import Index, Like
 from subspace.serve.memory import Memory, ReadOnlyError, UnknownItemError
 from subspace.serve.messages import (
     ByBlock,
     ExplainRequest,
+    ForgetRequest,
+    LearnedRequest,
     LikeItem,
     NewItem,
     PinRequest,
@@ -373,3 +378,52 @@ def test_an_index_or_a_log_that_is_made_anew_is_opened_again(made_anew, tmp_path
     assert "new" in as_others_see_it(memory)
     assert len(memory.index.blocks.history.log) == (2 if made_anew == "index" else 1)
     memory.close()
+
+
+def test_what_each_namespace_likes_is_learned_shown_and_forgotten(tmp_path, model):
+    plain = replace(model, default_weights={name: float(name == "topic") for name in model.layout})
+    memory = make_memory(tmp_path, plain, learn_liked=True)
+    z = memory.index.blocks.engine.fetch([record.id for record in RECORDS])
+    style = z.vectors[:, model.layout.slice("style")]
+    side = np.linalg.svd(style - style.mean(axis=0))[0][:, 0] > 0
+    likes = {record.id: float(one) for record, one in zip(z.documents, side, strict=True)}
+    asked = SearchRequest(query=QUERY, toward={"liked": 2}, k=12, namespace="alice")
+    assert "liked" in memory.about().directions
+    with pytest.raises(QueryError, match="so far: no hits of searches were rated"):
+        memory.search(asked)
+    searches = []
+    for query in likes:
+        found = memory.search(SearchRequest(query=query, namespace="alice", k=6))
+        searches.append(found.search_id)
+        rated = {hit.id: likes[hit.id] for hit in found.hits}
+        memory.report_use(UseRequest(items=rated, search_id=found.search_id, namespace="alice"))
+    liked = memory.search(asked).hits
+    assert sum(likes[hit.id] for hit in liked[:4]) >= 3
+    told = memory.learned(LearnedRequest(namespace="alice"))
+    assert told.learned
+    assert list(told.ratings) == searches
+    bob = memory.learned(LearnedRequest(namespace="bob"))
+    assert (bob.learned, bob.ratings) == (False, {})
+    plain_hits = memory.search(SearchRequest(query=QUERY, namespace="alice", k=12)).hits
+    assert [hit.score for hit in plain_hits] == [h.score for h in memory.index.search(QUERY, k=12)]
+    # What is forgotten is neither learned from nor counted by importance.
+    counted = SearchRequest(query=QUERY, preset="pure_importance", namespace="alice")
+    before = [hit.score for hit in memory.search(counted).hits]
+    memory.forget(ForgetRequest(search_ids=searches, namespace="alice"))
+    assert [hit.score for hit in memory.search(counted).hits] != before
+    assert memory.learned(LearnedRequest(namespace="alice")).ratings == {}
+    with pytest.raises(QueryError, match="nothing can be said of what is 'liked'"):
+        memory.search(asked)
+    memory.close()
+
+
+def test_nothing_is_learned_unless_it_is_asked_for(memory, tmp_path):
+    with pytest.raises(QueryError, match="no direction for 'liked'"):
+        memory.search(SearchRequest(query=QUERY, toward={"liked": 1}))
+    with pytest.raises(ConfigError, match="does not learn what is liked"):
+        memory.learned(LearnedRequest())
+    model = memory.index.model
+    head = LinearHead(np.ones((1, model.layout.dim), np.float32), bias=None, classes=None)
+    knows = replace(model, heads={"liked": head})
+    with pytest.raises(ConfigError, match="has learned what is 'liked' already"):
+        make_memory(tmp_path / "other", knows, learn_liked=True)

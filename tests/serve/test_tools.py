@@ -210,3 +210,18 @@ def test_many_agents_at_once_get_their_own_answers(client):
     }
     assert found == {number: alone[name] for number, name in enumerate(names)}
     assert len(set(found.values())) > 1
+
+
+def test_tools_of_what_is_liked_are_there_if_it_is_learned(tmp_path, model):
+    memory = make_memory(tmp_path, model, learn_liked=True)
+    server = make_mcp_server(memory, work=Work(threads=2, seconds=30))
+    tools = listed(server)
+    assert set(tools) == READING | CHANGING | {"what_was_learned", "forget_feedback"}
+    assert "liked" in tools["search_memory"].description
+    told, gone = ask(server, ("what_was_learned", {}), ("forget_feedback", {"search_ids": ["q"]}))
+    assert answer(told)["reason"] == "no hits of searches were rated"
+    assert answer(gone) == {"forgotten": 0}
+    memory.read_only = True
+    reading = set(listed(make_mcp_server(memory, work=Work(threads=2, seconds=30))))
+    assert reading == READING | {"what_was_learned"}
+    memory.close()

@@ -37,7 +37,8 @@ def bench_steer(
     """Measures steering and writes steering.json, .md and .png.
 
     Args:
-        model: The model; measured as it is on sources that it was not fitted on.
+        model: The model; measured as it is on sources that it was not fitted on. Texts that it was
+            adapted to are left out.
         sources: Labelled texts by source.
         output: Folder of the results.
         kin: Groups of similar sources, which are left out together.
@@ -61,7 +62,7 @@ def bench_steer(
         labelled, encoder=model.encoder, weak=recipe.weak, store=store, progress=progress
     )
     seen, warnings = match_sources(model, data)
-    if recipe.queries and solve_again and seen:
+    if (recipe.queries or model.adapted) and solve_again and seen:
         warnings.append("sources that the model was fitted on are measured before it was adapted")
     for warning in warnings:
         logger.warning(warning)
@@ -72,6 +73,7 @@ def bench_steer(
         kin=[list(group) for group in kin],
         solve_again=solve_again,
         queries=queries,
+        left_out=frozenset(model.adapted.get("texts", ())),
         progress=progress,
     )
     write_steering(

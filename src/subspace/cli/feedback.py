@@ -66,6 +66,14 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         metavar="ID",
         help="a pinned item that no longer does",
     )
+    parser.add_argument(
+        "--forget",
+        action="append",
+        default=[],
+        metavar="Q",
+        help="the id of a search whose uses and ratings are removed from the log for good; what a "
+        "checkpoint learned from them stays until it is adapted again",
+    )
     add_namespace(
         parser,
         help="whose uses, pins and searches these are, such as one agent of several: they count in "
@@ -94,9 +102,10 @@ def _run(arguments: argparse.Namespace) -> None:
     from subspace.retrieval import UsageLog
 
     writes = bool(arguments.used or arguments.source or arguments.pin or arguments.unpin)
-    if not (writes or arguments.export or _rates(arguments)):
+    if not (writes or arguments.forget or arguments.export or _rates(arguments)):
         raise ConfigError(
-            "say what to do: --used, --pin, --unpin, --success or --ratings, --import, or --export"
+            "say what to do: --used, --pin, --unpin, --forget, --success or --ratings, --import, "
+            "or --export"
         )
     _refuse_without_effect(arguments)
     # All arguments are checked before anything is written.
@@ -163,6 +172,9 @@ def _write(
         print(f"{count(log.pin(arguments.pin, namespace=namespace), 'pin')} -> {target}")
     if arguments.unpin:
         print(f"{count(log.unpin(arguments.unpin, namespace=namespace), 'pin')} removed")
+    if arguments.forget:
+        gone = log.forget(arguments.forget, namespace=namespace)
+        print(f"{count(gone, 'use')} forgotten")
     if arguments.source:
         read = log.import_jsonl(arguments.source, namespace=namespace)
         print(f"{count(read, 'use')} -> {target}")

@@ -74,6 +74,12 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "in INDEX.bandit.db unless --bandit says where",
     )
     parser.add_argument(
+        "--learn-liked",
+        action="store_true",
+        help="learn from reports of use what is liked in each namespace: toward={'liked': 1} then "
+        "finds texts like those that served well; off unless given",
+    )
+    parser.add_argument(
         "--read-only", action="store_true", help="refuse whatever would change something"
     )
     parser.add_argument(
@@ -173,6 +179,7 @@ def _serve(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> Non
         preset=arguments.preset,
         followed=arguments.watch is not None,
         read_only=arguments.read_only,
+        learn_liked=arguments.learn_liked,
         reopen=open_index,
     )
     stack.callback(memory.close)
@@ -269,6 +276,8 @@ def _choose_files(arguments: argparse.Namespace, *, learns: bool) -> None:
     if arguments.read_only and arguments.usage is None and usage and not Path(usage).exists():
         usage = None  # nothing is made
     arguments.usage = usage
+    if arguments.learn_liked and usage is None:
+        raise ConfigError("--learn-liked reads what was used: say with --usage where it is logged")
     if arguments.preset is not None and usage is None:
         raise ConfigError("--preset counts what was used: say with --usage where that is logged")
     if not learns:

@@ -94,6 +94,7 @@ def evaluate(
             seen=seen,
             kin=groups,
             solve_again=bool(recipe) and cross_corpus,
+            left_out=frozenset(model.adapted.get("texts", ())),
             progress=progress,
         )
     except ConfigError as error:

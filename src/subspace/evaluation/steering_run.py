@@ -15,6 +15,7 @@ from tqdm import tqdm
 from subspace.arrays import AnyFloats, Floats, Ints, Vectors
 from subspace.blocks import unit
 from subspace.data.labels import Column, control_labels
+from subspace.data.retrieval_sets import query_key
 from subspace.errors import ConfigError
 from subspace.evaluation.cross_corpus import folds
 from subspace.evaluation.steering import KEPT, STRENGTHS, Curve, SteeringTask
@@ -105,6 +106,7 @@ def measure_steering(
     kin: Sequence[Iterable[str]] = (),
     solve_again: bool = True,
     queries: int = _QUERIES,
+    left_out: Collection[str] = (),
     progress: bool = False,
 ) -> list[SteeringRow]:
     """Measures steering by every factor of every source that has a block of this name.
@@ -117,6 +119,8 @@ def measure_steering(
         solve_again: Whether to measure each source in `seen`, and its kin, with the recipe solved
             on the other sources in `seen`, where there are any.
         queries: Number of queries per factor and source.
+        left_out: Keys of texts (`query_key`) that are neither queries nor hits, nor are other
+            versions of them, such as those that the model was adapted to.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -155,6 +159,7 @@ def measure_steering(
                 searched={block for block, weight in model.default_weights.items() if weight},
                 in_corpus=solved is None and name in seen,
                 queries=queries,
+                left_out=left_out,
             )
     if not rows:
         raise ConfigError(
@@ -212,8 +217,11 @@ def _measure_source(
     searched: Collection[str],
     in_corpus: bool,
     queries: int,
+    left_out: Collection[str],
 ) -> list[SteeringRow]:
-    chosen = _choose(source)
+    chosen = _choose(source, left_out=left_out)
+    if not len(chosen):
+        return []
     x = data.encoder.store.read(source.rows[chosen])
     width = x.shape[1] // len(contender.layers)
     deepest = int(np.argmax(contender.layers)) * width
@@ -282,8 +290,10 @@ def _measure_source(
     return rows
 
 
-def _choose(source: StoredSource) -> Ints:
+def _choose(source: StoredSource, *, left_out: Collection[str] = ()) -> Ints:
     """Draws at most `_TEXTS` texts with a fixed seed; returns their positions.
+
+    Some texts, given by their keys, are left out together with other versions of them.
 
     Groups are kept together, except that the last one may be cut.
     """
@@ -291,7 +301,12 @@ def _choose(source: StoredSource) -> Ints:
     own = np.where(groups >= 0, groups, groups.max(initial=0) + 1 + np.arange(len(groups)))
     _, key = np.unique(own, return_inverse=True)
     order = np.random.default_rng(0).permutation(key.max() + 1)[key]
-    return np.sort(np.argsort(order, kind="stable")[:_TEXTS])
+    found = np.argsort(order, kind="stable")
+    if left_out:
+        keys = [query_key(record.text) for record in source.records]
+        gone = key[[position for position, one in enumerate(keys) if one in left_out]]
+        found = found[~np.isin(key[found], gone)]
+    return np.sort(found[:_TEXTS])
 
 
 def _levels(column: Column) -> Ints:

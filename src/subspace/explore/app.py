@@ -11,6 +11,7 @@ from dash.development.base_component import Component
 from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
+from subspace.data.ratings import Rating
 from subspace.errors import SubspaceError
 from subspace.explore.colours import colour
 from subspace.explore.figures import heat_map, scatter, weight_curve
@@ -35,6 +36,7 @@ _CONTROLS = [
     Input({"type": "part", "of": ALL}, "value"),
     Input("scope", "value"),
 ]
+_RATED = [Input("ratings", "data"), Input({"type": "liked", "of": "liked"}, "value")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +73,7 @@ def make_app(state: AppState) -> Dash:
         name=state.name,
     )
     _answer_searches(app, state)
+    _take_ratings(app)
     _answer_curves(app, state.session)
     _set_weights(app, state.session)
     _answer_figures(app, state)
@@ -118,23 +121,56 @@ def _answer_searches(app: Dash, state: AppState) -> None:
         code = html.Code(_format_mix(default), title="what a search without --weights uses")
         return html.Div([code, show(ranking)])
 
-    @app.callback(Output("weighted", "children"), *_TYPED, *_CONTROLS)
+    @app.callback(Output("weighted", "children"), *_TYPED, *_CONTROLS, *_RATED)
     def _rank_weighted(
-        text: str, other: str, block: str, blocks: Any, riv: Any, scope: Any
+        text: str,
+        other: str,
+        block: str,
+        blocks: Any,
+        riv: Any,
+        scope: Any,
+        rated: Any,
+        strength: float,
     ) -> Component:
         query = _read(text, other, block)
+        ratings = [Rating(*one) for one in rated or ()]
+        own = {one.item: one.success for one in ratings if one.query == (text or "")}
         by_name = dict(zip(session.layout, blocks, strict=True))
         try:
             weights = Weights.make(layout=session.layout, blocks=by_name, riv=riv)
-            default = session.rank(query)
-            ranking = session.rank(query, weights=weights, scope=scope)
+            default, liked = session.rank(query), session.liked(ratings)
+            ranking = session.rank(
+                query, weights=weights, scope=scope, toward=liked.direction, strength=strength
+            )
         except SubspaceError as error:
             return html.P(str(error), className="error")
         if default is None or ranking is None:
             return _NOTHING
         mix = _format_mix(by_name, riv=riv if weights.uses_history else ())
         code = html.Code(mix, title="as --weights takes them")
-        return html.Div([code, show(ranking, before=default.ranks())])
+        told = [html.P(liked.told, className="note")] if liked.told else []
+        return html.Div([code, *told, show(ranking, before=default.ranks(), rated=own)])
+
+
+def _take_ratings(app: Dash) -> None:
+    """Adds the callback of the thumbs: a list of query, item and success, kept in the browser."""
+
+    @app.callback(
+        Output("ratings", "data"),
+        Input({"type": "rate", "item": ALL, "success": ALL}, "n_clicks"),
+        Input("forget", "n_clicks"),
+        State("text", "value"),
+        State("ratings", "data"),
+        prevent_initial_call=True,
+    )
+    def _rate(clicks: list[int | None], _: int | None, text: str | None, rated: Any) -> Any:
+        of = ctx.triggered_id
+        if of == "forget":
+            return []
+        if not any(clicks) or not text:  # the buttons of a new ranking
+            return no_update
+        others = [one for one in rated or () if one[:2] != [text, of["item"]]]
+        return [*others, [text, of["item"], float(of["success"])]]
 
 
 def _answer_curves(app: Dash, session: Session) -> None:

@@ -18,6 +18,8 @@ GREY = "#9aa0a6"
 COLOURS = len(_PALETTE)
 # Colours of recency, importance and relevance.
 PART_COLOURS = ("#5f6b7a", "#a3acb8", "#20262e")
+# Colour of what ratings say is liked.
+LIKED_COLOUR = "#00734f"
 
 
 def colour(position: int) -> str:

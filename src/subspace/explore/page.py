@@ -7,7 +7,7 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from subspace.evaluation.heat_maps import PROBE_TITLES
-from subspace.explore.colours import PART_COLOURS, colour
+from subspace.explore.colours import LIKED_COLOUR, PART_COLOURS, colour
 from subspace.explore.maps import BlockMaps
 from subspace.explore.separation_heat_maps import ProbeMatrix
 from subspace.explore.session import Session
@@ -22,6 +22,11 @@ _CURVE = (
     "What the weight of the block that was moved last does to the ten best hits. Relevance kept: "
     "their score under the default weights, beside that of the default ranking. Nearer: their "
     "cosine to the query in the block, in standard deviations of its cosines between texts."
+)
+_RATE = (
+    "Rate hits under Your weights with + and -, good and bad ones of each search: from five "
+    "pairs on, the ranking goes toward what you like. `subspace adapt --ratings` keeps such a "
+    "direction; this page forgets it."
 )
 _LEGEND = (
     "Left: the ranking of a search without weights. Arrows: ranks gained and lost against it. "
@@ -60,6 +65,7 @@ def lay_out(
             ),
             dcc.Store(id="mixes", data=dict(PRESETS)),
             dcc.Store(id="moved"),
+            dcc.Store(id="ratings", data=[]),
         ]
     )
 
@@ -72,6 +78,7 @@ def _search_tab(session: Session) -> Component:
     controls = [
         *_block_controls(session),
         *_history_controls(has_log=session.index.blocks.history is not None),
+        *_liked_controls(),
         html.P(_LEGEND, className="note legend"),
     ]
     return html.Div(
@@ -160,6 +167,23 @@ def _history_controls(*, has_log: bool) -> list[Component]:
             id="scope",
             inline=True,
         ),
+    ]
+
+
+def _liked_controls() -> list[Component]:
+    """Lays out how much what was liked counts."""
+    forget = html.Button("forget", id="forget", title="forgets all ratings of this page")
+    return [
+        html.H3(["What you like", html.Span([forget])]),
+        html.Div(
+            [
+                html.I(className="dot", style={"background": LIKED_COLOUR}),
+                html.Span("liked", className="name"),
+                _slider({"type": "liked", "of": "liked"}, value=1.0),
+            ],
+            className="slider",
+        ),
+        html.P(_RATE, className="note"),
     ]
 
 

@@ -20,7 +20,11 @@ _LONGEST = 200
 
 
 def show_ranking(
-    ranking: Ranking, *, factors: Sequence[str], before: Mapping[str, int] | None = None
+    ranking: Ranking,
+    *,
+    factors: Sequence[str],
+    before: Mapping[str, int] | None = None,
+    rated: Mapping[str, float] | None = None,
 ) -> Component:
     """Makes the list of the best hits.
 
@@ -29,6 +33,8 @@ def show_ranking(
         factors: Names of the metadata that are shown with each hit.
         before: Rank by id under the default weights, to show ranks gained and lost; None to
             leave them out.
+        rated: Success by id of the hits that were rated, to show buttons for it; None to leave
+            them out.
     """
     if not ranking.found:
         return html.P("no hits: the index is empty", className="note")
@@ -38,8 +44,27 @@ def show_ranking(
         for rank, hit in enumerate(rows.hits, start=1)
     ]
     return html.Ol(
-        [html.Li([*move, *rows.show(hit)]) for hit, move in zip(rows.hits, moves, strict=True)]
+        [
+            html.Li([*move, *rows.show(hit, buttons=_thumbs(hit, rated))])
+            for hit, move in zip(rows.hits, moves, strict=True)
+        ]
     )
+
+
+def _thumbs(hit: Hit, rated: Mapping[str, float] | None) -> list[Component]:
+    """Makes the buttons that rate a hit."""
+    if rated is None:
+        return []
+    buttons = [
+        html.Button(
+            sign,
+            id={"type": "rate", "item": hit.id, "success": success},
+            className="on" if rated.get(hit.id) == success else "",
+            title=f"{told}: what you like is learned from such hits of one search",
+        )
+        for sign, success, told in (("+", 1, "served well"), ("-", 0, "did not serve"))
+    ]
+    return [html.Span(buttons, className="thumbs")]
 
 
 class _Rows:
@@ -54,8 +79,8 @@ class _Rows:
         self._low = min(sum(min(value, 0) for value in parts) for parts in surpluses)
         self._high = max(sum(max(value, 0) for value in parts) for parts in surpluses)
 
-    def show(self, hit: Hit) -> list[Component]:
-        """Returns the components of a hit's row."""
+    def show(self, hit: Hit, *, buttons: Sequence[Component] = ()) -> list[Component]:
+        """Returns the components of a hit's row, with buttons before its text."""
         blocks, parts = self._surplus(hit)
         row = [
             html.B(hit.id, title=hit.id),
@@ -66,7 +91,7 @@ class _Rows:
             row.append(self._bar(parts.items(), of=hit.by_part(), colours=PART_COLOURS))
         text = hit.text if len(hit.text) <= _LONGEST else hit.text[: _LONGEST - 1] + "…"
         shown = [text] if text else [html.I("(no text)")]
-        return [*row, html.Div([*self._labels(hit), *shown], className="text")]
+        return [*row, html.Div([*buttons, *self._labels(hit), *shown], className="text")]
 
     def _labels(self, hit: Hit) -> list[Component]:
         labels = {name: hit.metadata[name] for name in self._factors if name in hit.metadata}

@@ -10,12 +10,16 @@ import numpy as np
 
 from subspace.arrays import Floats, Vectors
 from subspace.blocks import BlockLayout
+from subspace.data.ratings import LIKED, Rating
 from subspace.data.records import Record
+from subspace.errors import ConfigError
 from subspace.model.score_spread import SPREAD_SAMPLE
 from subspace.retrieval import BlockIndex, Hit, Index, Results, Weights
+from subspace.retrieval.directions import make_direction, search_toward
 from subspace.retrieval.engines import NumpyEngine
 from subspace.retrieval.hits import Scope
 from subspace.retrieval.queries import Query
+from subspace.retrieval.search_options import SearchOptions
 
 T = TypeVar("T")
 
@@ -88,6 +92,19 @@ class WeightCurve:
     alike: Floats
 
 
+@dataclass(frozen=True, eq=False)
+class Liked:
+    """What ratings of hits say of the texts that are liked.
+
+    Attributes:
+        direction: The direction toward them (layout.dim,); None if the ratings do not tell yet.
+        told: What was learned, or why nothing was.
+    """
+
+    direction: Vectors | None
+    told: str
+
+
 class Session:
     """An index whose work runs in one thread, whichever thread calls.
 
@@ -106,6 +123,7 @@ class Session:
         """
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._vectors: OrderedDict[ExplorerQuery, Vectors] = OrderedDict()
+        self._liked: tuple[tuple[Rating, ...], Liked] = ((), Liked(None, ""))
         try:
             self.index = self.run(open_index)
             self.default_weights = self.index.blocks.weights(self.index.model.default_weights)
@@ -133,8 +151,35 @@ class Session:
         """Runs a function in the index's thread, and waits for it."""
         return self._worker.submit(work).result()
 
+    def liked(self, ratings: Sequence[Rating]) -> Liked:
+        """Learns from ratings of hits, in memory alone; the same ratings are learned from once."""
+        if tuple(ratings) != self._liked[0]:
+            self._liked = (tuple(ratings), self.run(lambda: self._learn(ratings)))
+        return self._liked[1]
+
+    def _learn(self, ratings: Sequence[Rating]) -> Liked:
+        if not ratings:
+            return Liked(None, "")
+        try:
+            adapted = self.index.view().adapt(ratings=ratings)
+        except ConfigError as error:
+            return Liked(None, str(error))
+        told = adapted.adapted["factors"][LIKED]
+        if not told["trust"]:
+            return Liked(None, f"{len(ratings)} ratings, which follow no pattern so far")
+        follows = ", ".join(f"{name} {value:+.2f}" for name, value in told["follows"].items())
+        said = f"{len(ratings)} ratings, trusted {told['trust']:.0%}"
+        along = f"; what you like goes along with {follows}" if follows else ""
+        return Liked(adapted.direction(LIKED), said + along)
+
     def rank(
-        self, query: ExplorerQuery, *, weights: Weights | None = None, scope: Scope = "block"
+        self,
+        query: ExplorerQuery,
+        *,
+        weights: Weights | None = None,
+        scope: Scope = "block",
+        toward: Vectors | None = None,
+        strength: float = 1.0,
     ) -> Ranking | None:
         """Ranks the items for a query; returns None if the query is empty.
 
@@ -144,6 +189,9 @@ class Session:
             query: The user's input.
             weights: A table of weights; those of a search without weights if None.
             scope: `block` or `item`: how recency and importance are computed.
+            toward: A direction (layout.dim,) along which texts are preferred; None for none.
+            strength: How much of it; at 1, one standard deviation of it adds as much as one of
+                relevance.
 
         Raises:
             ConfigError: Recency or importance has a weight, and there is no usage log.
@@ -159,9 +207,36 @@ class Session:
             vector = self._embed(query, asked)
             found = self.index.blocks.search(vector, weights=scaled, scope=scope, k=DEPTH)
             (average,) = self._average.search(vector, weights=scaled, scope=scope, k=1)
+            if toward is not None and strength:
+                found = self._search_toward(vector, scaled, scope, toward, strength)
             return Ranking(replace(found, weights=table), average)
 
         return self.run(search)
+
+    def _search_toward(
+        self,
+        vector: Vectors,
+        weights: Weights,
+        scope: Scope,
+        direction: Vectors,
+        strength: float,
+    ) -> Results:
+        made = make_direction(
+            {LIKED: strength},
+            directions={LIKED: direction},
+            index=self.index.blocks,
+            weights=weights,
+        )
+        options = SearchOptions.read({"scope": scope, "k": DEPTH})
+        (found,) = search_toward(
+            self.index.blocks,
+            vector[None],
+            weights=weights,
+            direction=made,
+            options=options,
+            own=[()],
+        )
+        return found
 
     def curve(
         self,

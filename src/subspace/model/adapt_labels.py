@@ -8,6 +8,8 @@ block is read from all blocks: a search can move toward it, but cannot weigh it.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +17,16 @@ import numpy as np
 from subspace.arrays import Floats, Ints, Vectors
 from subspace.data.comparisons import Comparison
 from subspace.data.labels import control_labels, standardise
+from subspace.data.ratings import Rating, compare_rated, ratings_by_search
 from subspace.data.records import Record
+from subspace.data.retrieval_sets import query_key
 from subspace.errors import ConfigError
+from subspace.model.adapt_layers import RawVectors, fit_layers
 from subspace.model.class_nearness import ClassNearness, softmax
 from subspace.model.few_labels import ClassFit, fit_classes, fit_numbers
 from subspace.model.length import log_words
 from subspace.model.linear_heads import LinearHead, read_by
+from subspace.model.projection import Projection
 
 if TYPE_CHECKING:
     from subspace.model.model import Model
@@ -31,6 +37,9 @@ MIN_LABELS = 5
 # can be trusted; chosen on corpora that the reference did not learn from (LOG.md).
 _STRENGTH = 3.0
 _SAMPLE = 1000
+# A direction that the model has, as a feature of a factor that it does not have: by how many
+# standard deviations of all other features together; chosen on one draw of labels (LOG.md).
+_KNOWN = 2.0
 # Fewer texts do not tell how the scores of a block vary.
 _FEW = 10
 # Maximum number of classes that a message lists.
@@ -43,9 +52,11 @@ def adapt_to_labels(
     blocks: Vectors,
     *,
     comparisons: Sequence[Comparison] = (),
+    ratings: Sequence[Rating] = (),
     corpus: Vectors,
+    raw: RawVectors | None = None,
 ) -> "Model":
-    """Adapts a model to labels and comparisons of some texts.
+    """Adapts a model to labels, comparisons and ratings of some texts.
 
     A factor whose left-out labels cannot be predicted from the others stays as it was.
 
@@ -54,55 +65,215 @@ def adapt_to_labels(
         records: The texts, with `factors` where they are labelled.
         blocks: Their unit blocks (N, layout.dim), centred as in the corpus.
         comparisons: Which of two of the texts has more of a factor.
+        ratings: How well texts served as hits of a search; those of other texts are left out.
         corpus: Unit blocks of texts of the same kind (M, layout.dim), labelled or not.
+        raw: Raw vectors of both, if numbers may take a dimension from the layers, so that an index
+            has to be built again; None if documents are to stay as they are.
 
     Raises:
         ConfigError: Labels are too few, all alike, or of two kinds; or a comparison names a text
             that is not there.
     """
-    _check_ids(records, comparisons)
+    there = {record.id for record in records}
+    ratings = [one for one in ratings if one.item in there]
+    comparisons = [*comparisons, *compare_rated(ratings)]
+    _check_ids(records, comparisons, ratings=ratings)
     if len(corpus) < _FEW:  # too few to measure how scores vary
         corpus = np.concatenate([corpus, blocks])
     named = [name for record in records for name in record.factors]
-    factors = dict.fromkeys([*named, *(one.factor for one in comparisons)])
+    named += [one.factor for given in (comparisons, ratings) for one in given]
     heads, nearness = dict(model.heads), dict(model.nearness)
+    projection = model.projection
     told: dict[str, dict[str, Any]] = {}
-    for factor in factors:
-        place = read_by(factor, model.layout)
-        # A mean squared length of 1, whether it is one block or all of them.
-        scale = 1 if factor in model.layout.names else 1 / np.sqrt(len(model.layout))
-        z, around = (scale * part[:, place].astype(np.float64) for part in (blocks, corpus))
-        rows = [row for row, record in enumerate(records) if factor in record.factors]
-        values: Sequence[str | float] = [records[row].factors[factor] for row in rows]
-        compared = [one for one in comparisons if one.factor == factor]
-        if any(isinstance(value, str) for value in values):
-            names, codes = _classes(factor, values, compared)
-            fit = fit_classes(z[rows], codes, groups=_groups([records[row] for row in rows]))
-            trust, weight = fit.trust, fit.weight
-            near = None
-            if factor in model.layout.names and not model.default_weights[factor]:
-                near = _nearness(fit, around, before=z[rows].mean(axis=0))
-        else:
-            names, near = None, None
-            rows, values = _enough_numbers(factor, rows, values, compared)
-            found = fit_numbers(
-                z[rows],
-                _controlled(factor, [records[row] for row in rows]),
-                groups=_groups([records[row] for row in rows]),
-                pairs=_differences(z, records, compared),
-                texts=_ends(records, compared),
-                reference=_reference(model, factor, around),
-                scale=np.cov(around.T),
-            )
-            trust, weight = found.trust, found.weight[None]
-        told[factor] = {"labels": len(rows), "comparisons": len(compared), "trust": trust}
-        if not trust:
+    for factor in dict.fromkeys(named):
+        rated = [one for one in ratings if one.factor == factor]
+        given = _Given(
+            factor=factor,
+            records=records,
+            comparisons=[one for one in comparisons if one.factor == factor],
+            z=_read(model, factor, blocks),
+            around=_read(model, factor, corpus),
+            rated=len(rated),
+            raw=raw,
+        )
+        learned = _learn(model.changed(projection=projection), given)
+        told[factor] = learned.note | _note_of_ratings(rated)
+        if learned.head is None:
             continue  # the labels tell nothing: all stays as it was
-        heads[factor] = LinearHead((scale * weight).astype(np.float32), bias=None, classes=names)
+        if factor not in model.heads:
+            told[factor]["follows"] = _follows(model, learned.head, corpus, factor=factor)
+        heads[factor] = learned.head
+        if learned.projection is not None:
+            projection = learned.projection
         nearness.pop(factor, None)
-        if near is not None:
-            nearness[factor] = near
-    return model.changed(heads=heads, nearness=nearness, adapted=_note(model, told, records))
+        if learned.nearness is not None:
+            nearness[factor] = learned.nearness
+    return model.changed(
+        projection=projection,
+        heads=heads,
+        nearness=nearness,
+        adapted=_note(model, told, records, comparisons),
+    )
+
+
+@dataclass(frozen=True, eq=False)  # == on arrays gives no single bool
+class _Given:
+    """What is told of one factor: texts, labels and comparisons.
+
+    `z` and `around` are what the factor's head reads of the texts and of the corpus, with a mean
+    squared length of 1; `rated` is the number of ratings behind the comparisons, and `raw` raw
+    vectors, if the layers may be used.
+    """
+
+    factor: str
+    records: Sequence[Record]
+    comparisons: Sequence[Comparison]
+    z: Floats
+    around: Floats
+    rated: int
+    raw: RawVectors | None
+
+    @cached_property
+    def rows(self) -> list[int]:
+        """Positions of the labelled texts."""
+        return [n for n, record in enumerate(self.records) if self.factor in record.factors]
+
+    @cached_property
+    def values(self) -> list[str | float]:
+        """The labels."""
+        return [self.records[row].factors[self.factor] for row in self.rows]
+
+
+@dataclass(frozen=True, eq=False)
+class _Learned:
+    """What one factor becomes (no head: what it was), and what is noted of it."""
+
+    note: dict[str, Any]
+    head: LinearHead | None
+    nearness: ClassNearness | None = None
+    projection: Projection | None = None
+
+
+def _learn(model: "Model", given: _Given) -> _Learned:
+    classes = any(isinstance(value, str) for value in given.values)
+    return _learn_classes(model, given) if classes else _learn_numbers(model, given)
+
+
+def _learn_classes(model: "Model", given: _Given) -> _Learned:
+    factor, rows = given.factor, given.rows
+    names, codes = _classes(factor, given.values, given.comparisons)
+    groups = _groups([given.records[row] for row in rows])
+    fit = fit_classes(given.z[rows], codes, groups=groups)
+    note = {"labels": len(rows), "comparisons": 0, "trust": fit.trust}
+    if not fit.trust:
+        return _Learned(note, None)
+    near = None
+    if factor in model.layout.names and not model.default_weights[factor]:
+        near = _nearness(fit, given.around, before=given.z[rows].mean(axis=0))
+    return _Learned(note, _head(model, factor, fit.weight, classes=names), near)
+
+
+def _learn_numbers(model: "Model", given: _Given) -> _Learned:
+    factor, compared = given.factor, given.comparisons
+    rows = _enough_numbers(given)
+    labelled = [given.records[row] for row in rows]
+    reference = _reference(model, factor, given.around)
+    lift = np.eye(given.z.shape[1])
+    if reference is None and compared:
+        lift = _lift(model, given)
+    targets, groups = _controlled(factor, labelled), _groups(labelled)
+    found = fit_numbers(
+        given.z[rows] @ lift,
+        targets,
+        groups=groups,
+        pairs=_differences(given.z @ lift, given.records, compared),
+        texts=_ends(given.records, compared),
+        reference=reference,
+        scale=None if reference is None else np.cov(given.around.T),
+    )
+    note: dict[str, Any] = {"labels": len(rows), "comparisons": len(compared)}
+    if given.raw is not None and rows and factor in model.layout.names:
+        deeper = fit_layers(
+            model,
+            factor,
+            raw=given.raw,
+            rows=rows,
+            labels=targets,
+            groups=groups,
+            inside=found,
+            reference=reference,
+        )
+        if deeper is not None:
+            note |= {"trust": deeper.trust, "layers": deeper.share}
+            head = _head(model, factor, deeper.weight[None])
+            return _Learned(note, head, projection=deeper.projection)
+    note |= {"trust": found.trust}
+    if not found.trust:
+        return _Learned(note, None)
+    return _Learned(note, _head(model, factor, (lift @ found.weight)[None]))
+
+
+def _read(model: "Model", factor: str, blocks: Vectors) -> Floats:
+    """Returns what the head of a factor reads of unit blocks, with a mean squared length of 1."""
+    own = blocks[:, read_by(factor, model.layout)].astype(np.float64)
+    return np.asarray(_scale(model, factor) * own)
+
+
+def _scale(model: "Model", factor: str) -> float:
+    return 1.0 if factor in model.layout.names else float(1 / np.sqrt(len(model.layout)))
+
+
+def _head(
+    model: "Model", factor: str, weight: Floats, *, classes: tuple[str, ...] | None = None
+) -> LinearHead:
+    scaled = (_scale(model, factor) * weight).astype(np.float32)
+    return LinearHead(scaled, bias=None, classes=classes)
+
+
+def _lift(model: "Model", given: _Given) -> Floats:
+    """Returns features (p, q) of comparisons of a factor that the model does not have.
+
+    Known directions count as features of their own, so that few comparisons can choose among them.
+    What a hit is about decides whether it serves one search, and tells nothing of the next one: in
+    ratings, the blocks that a search without weights uses are left out.
+    """
+    lift = np.eye(given.z.shape[1])
+    used = [name for name, weight in model.default_weights.items() if weight]
+    if given.rated and given.factor not in model.layout.names and len(used) < len(model.layout):
+        for name in used:
+            lift[:, model.layout.slice(name)] = 0
+    return np.concatenate([lift, _known(model, given.factor, given.around)], axis=1)
+
+
+def _known(model: "Model", factor: str, around: Floats) -> Floats:
+    """Returns the model's directions of numbers (p, M); their scores have deviation 1 around."""
+    numbers = [
+        model.directions[name].astype(np.float64)[read_by(factor, model.layout)]
+        for name, head in model.heads.items()
+        if head.classes is None and not model.default_weights.get(name, 1.0)
+    ]
+    known = np.array(numbers).reshape(len(numbers), around.shape[1]).T
+    spread = (around @ known).std(axis=0)
+    return np.asarray(_KNOWN * known[:, spread > 0] / spread[spread > 0])
+
+
+def _follows(model: "Model", head: LinearHead, corpus: Vectors, *, factor: str) -> dict[str, float]:
+    """Returns how a new direction goes along with the model's own: correlations in the corpus."""
+    if head.classes is not None or len(corpus) < 2:
+        return {}
+    scores = corpus[:, read_by(factor, model.layout)] @ head.weight[0]
+    found = {}
+    for name, other in model.heads.items():
+        if other.classes is None and name in model.layout.names:
+            own = corpus[:, model.layout.slice(name)] @ other.weight[0]
+            if scores.std() and own.std():
+                found[name] = round(float(np.corrcoef(scores, own)[0, 1]), 3)
+    return found
+
+
+def _note_of_ratings(ratings: Sequence[Rating]) -> dict[str, Any]:
+    """Returns the ratings as they are kept; nothing if there are none."""
+    return {"feedback": ratings_by_search(ratings)} if ratings else {}
 
 
 def _controlled(factor: str, labelled: Sequence[Record]) -> Floats:
@@ -212,31 +383,36 @@ def _reads_as_number(text: str) -> bool:
     return True
 
 
-def _enough_numbers(
-    factor: str,
-    rows: list[int],
-    values: Sequence[str | float],
-    comparisons: Sequence[Comparison],
-) -> tuple[list[int], Sequence[str | float]]:
-    """Returns rows and values of the labels; none where they are too few beside comparisons."""
-    if max(len(rows), len(comparisons)) < MIN_LABELS:
+def _enough_numbers(given: _Given) -> list[int]:
+    """Returns positions of the labelled texts; none where they are too few beside comparisons."""
+    factor, values, compared = given.factor, given.values, len(given.comparisons)
+    if max(len(values), compared) < MIN_LABELS:
+        told = f"{len(values)} labels and {compared} comparisons"
+        if given.rated and not values:
+            ratings = "1 rating" if given.rated == 1 else f"{given.rated} ratings"
+            told = f"{ratings}, which order {compared} pairs of hits"
+            raise ConfigError(
+                f"'{factor}' has {told}: {MIN_LABELS} or more are needed, of searches that had "
+                "hits which served well and others which did not"
+            )
         raise ConfigError(
-            f"'{factor}' has {len(rows)} labels and {len(comparisons)} comparisons: give "
-            f"{MIN_LABELS} or more of one kind, or leave the factor out"
+            f"'{factor}' has {told}: give {MIN_LABELS} or more of one kind, or leave the factor out"
         )
-    if len(rows) < MIN_LABELS:
-        return [], []
+    if len(values) < MIN_LABELS:
+        return []
     if not standardise(np.array(values, dtype=np.float64)).any():
         rounded = " up to rounding" if len(set(values)) > 1 else ""
         raise ConfigError(
             f"all {len(values)} labels of '{factor}' are {values[0]:g}{rounded}: label texts that "
             "have more or less of it, or leave the factor out"
         )
-    return rows, values
+    return given.rows
 
 
-def _check_ids(records: Sequence[Record], comparisons: Sequence[Comparison]) -> None:
-    if not comparisons and not any(record.factors for record in records):
+def _check_ids(
+    records: Sequence[Record], comparisons: Sequence[Comparison], *, ratings: Sequence[Rating]
+) -> None:
+    if not comparisons and not ratings and not any(record.factors for record in records):
         raise ConfigError("there are no labels (`factors`) and no comparisons to adapt to")
     ids = Counter(record.id for record in records)
     named = dict.fromkeys(name for one in comparisons for name in (one.more, one.less))
@@ -252,7 +428,10 @@ def _check_ids(records: Sequence[Record], comparisons: Sequence[Comparison]) -> 
 
 
 def _note(
-    model: "Model", told: Mapping[str, Mapping[str, Any]], records: Sequence[Record]
+    model: "Model",
+    told: Mapping[str, Mapping[str, Any]],
+    records: Sequence[Record],
+    comparisons: Sequence[Comparison],
 ) -> dict[str, Any]:
     """Returns what the adapted model keeps of where it comes from, JSON-ready."""
     before = dict(model.adapted.get("factors", {}))
@@ -261,4 +440,10 @@ def _note(
         for factor in told
     }
     factors = {name: {**one, "origins": origins[name]} for name, one in told.items()}
-    return {"parent": model.digest, "factors": {**before, **factors}}
+    compared = {name for one in comparisons for name in (one.more, one.less)}
+    texts = {query_key(r.text) for r in records if r.factors or r.id in compared}
+    return {
+        "parent": model.digest,
+        "factors": {**before, **factors},
+        "texts": sorted(texts | set(model.adapted.get("texts", ()))),
+    }

@@ -31,6 +31,9 @@ _REFERENCE_SHARE = 0.4
 _TRUSTED = 0.3
 # Settings of the grid with a smaller share are left out of the prediction of labels.
 _NEGLIGIBLE = 1e-3
+# Shares of a second prediction in a sum, and standard errors at which it is trusted wholly.
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_SURE = 3.0
 _SHARPNESS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
@@ -41,10 +44,12 @@ class NumberFit:
     Attributes:
         weight: Weights of the features (p,).
         trust: From 0 (labels tell nothing that holds for other labels) to 1.
+        predicted: What is predicted of each label from the others (N,).
     """
 
     weight: Floats
     trust: float
+    predicted: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +104,8 @@ def fit_numbers(
         together += [labelled + one for one in _sharing(texts, count=len(pairs))]
         count += len(pairs)
     if not count:
-        return NumberFit(np.zeros(features.shape[1]) if reference is None else reference, 0.0)
+        nothing = np.zeros(features.shape[1]) if reference is None else reference
+        return NumberFit(nothing, 0.0, np.zeros(0))
     before = np.zeros(len(rows)) if reference is None else _REFERENCE_SHARE * (rows @ reference)
     left, values, right = np.linalg.svd(rows, full_matrices=False)
     projected, squares = left.T @ (targets - before), values**2
@@ -133,11 +139,35 @@ def fit_numbers(
     doubt = (0.5 * labelled + 1.0 * (len(rows) - labelled)) / len(rows)  # one bit each tells less
     trust = _trust(agreement / len(rows), len(rows), doubt=doubt)
     if reference is None:
-        return NumberFit(weight, trust)
+        return NumberFit(weight, trust, predicted[:labelled])
     weight = weight + _REFERENCE_SHARE * reference
     covariance = np.atleast_2d(np.cov(features.T) if scale is None else scale)
     spread = float(np.sqrt(max(float(weight @ covariance @ weight), 0.0))) or 1.0
-    return NumberFit(trust * weight / spread + (1 - trust) * reference, trust)
+    mixed = trust * weight / spread + (1 - trust) * reference
+    return NumberFit(mixed, trust, predicted[:labelled])
+
+
+def stack(first: Floats, second: Floats, *, labels: Floats) -> tuple[float, float]:
+    """Weighs two predictions of labels that were left out, each scaled to standard deviation 1.
+
+    Args:
+        first: Predictions (N,).
+        second: Other predictions (N,).
+        labels: The labels (N,).
+
+    Returns:
+        The share of the second, from 0 to 1, at which the sum agrees best with the labels; and how
+        far the sum can be trusted, from 0 to 1.
+    """
+    parts = [one / (one.std() or 1.0) for one in (first, second)]
+    agreements = {
+        share: _correlation((1 - share) * parts[0] + share * parts[1], labels) for share in _SHARES
+    }
+    best = max(agreements, key=lambda share: agreements[share])
+    # Of many labels three standard errors are enough to believe them. A whole one is taken off, as
+    # the share was chosen by the same labels.
+    trusted = min(_TRUSTED, _SURE / np.sqrt(len(labels)))
+    return best, _trust(agreements[best], len(labels), doubt=1.0, trusted=trusted)
 
 
 def fit_classes(features: Floats, codes: Ints, *, groups: Ints | None = None) -> ClassFit:
@@ -264,12 +294,13 @@ def _correlation(predicted: Floats, targets: Floats) -> float:
     return float(np.corrcoef(predicted, targets)[0, 1])
 
 
-def _trust(agreement: float, count: int, *, doubt: float = 0.5) -> float:
+def _trust(agreement: float, count: int, *, doubt: float = 0.5, trusted: float = _TRUSTED) -> float:
     """Returns how far predictions of left-out labels can be trusted, from 0 to 1.
 
     Args:
         agreement: Correlation of the predictions with the labels.
         count: Number of labels.
         doubt: How many standard errors are taken off.
+        trusted: Correlation at which they are trusted wholly.
     """
-    return float(np.clip((agreement - doubt / np.sqrt(count)) / _TRUSTED, 0, 1))
+    return float(np.clip((agreement - doubt / np.sqrt(count)) / trusted, 0, 1))

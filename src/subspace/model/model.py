@@ -6,17 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout, Blocks
 from subspace.data.comparisons import Comparison
+from subspace.data.ratings import Rating
 from subspace.data.records import Record
 from subspace.encoder import Encoder, EncoderSpec, Fingerprint, Kind
-from subspace.errors import CheckpointError, LayoutError, QueryError
+from subspace.errors import CheckpointError, ConfigError, LayoutError, QueryError
 from subspace.model.adapt_labels import adapt_to_labels
+from subspace.model.adapt_layers import RawVectors
 from subspace.model.centre import PRIOR_TEXTS, Centre, mean_of
 from subspace.model.class_nearness import ClassNearness, nearness_tensors
 from subspace.model.document_sample import DocumentSample
@@ -27,6 +29,9 @@ from subspace.model.projection import Projection
 from subspace.model.score_spread import SPREAD_SAMPLE, measure_score_spread
 from subspace.model.toward import Toward
 
+# Where `Model.adapt` looks for directions.
+Depth = Literal["block", "layers"]
+DEPTHS: tuple[Depth, ...] = ("block", "layers")
 # Maximum number of names that a message lists.
 _SHOWN = 12
 
@@ -48,9 +53,11 @@ class Model:
         data: Hash of the records of each source that it was fitted on.
         recipe: How it was fitted, JSON-ready; `subspace.fitting.Recipe` reads it.
         nearness: By block, how queries prefer texts of their own classes, which `adapt` learned.
-        adapted: What `adapt` was given: the digest of the model before (`parent`), and by factor
-            the numbers of labels and comparisons, the labels' origins, and how far they are
-            trusted, from 0 to 1 (`factors`). Empty if the model was not adapted.
+        adapted: What `adapt` was given: the digest of the model before (`parent`); by factor the
+            numbers of labels and comparisons, the labels' origins, how far they are trusted, from
+            0 to 1, the ratings of hits by search (`feedback`), and how a new direction goes along
+            with those that were there (`follows`, correlations) (`factors`); and keys of the texts
+            that were labelled (`texts`). Empty if the model was not adapted.
         folder: The checkpoint folder that it was read from, or None.
 
     Raises:
@@ -235,8 +242,10 @@ class Model:
         records: Sequence[Record],
         *,
         comparisons: Sequence[Comparison] = (),
+        ratings: Sequence[Rating] = (),
         corpus: Vectors | None = None,
         vectors: Vectors | None = None,
+        depth: Depth = "block",
     ) -> "Model":
         """Returns a copy that is adapted to a few labels of the user's own texts, in seconds.
 
@@ -254,13 +263,19 @@ class Model:
             records: Texts with labels (`factors`): 5 or more numbers, or 5 or more classes, two
                 texts of each class. Texts without labels may be among them.
             comparisons: Which of two of the records has more of a factor; 5 or more of a factor.
+            ratings: How well records served as hits of a search. Within each search, hits that did
+                well are compared with those that did not: they have more of the factor.
             corpus: Raw vectors of texts of the same kind (M, D), such as all that are searched;
                 those of the records if None. The blocks are centred on their mean.
             vectors: Raw vectors of the records (N, D), if they were computed before.
+            depth: `block` turns directions inside the blocks, so that an index that was built
+                before serves the new model. `layers` gives a factor of numbers a dimension of its
+                block that is fitted on all layers, where its labels, some hundred of them, say that
+                this helps; an index has then to be built again, from stored vectors.
 
         Raises:
-            ConfigError: Labels are too few, all alike or of two kinds, or a comparison names a text
-                that is not there.
+            ConfigError: The depth is neither, labels are too few, all alike or of two kinds, or a
+                comparison names a text that is not there.
             EncoderError: The encoder cannot be loaded, or a text is empty.
             LayoutError: Vectors have the wrong shape, or are not finite.
         """
@@ -270,15 +285,23 @@ class Model:
             vectors = self.open_encoder().encode(texts) if texts else self.projection.mean[None][:0]
         if len(vectors) != len(records):
             raise LayoutError(f"{len(records)} records, {len(vectors)} vectors")
+        if depth not in DEPTHS:
+            raise ConfigError(f"the depth is one of {', '.join(DEPTHS)}, not {depth!r}")
         around = vectors if corpus is None else corpus
         centred = self.centred_on(around) if len(around) else self
         step = -(-len(around) // SPREAD_SAMPLE) or 1
+        raw = None
+        if depth == "layers" and len(around):
+            centre = mean_of(around, training=self.projection.mean)
+            raw = RawVectors(vectors, around[::step], centre)
         return adapt_to_labels(
             self,
             records,
             centred.project(vectors).array,
             comparisons=comparisons,
+            ratings=ratings,
             corpus=centred.project(around[::step]).array,
+            raw=raw,
         )
 
     def near_classes(self, queries: Vectors) -> Vectors:

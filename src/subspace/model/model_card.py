@@ -83,6 +83,7 @@ def make_card(
         summary=_summary(found) if found else "",
         matrices=[(model.capitalize(), _show(one)) for model, one in _linear(found).items()],
         base=_base(found) if found else "",
+        feedback=_feedback(manifest),
         limits=limits,
     )
     return ModelCard(text)
@@ -268,6 +269,32 @@ def _base(report: Report) -> str:
     return _table(("set", "queries", "blocks", "raw", "ratio"), rows) if rows else ""
 
 
+def _feedback(manifest: Manifest) -> str:
+    """Lists what each direction was learned from that ratings of hits gave."""
+    lines = []
+    for factor, told in manifest.get("adapted", {}).get("factors", {}).items():
+        if "feedback" not in told:
+            continue
+        follows = ", ".join(f"{name} {value:+.2f}" for name, value in _strongest(told))
+        lines += [
+            f"`{factor}` is what hits had that were rated well, trusted {told['trust']:.0%}"
+            + (f"; it goes along with {follows} (correlations)." if follows else "."),
+            "",
+            _table(("search", "hits and how well they served"), _rated(told["feedback"])),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _strongest(told: Mapping[str, Any]) -> list[tuple[str, float]]:
+    return sorted(told.get("follows", {}).items(), key=lambda one: -abs(one[1]))
+
+
+def _rated(feedback: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, str]]:
+    for search, hits in feedback.items():
+        yield search, ", ".join(f"{item} {success:g}" for item, success in hits.items())
+
+
 def _limits(manifest: Manifest, *, report: Report | None, cut: bool) -> Iterator[str]:
     """Yields sentences on limits of the model and of its measurements."""
     tokens = manifest["encoder"]["fingerprint"]["max_length"]
@@ -279,6 +306,8 @@ def _limits(manifest: Manifest, *, report: Report | None, cut: bool) -> Iterator
         )
     for factor, told in manifest.get("adapted", {}).get("factors", {}).items():
         given = told["labels"] + told["comparisons"]
+        if "feedback" in told:
+            continue  # it is one reader's own, and has a section of its own
         yield (
             f"'{factor}' was adapted to {given} labels of texts of one kind: on other texts it may "
             "do worse than before. Figures of steering are of the model before."

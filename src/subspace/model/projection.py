@@ -141,6 +141,24 @@ class Projection:
         query = QuerySide(weight=asked.weight, offset=query_offset)
         return replace(self, offset=offset, query=query)
 
+    def with_row(self, row: int, vector: AnyFloats, *, centre: AnyFloats) -> "Projection":
+        """Returns a copy with another dimension in the place of one.
+
+        Args:
+            row: Position of the dimension.
+            vector: What it reads of an embedding (D,).
+            centre: The embedding at which it is 0 (D,).
+        """
+        none = np.zeros(self.layout.dim, dtype=np.float32)
+        asked = self.query or QuerySide(self.weight, none)
+        offset = (none if self.offset is None else self.offset).copy()
+        weight, query_weight = self.weight.copy(), asked.weight.copy()
+        query_offset = asked.offset.copy()
+        weight[row] = query_weight[row] = vector
+        offset[row] = query_offset[row] = vector @ (centre - self.mean)
+        query = QuerySide(weight=query_weight, offset=query_offset)
+        return replace(self, weight=weight, offset=offset, query=query)
+
     def _project(self, x: Vectors, *, weight: Vectors, offset: Vectors | None) -> Vectors:
         if x.shape[-1] != self.input_dim:
             raise LayoutError(

@@ -12,6 +12,7 @@ import numpy as np
 from subspace.arrays import Vectors
 from subspace.blocks import BlockLayout
 from subspace.data.comparisons import Comparison
+from subspace.data.ratings import Rating
 from subspace.data.records import Record
 from subspace.errors import (
     ConfigError,
@@ -240,7 +241,13 @@ class Index:
         self.blocks.add(_documents(records), found.array)
         self._note_change()
 
-    def adapt(self, records: Iterable[Record], *, comparisons: Sequence[Comparison] = ()) -> Model:
+    def adapt(
+        self,
+        records: Iterable[Record] = (),
+        *,
+        comparisons: Sequence[Comparison] = (),
+        ratings: Sequence[Rating] = (),
+    ) -> Model:
         """Adapts the model to a few labels of texts such as those of the index.
 
         The index uses the adapted model at once (a search in another thread may still use the one
@@ -252,6 +259,8 @@ class Index:
             records: Texts with labels (`factors`); those of the index are not encoded again.
             comparisons: Which of two of the records, or of the texts of the index, has more of a
                 factor.
+            ratings: How well texts of the index served as hits of a search. Ratings of texts that
+                are not there any more are left out.
 
         Returns:
             The adapted model, with which the index can be opened.
@@ -262,22 +271,8 @@ class Index:
             EncoderError: The encoder cannot be loaded, or a text is empty.
             EngineError: A server cannot be reached.
         """
-        compared = dict.fromkeys(name for one in comparisons for name in (one.more, one.less))
-        records = [record for record in records if record.factors or record.id in compared]
-        given = {record.id for record in records}
-        others = self.blocks.engine.fetch([name for name in compared if name not in given])
-        records += [replace(record, factors={}) for record in others.documents]
-        blocks = self._blocks_of(records)
-        corpus = self.blocks.sample.vectors
-        named = [factor for record in records for factor in record.factors]
         with self._adapting:
-            adapted = adapt_to_labels(
-                self._without_learned({*named, *(one.factor for one in comparisons)}),
-                records,
-                blocks,
-                comparisons=comparisons,
-                corpus=corpus,
-            )
+            adapted = self._adapted(list(records), comparisons=comparisons, ratings=ratings)
             learned = set(adapted.adapted["factors"])
             self.model = adapted
         heads = {f: head for f, head in adapted.heads.items() if f in learned}
@@ -285,6 +280,41 @@ class Index:
             heads={**self._given.heads, **heads},
             nearness=adapted.nearness,
             adapted={**adapted.adapted, "parent": self._given.digest},
+        )
+
+    def view(self) -> Self:
+        """Returns another index of the same texts and the same log, to be adapted by itself.
+
+        Several users can so search one index, each with what was learned of them. Change and close
+        this one, not the view.
+        """
+        made = type(self)(self._given, self.blocks, bandit=self.bandit)
+        made.model = self.model
+        return made
+
+    def _adapted(
+        self,
+        records: Sequence[Record],
+        *,
+        comparisons: Sequence[Comparison],
+        ratings: Sequence[Rating],
+    ) -> Model:
+        """Returns the index's model as `adapt` changes it."""
+        ids = [name for one in comparisons for name in (one.more, one.less)]
+        wanted = dict.fromkeys([*ids, *(one.item for one in ratings)])
+        records = [record for record in records if record.factors or record.id in wanted]
+        given = {record.id for record in records}
+        others = self.blocks.engine.fetch([name for name in wanted if name not in given])
+        records += [replace(record, factors={}) for record in others.documents]
+        named = {factor for record in records for factor in record.factors}
+        named |= {one.factor for told in (comparisons, ratings) for one in told}
+        return adapt_to_labels(
+            self._without_learned(named),
+            records,
+            self._blocks_of(records),
+            comparisons=comparisons,
+            ratings=ratings,
+            corpus=self.blocks.sample.vectors,
         )
 
     def _without_learned(self, factors: Collection[str]) -> Model:

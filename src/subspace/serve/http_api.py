@@ -26,9 +26,13 @@ from subspace.serve.messages import (
     DeleteRequest,
     ErrorAnswer,
     ExplainRequest,
+    ForgetAnswer,
+    ForgetRequest,
     Health,
     IdsAnswer,
     Item,
+    LearnedAnswer,
+    LearnedRequest,
     ListAnswer,
     ListRequest,
     Message,
@@ -113,6 +117,8 @@ def make_app(memory: Memory, *, work: Work, most_bytes: int) -> FastAPI:
     _add_operations(app, memory, work=work)
     if not memory.read_only:
         _add_changes(app, memory, work=work)
+    if memory.liked is not None:
+        _add_liked(app, memory, work=work)
     _add_state(app, memory, work=work)
     _add_errors(app)
     (route,) = (one for one in over_mcp.routes if isinstance(one, Route) and one.path == MCP_PATH)
@@ -188,6 +194,23 @@ def _add_changes(app: FastAPI, memory: Memory, *, work: Work) -> None:
     async def delete_several(request: DeleteRequest) -> Response:
         """Removes items; all of them or, if one is unknown, none."""
         return await _answer(work, "delete", partial(memory.delete, request.ids), changes=True)
+
+
+def _add_liked(app: FastAPI, memory: Memory, *, work: Work) -> None:
+    """Adds what shows, and takes back, what was learned from ratings."""
+
+    @app.post("/learned", tags=["feedback"], response_model=LearnedAnswer)
+    async def learned(request: LearnedRequest) -> Response:
+        """Says what was learned of the texts that are liked, and from which ratings."""
+        return await _answer(work, "learned", partial(memory.learned, request))
+
+    if memory.read_only:
+        return
+
+    @app.post("/forget", tags=["feedback"], response_model=ForgetAnswer)
+    async def forget(request: ForgetRequest) -> Response:
+        """Removes the uses and ratings of searches for good, and what was learned from them."""
+        return await _answer(work, "forget", partial(memory.forget, request), changes=True)
 
 
 def _add_state(app: FastAPI, memory: Memory, *, work: Work) -> None:

@@ -11,18 +11,25 @@ from pathlib import Path
 
 from subspace.arrays import Vectors
 from subspace.data.notes import FILE, file_of
+from subspace.data.ratings import LIKED
 from subspace.data.records import Record
 from subspace.errors import BanditError, ConfigError, IndexFolderError, QueryError, UsageLogError
 from subspace.retrieval import PRESETS, Explanation, Index, Results, explain, follow_folder
+from subspace.retrieval.directions import read_toward
 from subspace.retrieval.follow import Changes
 from subspace.retrieval.index import AUTO
+from subspace.serve.liked_texts import LikedTexts
 from subspace.serve.messages import (
     AboutAnswer,
     ExplainRequest,
     Filter,
+    ForgetAnswer,
+    ForgetRequest,
     FoundItem,
     IdsAnswer,
     Item,
+    LearnedAnswer,
+    LearnedRequest,
     ListAnswer,
     NewItem,
     PinRequest,
@@ -66,6 +73,8 @@ class Memory:
         preset: The preset of searches that name neither weights nor a preset; None for none.
         followed: Whether it follows a folder, whose items are changed there alone.
         read_only: Whether requests that change something are refused.
+        liked: What ratings say of the texts that each namespace likes; None if nothing is learned
+            from them.
     """
 
     def __init__(
@@ -76,6 +85,7 @@ class Memory:
         preset: str | None = None,
         followed: bool = False,
         read_only: bool = False,
+        learn_liked: bool = False,
         reopen: Callable[[], Index] | None = None,
     ) -> None:
         """Takes over an open index; `close` closes it.
@@ -86,14 +96,24 @@ class Memory:
             preset: The preset of searches that name none.
             followed: Whether it follows a folder.
             read_only: Whether changes are refused.
+            learn_liked: Whether searches can go toward `liked`, which is learned from ratings.
             reopen: Opens the index again, after it was built again or its usage log replaced.
+
+        Raises:
+            ConfigError: The model has a direction `liked` of its own.
         """
+        if learn_liked and LIKED in index.model.heads:
+            raise ConfigError(
+                f"the checkpoint has learned what is '{LIKED}' already: serve it without learning "
+                "that, or serve the one that it was adapted from"
+            )
         self.index = index
         self._reopen = reopen
         self.namespace = namespace
         self.preset = preset
         self.followed = followed
         self.read_only = read_only
+        self.liked = LikedTexts() if learn_liked else None
         self._writing, self._reopening = threading.Lock(), threading.Lock()
         self._searches: OrderedDict[tuple[str, str], Results] = OrderedDict()
         self._remembered_hits = 0
@@ -120,7 +140,7 @@ class Memory:
         if preset == AUTO and self.read_only:
             raise ReadOnlyError("preset 'auto' learns, and this memory is served for reading alone")
         self._refresh()
-        found = self.index.search(
+        found = self._searched(request).search(
             query,
             weights=request.weights,
             preset=preset,
@@ -153,6 +173,52 @@ class Memory:
             scope=found.scope,
             arm=found.arm,
         )
+
+    def _searched(self, request: SearchRequest) -> Index:
+        """Returns the index, or one that knows what is liked if the request asks for it."""
+        if self.liked is None or not request.toward or LIKED not in read_toward(request.toward):
+            return self.index
+        learned = self.liked.of(self.index, namespace=self._named(request.namespace))
+        if learned.index is None:
+            raise QueryError(
+                f"nothing can be said of what is '{LIKED}' so far: {learned.reason}. Search "
+                "without it, and report how well hits served, good and bad ones of the same search"
+            )
+        return learned.index
+
+    def learned(self, request: LearnedRequest) -> LearnedAnswer:
+        """Says what was learned of the texts that are liked, and from which ratings.
+
+        Raises:
+            ConfigError: The memory learns nothing from ratings.
+        """
+        if self.liked is None:
+            raise ConfigError("this memory does not learn what is liked (--learn-liked)")
+        self._refresh()
+        found = self.liked.of(self.index, namespace=self._named(request.namespace))
+        return LearnedAnswer(
+            learned=found.index is not None,
+            reason=found.reason,
+            trust=found.told.get("trust", 0.0),
+            follows=found.told.get("follows", {}),
+            ratings=found.told.get("feedback", {}),
+        )
+
+    def forget(self, request: ForgetRequest) -> ForgetAnswer:
+        """Removes the uses and ratings of searches for good, and what was learned from them.
+
+        What preset `auto` has learned of its mixes stays: it knows no items.
+
+        Raises:
+            ConfigError: There is no usage log.
+        """
+        self._check_writable()
+        self._refresh()
+        histories = self.index.blocks.histories
+        if histories is None:
+            raise ConfigError("there is no usage log, and so nothing to forget")
+        namespace = self._named(request.namespace)
+        return ForgetAnswer(forgotten=histories.log.forget(request.search_ids, namespace=namespace))
 
     def explain(self, request: ExplainRequest) -> Explanation:
         """Explains a hit of one of the last 1,000 searches of all clients.
@@ -373,9 +439,8 @@ class Memory:
         by = {name for name, weight in default.items() if weight}
         if len(by) == len(default):  # no block is set apart for search
             by = set()
-        return sorted(
-            name for name in self.index.model.directions if name.partition(":")[0] not in by
-        )
+        names = {name for name in self.index.model.directions if name.partition(":")[0] not in by}
+        return sorted(names | ({LIKED} if self.liked is not None else set()))
 
     def _encode(self, texts: list[str]) -> Vectors:
         """Encodes texts, which takes longest: before a change, so that no other waits for it."""

@@ -383,6 +383,40 @@ class ListAnswer(Message):
     next_after: str | None = Field(description="Ask for the items after this one; null at the end.")
 
 
+class LearnedRequest(Message):
+    """Whose ratings are asked about."""
+
+    namespace: Namespace = ""
+
+
+class LearnedAnswer(Message):
+    """What was learned of the texts that are liked, and from which ratings."""
+
+    learned: bool = Field(description="Whether `toward` takes `liked` in this namespace.")
+    reason: str = Field(default="", description="Why nothing was learned.")
+    trust: float = Field(default=0.0, description="How well ratings predict others, from 0 to 1.")
+    follows: dict[str, float] = Field(
+        default_factory=dict,
+        description="How it goes along with other directions: correlations, from -1 to 1.",
+    )
+    ratings: dict[str, dict[str, float]] = Field(
+        default_factory=dict, description="By search, how well its hits served, from 0 to 1."
+    )
+
+
+class ForgetRequest(Message):
+    """Searches whose uses and ratings are removed for good."""
+
+    search_ids: list[Id] = Field(min_length=1, max_length=MOST)
+    namespace: Namespace = ""
+
+
+class ForgetAnswer(Message):
+    """What was removed."""
+
+    forgotten: int = Field(description="Number of uses.")
+
+
 class AboutAnswer(Message):
     """What the memory is made of."""
 

@@ -23,10 +23,14 @@ from subspace.serve.messages import (
     DeleteRequest,
     ExplainRequest,
     Filter,
+    ForgetAnswer,
+    ForgetRequest,
     Id,
     IdsAnswer,
     Item,
     Keywords,
+    LearnedAnswer,
+    LearnedRequest,
     ListAnswer,
     NewItem,
     PinRequest,
@@ -77,6 +81,8 @@ def make_mcp_server(memory: Memory, *, work: Work) -> MCPServer[Any]:
     if not memory.read_only:
         _add_feedback(tools, memory)
         _add_changes(tools, memory)
+    if memory.liked is not None:
+        _add_liked(tools, memory)
     return server
 
 
@@ -217,6 +223,37 @@ def _add_feedback(tools: "_Tools", memory: Memory) -> None:
         pin_items,
         "Pins items, so that they count as used just now for as long as they are pinned; with "
         "pinned=false unpins them. Answers with all items that are pinned.",
+    )
+
+
+def _add_liked(tools: "_Tools", memory: Memory) -> None:
+    """Adds the tools that show, and take back, what was learned from ratings."""
+
+    def what_was_learned(context: Context) -> LearnedAnswer:
+        return memory.learned(LearnedRequest(namespace=_namespace(context)))
+
+    tools.add(
+        _READS,
+        what_was_learned,
+        "Says what was learned from report_use about the texts that serve well, which "
+        "toward={'liked': 1} asks for, and from which ratings of which searches.",
+    )
+    if memory.read_only:
+        return
+
+    def forget_feedback(
+        context: Context,
+        search_ids: Annotated[
+            list[Id], Field(description="search_id of each search, as what_was_learned shows them.")
+        ],
+    ) -> ForgetAnswer:
+        request = ForgetRequest(search_ids=search_ids, namespace=_namespace(context))
+        return memory.forget(request)
+
+    tools.add(
+        _CHANGES,
+        forget_feedback,
+        "Removes for good what was reported of some searches, and what was learned from it.",
     )
 
 

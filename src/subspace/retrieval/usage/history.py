@@ -125,7 +125,7 @@ class History:
             half_life=self._half_life,
             floor=self._settings.importance_floor,
         )
-        self._position = 0
+        self._position, self._forgotten = 0, 0
         # The newest use that is believed, and the oldest of those from the future.
         self._newest: float | None = None
         self._ahead: float | None = None
@@ -141,6 +141,10 @@ class History:
             came = self._ahead is not None and self._ahead <= until
             if came or (self._newest is not None and self._newest > until):
                 self._forget()  # the clock was set, or the time of a use has come
+            forgotten = self.log.forgotten
+            if forgotten != self._forgotten:  # uses that were counted may be gone
+                self._forget()
+                self._forgotten = forgotten
             entries = self.log.entries(self._position, namespace=self.namespace)
             while batch := list(islice(entries, _BATCH)):
                 self._read(batch, until=until)

@@ -204,6 +204,49 @@ class UsageLog:
         (count,) = self._file.row("SELECT count(*) FROM uses WHERE repeat >= 0")
         return int(count)
 
+    def forget(self, queries: Iterable[str], *, namespace: str = "") -> int:
+        """Removes all uses that searches found, with their ratings, for good.
+
+        Other processes that have the log open notice it at their next search.
+
+        Args:
+            queries: Ids of searches; those that the log does not have are ignored.
+            namespace: Whose uses they are.
+
+        Returns:
+            The number of uses that were removed.
+
+        Raises:
+            UsageLogError: The namespace is wrong, or the file cannot be written.
+        """
+        name = check_namespace(namespace)
+        ids = [(query, name) for query in dict.fromkeys(queries)]
+        with self._file.transaction():
+            (before,) = self._file.row("SELECT count(*) FROM uses WHERE repeat >= 0")
+            self._file.change("DELETE FROM uses WHERE query = ? AND namespace = ?", ids)
+            self._file.change("DELETE FROM queries WHERE id = ? AND namespace = ?", ids)
+            (after,) = self._file.row("SELECT count(*) FROM uses WHERE repeat >= 0")
+            self._file.rows(
+                "INSERT INTO about VALUES ('forgotten', '1') "
+                "ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
+            )
+        return int(before - after)
+
+    @property
+    def forgotten(self) -> int:
+        """How often `forget` was called: who counts uses as they come has to begin again."""
+        row = self._file.row("SELECT value FROM about WHERE key = 'forgotten'")
+        return 0 if row is None else int(row[0])
+
+    def rated(self, *, namespace: str = "") -> tuple[int, int]:
+        """Returns the number of rated hits of searches, and the position of the last one."""
+        count, last = self._file.row(
+            "SELECT count(*), max(id) FROM uses "
+            "WHERE namespace = ? AND query IS NOT NULL AND success IS NOT NULL",
+            (check_namespace(namespace),),
+        )
+        return int(count), int(last or 0)
+
     def pin(self, items: Iterable[str], *, namespace: str = "") -> int:
         """Pins items, all or none; they are on disk when it returns.
 

@@ -1,0 +1,108 @@
+"""A direction over the encoder's layers, beside the one that labels give inside a block.
+
+A block is a few hundred directions that many corpora share. With some hundred labels, what is
+particular to one corpus can be told from chance, and much of it lies outside the block. So a second
+direction is fitted on the raw vectors, with nothing believed before, and becomes a dimension of the
+block in the place of its weakest one. The two directions are added as the labels that are left out
+say: with few labels the block's own has all of the share, with many the other one has most of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from subspace.arrays import Floats, Ints, Vectors
+from subspace.model.few_labels import NumberFit, fit_numbers, stack
+
+if TYPE_CHECKING:
+    from subspace.model.model import Model
+    from subspace.model.projection import Projection
+
+
+@dataclass(frozen=True, eq=False)  # == on arrays gives no single bool
+class RawVectors:
+    """Raw vectors of the encoder, for directions over its layers.
+
+    Attributes:
+        records: Those of the labelled texts (N, D).
+        corpus: Those of texts of the same kind (M, D).
+        centre: Mean of all texts of that kind (D,).
+    """
+
+    records: Vectors
+    corpus: Vectors
+    centre: Vectors
+
+
+@dataclass(frozen=True, eq=False)
+class LayerDirection:
+    """A direction in a block, one of whose dimensions is new.
+
+    Attributes:
+        projection: The projection with that dimension.
+        weight: The direction in the block (width,).
+        trust: From 0 (labels tell nothing that holds for other labels) to 1.
+        share: Share of the new dimension in the direction, from 0 to 1.
+    """
+
+    projection: "Projection"
+    weight: Floats
+    trust: float
+    share: float
+
+
+def fit_layers(
+    model: "Model",
+    factor: str,
+    *,
+    raw: RawVectors,
+    rows: Sequence[int],
+    labels: Floats,
+    groups: Ints,
+    inside: NumberFit,
+    reference: Floats | None,
+) -> LayerDirection | None:
+    """Fits a direction to numbers; None where the layers add nothing to what the block says.
+
+    Args:
+        model: The model to start from.
+        factor: The factor, which has a block.
+        raw: Raw vectors of the texts.
+        rows: Positions of the labelled texts in `raw.records`.
+        labels: Their labels (N,).
+        groups: Their groups; see `fit_numbers`.
+        inside: The fit in the block.
+        reference: The direction that is believed before (width,).
+    """
+    around = raw.corpus.astype(np.float64) - raw.centre
+    scale = 1 / np.sqrt((around**2).sum(axis=1).mean())
+    given = raw.records[list(rows)].astype(np.float64) - raw.centre
+    found = fit_numbers(scale * given, labels, groups=groups)
+    share, trust = stack(inside.predicted, found.predicted, labels=labels)
+    if not share or not trust:
+        return None
+    place = model.layout.slice(factor)
+    last = place.stop - 1
+    weight, spread = found.weight, float((around @ found.weight).std())
+    if not spread:
+        return None
+    # As large as a dimension of the block is on average, so that nearness in it hardly changes.
+    size = float(np.sqrt(((around @ model.projection.weight[place].T) ** 2).mean()))
+    projection = model.projection.with_row(last, size / spread * weight, centre=raw.centre)
+    centred = projection.centred([factor], documents=raw.centre, queries=raw.centre)
+    z = centred(raw.corpus)[:, place]
+    own = np.append(inside.weight[:-1], 0.0)
+    new = np.eye(len(own))[-1]
+    direction = (1 - share) * _unit(own, z) + share * _unit(new, z)
+    mixed = trust * _unit(direction, z)
+    if reference is not None:
+        mixed += (1 - trust) * _unit(np.append(reference[:-1], 0.0), z)
+    return LayerDirection(projection, mixed, trust, share)
+
+
+def _unit(direction: Floats, z: Vectors) -> Floats:
+    """Scales a direction so that scores of texts have standard deviation 1."""
+    spread = float((z.astype(np.float64) @ direction).std())
+    return np.asarray(direction / (spread or 1.0))
