@@ -14,8 +14,9 @@ from subspace.data.ratings import LIKED, Rating
 from subspace.data.records import Record
 from subspace.errors import ConfigError
 from subspace.model.score_spread import SPREAD_SAMPLE
+from subspace.model.toward import make_direction
 from subspace.retrieval import BlockIndex, Hit, Index, Results, Weights
-from subspace.retrieval.directions import make_direction, search_toward
+from subspace.retrieval.directions import search_toward
 from subspace.retrieval.engines import NumpyEngine
 from subspace.retrieval.hits import Scope
 from subspace.retrieval.queries import Query
@@ -224,8 +225,8 @@ class Session:
         made = make_direction(
             {LIKED: strength},
             directions={LIKED: direction},
-            index=self.index.blocks,
-            weights=weights,
+            sample=self.index.blocks.document_sample,
+            relevance=weights.relevance,
         )
         options = SearchOptions.read({"scope": scope, "k": DEPTH})
         (found,) = search_toward(

@@ -14,8 +14,8 @@ from subspace.data.notes import FILE, file_of
 from subspace.data.ratings import LIKED
 from subspace.data.records import Record
 from subspace.errors import BanditError, ConfigError, IndexFolderError, QueryError, UsageLogError
+from subspace.model.toward import read_toward
 from subspace.retrieval import PRESETS, Explanation, Index, Results, explain, follow_folder
-from subspace.retrieval.directions import read_toward
 from subspace.retrieval.follow import Changes
 from subspace.retrieval.index import AUTO
 from subspace.serve.liked_texts import LikedTexts
