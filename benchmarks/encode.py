@@ -137,7 +137,7 @@ def compare_prefix(model: str, queries: list[str], *, dtype: str, device: str, r
     """The same queries with the instruction computed once, and with every query."""
     spec = EncoderSpec(model=model, dtype=dtype, device=device, query_prompt=QUERY_PROMPT)
     shared, whole = Encoder(spec), Encoder(spec)
-    whole._share_beginning = _share_nothing  # type: ignore[method-assign]  # the other path
+    whole._torch._share_beginning = _share_nothing  # type: ignore[method-assign]  # the other path
     contenders: dict[tuple[str, str], Encode] = {
         ("shared", dtype): lambda texts: shared.encode(texts, kind="query"),
         ("whole", dtype): lambda texts: whole.encode(texts, kind="query"),

@@ -14,6 +14,8 @@ settings.load_profile("suite")
 
 # The suite runs on every core already: threads of linear algebra would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Converting a model takes seconds: tests/encoder/test_backends.py does it, and asks for it.
+os.environ.setdefault("SUBSPACE_ENCODER_BACKEND", "torch")
 
 QUERY_PROMPT = (
     "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
