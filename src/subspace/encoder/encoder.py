@@ -90,7 +90,7 @@ class Encoder:
         """
         if self._converted is None:
             self._converted = convert(
-                self.spec.backend,
+                self._backend,
                 fingerprint=self.fingerprint,
                 folder=self._files.folder,
                 lowercase=self._recipe.lowercase,
@@ -144,7 +144,7 @@ class Encoder:
         self, texts: Sequence[str], *, kind: Kind, truncations: list[Truncation]
     ) -> Iterator[tuple[Ints, Vectors]]:
         """Does what `encode_batches` says, and adds what was cut to `truncations`."""
-        if len(texts) >= _MANY or self.spec.backend not in ("auto", "torch"):
+        if len(texts) >= _MANY or self._backend not in ("auto", "torch"):
             self.prepare()
         backend = self._choose_backend(len(texts))
         own = self._tokenizer.own_tokens(self.prompt(kind))
@@ -154,10 +154,24 @@ class Encoder:
                 yield positions + start, vectors
 
     def _choose_backend(self, texts: int) -> "ConvertedModel | TorchBackend":
-        """Returns what encodes so many texts: a converted model, unless torch is faster in bulk."""
-        if self._converted is None or (texts > _FEW and not self._converted.fast_in_bulk):
+        """Returns what encodes so many texts: a converted model, unless torch is faster in bulk.
+
+        Raises:
+            EncoderError: The converted model cannot be used, and the spec names its runtime.
+        """
+        found = self._converted
+        if found is None or (texts > _FEW and not found.fast_in_bulk):
             return self._torch
-        return self._converted
+        try:
+            found.check()
+        except EncoderError as error:
+            found.discard()
+            if found.required:
+                raise EncoderError(f"{error}; it is converted again when it is used next") from error
+            _log.warning("%s; torch is used instead, and the next index converts it again", error)
+            self._converted = None
+            return self._torch
+        return found
 
     def encode_tokens(self, texts: Sequence[str], *, kind: Kind = "document") -> list[Vectors]:
         """Encodes each text to its tokens' states in the last layer, (tokens, hidden size).
@@ -217,11 +231,11 @@ class Encoder:
         if plain is not None and self.spec.dtype != "auto":
             with suppress(EncoderError):  # raised again below, unless transformers knows better
                 guess = self._make_fingerprint(plain)
-                self._converted = find_converted(guess, backend=self.spec.backend)
+                self._converted = find_converted(guess, backend=self._backend)
                 if self._converted is not None:
                     return guess
         fingerprint = self._make_fingerprint(self._config)
-        self._converted = find_converted(fingerprint, backend=self.spec.backend)
+        self._converted = find_converted(fingerprint, backend=self._backend)
         return fingerprint
 
     def _make_fingerprint(self, config: Any) -> Fingerprint:
@@ -267,6 +281,20 @@ class Encoder:
             dim=config.hidden_size * len(spec.layers),
             early_pooling=_choose_early_pooling(spec, pooling, early=min(layers) < depth),
         )
+
+    @property
+    def _backend(self) -> str:
+        """The backend that the spec asks for; other runtimes than torch need the processor.
+
+        Raises:
+            EncoderError: Another runtime is named together with another device.
+        """
+        backend, device = self.spec.backend, self.spec.device
+        if device is None or device == "cpu":
+            return backend
+        if backend not in ("auto", "torch"):
+            raise EncoderError(f"backend {backend!r} computes on the cpu, not on {device!r}")
+        return "torch"
 
     @cached_property
     def _config(self) -> Any:
@@ -336,6 +364,9 @@ class Encoder:
         def tokenise(window: slice) -> Tokens:
             return self._tokenizer([prompt + text for text in texts[window]])
 
+        if len(windows) == 1:
+            yield windows[0].start, tokenise(windows[0])
+            return
         with ThreadPoolExecutor(max_workers=1) as beside:
             coming = [beside.submit(tokenise, window) for window in windows[:1]]
             for place, window in enumerate(windows):

@@ -114,7 +114,7 @@ class ConvertedModel:
         if not worst >= AGREEMENT[self._fingerprint.dtype]:
             raise EncoderError(
                 f"the model converted for {self.runtime} in {self.folder} gives other vectors than "
-                f"when it was converted (cosine {worst:.6f}): remove that folder"
+                f"when it was converted (cosine {worst:.6f})"
             )
         return True
 

@@ -45,7 +45,10 @@ class RustTokenizer:
             self._tokenizer.enable_truncation(max_length, direction=self._side)
         else:
             self._tokenizer.no_truncation()
-        found = self._tokenizer.encode_batch(list(texts))
+        if len(texts) == 1:  # without waiting for another thread
+            found = [self._tokenizer.encode(texts[0])]
+        else:
+            found = self._tokenizer.encode_batch(list(texts))
         encoded: dict[str, Any] = {"input_ids": [one.ids for one in found]}
         if return_offsets_mapping:
             encoded["offset_mapping"] = [one.offsets for one in found]
