@@ -167,7 +167,9 @@ class Encoder:
         except EncoderError as error:
             found.discard()
             if found.required:
-                raise EncoderError(f"{error}; it is converted again when it is used next") from error
+                raise EncoderError(
+                    f"{error}; it is converted again when it is used next"
+                ) from error
             _log.warning("%s; torch is used instead, and the next index converts it again", error)
             self._converted = None
             return self._torch

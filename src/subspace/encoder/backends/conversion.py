@@ -1,5 +1,6 @@
 """Conversion of a model from torch for another runtime, and the comparison of their vectors."""
 
+import logging
 import statistics
 import time
 import warnings
@@ -34,7 +35,7 @@ from subspace.encoder.torch_backend import TorchBackend
 
 # A converted model is preferred in bulk unless torch takes less than this share of its time.
 _NOT_SLOWER = 0.9
-_ROUNDS, _REPEATED = 3, 3
+_ROUNDS, _REPEATED = 2, 2
 # Rows of the token embeddings that are made at a time.
 _ROWS = 65_536
 
@@ -97,8 +98,8 @@ def _write_graph(
         with _quiet(), torch.no_grad():
             kind.write_graph(module, inputs, file=folder / kind.FILE, dtype=fingerprint.dtype)
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ConversionRefusedError(f"it cannot be converted: {reason}") from error
+        lines = str(error).strip().splitlines() or [repr(error)]
+        raise ConversionRefusedError(f"it cannot be converted: {lines[0]}") from error
     return int(sum(one.numel() for one in model.parameters()) - table.size)
 
 
@@ -172,9 +173,13 @@ def _quiet() -> Iterator[None]:
 
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        exporter.setLevel(level)
         transformers_logging.set_verbosity(before)

@@ -23,7 +23,7 @@ def write_graph(module: Any, example: "Sequence[Tensor]", *, file: Path, dtype: 
         module,
         tuple(example),
         str(file),
-        dynamic_shapes=[[{0: free, 1: free} for _ in example]],
+        dynamic_shapes=tuple({0: free, 1: free} for _ in example),
         dynamo=True,
         external_data=False,
         verbose=False,
@@ -52,9 +52,12 @@ class _Graph:
         options.log_severity_level = 3  # errors
         # It would keep the memory of the longest batch.
         options.enable_cpu_mem_arena = False
-        self._session = onnxruntime.InferenceSession(
-            str(file), options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(file), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its errors have no common base
+            raise RuntimeError(str(error)) from error
         self._names = [one.name for one in self._session.get_inputs()]
 
     def __call__(self, *inputs: Vectors) -> Vectors:

@@ -29,12 +29,10 @@ def write_graph(module: Any, example: "Sequence[Tensor]", *, file: Path, dtype: 
     thirds of the time to open it.
     """
     openvino = _import_openvino()
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-    converter = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(module, example_input=tuple(example))
-    model = converter.convert(converter.load(decoder))
+    try:
+        model = _convert(module, example)
+    except Exception as error:  # its errors have no common base, and end with a summary
+        raise RuntimeError(str(error).strip().splitlines()[-1]) from error
     for node, tensor in zip(model.inputs, example, strict=True):
         sizes = [-1, -1, *tensor.shape[2:]]  # any number of texts and tokens
         node.get_node().set_element_type(openvino.Type.f32)
@@ -42,6 +40,15 @@ def write_graph(module: Any, example: "Sequence[Tensor]", *, file: Path, dtype: 
     model.validate_nodes_and_infer_types()
     compiled = openvino.Core().compile_model(model, "CPU", _settings(dtype, streams=1, threads=1))
     file.write_bytes(compiled.export_model().getvalue())
+
+
+def _convert(module: Any, example: "Sequence[Tensor]") -> Any:
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    converter = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(module, example_input=tuple(example))
+    return converter.convert(converter.load(decoder))
 
 
 def open_graph(file: Path, *, dtype: str, streams: int, threads: int) -> "_Graph":

@@ -29,6 +29,7 @@ class PooledModule(nn.Module):
         super().__init__()
         self.model = model
         self._causal = causal
+        self._options = {"use_cache": False} if hasattr(model.config, "use_cache") else {}
         self._depth = int(model.config.num_hidden_layers)
         self._layers = fingerprint.layers
         self._last = fingerprint.pooling
@@ -45,7 +46,12 @@ class PooledModule(nn.Module):
         seen = mask[:, None, None, :].bool()
         if self._causal:
             seen = seen & torch.ones_like(mask[0][None] * mask[0][:, None]).tril().bool()
-        found = self.model(inputs_embeds=embeddings, attention_mask=seen, output_hidden_states=True)
+        found = self.model(
+            inputs_embeds=embeddings,
+            attention_mask=seen,
+            output_hidden_states=True,
+            **self._options,
+        )
         parts: list[Tensor] = []
         for layer in self._layers:
             if layer == self._depth:
