@@ -135,7 +135,9 @@ def compare(
 
 def compare_prefix(model: str, queries: list[str], *, dtype: str, device: str, rounds: int) -> None:
     """The same queries with the instruction computed once, and with every query."""
-    spec = EncoderSpec(model=model, dtype=dtype, device=device, query_prompt=QUERY_PROMPT)
+    spec = EncoderSpec(
+        model=model, dtype=dtype, device=device, query_prompt=QUERY_PROMPT, backend="torch"
+    )
     shared, whole = Encoder(spec), Encoder(spec)
     whole._torch._share_beginning = _share_nothing  # type: ignore[method-assign]  # the other path
     contenders: dict[tuple[str, str], Encode] = {
@@ -158,7 +160,7 @@ def _share_nothing(ids: Sequence[Ints], *, prompt: Ints) -> None:  # noqa: ARG00
 
 
 def make_ours(model: str, *, dtype: str, device: str) -> Encode:
-    encoder = Encoder(EncoderSpec(model=model, dtype=dtype, device=device))
+    encoder = Encoder(EncoderSpec(model=model, dtype=dtype, device=device, backend="torch"))
     return lambda texts: encoder.encode(texts)
 
 

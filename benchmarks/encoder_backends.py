@@ -4,12 +4,15 @@
     python benchmarks/encoder_backends.py encode --data FOLDER --texts 1500 --dtype bfloat16
     python benchmarks/encoder_backends.py query
     python benchmarks/encoder_backends.py cold --data FOLDER
+    python benchmarks/encoder_backends.py whole
 
 `encode`: real texts, tokenising included, in turn in one process, five rounds, with the same
 threads. `plain openvino` and `plain onnx` are the runtimes as one would use them by hand: the
 tokenizers library, padded batches of texts of like length with 2,048 to 8,192 tokens, whichever is
 fastest, and all threads on one batch. `query`: one short query at a time. `cold`: the whole process
-of `subspace search` over 3,000 texts, its seconds, those of the processor, and its memory.
+of `subspace search` over 3,000 texts, its seconds, those of the processor, and its memory. `whole`:
+a query over 100,000 random items from its text to its hits, beside the bare encoder and a bare
+product with a matrix of as many rows.
 """
 
 import argparse
@@ -29,6 +32,7 @@ from encode import draw_texts, say_ratio, timed
 
 import subspace
 from subspace.arrays import Ints, Vectors
+from subspace.blocks import unit_blocks
 from subspace.encoder import Encoder
 from subspace.encoder.backends.converted import (
     TABLE,
@@ -57,7 +61,7 @@ QUERY = "how do I keep slugs away from lettuce"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=["encode", "query", "cold"])
+    parser.add_argument("what", choices=["encode", "query", "cold", "whole"])
     parser.add_argument("--data", type=Path, help="folder with JSONL")
     parser.add_argument("--texts", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=5)
@@ -65,6 +69,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.what == "query":
         compare_queries(arguments.rounds)
+        return
+    if arguments.what == "whole":
+        compare_whole(arguments.rounds)
         return
     if arguments.data is None:
         parser.error("--data is needed")
@@ -187,6 +194,41 @@ def compare_queries(rounds: int) -> None:
     for name, seconds in taken.items():
         later = sorted(1e3 * one for one in seconds[5:])
         print(f"| {name} | {statistics.median(later):.1f} | {later[-len(later) // 10]:.1f} |")
+
+
+def compare_whole(rounds: int, *, items: int = 100_000) -> None:
+    """A query from its text to its hits, and what no search can do without, in turn."""
+    model = subspace.load("minilm")
+    encoder, layout = model.open_encoder(), model.layout
+    encoder.prepare()
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((items, layout.dim), dtype=np.float32)
+    rows = unit_blocks(rows, layout=layout).astype(np.float32)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subspace.Index.create(Path(folder) / "index", model) as index,
+    ):
+        for start in range(0, items, 10_000):
+            names = range(start, start + 10_000)
+            records = [subspace.Record(id=str(n), text=f"item {n}") for n in names]
+            index.blocks.add(records, rows[start : start + 10_000])
+        weights = dict.fromkeys(layout, 0.25)
+
+        def search(query: str) -> None:
+            index.search(query, weights=weights, k=10)
+
+        def bare(query: str) -> None:
+            blocks = model.project(encoder.encode([query], kind="query"), kind="query")
+            scores = rows @ blocks.array[0]
+            np.argpartition(scores, -10)
+
+        taken: dict[str, list[float]] = {"search": [], "bare": []}
+        for number in range(10 * rounds):
+            for name, run in (("search", search), ("bare", bare)):
+                taken[name].append(timed(partial(run, f"{QUERY} {number}"))[0])
+    for name, seconds in taken.items():
+        print(f"{name}: median {1e3 * statistics.median(seconds[5:]):.1f} ms")
+    say_ratio("search over bare", taken["search"][5:], taken["bare"][5:])
 
 
 def compare_cold(texts: Sequence[str], *, rounds: int) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from subspace.arrays import Ints
-from subspace.encoder.model_weights import find_layers, load_weights
+from subspace.encoder.model_weights import count_weights, find_layers, load_weights
 from subspace.encoder.packing import (
     PACKED,
     Packing,
@@ -87,8 +87,7 @@ class FrozenModel:
         offset = self._model.config.model_type in OFFSET_POSITIONS
         self._first_position = (self._model.config.pad_token_id or 0) + 1 if offset else 0
         self._lock = RLock()
-        table = self._model.get_input_embeddings().weight
-        self._weights = sum(one.numel() for one in self._model.parameters()) - table.numel()
+        self._weights = count_weights(self._model)
         self._cache = {"use_cache": False} if hasattr(self._model.config, "use_cache") else {}
         self.alone = bool(_length_changes_all(self._model.config))
         self.packs = not self.alone and self._try_packing(least=AGREEMENT[dtype])

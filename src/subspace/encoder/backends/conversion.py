@@ -27,7 +27,7 @@ from subspace.encoder.backends.runtimes import load_runtime
 from subspace.encoder.backends.rust_tokenizer import save
 from subspace.encoder.backends.sample_texts import SAMPLES, SHORT
 from subspace.encoder.fingerprint import Fingerprint
-from subspace.encoder.model_weights import load_weights
+from subspace.encoder.model_weights import count_weights, load_weights
 from subspace.encoder.packing import PackingUnsupportedError, check_sight
 from subspace.encoder.pooling import OWN_MEAN
 from subspace.encoder.tokens import OwnTokens, Tokenizer, load_tokenizer
@@ -59,7 +59,7 @@ def write_model(
         OSError: A file cannot be written.
     """
     loaded = load_tokenizer(source)
-    if not loaded.is_fast:
+    if not getattr(loaded, "is_fast", False):
         raise ConversionRefusedError("its tokenizer is not of the tokenizers library")
     tokenizer = Tokenizer(loaded, max_length=fingerprint.max_length, lowercase=lowercase)
     reference = TorchBackend(source, fingerprint=fingerprint, device="cpu", batch_tokens=None)
@@ -85,22 +85,21 @@ def _write_graph(
         check_sight(model.config)
     except PackingUnsupportedError as error:
         raise ConversionRefusedError(str(error)) from error
-    with torch.inference_mode():
-        table = _write_table(model, folder / TABLE)
-    module = PooledModule(model, fingerprint=fingerprint, causal=causal).eval()
-    # Two texts of different length, so that neither number is taken for a constant.
-    mask = torch.tensor([[1.0] * 7, [1.0] * 5 + [0.0] * 2])
-    inputs = [torch.from_numpy(table[:14].reshape(2, 7, -1).copy()), mask]
-    if fingerprint.early_pooling == OWN_MEAN:
-        inputs.append(mask.clone())
     kind = load_runtime(runtime)
+    module = PooledModule(model, fingerprint=fingerprint, causal=causal).eval()
     try:
         with _quiet(), torch.no_grad():
+            table = _write_table(model, folder / TABLE)
+            # Two texts of different length, so that neither number is taken for a constant.
+            mask = torch.tensor([[1.0] * 7, [1.0] * 5 + [0.0] * 2])
+            inputs = [torch.from_numpy(table[:14].reshape(2, 7, -1).copy()), mask]
+            if fingerprint.early_pooling == OWN_MEAN:
+                inputs.append(mask.clone())
             kind.write_graph(module, inputs, file=folder / kind.FILE, dtype=fingerprint.dtype)
-    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         lines = str(error).strip().splitlines() or [repr(error)]
         raise ConversionRefusedError(f"it cannot be converted: {lines[0]}") from error
-    return int(sum(one.numel() for one in model.parameters()) - table.size)
+    return count_weights(model)
 
 
 def _write_table(model: Any, file: Path) -> Vectors:

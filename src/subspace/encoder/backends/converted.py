@@ -15,8 +15,10 @@ import os
 import platform
 import shutil
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,7 @@ class ConvertedModel:
         self.manifest = manifest
         self.required = required
         self._fingerprint = Fingerprint.from_json(manifest["fingerprint"])
+        self._lock, self._calls = threading.Lock(), 0
 
     @classmethod
     def read(
@@ -136,18 +139,31 @@ class ConvertedModel:
         most = max(min(most, -(-sum(lengths) // streams)), 1)
         batches = list(cut_batches(lengths, most=most, padded=True))
         streams = min(streams, len(batches))
-        graph = self._graph(streams=threads if streams > 1 else 1)
+        with self._call() as alone:
+            graph = self._graph(streams=1 if streams == 1 and alone else threads)
 
-        def run(positions: Ints) -> tuple[Ints, Vectors]:
-            batch = [ids[position] for position in positions]
-            kept = [own.pooled(one) for one in batch] if self._pools_own else []
-            return positions, self._run(batch, kept, graph=graph)
+            def run(positions: Ints) -> tuple[Ints, Vectors]:
+                batch = [ids[position] for position in positions]
+                kept = [own.pooled(one) for one in batch] if self._pools_own else []
+                return positions, self._run(batch, kept, graph=graph)
 
-        if streams == 1:
-            yield from map(run, batches)
-            return
-        with ThreadPoolExecutor(streams) as pool:
-            yield from pool.map(run, batches)
+            if streams == 1:
+                yield from map(run, batches)
+                return
+            with ThreadPoolExecutor(streams) as pool:
+                yield from pool.map(run, batches)
+
+    @contextmanager
+    def _call(self) -> Iterator[bool]:
+        """Counts a call as running; tells whether it is the only one, which needs one stream."""
+        with self._lock:
+            self._calls += 1
+            alone = self._calls == 1
+        try:
+            yield alone
+        finally:
+            with self._lock:
+                self._calls -= 1
 
     @property
     def _heavy(self) -> bool:
@@ -165,7 +181,7 @@ class ConvertedModel:
             file,
             file.stat().st_mtime_ns,
             self._fingerprint.dtype,
-            streams,
+            1 if self._heavy else streams,
             available_threads() if self._heavy else 1,
         )
 

@@ -98,6 +98,8 @@ def _make(
     """
     target = folder_of(runtime, fingerprint=fingerprint)
     before = read_manifest(target, fingerprint=fingerprint)
+    if before is not None and "refused" not in before:
+        return  # another process was faster
     if before is not None and not required:
         raise ConversionRefusedError(before["refused"])
     missing = find_missing(runtime)
