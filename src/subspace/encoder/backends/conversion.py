@@ -25,7 +25,7 @@ from subspace.encoder.backends.pooled_module import PooledModule, look_up
 from subspace.encoder.backends.prepare import ConversionRefusedError
 from subspace.encoder.backends.runtimes import load_runtime
 from subspace.encoder.backends.rust_tokenizer import save
-from subspace.encoder.backends.sample_texts import SAMPLES, SHORT
+from subspace.encoder.backends.sample_texts import PARAGRAPH, SAMPLES, SENTENCE, SHORT
 from subspace.encoder.fingerprint import Fingerprint
 from subspace.encoder.model_weights import count_weights, load_weights
 from subspace.encoder.packing import PackingUnsupportedError, check_sight
@@ -35,7 +35,7 @@ from subspace.encoder.torch_backend import TorchBackend
 
 # A converted model is preferred in bulk unless torch takes less than this share of its time.
 _NOT_SLOWER = 0.9
-_ROUNDS, _REPEATED = 2, 2
+_ROUNDS = 3
 # Rows of the token embeddings that are made at a time.
 _ROWS = 65_536
 
@@ -136,8 +136,9 @@ def _compare(
                 f"its vectors are not those of torch: the smallest cosine is {worst:.6f}, must be "
                 f"{AGREEMENT[fingerprint.dtype]} in {fingerprint.dtype}"
             )
-    # Of each text several, as batches of many texts have hardly any padding.
-    both = [partial(_encode, one, ids * _REPEATED, own) for one in (reference, made)]
+    # Of a short and a longer text several, as batches of many texts have hardly any padding.
+    timed = [ids[SENTENCE]] * 8 + [ids[PARAGRAPH]] * 2
+    both = [partial(_encode, one, timed, own) for one in (reference, made)]
     times = [(_seconds(both[0]), _seconds(both[1])) for _ in range(_ROUNDS)]
     over = statistics.median(a / b for a, b in times)
     return {

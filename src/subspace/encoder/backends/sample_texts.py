@@ -22,3 +22,5 @@ SAMPLES: Sequence[str] = (
 )
 # The text by which a model is checked whenever it is opened.
 SHORT = 3
+# Those by which it is timed.
+SENTENCE, PARAGRAPH = 4, -2
