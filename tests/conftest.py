@@ -32,7 +32,7 @@ SLOW = (
     *("test_faiss_engine", "test_wheel", "test_quickstart", "test_discovery", "test_fit_logging"),
     *("test_riv", "test_reference_checkpoint", "test_fit_command", "test_store_faults"),
     *("test_engine_contract", "test_pgvector_engine", "test_milvus_engine", "test_listing"),
-    "test_packing",
+    *("test_packing", "test_backends"),
     *(
         "test_hub",
         "test_language_model",
