@@ -135,9 +135,11 @@ def compare(
 
 def compare_prefix(model: str, queries: list[str], *, dtype: str, device: str, rounds: int) -> None:
     """The same queries with the instruction computed once, and with every query."""
-    spec = EncoderSpec(model=model, dtype=dtype, device=device, query_prompt=QUERY_PROMPT)
+    spec = EncoderSpec(
+        model=model, dtype=dtype, device=device, query_prompt=QUERY_PROMPT, backend="torch"
+    )
     shared, whole = Encoder(spec), Encoder(spec)
-    whole._share_beginning = _share_nothing  # type: ignore[method-assign]  # the other path
+    whole._torch._share_beginning = _share_nothing  # type: ignore[method-assign]  # the other path
     contenders: dict[tuple[str, str], Encode] = {
         ("shared", dtype): lambda texts: shared.encode(texts, kind="query"),
         ("whole", dtype): lambda texts: whole.encode(texts, kind="query"),
@@ -158,7 +160,7 @@ def _share_nothing(ids: Sequence[Ints], *, prompt: Ints) -> None:  # noqa: ARG00
 
 
 def make_ours(model: str, *, dtype: str, device: str) -> Encode:
-    encoder = Encoder(EncoderSpec(model=model, dtype=dtype, device=device))
+    encoder = Encoder(EncoderSpec(model=model, dtype=dtype, device=device, backend="torch"))
     return lambda texts: encoder.encode(texts)
 
 

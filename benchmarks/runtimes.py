@@ -38,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     corpus = draw_texts(arguments.data, count=20_000)
     texts = [text for text in corpus if 5 <= len(text.split()) <= 400][: arguments.texts]
-    encoder = Encoder(EncoderSpec(model="minilm", device="cpu"))
+    encoder = Encoder(EncoderSpec(model="minilm", device="cpu", backend="torch"))
     ids = encoder._tokenizer(texts).ids
     contenders: dict[str, Callable[[], Vectors]] = {"subspace": lambda: encoder.encode(texts)}
     wanted = contenders["subspace"]()

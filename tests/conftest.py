@@ -14,6 +14,8 @@ settings.load_profile("suite")
 
 # The suite runs on every core already: threads of linear algebra would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Converting a model takes seconds: tests/encoder/test_backends.py does it, and asks for it.
+os.environ.setdefault("SUBSPACE_ENCODER_BACKEND", "torch")
 
 QUERY_PROMPT = (
     "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
@@ -30,7 +32,7 @@ SLOW = (
     *("test_faiss_engine", "test_wheel", "test_quickstart", "test_discovery", "test_fit_logging"),
     *("test_riv", "test_reference_checkpoint", "test_fit_command", "test_store_faults"),
     *("test_engine_contract", "test_pgvector_engine", "test_milvus_engine", "test_listing"),
-    *("test_vector_stores", "test_packing"),
+    *("test_vector_stores", "test_packing", "test_backends"),
     *(
         "test_hub",
         "test_language_model",

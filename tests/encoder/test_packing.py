@@ -16,7 +16,7 @@ from subspace.encoder.model import FrozenModel
 from subspace.encoder.packing import Packing, PackingUnsupportedError, _attend, find_runs
 from subspace.encoder.pooling import POOLINGS
 from subspace.encoder.precision import choose_dtype, has_bfloat16
-from subspace.encoder.tokens import Tokenizer, common_beginning, cut_batches
+from subspace.encoder.tokens import Tokenizer, common_beginning, cut_batches, load_tokenizer
 from subspace.errors import EncoderError
 
 LENGTHS = [9, 5, 5, 2, 1, 1]
@@ -112,7 +112,7 @@ def test_queries_with_one_instruction_equal_each_by_itself(tiny_qwen, monkeypatc
 def test_bidirectional_models_share_nothing():
     encoder = Encoder(EncoderSpec(model="minilm", query_prompt="represent this for retrieval: "))
     assert not encoder._model.causal
-    assert encoder._share_beginning([np.arange(30) for _ in range(9)], prompt=0) is None
+    assert encoder._torch._share_beginning([np.arange(30) for _ in range(9)], prompt=0) is None
 
 
 def test_a_model_that_cannot_be_packed_is_padded_and_gives_the_same(tiny_qwen, monkeypatch, caplog):
@@ -181,7 +181,7 @@ def test_runs_are_the_lengths_again(lengths):
 
 def test_auto_takes_bfloat16_only_where_vectors_stay(monkeypatch):
     folder = model_files.locate_model("minilm", revision=None).folder
-    tokenizer = Tokenizer(folder, max_length=64, lowercase=False)
+    tokenizer = Tokenizer(load_tokenizer(folder), max_length=64, lowercase=False)
     choose = {"tokenizer": tokenizer, "device": "cpu", "pool": POOLINGS["mean"]}
     monkeypatch.setattr("subspace.encoder.precision.has_bfloat16", lambda device: True)
     assert choose_dtype(folder, **choose) == "bfloat16"

@@ -278,6 +278,7 @@ def _read_notes(folder: str, *, former: "Former | None") -> "Sequence[Record]":
 def _open_encoder(arguments: argparse.Namespace, *, model: "Model") -> "CachedEncoder":
     from subspace.model.embed_texts import open_stored_encoder
 
+    model.open_encoder().prepare()  # what searches use; the store may have every vector already
     encoder = open_stored_encoder(model, store=arguments.store, dtype=arguments.encoder_dtype)
     if arguments.encoder_dtype == "auto":
         print(f"the encoder computes in {encoder.encoder.fingerprint.dtype}")

@@ -170,6 +170,8 @@ def _serve(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> Non
     _check_index(arguments)
     _say("loading the model")
     model = load(arguments.checkpoint, encoder=arguments.encoder)
+    encoder = model.open_encoder()
+    encoder.prepare()
     model.encode_query(["ready"])  # the first search would wait for the weights
     _make_missing(arguments, model)
     open_index = partial(Index.open, arguments.index, model, **_index_options(arguments))
@@ -183,7 +185,8 @@ def _serve(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> Non
         reopen=open_index,
     )
     stack.callback(memory.close)
-    _share_cores(limits)
+    if encoder.backend == "torch":
+        _share_cores(limits)
     if arguments.watch is not None:
         follow(memory, Path(arguments.watch))
         stack.enter_context(watching(memory, Path(arguments.watch)))

@@ -1,28 +1,34 @@
 """The frozen encoder: maps each text to one unit vector per hidden layer."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from subspace.arrays import Ints, Vectors
+from subspace.encoder.backends import ConvertedModel, convert, find_converted
 from subspace.encoder.fingerprint import Fingerprint
-from subspace.encoder.model import OFFSET_POSITIONS, Beginning, FrozenModel
-from subspace.encoder.model_files import ModelFiles, ModelRecipe, locate_model, read_recipe
-from subspace.encoder.pooling import EARLY_POOLINGS, OWN_MEAN, POOLINGS, mean_tokens
+from subspace.encoder.model import OFFSET_POSITIONS, FrozenModel
+from subspace.encoder.model_files import (
+    ModelFiles,
+    ModelRecipe,
+    locate_model,
+    read_plain_config,
+    read_recipe,
+)
+from subspace.encoder.pooling import EARLY_POOLINGS, OWN_MEAN, POOLINGS
 from subspace.encoder.precision import choose_dtype
 from subspace.encoder.spec import EncoderSpec
 from subspace.encoder.texts import check_texts
-from subspace.encoder.tokens import Tokenizer, Tokens, common_beginning, count_shared, cut_batches
+from subspace.encoder.tokens import Tokenizer, Tokens, load_tokenizer
+from subspace.encoder.torch_backend import TorchBackend
 from subspace.encoder.truncation import Truncation
 from subspace.errors import EncoderError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Kind = Literal["document", "query"]
 _NAMES: dict[Kind, str] = {"document": "texts", "query": "queries"}
@@ -34,19 +40,18 @@ _WINDOW = 2048
 # Characters per window: a tokenizer takes about 50 bytes of memory for each, also for cut ones.
 _WINDOW_CHARACTERS = 4_000_000
 _DTYPES = ("float32", "bfloat16", "auto")
-# With fewer texts or shared tokens, a separate forward pass for the shared beginning saves no time.
-_SHARED_TEXTS, _SHARED_TOKENS = 4, 8
-# After a shared beginning, attention needs a mask of tokens x tokens: too large for longer texts.
-_LONGEST_BEHIND = 2048
-# This many tokens of a shared beginning take about as much memory as one computed token.
-_BEHIND_PER_TOKEN = 64
+# As many texts or fewer are encoded by a converted model even where torch is faster in bulk.
+_FEW = 8
+# So many texts are worth a conversion of the model, which takes seconds and is done once.
+_MANY = 64
 
 
 class Encoder:
     """A frozen text encoder.
 
     The weights are loaded when the first text is encoded, so that a run whose vectors are all
-    stored never loads them. Only `dtype="auto"` loads them at once, to compare precisions.
+    stored never loads them. Only `dtype="auto"` loads them at once, to compare precisions. Where a
+    converted model is ready (see `prepare`), neither torch nor transformers is imported.
 
     Attributes:
         spec: The requested settings.
@@ -62,7 +67,37 @@ class Encoder:
         self.spec = spec
         self._files: ModelFiles = locate_model(spec.model, revision=spec.revision)
         self._recipe: ModelRecipe = read_recipe(self._files.folder)
-        self.fingerprint = self._make_fingerprint()
+        self._converted: ConvertedModel | None = None
+        self.fingerprint = self._find_fingerprint()
+
+    @property
+    def backend(self) -> str:
+        """What computes vectors: `torch`, `openvino` or `onnx`."""
+        return "torch" if self._converted is None else self._converted.runtime
+
+    def prepare(self) -> str:
+        """Converts the model for a faster runtime, so that later searches import no torch.
+
+        Does nothing if that was done before, if no runtime is installed, or if the backend is to be
+        torch. With `backend="auto"`, a model that cannot be converted stays with torch.
+
+        Returns:
+            What computes vectors from now on; see `backend`.
+
+        Raises:
+            EncoderError: The backend that the spec names is not installed or too old, or the
+                converted model gives other vectors than torch.
+        """
+        if self._converted is None:
+            self._converted = convert(
+                self._backend,
+                fingerprint=self.fingerprint,
+                folder=self._files.folder,
+                lowercase=self._recipe.lowercase,
+            )
+            if self._converted is not None:
+                vars(self).pop("_torch", None)  # its memory is needed no more
+        return self.backend
 
     @property
     def truncated(self) -> int:
@@ -109,15 +144,36 @@ class Encoder:
         self, texts: Sequence[str], *, kind: Kind, truncations: list[Truncation]
     ) -> Iterator[tuple[Ints, Vectors]]:
         """Does what `encode_batches` says, and adds what was cut to `truncations`."""
-        prompt = self._tokenizer.prompt_ids(self.prompt(kind))
+        if len(texts) >= _MANY or self._backend not in ("auto", "torch"):
+            self.prepare()
+        backend = self._choose_backend(len(texts))
+        own = self._tokenizer.own_tokens(self.prompt(kind))
         for start, tokens in self._windows(texts, kind=kind):
-            ids = tokens.ids
             truncations.append(tokens.truncation)
-            shared = self._share_beginning(ids, prompt=prompt)
-            skip = shared.length if shared else 0
-            for positions in self._cut([one[skip:] for one in ids], behind=skip):
-                batch = [ids[position] for position in positions]
-                yield positions + start, self._pool(batch, beginning=shared, prompt=prompt)
+            for positions, vectors in backend.encode(tokens.ids, own=own):
+                yield positions + start, vectors
+
+    def _choose_backend(self, texts: int) -> "ConvertedModel | TorchBackend":
+        """Returns what encodes so many texts: a converted model, unless torch is faster in bulk.
+
+        Raises:
+            EncoderError: The converted model cannot be used, and the spec names its runtime.
+        """
+        found = self._converted
+        if found is None or (texts > _FEW and not found.fast_in_bulk):
+            return self._torch
+        try:
+            found.check()
+        except EncoderError as error:
+            found.discard()
+            if found.required:
+                raise EncoderError(
+                    f"{error}; it is converted again when it is used next"
+                ) from error
+            _log.warning("%s; torch is used instead, and the next index converts it again", error)
+            self._converted = None
+            return self._torch
+        return found
 
     def encode_tokens(self, texts: Sequence[str], *, kind: Kind = "document") -> list[Vectors]:
         """Encodes each text to its tokens' states in the last layer, (tokens, hidden size).
@@ -131,11 +187,11 @@ class Encoder:
         """
         from torch.nn.functional import normalize
 
-        prompt = self._tokenizer.prompt_ids(self.prompt(kind))
+        own = self._tokenizer.own_tokens(self.prompt(kind))
         states: list[Vectors] = [np.empty((0, 0), dtype=np.float32)] * len(texts)
         for start, tokens in self._windows(texts, kind=kind):
             ids = tokens.ids
-            for positions in self._cut(ids):
+            for positions in self._torch.cut(ids):
                 batch = [ids[position] for position in positions]
                 (found,) = self._model.run(
                     batch,
@@ -145,8 +201,8 @@ class Encoder:
                 ends = np.cumsum([len(one) for one in batch])[:-1]
                 parts = np.split(found.cpu().numpy(), ends)
                 for position, one, rows in zip(positions, batch, parts, strict=True):
-                    own = self._find_own(one, prompt=prompt)
-                    states[position + start] = rows[own] if len(own) else rows
+                    found_own = own.find(one)
+                    states[position + start] = rows[found_own] if len(found_own) else rows
         return states
 
     def measure_truncation(self, texts: Sequence[str], *, kind: Kind = "document") -> Truncation:
@@ -166,8 +222,26 @@ class Encoder:
             return self.fingerprint.query_prompt
         return self.fingerprint.document_prompt
 
-    def _make_fingerprint(self) -> Fingerprint:
-        spec, recipe, config = self.spec, self._recipe, self._config
+    def _find_fingerprint(self) -> Fingerprint:
+        """Makes the fingerprint, and finds the model that was converted for it, if there is one.
+
+        What `config.json` says literally gives the digest by which a converted model is found, and
+        that one's fingerprint was made with transformers. Without one, transformers reads the
+        configuration, which knows what the file leaves out.
+        """
+        plain = read_plain_config(self._files.folder)
+        if plain is not None and self.spec.dtype != "auto":
+            with suppress(EncoderError):  # raised again below, unless transformers knows better
+                guess = self._make_fingerprint(plain)
+                self._converted = find_converted(guess, backend=self._backend)
+                if self._converted is not None:
+                    return guess
+        fingerprint = self._make_fingerprint(self._config)
+        self._converted = find_converted(fingerprint, backend=self._backend)
+        return fingerprint
+
+    def _make_fingerprint(self, config: Any) -> Fingerprint:
+        spec, recipe = self.spec, self._recipe
         if spec.dtype not in _DTYPES:
             raise EncoderError(f"dtype must be one of {', '.join(_DTYPES)}, got {spec.dtype!r}")
         if spec.batch_tokens is not None and spec.batch_tokens < 1:
@@ -210,6 +284,20 @@ class Encoder:
             early_pooling=_choose_early_pooling(spec, pooling, early=min(layers) < depth),
         )
 
+    @property
+    def _backend(self) -> str:
+        """The backend that the spec asks for; other runtimes than torch need the processor.
+
+        Raises:
+            EncoderError: Another runtime is named together with another device.
+        """
+        backend, device = self.spec.backend, self.spec.device
+        if device is None or device == "cpu":
+            return backend
+        if backend not in ("auto", "torch"):
+            raise EncoderError(f"backend {backend!r} computes on the cpu, not on {device!r}")
+        return "torch"
+
     @cached_property
     def _config(self) -> Any:
         from transformers import AutoConfig
@@ -228,8 +316,9 @@ class Encoder:
         return self._load_tokenizer(self.fingerprint.max_length)
 
     def _load_tokenizer(self, max_length: int) -> Tokenizer:
+        load = load_tokenizer if self._converted is None else self._converted.load_tokenizer
         return Tokenizer(
-            self._files.folder, max_length=max_length, lowercase=self._recipe.lowercase
+            load(self._files.folder), max_length=max_length, lowercase=self._recipe.lowercase
         )
 
     def _choose_dtype(self, pooling: str, max_length: int) -> str:
@@ -253,8 +342,17 @@ class Encoder:
         return wanted
 
     @cached_property
+    def _torch(self) -> TorchBackend:
+        return TorchBackend(
+            self._files.folder,
+            fingerprint=self.fingerprint,
+            device=self._device,
+            batch_tokens=self.spec.batch_tokens,
+        )
+
+    @property
     def _model(self) -> FrozenModel:
-        return FrozenModel(self._files.folder, dtype=self.fingerprint.dtype, device=self._device)
+        return self._torch.model
 
     def _windows(self, texts: Sequence[str], *, kind: Kind) -> Iterator[tuple[int, Tokens]]:
         """Yields the first text's position and the tokens of the texts, window by window.
@@ -268,6 +366,9 @@ class Encoder:
         def tokenise(window: slice) -> Tokens:
             return self._tokenizer([prompt + text for text in texts[window]])
 
+        if len(windows) == 1:
+            yield windows[0].start, tokenise(windows[0])
+            return
         with ThreadPoolExecutor(max_workers=1) as beside:
             coming = [beside.submit(tokenise, window) for window in windows[:1]]
             for place, window in enumerate(windows):
@@ -275,88 +376,6 @@ class Encoder:
                     beside.submit(tokenise, later) for later in windows[place + 1 : place + 2]
                 ]
                 yield window.start, coming.pop(0).result()
-
-    def _cut(self, ids: Sequence[Ints], *, behind: int = 0) -> Iterator[Ints]:
-        """Yields the positions of each batch's texts, which follow `behind` shared tokens."""
-        most = self.spec.batch_tokens or self._model.batch_tokens()
-        # Attention copies the keys and values of the shared beginning for every text.
-        lengths = [len(one) + behind // _BEHIND_PER_TOKEN for one in ids]
-        if self._model.alone:
-            most = 1
-        return cut_batches(lengths, most=most, padded=not self._model.packs)
-
-    @property
-    def _pools_own(self) -> bool:
-        return self.fingerprint.early_pooling == OWN_MEAN
-
-    def _share_beginning(self, ids: Sequence[Ints], *, prompt: Ints) -> Beginning | None:
-        """Runs the tokens that all texts begin with; None if inexact or without a gain in time."""
-        early = self.fingerprint.early_pooling in (None, OWN_MEAN)
-        if len(ids) < _SHARED_TEXTS or self.fingerprint.pooling != "lasttoken" or not early:
-            return None
-        length = common_beginning(ids)
-        if self._pools_own:  # the texts' own tokens are needed, each for its text
-            length = min(length, *(count_shared(one, prompt) for one in ids))
-        if length < _SHARED_TOKENS or max(map(len, ids)) > _LONGEST_BEHIND:
-            return None
-        if not (self._model.packs and self._model.causal):
-            return None
-        return self._model.begin(ids[0][:length])
-
-    def _find_own(self, ids: Ints, *, prompt: Ints) -> Ints:
-        """Returns the positions of a text's own tokens: neither of the prompt nor special."""
-        skip = count_shared(ids, prompt)
-        return np.flatnonzero(~self._tokenizer.is_special(ids[skip:])) + skip
-
-    def _pooled_tokens(self, ids: Ints, *, prompt: Ints) -> Ints:
-        """Returns the positions of a text's own tokens, or of others if it has none.
-
-        These are behind the prompt, so that a shared prompt changes nothing: the special ones, or
-        the last token where the text was cut before.
-        """
-        own = self._find_own(ids, prompt=prompt)
-        behind = min(count_shared(ids, prompt), len(ids) - 1)
-        return own if len(own) else np.arange(behind, len(ids))
-
-    def _pool_early(
-        self, batch: Sequence[Ints], *, lengths: "Tensor", skip: int, prompt: Ints
-    ) -> "Callable[[Tensor], Tensor]":
-        """Returns the pooling of the layers before the last, for the tokens after `skip`."""
-        import torch
-        from torch.nn.functional import normalize
-
-        if not self._pools_own:
-            pool = POOLINGS[self.fingerprint.early_pooling or self.fingerprint.pooling]
-            return lambda states: pool(states, lengths)
-        own = [self._pooled_tokens(ids, prompt=prompt) - skip for ids in batch]
-        starts = np.cumsum([0, *(len(ids) - skip for ids in batch[:-1])])
-        rows = np.concatenate([kept + start for kept, start in zip(own, starts, strict=True)])
-        kept = torch.from_numpy(rows).to(self._device)
-        counts = torch.tensor([len(one) for one in own], device=self._device)
-        return lambda states: mean_tokens(normalize(states[kept], dim=-1), counts)
-
-    def _pool(self, batch: Sequence[Ints], *, beginning: Beginning | None, prompt: Ints) -> Vectors:
-        """Runs texts, whose first tokens may be a shared beginning that was run before."""
-        import torch
-        from torch.nn.functional import normalize
-
-        skip = beginning.length if beginning else 0
-        last, depth = POOLINGS[self.fingerprint.pooling], self._model.depth
-        lengths = torch.tensor([len(ids) - skip for ids in batch], device=self._device)
-        early = self._pool_early(batch, lengths=lengths, skip=skip, prompt=prompt)
-
-        def reduce(layer: int, states: "Tensor") -> "Tensor":
-            pooled = last(states, lengths) if layer == depth else early(states)
-            return normalize(pooled, dim=-1)
-
-        pooled = self._model.run(
-            [ids[skip:] for ids in batch],
-            layers=self.fingerprint.layers,
-            reduce=reduce,
-            beginning=beginning,
-        )
-        vectors: Vectors = torch.cat(pooled, dim=-1).cpu().numpy()
-        return vectors
 
 
 def _choose_early_pooling(spec: EncoderSpec, pooling: str, *, early: bool) -> str | None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from subspace.arrays import Ints
-from subspace.encoder.model_weights import find_layers, load_weights
+from subspace.encoder.model_weights import count_weights, find_layers, load_weights
 from subspace.encoder.packing import (
     PACKED,
     Packing,
@@ -21,6 +21,7 @@ from subspace.encoder.packing import (
     register,
 )
 from subspace.encoder.products import multiply_fast
+from subspace.encoder.threads import threads_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,6 +87,7 @@ class FrozenModel:
         offset = self._model.config.model_type in OFFSET_POSITIONS
         self._first_position = (self._model.config.pad_token_id or 0) + 1 if offset else 0
         self._lock = RLock()
+        self._weights = count_weights(self._model)
         self._cache = {"use_cache": False} if hasattr(self._model.config, "use_cache") else {}
         self.alone = bool(_length_changes_all(self._model.config))
         self.packs = not self.alone and self._try_packing(least=AGREEMENT[dtype])
@@ -136,6 +138,7 @@ class FrozenModel:
         # One call at a time: hooks on the layers would also receive the states of other threads.
         with (
             self._lock,
+            self._threads(texts),
             torch.inference_mode(),
             self._listen(kept, layers=layers, reduce=reduce, texts=texts),
         ):
@@ -153,6 +156,12 @@ class FrozenModel:
             self._forward_packed([ids], packing=packing, start=0)
         assert packing.seen is not None
         return Beginning(length=len(ids), states=packing.seen)
+
+    def _threads(self, texts: Sequence[Ints]) -> AbstractContextManager[None]:
+        """Lets torch use one thread for little work on a processor."""
+        if self._device != "cpu":
+            return nullcontext()
+        return threads_for(2.0 * self._weights * sum(map(len, texts)))
 
     def _forward(self, texts: Sequence[Ints], *, beginning: Beginning | None) -> "Tensor":
         """Computes the last layer's states (tokens, dim), texts concatenated."""

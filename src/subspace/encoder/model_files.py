@@ -5,6 +5,7 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from subspace.encoder.pooling import POOLINGS
@@ -118,6 +119,23 @@ def read_recipe(folder: Path) -> ModelRecipe:
             "which is not supported; choose another model"
         )
     return recipe
+
+
+def read_plain_config(folder: Path) -> SimpleNamespace | None:
+    """Reads a model's `config.json` without transformers, which takes seconds to import.
+
+    Returns:
+        Its values as attributes, or None if it does not say by itself how large the model is. What
+        the file leaves out is missing, also where transformers would know a default.
+    """
+    try:
+        config = _read_json(folder / "config.json")
+    except EncoderError:
+        return None
+    sizes = ("num_hidden_layers", "max_position_embeddings", "hidden_size")
+    if not all(type(config.get(name)) is int for name in sizes) or "model_type" not in config:
+        return None
+    return SimpleNamespace(**config)
 
 
 def _locate_embedded() -> ModelFiles:

@@ -42,6 +42,18 @@ def load_weights(folder: Path, *, dtype: str) -> Any:
     return model
 
 
+def count_weights(model: Any) -> int:
+    """Counts the weights that every token is multiplied with: all but those of embeddings."""
+    from torch import nn
+
+    return sum(
+        weight.numel()
+        for module in model.modules()
+        if not isinstance(module, nn.Embedding)
+        for weight in module.parameters(recurse=False)
+    )
+
+
 def find_layers(model: Any, *, depth: int) -> Any:
     """Finds the list of a model's layers.
 

@@ -27,6 +27,10 @@ class EncoderSpec:
         device: `cpu`, `cuda`, or None for the best there is.
         batch_tokens: Tokens per forward pass; None for what the device works fastest with. A
             longer text comes alone.
+        backend: What computes: `torch`, `openvino`, `onnx`, or `auto`: a model that was converted
+            for the first of these runtimes that is installed, if its vectors agree with those of
+            torch, else torch. The environment variable SUBSPACE_ENCODER_BACKEND says what `auto`
+            is.
     """
 
     model: str = "minilm"
@@ -40,6 +44,7 @@ class EncoderSpec:
     dtype: str = "float32"
     device: str | None = None
     batch_tokens: int | None = None
+    backend: str = "auto"
 
     @classmethod
     def from_fingerprint(cls, fingerprint: Fingerprint, *, model: str) -> "EncoderSpec":

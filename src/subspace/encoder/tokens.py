@@ -1,7 +1,7 @@
 """Tokenisation, and batches of texts of similar length."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,24 +34,35 @@ class Tokens:
     truncation: Truncation
 
 
+def load_tokenizer(folder: Path) -> Any:
+    """Loads the tokenizer in a model's folder with transformers.
+
+    Raises:
+        EncoderError: The folder has no readable tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"{folder} holds no readable tokenizer: {error}") from error
+
+
 class Tokenizer:
     """A model's own tokenizer; cuts texts at a maximum length and counts what it cut.
 
     Any number of threads may use it.
     """
 
-    def __init__(self, folder: Path, *, max_length: int, lowercase: bool) -> None:
-        """Loads the tokenizer in a model's folder.
+    def __init__(self, tokenizer: Any, *, max_length: int, lowercase: bool) -> None:
+        """Wraps a tokenizer.
 
-        Raises:
-            EncoderError: The folder has no readable tokenizer.
+        Args:
+            tokenizer: What `load_tokenizer` returns, or a `RustTokenizer`.
+            max_length: Number of tokens after which texts are cut.
+            lowercase: Whether texts are lower-cased before.
         """
-        from transformers import AutoTokenizer
-
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise EncoderError(f"{folder} holds no readable tokenizer: {error}") from error
+        self._tokenizer = tokenizer
         self._max_length = max_length
         self._lowercase = lowercase
         self._truncation = Truncation()
@@ -127,6 +138,10 @@ class Tokenizer:
         marks = set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
         return np.array(sorted(marks), dtype=np.int64)
 
+    def own_tokens(self, prompt: str) -> "OwnTokens":
+        """Returns what finds the tokens of texts themselves, which follow this prompt."""
+        return OwnTokens(prompt=self.prompt_ids(prompt), is_special=self.is_special)
+
     def _prepare(self, texts: Sequence[str]) -> list[str]:
         return [text.lower() for text in texts] if self._lowercase else list(texts)
 
@@ -156,6 +171,34 @@ class Tokenizer:
         return Truncation(
             texts=len(cut), unread=unread, characters=sum(lengths[place] for place in cut)
         )
+
+
+@dataclass(frozen=True, eq=False)  # arrays compare element by element
+class OwnTokens:
+    """Finds a text's own tokens: neither those of the prompt nor special ones.
+
+    Attributes:
+        prompt: Token ids of the prompt, as `Tokenizer.prompt_ids` gives them.
+        is_special: Tells which token ids are special.
+    """
+
+    prompt: Ints
+    is_special: Callable[[Ints], npt.NDArray[np.bool_]]
+
+    def find(self, ids: Ints) -> Ints:
+        """Returns the positions of a text's own tokens."""
+        skip = count_shared(ids, self.prompt)
+        return np.flatnonzero(~self.is_special(ids[skip:])) + skip
+
+    def pooled(self, ids: Ints) -> Ints:
+        """Returns the positions of a text's own tokens, or of others if it has none.
+
+        These are behind the prompt, so that a shared prompt changes nothing: the special ones, or
+        the last token where the text was cut before.
+        """
+        own = self.find(ids)
+        behind = min(count_shared(ids, self.prompt), len(ids) - 1)
+        return own if len(own) else np.arange(behind, len(ids))
 
 
 def _last_space(text: str, *, after: int, before: int) -> int | None:

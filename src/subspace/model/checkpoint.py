@@ -61,6 +61,7 @@ def load(
     encoder: str | None = None,
     device: str | None = None,
     revision: str | None = None,
+    backend: str = "auto",
 ) -> Model:
     """Loads a model.
 
@@ -72,6 +73,8 @@ def load(
         encoder: Folder or hub id of the encoder, if it is not where the checkpoint says.
         device: Device of the encoder: `cpu`, `cuda`, or None for the best available.
         revision: Branch, tag or, better, commit of a repository of the hub.
+        backend: What computes the encoder's vectors: `auto`, `torch`, `openvino` or `onnx`; see
+            `EncoderSpec`.
 
     Raises:
         CheckpointError: The checkpoint is missing, damaged, of another format version, or holds
@@ -84,7 +87,7 @@ def load(
         )
     model = _load(str(path), revision=revision)
     spec = EncoderSpec.from_fingerprint(model.fingerprint, model=encoder or model.encoder.model)
-    return replace(model, encoder=replace(spec, device=device))
+    return replace(model, encoder=replace(spec, device=device, backend=backend))
 
 
 def _load(name: str, *, revision: str | None) -> Model:

@@ -913,7 +913,9 @@ def _raw_vectors(model: Model, records: Sequence[Record], vectors: Vectors | Non
     if vectors is None and not records:  # nothing that an encoder would have to be loaded for
         return np.empty((0, model.projection.input_dim), dtype=np.float32)
     if vectors is None:
-        return model.open_encoder().encode([record.text for record in records])
+        encoder = model.open_encoder()
+        encoder.prepare()  # searches find it
+        return encoder.encode([record.text for record in records])
     if len(vectors) != len(records):
         raise LayoutError(f"{len(records)} records, {len(vectors)} vectors")
     return vectors

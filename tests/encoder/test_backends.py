@@ -1,0 +1,250 @@
+"""Other runtimes give the vectors of torch, or are refused; reading needs no torch."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import subspace
+from subspace.encoder import Encoder, EncoderSpec
+from subspace.encoder.backends import conversion, converted, prepare, runtimes
+from subspace.encoder.backends.sample_texts import SAMPLES
+from subspace.errors import EncoderError
+
+ROOT = Path(__file__).resolve().parents[2]
+# Cut at 256 tokens and at half of that, nearly empty, emoji, from right to left, in many lengths.
+TEXTS = [
+    "The ferry was late again, and nobody on the pier knew why. " * 40,
+    "a b c " * 60,
+    ".",
+    "\u200b \u00ad x",
+    "\U0001f469\u200d\U0001f680 \U0001f642\U0001f642\U0001f3fd \u2764\ufe0f",
+    "\u0647\u0644 \u064a\u0648\u062c\u062f \u0645\u0637\u0639\u0645 \u0642\u0631\u064a\u0628\u061f",
+    "\u05d0\u05d9\u05e4\u05d4 \u05d4\u05ea\u05d7\u05e0\u05d4? (the station)",
+    *(f"text number {n} " * n for n in range(1, 16)),
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Iterator[Path]:
+    """A cache of converted models of its own, and backends that are chosen as by default."""
+    folder = tmp_path_factory.mktemp("assets")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(folder))
+        patch.delenv(runtimes.ENVIRONMENT_VARIABLE)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def minilm(cache) -> Encoder:
+    """The encoder of the model that comes with the package, converted for OpenVINO."""
+    encoder = subspace.load("minilm").open_encoder()
+    assert encoder.backend == "torch"
+    assert encoder.prepare() == "openvino"
+    return encoder
+
+
+def smallest(found: np.ndarray, wanted: np.ndarray, encoder: Encoder) -> float:
+    layers = len(encoder.fingerprint.layers)
+    return converted.smallest_cosine(found, wanted, layers=layers)
+
+
+def in_torch(encoder: Encoder) -> Encoder:
+    return Encoder(replace(encoder.spec, backend="torch"))
+
+
+def test_openvino_gives_the_vectors_of_torch(minilm):
+    wanted = in_torch(minilm).encode(TEXTS)
+    assert smallest(minilm.encode(TEXTS), wanted, minilm) >= 0.9999
+    assert minilm.truncated  # the comparison had texts that are cut
+    assert smallest(np.roll(wanted, 1, axis=0), wanted, minilm) < 0.9
+
+
+def test_every_text_alone_has_the_vector_that_it_has_among_others(minilm, monkeypatch):
+    together = minilm.encode(TEXTS)
+    alone = np.concatenate([minilm.encode([text]) for text in TEXTS])
+    assert smallest(alone, together, minilm) >= 0.99999
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # several batches at a time
+    assert smallest(minilm.encode(TEXTS), together, minilm) >= 0.99999
+
+
+SPECS = {
+    "last token, own mean of early layers": {"layers": (0, 1, -1)},
+    "mean of all layers, with a prompt": {
+        "layers": (-1, 0),
+        "pooling": "mean",
+        "document_prompt": "Text: ",
+    },
+    "maximum, first token of an early layer": {
+        "layers": (1, 2),
+        "pooling": "max",
+        "early_pooling": "cls",
+    },
+}
+
+
+# An export to ONNX takes seconds, and the module is the same: one is enough.
+@pytest.mark.parametrize(
+    ("runtime", "name"), [*(("openvino", name) for name in SPECS), ("onnx", next(iter(SPECS)))]
+)
+def test_all_poolings_are_converted(cache, tiny_qwen, runtime, name):
+    """A causal model with a prompt for queries."""
+    spec = EncoderSpec(model=str(tiny_qwen), backend=runtime, **SPECS[name])
+    encoder = Encoder(spec)
+    for kind in ("document", "query"):
+        found = encoder.encode(TEXTS, kind=kind)
+        assert smallest(found, in_torch(encoder).encode(TEXTS, kind=kind), encoder) >= 0.9999
+    assert encoder.backend == runtime
+
+
+def test_bfloat16_agrees_as_far_as_bfloat16_does(cache, tiny_qwen):
+    encoder = Encoder(EncoderSpec(model=str(tiny_qwen), dtype="bfloat16", backend="openvino"))
+    found = encoder.encode(TEXTS)
+    assert smallest(found, in_torch(encoder).encode(TEXTS), encoder) >= 0.999
+
+
+SEARCH = """
+import sys
+import subspace
+from subspace.cli import main
+
+assert main(sys.argv[1:]) == 0
+heavy = {"torch", "transformers", "openvino_telemetry", "openvino.tools.ovc"} & set(sys.modules)
+assert not heavy, heavy
+assert "openvino" in sys.modules
+"""
+
+
+def test_a_search_imports_neither_torch_nor_what_reports_home(minilm, cache, tmp_path):
+    records = [subspace.Record(id=str(n), text=text) for n, text in enumerate(SAMPLES)]
+    with subspace.Index.create(tmp_path / "index", subspace.load("minilm"), records) as index:
+        wanted = [hit.id for hit in index.search("a museum that opens late", k=3)]
+    where = {"HF_ASSETS_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)}
+    kept = {n: v for n, v in os.environ.items() if n != runtimes.ENVIRONMENT_VARIABLE}
+    options = ["--checkpoint", "minilm", "--index", str(tmp_path / "index"), "-k", "3", "--json"]
+    found = subprocess.run(
+        [sys.executable, "-c", SEARCH, "search", "--query", "a museum that opens late", *options],
+        env={**kept, **where},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert [hit["id"] for hit in json.loads(found.stdout)["hits"]] == wanted
+    assert not (tmp_path / "intel").exists()  # where OpenVINO would keep whom it reports about
+
+
+def test_few_texts_take_the_converted_model_where_torch_is_faster_in_bulk(minilm):
+    encoder = subspace.load("minilm").open_encoder()
+    slow = dict(minilm._converted.manifest, fast_in_bulk=False)
+    encoder._converted = converted.ConvertedModel(
+        "openvino", folder=minilm._converted.folder, manifest=slow, required=False
+    )
+    encoder.encode(TEXTS[2:4])
+    assert "_torch" not in vars(encoder)
+    encoder.encode(TEXTS)
+    assert "_torch" in vars(encoder)
+
+
+def test_a_damaged_model_is_told_and_torch_used_instead(cache, tiny_qwen, caplog):
+    spec = EncoderSpec(model=str(tiny_qwen), max_length=40)
+    made = Encoder(spec)
+    assert made.prepare() == "openvino"
+    folder, wanted = made._converted.folder, made.encode(["a fox"])
+    table = np.load(folder / converted.TABLE)
+    np.save(folder / converted.TABLE, table[::-1].copy())
+    found = Encoder(spec).encode(["a fox"])
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert "gives other vectors than when it was converted" in caplog.text
+    assert not folder.exists()  # the next index converts it again
+
+
+def test_a_file_of_another_size_is_not_whole(cache, minilm, tmp_path, monkeypatch):
+    for file in cache.rglob("*"):
+        if file.is_file():
+            target = tmp_path / file.relative_to(cache)
+            target.parent.mkdir(exist_ok=True, parents=True)
+            target.symlink_to(file)
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path))
+    assert Encoder(minilm.spec).backend == "openvino"
+    table = tmp_path / minilm._converted.folder.relative_to(cache) / converted.TABLE
+    table.unlink()
+    table.write_bytes(b"half")
+    assert Encoder(minilm.spec).backend == "torch"
+
+
+def test_a_model_that_disagrees_is_refused_once_and_told(cache, tiny_qwen, monkeypatch, caplog):
+    monkeypatch.setitem(conversion.AGREEMENT, "float32", 1.01)
+    monkeypatch.setattr(runtimes, "BACKENDS", ("auto", "torch", "openvino"))
+    spec = EncoderSpec(model=str(tiny_qwen), max_length=41)
+    with caplog.at_level("INFO", logger="subspace"):
+        assert Encoder(spec).prepare() == "torch"
+    assert "its vectors are not those of torch: the smallest cosine is" in caplog.text
+    monkeypatch.setattr(conversion, "write_model", lambda *_, **__: pytest.fail("tried again"))
+    assert Encoder(spec).prepare() == "torch"
+    monkeypatch.undo()
+    (refused,) = [one for one in cache.rglob("manifest.json") if "refused" in one.read_text()]
+    assert [one.name for one in refused.parent.iterdir()] == ["manifest.json"]
+    shutil.rmtree(refused.parent)
+
+
+def test_what_is_named_and_cannot_compute_is_an_error(cache, tiny_qwen, monkeypatch):
+    spec = EncoderSpec(model=str(tiny_qwen), backend="openvino", max_length=42)
+    with pytest.raises(EncoderError, match="must be one of auto, torch, openvino, onnx, got 'jax'"):
+        Encoder(replace(spec, backend="jax"))
+    with pytest.raises(EncoderError, match="computes on the cpu, not on 'cuda'"):
+        Encoder(replace(spec, device="cuda"))
+    monkeypatch.setitem(conversion.AGREEMENT, "float32", 1.01)
+    with pytest.raises(EncoderError, match="backend 'openvino' cannot be used: its vectors"):
+        Encoder(spec).encode(["a fox"])
+    monkeypatch.undo()
+    monkeypatch.setenv(runtimes.ENVIRONMENT_VARIABLE, "jax")
+    with pytest.raises(EncoderError, match="SUBSPACE_ENCODER_BACKEND must be one of"):
+        Encoder(EncoderSpec(model=str(tiny_qwen)))
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        (None, "openvino is not installed; run: pip install 'subspace-embeddings[openvino]'"),
+        ("2025.1.0", "openvino 2025.1.0 is too old, 2026.4 or later is needed"),
+    ],
+)
+def test_a_runtime_that_is_missing_or_too_old_is_told(cache, tiny_qwen, monkeypatch, version, said):
+    installed = runtimes._version
+    monkeypatch.setattr(
+        runtimes, "_version", lambda name: version if name == "openvino" else installed(name)
+    )
+    spec = EncoderSpec(model=str(tiny_qwen), max_length=43, backend="openvino")
+    with pytest.raises(EncoderError) as error:
+        Encoder(spec)
+    assert said in str(error.value)
+    monkeypatch.setattr(runtimes, "_version", lambda _: None)
+    assert Encoder(replace(spec, backend="auto")).prepare() == "torch"
+
+
+def test_a_large_model_is_converted_only_when_it_is_asked_for(
+    cache, tiny_qwen, monkeypatch, caplog
+):
+    monkeypatch.setattr(prepare, "LARGEST", 1000)
+    spec = EncoderSpec(model=str(tiny_qwen), max_length=44)
+    with caplog.at_level("INFO", logger="subspace"):
+        assert Encoder(spec).prepare() == "torch"
+    assert "converted only with backend='openvino'" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_leaves_torch(cache, tiny_qwen, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "file"))
+    encoder = Encoder(EncoderSpec(model=str(tiny_qwen), max_length=45))
+    assert encoder.prepare() == "torch"
+    assert len(encoder.encode(["a fox"])) == 1
+    with pytest.raises(EncoderError, match="cannot be written"):
+        Encoder(replace(encoder.spec, backend="openvino")).prepare()
