@@ -119,6 +119,24 @@ def test_every_form_of_labels_gives_the_same_blocks(world):
     assert np.abs(weights({"style": labels["style"]}, x, blocks=blocks) - wanted).max() > 1e-3
 
 
+def test_lists_of_texts_keep_their_gaps_and_the_numbers_beside_them(world):
+    """numpy makes texts of everything in a list that holds one."""
+    x, labels = world
+    style = [np.nan if at % 5 == 0 else label for at, label in enumerate(labels["style"])]
+    gaps = {"style": [None if label is np.nan else label for label in style]}
+    wanted = weights(gaps, x, blocks={"style": 4})
+    found = weights({"style": style}, x, blocks={"style": 4})
+    np.testing.assert_array_equal(found, wanted)
+    named = {"blocks": {"style": 4}, "factors": ["style"]}
+    np.testing.assert_array_equal(weights(style, x, **named), wanted)
+    both = {"blocks": {"style": 3, "complexity": 3}, "factors": ["style", "complexity"]}
+    rows = [list(row) for row in zip(style, labels["complexity"], strict=True)]
+    table = {**gaps, "complexity": labels["complexity"]}
+    np.testing.assert_array_equal(
+        weights(rows, x, **both), weights(table, x, blocks=both["blocks"])
+    )
+
+
 def test_several_columns_are_named_by_the_table_or_by_hand(world):
     x, labels = world
     names = ["style", "topic"]

@@ -52,7 +52,7 @@ def _name_columns(y: Any, *, names: Sequence[str] | None) -> dict[str, list[Any]
             str(name): _as_list(y[name]) for name in (y if isinstance(y, Mapping) else y.columns)
         }
     else:
-        array = np.asarray(y)
+        array = _as_array(y)
         if array.ndim not in (1, 2):
             raise ConfigError(f"y must have one or two dimensions, got {array.ndim}")
         rows = array[:, None] if array.ndim == 1 else array
@@ -67,8 +67,15 @@ def _name_columns(y: Any, *, names: Sequence[str] | None) -> dict[str, list[Any]
     return dict(zip(names, table.values(), strict=True))
 
 
+def _as_array(labels: Any) -> npt.NDArray[Any]:
+    array = np.asarray(labels)
+    if array.dtype.kind in "US" and not hasattr(labels, "dtype"):
+        return np.asarray(labels, dtype=object)  # numbers and NaN beside texts became texts
+    return array
+
+
 def _as_list(column: Any) -> list[Any]:
-    array = np.asarray(column)
+    array = _as_array(column)
     if array.ndim != 1:
         raise ConfigError(f"labels of a factor must have one dimension, got {array.ndim}")
     return list(array.tolist())
