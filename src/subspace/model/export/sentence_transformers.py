@@ -211,10 +211,8 @@ def _compare(folder: Path, *, selection: Selection, encoder: Encoder) -> float:
     texts = [*_CHECKED_ON, "word " * 2 * encoder.fingerprint.max_length]
     documents = selection(encoder.encode(texts), queries=False)
     queries = selection(encoder.encode(texts, kind="query"), queries=True)
-    difference = max(
-        float(np.abs(opened.encode_document(texts) - documents).max()),
-        float(np.abs(opened.encode_query(texts) - queries).max()),
-    )
+    found = np.stack([opened.encode_document(texts), opened.encode_query(texts)])
+    difference = float(np.abs(found - np.stack([documents, queries])).max())  # nan if any is
     if not difference <= TOLERANCE:
         raise CheckpointError(
             f"sentence-transformers gives other vectors for this encoder (by {difference:.1g}): "
