@@ -14,7 +14,13 @@ import pytest
 
 import subspace
 from subspace.encoder import Encoder, EncoderSpec
-from subspace.encoder.backends import conversion, converted, prepare, runtimes
+from subspace.encoder.backends import (
+    conversion,
+    converted,
+    openvino_runtime,
+    prepare,
+    runtimes,
+)
 from subspace.encoder.backends.sample_texts import SAMPLES
 from subspace.errors import EncoderError
 
@@ -166,6 +172,99 @@ def test_a_damaged_model_is_told_and_torch_used_instead(cache, tiny_qwen, caplog
     assert not folder.exists()  # the next index converts it again
 
 
+@pytest.mark.parametrize("part", [converted.TOKENIZER, "model.blob"])
+def test_a_damaged_file_of_the_right_size_is_told_too(cache, tiny_qwen, caplog, part):
+    spec = EncoderSpec(model=str(tiny_qwen), max_length=46)
+    made = Encoder(spec)
+    made.prepare()
+    file, wanted = made._converted.folder / part, made.encode(["a fox"])
+    sound = file.read_bytes()
+    file.write_bytes(b"\0" * len(sound))
+    np.testing.assert_allclose(Encoder(spec).encode(["a fox"]), wanted, atol=1e-5)
+    assert "torch is used instead, and the next index converts it again" in caplog.text
+    assert not file.exists()
+    Encoder(spec).prepare()
+    file.write_bytes(b"\0" * len(sound))
+    named = Encoder(replace(spec, backend="openvino"))
+    with pytest.raises(EncoderError, match="it is converted again when it is used next"):
+        named.encode(["a fox"])
+    np.testing.assert_allclose(named.encode(["a fox"]), wanted, atol=1e-5)
+    assert named.backend == "openvino"
+
+
+def test_a_cache_that_is_emptied_meanwhile_changes_nothing(cache, tiny_qwen, monkeypatch):
+    encoder = Encoder(EncoderSpec(model=str(tiny_qwen), max_length=47))
+    encoder.prepare()
+    wanted = encoder.encode(TEXTS[:1])
+    shutil.rmtree(encoder._converted.folder)
+    np.testing.assert_array_equal(encoder.encode(TEXTS[:1]), wanted)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # what is not open yet
+    many = encoder.encode(TEXTS)
+    assert smallest(many, in_torch(encoder).encode(TEXTS), encoder) >= 0.9999
+    assert encoder.backend == "openvino"
+
+
+def test_what_another_process_converted_meanwhile_stays_in_its_place(cache, tiny_qwen, monkeypatch):
+    """That process may be about to open it."""
+    spec, write = EncoderSpec(model=str(tiny_qwen), max_length=48), conversion.write_model
+    other = Encoder(spec)
+
+    places: list[int] = []
+
+    def write_late(*files, **options):
+        monkeypatch.setattr(conversion, "write_model", write)
+        other.prepare()
+        places.append(other._converted.folder.stat().st_ino)
+        return write(*files, **options)
+
+    encoder = Encoder(spec)
+    monkeypatch.setattr(conversion, "write_model", write_late)
+    assert encoder.prepare() == other.backend == "openvino"
+    assert encoder._converted.folder.stat().st_ino == places[0]
+    assert not list(cache.rglob("*.partial"))
+
+
+IMPORT_AT_ONCE = """
+import threading
+import time
+from subspace.encoder.backends.openvino_runtime import _import_openvino
+
+found = []
+
+def open_later(n):
+    time.sleep(n / 100)
+    found.append(_import_openvino().Core)
+
+threads = [threading.Thread(target=open_later, args=(n,)) for n in range(20)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert len(found) == 20
+"""
+
+
+def test_threads_that_come_while_the_runtime_is_imported_wait_for_it():
+    found = subprocess.run(
+        [sys.executable, "-c", IMPORT_AT_ONCE], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr[-2000:]
+
+
+def test_a_configuration_that_leaves_out_its_padding_is_read_by_transformers(
+    cache, tiny_qwen, tmp_path
+):
+    """Their default counts: positions of a RoBERTa begin behind the padding token."""
+    shutil.copytree(tiny_qwen, tmp_path / "model")
+    config = {
+        "model_type": "roberta",
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "max_position_embeddings": 130,
+    }
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    spec = EncoderSpec(model=str(tmp_path / "model"), pooling="mean")
+    assert Encoder(spec).fingerprint.max_length == 128
+
+
 def test_a_file_of_another_size_is_not_whole(cache, minilm, tmp_path, monkeypatch):
     for file in cache.rglob("*"):
         if file.is_file():
@@ -193,6 +292,45 @@ def test_a_model_that_disagrees_is_refused_once_and_told(cache, tiny_qwen, monke
     (refused,) = [one for one in cache.rglob("manifest.json") if "refused" in one.read_text()]
     assert [one.name for one in refused.parent.iterdir()] == ["manifest.json"]
     shutil.rmtree(refused.parent)
+
+
+def test_a_model_that_gives_no_numbers_is_refused(cache, tiny_qwen, monkeypatch, caplog):
+    look_up = conversion.look_up
+    monkeypatch.setattr(
+        conversion, "look_up", lambda *model, rows: look_up(*model, rows=rows) * np.nan
+    )
+    monkeypatch.setattr(runtimes, "BACKENDS", ("auto", "torch", "openvino"))
+    with caplog.at_level("INFO", logger="subspace"):
+        assert Encoder(EncoderSpec(model=str(tiny_qwen), max_length=49)).prepare() == "torch"
+    assert "the smallest cosine is nan" in caplog.text
+
+
+def test_a_tokenizer_that_cuts_elsewhere_is_refused(cache, tiny_qwen, monkeypatch, caplog):
+    save = conversion.save
+    monkeypatch.setattr(
+        conversion, "save", lambda *files: save(*files) | {"truncation_side": "left"}
+    )
+    monkeypatch.setattr(runtimes, "BACKENDS", ("auto", "torch", "openvino"))
+    with caplog.at_level("INFO", logger="subspace"):
+        assert Encoder(EncoderSpec(model=str(tiny_qwen), max_length=50)).prepare() == "torch"
+    assert "its tokenizer gives other tokens without transformers" in caplog.text
+
+
+def test_a_runtime_that_cannot_be_imported_leaves_torch_until_it_can(
+    cache, tiny_qwen, monkeypatch, caplog
+):
+    def fail():
+        raise ImportError("libtbb.so.12: cannot open shared object file")
+
+    monkeypatch.setattr(runtimes, "BACKENDS", ("auto", "torch", "openvino"))
+    spec = EncoderSpec(model=str(tiny_qwen), max_length=51)
+    with monkeypatch.context() as patch, caplog.at_level("INFO", logger="subspace"):
+        patch.setattr(openvino_runtime, "_import_openvino", fail)
+        assert Encoder(spec).prepare() == "torch"
+        assert "openvino cannot be imported: libtbb.so.12" in caplog.text
+        with pytest.raises(EncoderError, match="'openvino' cannot be used: openvino cannot be imp"):
+            Encoder(replace(spec, backend="openvino")).prepare()
+    assert Encoder(spec).prepare() == "openvino"
 
 
 def test_what_is_named_and_cannot_compute_is_an_error(cache, tiny_qwen, monkeypatch):

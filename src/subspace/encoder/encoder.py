@@ -165,15 +165,21 @@ class Encoder:
         try:
             found.check()
         except EncoderError as error:
-            found.discard()
-            if found.required:
-                raise EncoderError(
-                    f"{error}; it is converted again when it is used next"
-                ) from error
-            _log.warning("%s; torch is used instead, and the next index converts it again", error)
-            self._converted = None
+            self._discard(found, error)
             return self._torch
         return found
+
+    def _discard(self, found: ConvertedModel, error: EncoderError) -> None:
+        """Gives up a converted model that cannot be used, in favour of torch.
+
+        Raises:
+            EncoderError: The spec names its runtime.
+        """
+        found.discard()
+        self._converted = None
+        if found.required:
+            raise EncoderError(f"{error}; it is converted again when it is used next") from error
+        _log.warning("%s; torch is used instead, and the next index converts it again", error)
 
     def encode_tokens(self, texts: Sequence[str], *, kind: Kind = "document") -> list[Vectors]:
         """Encodes each text to its tokens' states in the last layer, (tokens, hidden size).
@@ -316,10 +322,20 @@ class Encoder:
         return self._load_tokenizer(self.fingerprint.max_length)
 
     def _load_tokenizer(self, max_length: int) -> Tokenizer:
-        load = load_tokenizer if self._converted is None else self._converted.load_tokenizer
         return Tokenizer(
-            load(self._files.folder), max_length=max_length, lowercase=self._recipe.lowercase
+            self._load_library_tokenizer(),
+            max_length=max_length,
+            lowercase=self._recipe.lowercase,
         )
+
+    def _load_library_tokenizer(self) -> Any:
+        found = self._converted
+        if found is not None:
+            try:
+                return found.load_tokenizer()
+            except EncoderError as error:
+                self._discard(found, error)
+        return load_tokenizer(self._files.folder)
 
     def _choose_dtype(self, pooling: str, max_length: int) -> str:
         return choose_dtype(
@@ -420,5 +436,5 @@ def _read_size(config: Any, *, model: str) -> tuple[int, int]:
             "encoder or a decoder of its own, with num_hidden_layers and max_position_embeddings"
         )
     if config.model_type in OFFSET_POSITIONS:
-        longest -= (config.pad_token_id or 0) + 1
+        longest -= (getattr(config, "pad_token_id", None) or 0) + 1
     return int(depth), int(longest)

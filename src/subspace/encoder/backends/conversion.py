@@ -73,7 +73,13 @@ def write_model(
         "files": {file.name: file.stat().st_size for file in folder.iterdir()},
     }
     made = ConvertedModel(runtime, folder=folder, manifest=manifest, required=True)
-    return manifest | _compare(made, reference, fingerprint=fingerprint, tokenizer=tokenizer)
+    copy = Tokenizer(made.load_tokenizer(), max_length=fingerprint.max_length, lowercase=lowercase)
+    try:
+        return manifest | _compare(
+            made, reference, fingerprint=fingerprint, tokenizer=tokenizer, copy=copy
+        )
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ConversionRefusedError(f"it cannot be run: {_last_line(error)}") from error
 
 
 def _write_graph(
@@ -96,10 +102,16 @@ def _write_graph(
             if fingerprint.early_pooling == OWN_MEAN:
                 inputs.append(mask.clone())
             kind.write_graph(module, inputs, file=folder / kind.FILE, dtype=fingerprint.dtype)
-    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+    except (ImportError, OSError):
+        raise
+    except Exception as error:  # converters raise errors of every kind
         lines = str(error).strip().splitlines() or [repr(error)]
         raise ConversionRefusedError(f"it cannot be converted: {lines[0]}") from error
     return count_weights(model)
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [repr(error)])[-1]
 
 
 def _write_table(model: Any, file: Path) -> Vectors:
@@ -118,24 +130,29 @@ def _compare(
     *,
     fingerprint: Fingerprint,
     tokenizer: Tokenizer,
+    copy: Tokenizer,
 ) -> dict[str, Any]:
-    """Compares vectors and times; returns what the manifest says of them.
+    """Compares tokens, vectors and times; returns what the manifest says of them.
 
     Raises:
-        ConversionRefusedError: The vector of a text is another.
+        ConversionRefusedError: The tokens or the vector of a text are others.
     """
     prompts = dict.fromkeys((fingerprint.document_prompt, fingerprint.query_prompt))
     worst = 1.0
     for prompt in prompts:
-        ids = tokenizer([prompt + text for text in SAMPLES]).ids
+        texts = [prompt + text for text in SAMPLES]
+        ids = tokenizer(texts).ids
+        if not all(map(np.array_equal, copy(texts).ids, ids)):
+            raise ConversionRefusedError("its tokenizer gives other tokens without transformers")
         own = tokenizer.own_tokens(prompt)
         wanted, found = _encode(reference, ids, own), _encode(made, ids, own)
-        worst = min(worst, smallest_cosine(found, wanted, layers=len(fingerprint.layers)))
-        if not worst >= AGREEMENT[fingerprint.dtype]:
+        smallest = smallest_cosine(found, wanted, layers=len(fingerprint.layers))
+        if not smallest >= AGREEMENT[fingerprint.dtype]:  # nor is it if it is no number
             raise ConversionRefusedError(
-                f"its vectors are not those of torch: the smallest cosine is {worst:.6f}, must be "
-                f"{AGREEMENT[fingerprint.dtype]} in {fingerprint.dtype}"
+                f"its vectors are not those of torch: the smallest cosine is {smallest:.6f}, must "
+                f"be {AGREEMENT[fingerprint.dtype]} in {fingerprint.dtype}"
             )
+        worst = min(worst, smallest)
     # Of a short and a longer text several, as batches of many texts have hardly any padding.
     timed = [ids[SENTENCE]] * 8 + [ids[PARAGRAPH]] * 2
     both = [partial(_encode, one, timed, own) for one in (reference, made)]

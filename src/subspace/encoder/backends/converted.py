@@ -33,7 +33,7 @@ from subspace.encoder.pooling import OWN_MEAN
 from subspace.encoder.tokens import OwnTokens, cut_batches
 from subspace.errors import EncoderError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST, TOKENIZER, TABLE = "manifest.json", "tokenizer.json", "tokens.npy"
 # Smallest cosine to the vector of torch, by precision.
 AGREEMENT = {"float32": 0.9999, "bfloat16": 0.999}
@@ -68,6 +68,8 @@ class ConvertedModel:
         self.required = required
         self._fingerprint = Fingerprint.from_json(manifest["fingerprint"])
         self._lock, self._calls = threading.Lock(), 0
+        self._graphs: dict[tuple[int, int], Graph] = {}
+        self._checking, self._checked = threading.Lock(), False
 
     @classmethod
     def read(
@@ -89,9 +91,16 @@ class ConvertedModel:
         """Whether it is faster than torch for many texts on this machine, or must compute."""
         return self.required or (bool(self.manifest["fast_in_bulk"]) and not _has_gpu())
 
-    def load_tokenizer(self, _: Path) -> RustTokenizer:
-        """Loads the tokenizer, without transformers."""
-        return RustTokenizer(self.folder / TOKENIZER, settings=self.manifest["tokenizer"])
+    def load_tokenizer(self) -> RustTokenizer:
+        """Loads the tokenizer, without transformers.
+
+        Raises:
+            EncoderError: The file cannot be read, or is not the one that was written.
+        """
+        try:
+            return RustTokenizer(self.folder / TOKENIZER, settings=self.manifest["tokenizer"])
+        except (OSError, ValueError) as error:
+            raise self._fault(f"cannot be used: {error}") from error
 
     def check(self) -> None:
         """Raises unless the files can be opened, and give a text the vector that torch gave it.
@@ -99,27 +108,29 @@ class ConvertedModel:
         Raises:
             EncoderError: They cannot, or it is another vector.
         """
-        _ = self._checked
+        with self._checking:  # threads wait for the first one, which opens the files
+            if not self._checked:
+                self._compare_sample()
+                self._checked = True
 
-    @cached_property
-    def _checked(self) -> bool:
+    def _compare_sample(self) -> None:
         sample = self.manifest["check"]
         ids = np.array(sample["ids"], dtype=np.int64)
         try:
             found = self._run([ids], [np.array(sample["own"])], graph=self._graph(streams=1))
         except (ImportError, OSError, RuntimeError, ValueError, IndexError) as error:
-            raise EncoderError(
-                f"the model converted for {self.runtime} in {self.folder} cannot be used: {error}"
-            ) from error
+            lines = str(error).strip().splitlines() or [repr(error)]
+            raise self._fault(f"cannot be used: {lines[-1]}") from error
         worst = smallest_cosine(
             found, from_base64(sample["vector"])[None], layers=len(self._fingerprint.layers)
         )
         if not worst >= AGREEMENT[self._fingerprint.dtype]:
-            raise EncoderError(
-                f"the model converted for {self.runtime} in {self.folder} gives other vectors than "
-                f"when it was converted (cosine {worst:.6f})"
+            raise self._fault(
+                f"gives other vectors than when it was converted (cosine {worst:.6f})"
             )
-        return True
+
+    def _fault(self, what: str) -> EncoderError:
+        return EncoderError(f"the model converted for {self.runtime} in {self.folder} {what}")
 
     def discard(self) -> None:
         """Removes the folder, so that the model is converted anew."""
@@ -174,16 +185,22 @@ class ConvertedModel:
         return self._fingerprint.early_pooling == OWN_MEAN
 
     def _graph(self, *, streams: int) -> Graph:
-        """Opens the model for so many calls at a time; all encoders of a process share it."""
+        """Opens the model for so many calls at a time; all encoders of a process share it.
+
+        What is open stays so, and does for any number of calls if the files are gone meanwhile.
+        """
+        kind = (1, available_threads()) if self._heavy else (streams, 1)
         file = self.folder / load_runtime(self.runtime).FILE
-        return _open_graph(
-            self.runtime,
-            file,
-            file.stat().st_mtime_ns,
-            self._fingerprint.dtype,
-            1 if self._heavy else streams,
-            available_threads() if self._heavy else 1,
-        )
+        with self._lock:
+            if kind not in self._graphs:
+                try:
+                    written, dtype = file.stat().st_mtime_ns, self._fingerprint.dtype
+                    self._graphs[kind] = _open_graph(self.runtime, file, written, dtype, *kind)
+                except OSError:
+                    if not self._graphs:
+                        raise
+                    return next(iter(self._graphs.values()))
+            return self._graphs[kind]
 
     @cached_property
     def _table(self) -> Vectors:

@@ -47,6 +47,7 @@ class _Graph:
     def __init__(self, file: Path, *, threads: int) -> None:
         import onnxruntime
 
+        onnxruntime.disable_telemetry_events()  # its packages for Windows report what is opened
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors
@@ -61,5 +62,9 @@ class _Graph:
         self._names = [one.name for one in self._session.get_inputs()]
 
     def __call__(self, *inputs: Vectors) -> Vectors:
-        found: Vectors = self._session.run(None, dict(zip(self._names, inputs, strict=True)))[0]
+        named = dict(zip(self._names, inputs, strict=True))
+        try:
+            found: Vectors = self._session.run(None, named)[0]
+        except Exception as error:  # as above
+            raise RuntimeError(str(error)) from error
         return found

@@ -20,6 +20,7 @@ OLDEST = (2026, 4)  # what it was tested with
 FILE = "model.blob"
 
 _CONVERTER = "openvino.tools.ovc"
+_importing = threading.Lock()
 
 
 def write_graph(module: Any, example: "Sequence[Tensor]", *, file: Path, dtype: str) -> None:
@@ -96,8 +97,13 @@ def _import_openvino() -> ModuleType:
     As it is imported, the converter sends a report of it over the network, and takes most of the
     time. Others in this process find it as usual when they ask for it.
     """
-    if "openvino" in sys.modules:
-        return sys.modules["openvino"]
+    with _importing:
+        if "openvino" in sys.modules:
+            return importlib.import_module("openvino")  # waits while others import it
+        return _import_without_converter()
+
+
+def _import_without_converter() -> ModuleType:
     sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # importing it raises ImportError
     try:
         openvino = importlib.import_module("openvino")

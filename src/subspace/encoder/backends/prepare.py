@@ -129,20 +129,27 @@ def _make(
             except ConversionRefusedError as error:
                 refused = str(error)
                 manifest |= {"files": {}, "refused": refused}
-            _put_in_place(partial, target, manifest=manifest)
+            _put_in_place(partial, target, manifest=manifest, fingerprint=fingerprint)
+    except ImportError as error:
+        raise ConversionRefusedError(f"{runtime} cannot be imported: {error}") from error
     except OSError as error:
         raise ConversionRefusedError(f"{target} cannot be written: {error}") from error
     if refused:
         raise ConversionRefusedError(refused)
 
 
-def _put_in_place(partial: Path, target: Path, *, manifest: dict[str, Any]) -> None:
+def _put_in_place(
+    partial: Path, target: Path, *, manifest: dict[str, Any], fingerprint: Fingerprint
+) -> None:
     text = json.dumps(manifest, indent=1) + "\n"
     (partial / MANIFEST).write_text(text, encoding="utf-8")
     if "refused" in manifest:
         for file in partial.iterdir():
             if file.name != MANIFEST:
                 file.unlink()
+    there = read_manifest(target, fingerprint=fingerprint)
+    if there is not None and "refused" not in there:
+        return  # another process was faster, and may be opening it
     shutil.rmtree(target, ignore_errors=True)  # damaged, or refused by an earlier conversion
     try:
         os.replace(partial, target)

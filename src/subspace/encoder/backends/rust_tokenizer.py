@@ -1,5 +1,6 @@
 """A model's tokenizer without transformers, as transformers had made it."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,17 @@ class RustTokenizer:
         Args:
             file: The file.
             settings: What `save` returned.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: It is another one than `save` wrote.
         """
         from tokenizers import Tokenizer
 
-        self._tokenizer = Tokenizer.from_file(str(file))
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != settings["sha256"]:
+            raise ValueError(f"{file.name} is damaged")
+        self._tokenizer = Tokenizer.from_str(content.decode())
         self._tokenizer.no_padding()
         self._side: str = settings["truncation_side"]
         self.all_special_ids: list[int] = settings["special"]
@@ -62,4 +70,5 @@ def save(tokenizer: Any, file: Path) -> dict[str, Any]:
         "truncation_side": tokenizer.truncation_side,
         "special": sorted(set(tokenizer.all_special_ids)),
         "unknown": tokenizer.unk_token_id,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
     }
