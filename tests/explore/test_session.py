@@ -137,3 +137,16 @@ def test_a_direction_of_ratings_ranks_as_a_search_toward_it(session, index):
     assert found.hits == view.search(QUERY, toward="liked=0.5", k=100).hits
     assert session.liked([]).direction is None
     assert "liked" not in session.index.model.directions
+
+
+def test_a_page_gets_what_its_own_ratings_say_while_another_asks(session):
+    class Interrupted(Rating):
+        """Another page asks while these ratings are compared with the last ones."""
+
+        def __eq__(self, other: object) -> bool:
+            assert session.liked([]).told == ""
+            return True
+
+    few = session.liked([Rating("q", "bread", 1.0)])
+    assert "1 rating" in few.told
+    assert session.liked([Interrupted("q", "bread", 1.0)]) is few

@@ -181,6 +181,19 @@ def test_comparisons_are_left_out_with_all_that_share_a_text():
     assert np.mean(trusts["random"]) < 0.4
 
 
+@pytest.mark.parametrize("count", [5, 10, 20, 50])
+@pytest.mark.parametrize("form", ["one pair again and again", "one text against all others"])
+def test_comparisons_that_all_share_a_text_are_not_trusted(count, form):
+    """Without those that share a text nothing is left to predict them from."""
+    again = form == "one pair again and again"
+    ends = np.array([(0, 1 if again else n + 1) for n in range(count)])
+    rng = np.random.default_rng(count)
+    for _ in range(5):
+        z = rng.normal(size=(count + 1, 64)) / 8
+        pairs = z[ends[:, 0]] - z[ends[:, 1]]
+        assert fit_numbers(z[:0], np.zeros(0), pairs=pairs, texts=ends).trust == 0
+
+
 def test_pairs_left_out_are_predicted_without_them(monkeypatch):
     """With labels beside them, whose mean alone is fitted."""
     monkeypatch.setattr(few_labels, "_SIGNAL", (0.4,))

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from subspace.data.records import Record
 from subspace.errors import ConfigError, QueryError
 from subspace.model.toward import make_direction, read_toward
 from subspace.retrieval import Index, Like, SearchOptions, Weights
-from subspace.retrieval.directions import search_toward
+from subspace.retrieval.directions import add_direction, search_toward
 
 WEIGHTS = ("topic=1", "residual=1,complexity=0.5", "riv=0.2,0.2,0.6")
 SPREADS = {"topic": 0.1, "style": 0.4, "complexity": 0.3, "specificity": 0.05, "residual": 0.2}
@@ -124,6 +125,22 @@ def test_the_further_toward_the_more_of_it(index, factor):
     assert means == sorted(means)
     far = ids(index.search(QUERY, toward={factor: 1e4}, k=len(TEXTS)))
     assert spearmanr([own[name] for name in far], range(len(far))).statistic < -0.999
+
+
+def test_a_hit_that_was_removed_since_it_was_found_is_left_out(spread_model, tmp_path):
+    """As when another thread deletes it while candidates are put in order."""
+    with Index.create(tmp_path / "index", spread_model, RECORDS) as index:
+        found = index.search(QUERY, k=6)
+        direction = make_direction(
+            {"complexity": 1.0},
+            directions=index.model.directions,
+            sample=index.blocks.document_sample,
+            relevance=found.weights.relevance,
+        )
+        add = partial(add_direction, found, direction=direction, index=index.blocks, k=6)
+        before = ids(add())
+        index.delete([before[2]])
+        assert ids(add()) == [*before[:2], *before[3:]]
 
 
 def test_candidates_stay_the_most_relevant_ones(index):

@@ -16,7 +16,7 @@ from retrieval_world import LAYOUT, OTHER, QUERY, RECORDS, TEXTS, ids, make_mode
 from subspace.cli.main import main
 from subspace.data.records import Record
 from subspace.errors import ConfigError, QueryError, WeightsError
-from subspace.retrieval import Index, Like, UsageLog, WeightBandit, explain
+from subspace.retrieval import Index, Like, UsageLog, WeightBandit, Weights, explain
 from subspace.retrieval.keywords import KEYWORDS
 
 STOPWORDS = re.compile(
@@ -235,6 +235,45 @@ def test_an_explanation_names_keywords_and_what_they_would_take(index):
                 order = ids(index.search(QUERY, k=12, **options))
                 assert order.index(hit.id) < order.index(told.above)
     assert "keywords +" in explain(found, "bread").text
+
+
+def test_what_an_explanation_says_of_keywords_beside_history_holds(index):
+    share = {"recency": 0.3, "importance": 0.2, "relevance": 0.5}
+
+    def table(what="", factor=1.0) -> Weights:
+        """Weights of which those of one block or part are multiplied."""
+        blocks = {"topic": 1.0, "style": 0.5}
+        rows = {
+            part: {
+                block: mix * weight * (factor if what in (part, block) else 1.0)
+                for block, weight in blocks.items()
+            }
+            for part, mix in share.items()
+        }
+        return Weights.from_mapping(rows, layout=LAYOUT)
+
+    for query in (QUERY, OTHER, "court home team bread"):
+        found = index.search(query, weights=table(), keywords=0.6, scope="item", k=12)
+        for hit in found[1:]:
+            told = explain(found, hit.id)
+            for way in told.passing:
+                factor = way.factor * (1.001 if way.factor > 1 else 0.999)
+                order = ids(
+                    index.search(
+                        query,
+                        weights=table(way.what, factor),
+                        keywords=0.6 * (factor if way.what == KEYWORDS else 1),
+                        scope="item",
+                        k=12,
+                    )
+                )
+                assert order.index(hit.id) < order.index(told.above), way
+
+
+def test_candidates_need_relevance_also_with_keywords(index):
+    """Keywords have relevance's share of the weights, so they choose none without it."""
+    with pytest.raises(WeightsError, match="candidates are the best by relevance"):
+        index.search(QUERY, weights="topic=1,riv=0.5,0.5,0", keywords=1, candidates=3)
 
 
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "much", True, 1e-40])

@@ -1041,3 +1041,16 @@ def test_what_is_forgotten_is_gone_for_all_who_have_the_log_open(tmp_path):
         assert [use.query for _, use in other.since(namespace="alice")] == ["q"]
         assert other.forgotten == 2
         assert (before[0], other.rated()[0]) == (3, 1)
+
+
+def test_what_is_forgotten_is_in_no_file_while_the_log_stays_open(tmp_path):
+    with UsageLog.open(tmp_path / "usage.db") as log, UsageLog.open(tmp_path / "usage.db"):
+        for n in range(300):
+            log.add([(f"diary-{n}", 1.0)], query=f"search-{n}")
+
+        def readable() -> bool:
+            return any(b"diary-1" in path.read_bytes() for path in tmp_path.iterdir())
+
+        assert readable()
+        assert log.forget([f"search-{n}" for n in range(300)]) == 300
+        assert not readable()

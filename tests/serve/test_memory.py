@@ -417,6 +417,44 @@ def test_what_each_namespace_likes_is_learned_shown_and_forgotten(tmp_path, mode
     memory.close()
 
 
+def test_what_is_liked_follows_changes_of_the_rated_items(tmp_path, model):
+    memory = make_memory(tmp_path, model, learn_liked=True)
+    names = [record.id for record in RECORDS]
+    for n, name in enumerate(names):
+        rated = {one: float(names.index(one) % 2) for one in np.roll(names, n)[:4].tolist()}
+        memory.report_use(UseRequest(items=rated, search_id=f"q-{name}"))
+
+    def told() -> dict[str, set[str]]:
+        return {
+            query: set(hits) for query, hits in memory.learned(LearnedRequest()).ratings.items()
+        }
+
+    first = memory.liked.of(memory.index, namespace="")
+    assert any("cake" in hits for hits in told().values())
+    memory.add([NewItem(id="other", text="a text that nobody has rated")])
+    assert memory.liked.of(memory.index, namespace="") is first  # nothing of it has changed
+    memory.delete(["cake"])
+    assert not any("cake" in hits for hits in told().values())
+    second = memory.liked.of(memory.index, namespace="")
+    memory.update("bread", UpdateRequest(text="another text"))
+    assert memory.liked.of(memory.index, namespace="") is not second
+    memory.delete(names[:1] + [name for name in names[1:] if name != "cake"])
+    assert "none of the texts that were rated is there" in memory.learned(LearnedRequest()).reason
+    memory.close()
+
+
+def test_ratings_that_do_not_tell_yet_are_shown_all_the_same(tmp_path, model):
+    """Who wants to take one back has to see it."""
+    memory = make_memory(tmp_path, model, learn_liked=True)
+    memory.report_use(UseRequest(items={"cake": 1.0, "tax": 0.0}, search_id="q"))
+    found = memory.learned(LearnedRequest())
+    assert "2 ratings" in found.reason
+    assert found.ratings == {"q": {"cake": 1.0, "tax": 0.0}}
+    assert memory.forget(ForgetRequest(search_ids=["q"])).forgotten == 2
+    assert memory.learned(LearnedRequest()).ratings == {}
+    memory.close()
+
+
 def test_nothing_is_learned_unless_it_is_asked_for(memory, tmp_path):
     with pytest.raises(QueryError, match="no direction for 'liked'"):
         memory.search(SearchRequest(query=QUERY, toward={"liked": 1}))

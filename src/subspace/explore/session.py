@@ -154,9 +154,11 @@ class Session:
 
     def liked(self, ratings: Sequence[Rating]) -> Liked:
         """Learns from ratings of hits, in memory alone; the same ratings are learned from once."""
-        if tuple(ratings) != self._liked[0]:
-            self._liked = (tuple(ratings), self.run(lambda: self._learn(ratings)))
-        return self._liked[1]
+        known, liked = self._liked
+        if tuple(ratings) != known:
+            liked = self.run(lambda: self._learn(ratings))
+            self._liked = (tuple(ratings), liked)
+        return liked  # another page may have put its own in the place of this by now
 
     def _learn(self, ratings: Sequence[Rating]) -> Liked:
         if not ratings:

@@ -74,8 +74,8 @@ def adapt_to_labels(
         ConfigError: Labels are too few, all alike, or of two kinds; or a comparison names a text
             that is not there.
     """
-    there = {record.id for record in records}
-    ratings = [one for one in ratings if one.item in there]
+    labelled = bool(comparisons) or any(record.factors for record in records)
+    ratings = _of_known_texts(ratings, records, needed=not labelled)
     comparisons = [*comparisons, *compare_rated(ratings)]
     _check_ids(records, comparisons, ratings=ratings)
     if len(corpus) < _FEW:  # too few to measure how scores vary
@@ -407,6 +407,20 @@ def _enough_numbers(given: _Given) -> list[int]:
             "have more or less of it, or leave the factor out"
         )
     return given.rows
+
+
+def _of_known_texts(
+    ratings: Sequence[Rating], records: Sequence[Record], *, needed: bool
+) -> list[Rating]:
+    """Returns the ratings of texts that are there; raises if there are none and one is needed."""
+    there = {record.id for record in records}
+    known = [one for one in ratings if one.item in there]
+    if needed and ratings and not known:
+        raise ConfigError(
+            f"none of the texts that were rated is there (any more), such as '{ratings[0].item}': "
+            "they have to be among the records or in the index"
+        )
+    return known
 
 
 def _check_ids(

@@ -31,6 +31,8 @@ _REFERENCE_SHARE = 0.4
 _TRUSTED = 0.3
 # Settings of the grid with a smaller share are left out of the prediction of labels.
 _NEGLIGIBLE = 1e-3
+# Predictions of comparisons below this, in standard deviations of labels, are rounding.
+_ROUNDING = 1e-9
 # Shares of a second prediction in a sum, and standard errors at which it is trusted wholly.
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _SURE = 3.0
@@ -134,7 +136,9 @@ def fit_numbers(
     )
     predicted = before + left_out[:, 0]
     # The targets of comparisons are all alike, so the share in the right order counts.
-    in_order = 2.0 * int((predicted[labelled:] > 0).sum()) - (len(rows) - labelled)
+    # If the others tell nothing of a comparison, its prediction is rounding, which is no order.
+    ordered = np.where(np.abs(predicted[labelled:]) > _ROUNDING, predicted[labelled:], 0.0)
+    in_order = float(np.sign(ordered).sum())
     agreement = labelled * _correlation(predicted[:labelled], targets[:labelled]) + in_order
     doubt = (0.5 * labelled + 1.0 * (len(rows) - labelled)) / len(rows)  # one bit each tells less
     trust = _trust(agreement / len(rows), len(rows), doubt=doubt)
@@ -277,8 +281,11 @@ def _left_out(
             if len(others) > 1:
                 inside = (left[others] * shrink) @ left[others].T
                 inside += np.outer(mean[others], mean[others])
-                solved = np.linalg.lstsq(np.eye(len(others)) - inside, errors[others], rcond=0.01)
-                apart[row] = solved[0][others == row]
+                without = np.eye(len(others)) - inside
+                # What the rest say. Where they say next to nothing, nothing is predicted.
+                told = without @ residuals[others] - errors[others]
+                solved = np.linalg.lstsq(without, told, rcond=0.01)[0]
+                apart[row] = residuals[row] - solved[others == row]
         found += part * (residuals - apart)
     return np.asarray(found / share[share >= _NEGLIGIBLE].sum())
 

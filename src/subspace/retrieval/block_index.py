@@ -475,7 +475,7 @@ class BlockIndex:
         if options.candidates is None:
             folded, count, priors = scorer.fold(queries), options.k, scorer.priors()
         else:
-            if not any(scorer.weights.relevance) and keywords is None:
+            if not any(scorer.weights.relevance):  # nor have keywords, which have its share
                 raise WeightsError(
                     "candidates are the best by relevance, which has no weight in any block"
                 )

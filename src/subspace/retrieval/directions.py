@@ -90,6 +90,8 @@ def add_direction(results: Results, *, direction: Direction, index: BlockIndex, 
     vectors = {d.id: v for d, v in zip(found.documents, found.vectors, strict=True)}
     hits = []
     for hit in _less_offsets(results, direction):
+        if hit.id not in vectors:  # removed since it was found
+            continue
         products = index.layout.split(vectors[hit.id].astype(np.float64) * direction.vector)
         hits.append(_add(hit, {name: float(part.sum()) for name, part in products.items()}))
     return replace(results, hits=tuple(sorted(hits, key=lambda hit: -hit.score)[:k]))

@@ -71,7 +71,8 @@ def explain(results: Results, item: str) -> Explanation:
     passes if D - d_b + m d_b < 0: from m = 1 - D / d_b upwards where the hit is ahead in the block
     (d_b < 0), and downwards where it is behind by more than in all (d_b > D). With `toward` there
     is no such answer, as what a direction adds depends on all weights together; nor is there one
-    for hits of equal scores, whose order is the engine's.
+    for hits of equal scores, whose order is the engine's. With keywords beside recency or
+    importance no part is named, as keywords count by relevance's share of all weights.
 
     Args:
         results: The hits of a search.
@@ -90,7 +91,7 @@ def explain(results: Results, item: str) -> Explanation:
     above = results[place - 1] if place else None
     behind = above.score - hit.score if above else 0.0
     tied = behind <= _TIE
-    ways = () if above is None or tied or results.toward else tuple(_ways(hit, above))
+    ways = () if above is None or tied or results.toward else tuple(_ways(hit, above, results))
     lines = list(_say(hit, above, results=results, rank=place + 1, behind=behind, ways=ways))
     return Explanation(
         id=hit.id,
@@ -110,13 +111,19 @@ def _by_part(hit: Hit) -> dict[str, float]:
     return {str(part): value for part, value in hit.by_part().items()}
 
 
-def _differences(hit: Hit, above: Hit) -> dict[str, float]:
-    """Returns by how much the hit is behind, by block and by part where there are several."""
+def _differences(hit: Hit, above: Hit, *, parts: bool) -> dict[str, float]:
+    """Returns by how much the hit is behind, by block and by part where there are several.
+
+    Args:
+        hit: The hit.
+        above: The hit above.
+        parts: Whether to give the differences by part.
+    """
     found: dict[str, float] = {}
-    for mine, theirs in (
-        (hit.by_block(), above.by_block()),
-        (_by_part(hit), _by_part(above)),
-    ):
+    compared = [(hit.by_block(), above.by_block())]
+    if parts:
+        compared.append((_by_part(hit), _by_part(above)))
+    for mine, theirs in compared:
         differences = {name: theirs[name] - mine[name] for name in mine}
         counting = [name for name in mine if mine[name] or theirs[name]]
         if len(counting) > 1:  # all weights multiplied by one number change no rank
@@ -124,11 +131,13 @@ def _differences(hit: Hit, above: Hit) -> dict[str, float]:
     return found
 
 
-def _ways(hit: Hit, above: Hit) -> list[Passing]:
+def _ways(hit: Hit, above: Hit, results: Results) -> list[Passing]:
     """Returns the changes of one block or part that are enough, the smallest first."""
     total = above.score - hit.score
     ways = []
-    for name, difference in _differences(hit, above).items():
+    # The weight of a part changes relevance's share, by which keywords are multiplied.
+    parts = not (results.keywords and results.weights.uses_history)
+    for name, difference in _differences(hit, above, parts=parts).items():
         if abs(difference) <= _TIE:
             continue
         factor = 1 - total / difference

@@ -221,6 +221,9 @@ class UsageLog:
         """
         name = check_namespace(namespace)
         ids = [(query, name) for query in dict.fromkeys(queries)]
+        self._file.rows(
+            "PRAGMA secure_delete = ON"
+        )  # not all builds of SQLite overwrite by default
         with self._file.transaction():
             (before,) = self._file.row("SELECT count(*) FROM uses WHERE repeat >= 0")
             self._file.change("DELETE FROM uses WHERE query = ? AND namespace = ?", ids)
@@ -230,6 +233,8 @@ class UsageLog:
                 "INSERT INTO about VALUES ('forgotten', '1') "
                 "ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
             )
+        # Removed rows would stay readable in the write-ahead log until it is used again.
+        self._file.rows("PRAGMA wal_checkpoint(TRUNCATE)")
         return int(before - after)
 
     @property
