@@ -31,6 +31,9 @@ _REFERENCE_SHARE = 0.4
 _TRUSTED = 0.3
 # Settings of the grid with a smaller share are left out of the prediction of labels.
 _NEGLIGIBLE = 1e-3
+# Shares of a singular direction below which it counts as 0, and of what other rows determine.
+_NOTHING = 1e-12
+_DETERMINED = 0.01
 # Shares of a second prediction in a sum, and standard errors at which it is trusted wholly.
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _SURE = 3.0
@@ -267,20 +270,55 @@ def _left_out(
     mean = np.zeros(len(left))
     mean[:labelled] = 1 / np.sqrt(max(labelled, 1))
     found = np.zeros_like(residuals)
+    sets = _distinct(together)
     for shrink, part in zip(shrinks, share, strict=True):
         if part < _NEGLIGIBLE:
             continue
         errors = residuals - (left * shrink) @ (left.T @ residuals)
         leverage = np.minimum((left**2) @ shrink + mean**2, 0.99)
         apart = errors / (1 - leverage)[:, None]
-        for row, others in enumerate(together):
-            if len(others) > 1:
-                inside = (left[others] * shrink) @ left[others].T
-                inside += np.outer(mean[others], mean[others])
-                solved = np.linalg.lstsq(np.eye(len(others)) - inside, errors[others], rcond=0.01)
-                apart[row] = solved[0][others == row]
+        keeps = shrink > _NOTHING
+        roots = np.concatenate([left[:, keeps] * np.sqrt(shrink[keeps]), mean[:, None]], axis=1)
+        for others, members in sets:
+            solved = _without(roots[others], errors[others])
+            apart[members] = solved[np.searchsorted(others, members)]
         found += part * (residuals - apart)
     return np.asarray(found / share[share >= _NEGLIGIBLE].sum())
+
+
+def _distinct(together: Sequence[Ints]) -> list[tuple[Ints, Ints]]:
+    """Returns each set of several rows once, with the rows that are left out with all of it.
+
+    Few items that many searches found give many pairs and few sets.
+    """
+    members: dict[bytes, list[int]] = {}
+    for row, others in enumerate(together):
+        if len(others) > 1:
+            members.setdefault(others.tobytes(), []).append(row)
+    return [(together[rows[0]], np.array(rows)) for rows in members.values()]
+
+
+def _without(roots: Floats, errors: Floats) -> Floats:
+    """Returns errors (n, K) of rows if these had not been learned from: (1 - R R') x = errors.
+
+    What the other rows hardly determine is left out, as `numpy.linalg.lstsq` does. The rows may be
+    many, and the dimensions that they differ in few: the smaller matrix is decomposed.
+
+    Args:
+        roots: R (n, q); R R' is what the rows have in their own predictions.
+        errors: Errors of predictions that they have a part in.
+    """
+    rows, dimensions = roots.shape
+    few = rows <= dimensions
+    own, vectors = np.linalg.eigh(roots @ roots.T if few else roots.T @ roots)
+    if not few:
+        vectors = roots @ vectors[:, own > _NOTHING] / np.sqrt(own[own > _NOTHING])
+        own = own[own > _NOTHING]
+    left = 1 - own
+    largest = np.abs(left).max() if few else 1.0
+    inverse = np.divide(1, left, where=np.abs(left) > _DETERMINED * largest, out=0 * left)
+    found = errors + vectors @ ((inverse - 1)[:, None] * (vectors.T @ errors))
+    return np.asarray(found)
 
 
 def _log_likelihood(scores: Floats, codes: Ints) -> float:
