@@ -147,6 +147,14 @@ def test_a_search_imports_neither_torch_nor_what_reports_home(minilm, cache, tmp
     assert not (tmp_path / "intel").exists()  # where OpenVINO would keep whom it reports about
 
 
+def test_onnx_runtime_is_told_not_to_report_home(tmp_path):
+    """It keeps whom it reports about in the home, unless a variable says that it is tested."""
+    code = "from subspace.encoder.backends import onnx_runtime as o; o._import().SessionOptions()"
+    bare = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=bare, check=True)
+    assert not list(tmp_path.rglob("*"))
+
+
 def test_few_texts_take_the_converted_model_where_torch_is_faster_in_bulk(minilm):
     encoder = subspace.load("minilm").open_encoder()
     slow = dict(minilm._converted.manifest, fast_in_bulk=False)

@@ -1,5 +1,7 @@
 """A few labels move a direction as far as they can be trusted; checked against slow references."""
 
+import time
+
 import numpy as np
 import pytest
 from scipy.linalg import null_space
@@ -229,3 +231,28 @@ def test_two_predictions_are_weighed_by_the_labels():
     assert (share, trust) == (0.5, 1.0)
     assert stack(noise, rng.normal(size=400), labels=labels)[1] < 0.5
     assert stack(np.zeros(400), np.zeros(400), labels=labels)[1] == 0
+
+
+@pytest.mark.parametrize(("rows", "dimensions"), [(30, 4), (5, 9), (6, 6), (40, 1)])
+def test_rows_are_left_out_as_dense_least_squares_leaves_them_out(rows, dimensions):
+    """Also where the others determine nothing of a direction, of which nothing is predicted."""
+    rng = np.random.default_rng(rows)
+    basis = np.linalg.qr(rng.normal(size=(max(rows, dimensions), dimensions)))[0][:rows]
+    roots = basis * np.sqrt(np.linspace(0, 1, dimensions))
+    errors, residuals = rng.normal(size=(2, rows, 2))
+    without = np.eye(rows) - roots @ roots.T
+    told = np.linalg.lstsq(without, without @ residuals - errors, rcond=0.01)[0]
+    found = few_labels._without(roots, errors, residuals)
+    np.testing.assert_allclose(found, residuals - told, atol=1e-9)
+
+
+def test_many_searches_that_found_the_same_few_items_are_learned_from_at_once():
+    """An agent with six skills rates these alone: 500 systems of 500 rows would take minutes."""
+    rng = np.random.default_rng(0)
+    x, labels, _ = planted(6, noise=0.0)
+    ends = np.array([rng.choice(6, 2, replace=False) for _ in range(500)])
+    ends = np.where((labels[ends[:, 0]] > labels[ends[:, 1]])[:, None], ends, ends[:, ::-1])
+    assert len(few_labels._distinct(few_labels._sharing(ends, count=500))) <= 15  # pairs of 6
+    began = time.process_time()
+    fit_numbers(x[:0], np.zeros(0), pairs=x[ends[:, 0]] - x[ends[:, 1]], texts=ends)
+    assert time.process_time() - began < 10

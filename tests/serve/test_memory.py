@@ -393,7 +393,7 @@ def test_what_each_namespace_likes_is_learned_shown_and_forgotten(tmp_path, mode
         memory.search(asked)
     searches = []
     for query in likes:
-        found = memory.search(SearchRequest(query=query, namespace="alice", k=6))
+        found = memory.search(SearchRequest(query=query, namespace="alice", k=12))
         searches.append(found.search_id)
         rated = {hit.id: likes[hit.id] for hit in found.hits}
         memory.report_use(UseRequest(items=rated, search_id=found.search_id, namespace="alice"))

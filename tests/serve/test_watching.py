@@ -71,6 +71,18 @@ def test_what_the_system_does_not_tell_of_is_seen_a_little_later(
         wait_for(followed, {"three": "# Three\n\nthe third note"})
 
 
+def test_a_file_that_cannot_be_read_is_told_of_once_while_it_stays_so(followed, folder, caplog):
+    """The folder is read every minute; a problem that comes back is told of again."""
+    wrong = "---\ndescription: who: what\n---\ntext\n"
+    told = frozenset()
+    for text, warnings in ((wrong, 1), (wrong, 0), ("# Fine\n\nnow\n", 0), (wrong, 1)):
+        (folder / "two.md").write_text(text)
+        caplog.clear()
+        told = watching.follow(followed, folder, told=told)
+        said = [one for one in caplog.messages if "two.md:2" in one]
+        assert len(said) == warnings, caplog.messages
+
+
 def test_hidden_files_concern_nobody_but_a_hidden_folder_that_is_followed_does(folder):
     inside = folder / "x" / "note.md"
     assert _concerns(Change.modified, str(inside), folder=folder)

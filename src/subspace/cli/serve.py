@@ -188,8 +188,8 @@ def _serve(arguments: argparse.Namespace, *, stack: contextlib.ExitStack) -> Non
     if encoder.backend == "torch":
         _share_cores(limits)
     if arguments.watch is not None:
-        follow(memory, Path(arguments.watch))
-        stack.enter_context(watching(memory, Path(arguments.watch)))
+        told = follow(memory, Path(arguments.watch))
+        stack.enter_context(watching(memory, Path(arguments.watch), told=told))
     _say_ready(memory, stdio=arguments.stdio)
     if bound is None:
         serve_stdio(memory, limits=limits)

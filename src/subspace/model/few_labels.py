@@ -33,6 +33,9 @@ _TRUSTED = 0.3
 _NEGLIGIBLE = 1e-3
 # Predictions of comparisons below this, in standard deviations of labels, are rounding.
 _ROUNDING = 1e-9
+# Shares of a singular direction below which it counts as 0, and of what other rows determine.
+_NOTHING = 1e-12
+_DETERMINED = 0.01
 # Shares of a second prediction in a sum, and standard errors at which it is trusted wholly.
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _SURE = 3.0
@@ -271,23 +274,57 @@ def _left_out(
     mean = np.zeros(len(left))
     mean[:labelled] = 1 / np.sqrt(max(labelled, 1))
     found = np.zeros_like(residuals)
+    sets = _distinct(together)
     for shrink, part in zip(shrinks, share, strict=True):
         if part < _NEGLIGIBLE:
             continue
         errors = residuals - (left * shrink) @ (left.T @ residuals)
         leverage = np.minimum((left**2) @ shrink + mean**2, 0.99)
         apart = errors / (1 - leverage)[:, None]
-        for row, others in enumerate(together):
-            if len(others) > 1:
-                inside = (left[others] * shrink) @ left[others].T
-                inside += np.outer(mean[others], mean[others])
-                without = np.eye(len(others)) - inside
-                # What the rest say. Where they say next to nothing, nothing is predicted.
-                told = without @ residuals[others] - errors[others]
-                solved = np.linalg.lstsq(without, told, rcond=0.01)[0]
-                apart[row] = residuals[row] - solved[others == row]
+        keeps = shrink > _NOTHING
+        roots = np.concatenate([left[:, keeps] * np.sqrt(shrink[keeps]), mean[:, None]], axis=1)
+        for others, members in sets:
+            solved = _without(roots[others], errors[others], residuals[others])
+            apart[members] = solved[np.searchsorted(others, members)]
         found += part * (residuals - apart)
     return np.asarray(found / share[share >= _NEGLIGIBLE].sum())
+
+
+def _distinct(together: Sequence[Ints]) -> list[tuple[Ints, Ints]]:
+    """Returns each set of several rows once, with the rows that are left out with all of it.
+
+    Few items that many searches found give many pairs and few sets.
+    """
+    members: dict[bytes, list[int]] = {}
+    for row, others in enumerate(together):
+        if len(others) > 1:
+            members.setdefault(others.tobytes(), []).append(row)
+    return [(together[rows[0]], np.array(rows)) for rows in members.values()]
+
+
+def _without(roots: Floats, errors: Floats, residuals: Floats) -> Floats:
+    """Returns errors (n, K) of rows if these had not been learned from: (1 - R R') x = errors.
+
+    Where the other rows hardly determine a prediction, nothing is predicted. The rows may be many,
+    and the dimensions that they differ in few: the smaller matrix is decomposed.
+
+    Args:
+        roots: R (n, q); R R' is what the rows have in their own predictions.
+        errors: Errors of predictions that they have a part in.
+        residuals: Errors if nothing is predicted.
+    """
+    rows, dimensions = roots.shape
+    few = rows <= dimensions
+    own, vectors = np.linalg.eigh(roots @ roots.T if few else roots.T @ roots)
+    if not few:
+        vectors = roots @ vectors[:, own > _NOTHING] / np.sqrt(own[own > _NOTHING])
+        own = own[own > _NOTHING]
+    left = 1 - own
+    known = np.abs(left) > _DETERMINED * (np.abs(left).max() if few else 1.0)
+    along = vectors.T @ errors
+    predicted = along / np.where(known, left, 1.0)[:, None]
+    apart = np.where(known[:, None], predicted, vectors.T @ residuals)
+    return np.asarray(errors + vectors @ (apart - along))
 
 
 def _log_likelihood(scores: Floats, codes: Ints) -> float:

@@ -24,14 +24,19 @@ _STOP_S = 30.0
 
 
 @contextmanager
-def watching(memory: Memory, folder: Path) -> Iterator[None]:
+def watching(memory: Memory, folder: Path, *, told: frozenset[str] = frozenset()) -> Iterator[None]:
     """Follows a folder in a thread for as long as the block runs.
 
-    What cannot be read stays in the memory as it was, and is logged.
+    What cannot be read stays in the memory as it was, and is logged once.
+
+    Args:
+        memory: The memory.
+        folder: The folder.
+        told: Problems that were logged before; see `follow`.
     """
     stop = threading.Event()
     thread = threading.Thread(
-        target=_watch, args=(memory, folder, stop), name="subspace-watch", daemon=True
+        target=_watch, args=(memory, folder, stop, told), name="subspace-watch", daemon=True
     )
     thread.start()
     try:
@@ -41,14 +46,14 @@ def watching(memory: Memory, folder: Path) -> Iterator[None]:
         thread.join(_STOP_S)
 
 
-def _watch(memory: Memory, folder: Path, stop: threading.Event) -> None:
+def _watch(memory: Memory, folder: Path, stop: threading.Event, told: frozenset[str]) -> None:
     """Follows the folder now, after every change that is told of, and every minute.
 
     The system does not tell of all: a file behind a link, a folder that was made again, a disk
     that others write; and what could not be followed is tried again.
     """
     while not stop.is_set():
-        follow(memory, folder)
+        told = follow(memory, folder, told=told)
         try:
             for changes in watch(
                 folder,
@@ -62,25 +67,38 @@ def _watch(memory: Memory, folder: Path, stop: threading.Event) -> None:
             ):
                 if not changes:
                     break  # watches anew, should the folder be another by now
-                follow(memory, folder)
+                told = follow(memory, folder, told=told)
         except (OSError, RuntimeError):  # the folder is gone; it may come back
             stop.wait(_AGAIN_MS / 1000)
 
 
-def follow(memory: Memory, folder: Path) -> None:
-    """Makes a memory equal to a folder now, and logs what changed and what could not be read."""
+def follow(memory: Memory, folder: Path, *, told: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Makes a memory equal to a folder now, and logs what changed and what could not be read.
+
+    Args:
+        memory: The memory.
+        folder: The folder.
+        told: Problems that were logged before: they are not logged again while they last.
+
+    Returns:
+        The problems that there are now.
+    """
     try:
         changes = memory.follow(folder)
     except SubspaceError as error:
-        _log.warning("%s was not followed: %s", folder, error)
-        return
+        problem = f"{folder} was not followed: {error}"
+        if problem not in told:
+            _log.warning("%s", problem)
+        return frozenset({problem})
     except Exception:  # the thread must go on: the next change may be one that works
         _log.exception("%s was not followed", folder)
-        return
-    if changes or changes.problems:
+        return told
+    new = [problem for problem in changes.problems if problem not in told]
+    if changes or new:
         _log.info("%s: %s", folder, changes.say())
-    for problem in changes.problems:
+    for problem in new:
         _log.warning("left as it was: %s", problem)
+    return frozenset(changes.problems)
 
 
 def _concerns(change: Change, path: str, *, folder: Path) -> bool:

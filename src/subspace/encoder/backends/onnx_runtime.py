@@ -1,5 +1,6 @@
 """ONNX Runtime: float32, on processors of any kind."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,13 +42,22 @@ def open_graph(
     return _Graph(file, threads=threads)
 
 
+def _import() -> Any:
+    """Imports the runtime; since 1.29 it reports to its makers, unless it is told not to.
+
+    It reads the variable when it is loaded. What the user has set stays.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
 class _Graph:
     """A session, which any number of threads may use at the same time."""
 
     def __init__(self, file: Path, *, threads: int) -> None:
-        import onnxruntime
-
-        onnxruntime.disable_telemetry_events()  # its packages for Windows report what is opened
+        onnxruntime = _import()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors
