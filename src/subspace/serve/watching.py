@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +20,8 @@ _log = logging.getLogger(__name__)
 _QUIET_MS = 300
 # Milliseconds after which it is read even if no change was told of.
 _AGAIN_MS = 60_000
+# Milliseconds after which the system tells of changes; the folder is then read once more.
+_BEGIN_MS = 1000
 # Longest wait for the thread at a stop, in seconds; a change that it makes is written as a whole.
 _STOP_S = 30.0
 
@@ -54,20 +57,22 @@ def _watch(memory: Memory, folder: Path, stop: threading.Event, told: frozenset[
     """
     while not stop.is_set():
         told = follow(memory, folder, told=told)
+        began, missed_none = time.monotonic(), False
         try:
             for changes in watch(
                 folder,
                 watch_filter=partial(_concerns, folder=folder),
                 step=_QUIET_MS,
                 debounce=10 * _QUIET_MS,
-                rust_timeout=_AGAIN_MS,
+                rust_timeout=min(_BEGIN_MS, _AGAIN_MS),
                 yield_on_timeout=True,
                 stop_event=stop,
                 raise_interrupt=False,
             ):
-                if not changes:
+                if changes or not missed_none:  # what changed before the system began to tell
+                    told, missed_none = follow(memory, folder, told=told), True
+                elif time.monotonic() - began > _AGAIN_MS / 1000:
                     break  # watches anew, should the folder be another by now
-                told = follow(memory, folder, told=told)
         except (OSError, RuntimeError):  # the folder is gone; it may come back
             stop.wait(_AGAIN_MS / 1000)
 
