@@ -55,6 +55,8 @@ def rank(
     blocks: dict[str, float] | None = None,
     riv: dict[str, float] = RELEVANCE,
     scope: str = "block",
+    toward: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0),
+    chosen: str | None = None,
     rated: list | None = None,
     liked: float = 1.0,
 ) -> dict:
@@ -67,6 +69,8 @@ def rank(
         [given({"type": "block", "of": n}, value) for n, value in enumerate(values)],
         [given({"type": "part", "of": part}, value) for part, value in riv.items()],
         given("scope", scope),
+        [given({"type": "toward", "of": n}, value) for n, value in enumerate(toward)],
+        [given({"type": "class", "of": 0}, chosen)],
         given("ratings", rated or [], prop="data"),
         given({"type": "liked", "of": "liked"}, liked),
     ]
@@ -197,7 +201,8 @@ def test_weights_that_are_all_0_are_refused_and_the_page_goes_on(client, index):
 
 
 def test_the_map_is_drawn_and_a_missing_report_says_how_to_make_one(client):
-    figure = ask(client, "map", [given("label", "style")], changed="label.value", prop="figure")
+    inputs = [given("label", "style"), given("narrow", False, prop="data")]
+    figure = ask(client, "map", inputs, changed="label.value", prop="figure")
     traces = figure["map"]["figure"]["data"]
     assert sum(len(trace["x"]) for trace in traces) == (len(TEXTS) + 1) * len(LAYOUT)
     assert {trace["name"] for trace in traces} == {"calm", "loud"}

@@ -68,7 +68,7 @@ def expect(page, ids: list[str], *, column: str = "weighted") -> None:
 
 
 def slider(page, name: str):
-    return page.locator(f".slider:has(.name:text-is('{name}')) [role=slider]")
+    return page.get_by_role("slider", name=name, exact=True)
 
 
 def move_weights(page, search) -> None:

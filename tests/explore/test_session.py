@@ -133,7 +133,7 @@ def test_a_direction_of_ratings_ranks_as_a_search_toward_it(session, index):
     assert "72 ratings, trusted" in liked.told
     view = index.view()
     view.adapt(ratings=ratings)
-    found = session.rank(ExplorerQuery(QUERY), toward=liked.direction, strength=0.5).found
+    found = session.rank(ExplorerQuery(QUERY), liked=liked.direction, strength=0.5).found
     assert found.hits == view.search(QUERY, toward="liked=0.5", k=100).hits
     assert session.liked([]).direction is None
     assert "liked" not in session.index.model.directions
