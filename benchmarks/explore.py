@@ -1,4 +1,4 @@
-"""Times the start of `subspace explore` and its answer to a slider: server alone, and in the browser.
+"""Times the start of `subspace explore`, and its answer to a slider.
 
     python benchmarks/explore.py --items 100000
 

@@ -33,10 +33,14 @@ _PAPER = {
 _BELOW = {"orientation": "h", "y": 0, "yanchor": "top", "x": 0}
 
 
-def heat_map(
-    matrices: Sequence[ProbeMatrix], *, probe: str, narrow: bool = False
-) -> go.Figure:
-    """Draws the matrices of one probe, in-corpus and cross-corpus: one below the other if narrow."""
+def heat_map(matrices: Sequence[ProbeMatrix], *, probe: str, narrow: bool = False) -> go.Figure:
+    """Draws the matrices of one probe: in-corpus and cross-corpus.
+
+    Args:
+        matrices: The matrices of a report.
+        probe: Kind of probe.
+        narrow: Draws them one below the other, not side by side.
+    """
     shown = [matrix for matrix in matrices if matrix.probe == probe]
     many = max(len(shown), 1)
     figure = make_subplots(

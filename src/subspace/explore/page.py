@@ -165,7 +165,9 @@ def _toward_controls(session: Session) -> list[Component]:
     if classes:
         name = {"type": "class", "of": 0}
         rows += [
-            html.Label("one class", htmlFor=json.dumps(name, sort_keys=True, separators=(",", ":"))),
+            html.Label(
+                "one class", htmlFor=json.dumps(name, sort_keys=True, separators=(",", ":"))
+            ),
             dcc.Dropdown(classes, id=name, placeholder="factor:class"),
             _toward_slider(len(numbers), "class", shade=GREY),
         ]
@@ -192,7 +194,8 @@ def _group(title: str, content: list[Component]) -> Component:
     return html.Details([html.Summary(title), *content], open=True, className="group")
 
 
-def _label(text: str) -> dict[str, str]:
+def _label(text: str) -> dict[str, Any]:
+    # Not a name that Python takes as a keyword.
     return {"aria-label": text}
 
 

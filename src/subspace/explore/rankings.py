@@ -71,7 +71,7 @@ def show_summary(ranking: Ranking, *, before: Mapping[str, int]) -> Component:
         said = "the ranking of the default weights"
     else:
         said = "the same hits in another order"
-    return html.P(said, className="note", role="status")
+    return html.P(said, className="note summary", role="status")
 
 
 def show_left(ranking: Ranking, *, before: Mapping[str, int]) -> list[Component]:
@@ -80,7 +80,7 @@ def show_left(ranking: Ranking, *, before: Mapping[str, int]) -> list[Component]
     rows = [
         html.Div(
             [
-                html.Span(f"▼ {rank} → {now.get(name, f'after {DEPTH}')}", className="move down"),
+                html.Span(f"▼ {rank} → {now.get(name, f'after {DEPTH}')}", className="fell"),
                 html.Span(name, className="gone", title=name),
             ]
         )
@@ -107,19 +107,21 @@ def _thumbs(hit: Hit, rated: Mapping[str, float] | None) -> list[Component]:
     """Makes the buttons that rate a hit."""
     if rated is None:
         return []
-    buttons = [
-        html.Button(
+    buttons = []
+    for sign, success, told in (("+", 1, "served well"), ("-", 0, "did not serve")):
+        pressed = rated.get(hit.id) == success
+        named: dict[str, Any] = {
+            "aria-label": f"{told}: {hit.id}",
+            "aria-pressed": str(pressed).lower(),
+        }
+        button = html.Button(
             sign,
             id={"type": "rate", "item": hit.id, "success": success},
-            className="on" if rated.get(hit.id) == success else "",
+            className="on" if pressed else "",
             title=f"{told}: what you like is learned from such hits of one search",
-            **{
-                "aria-label": f"{told}: {hit.id}",
-                "aria-pressed": str(rated.get(hit.id) == success).lower(),
-            },
+            **named,
         )
-        for sign, success, told in (("+", 1, "served well"), ("-", 0, "did not serve"))
-    ]
+        buttons.append(button)
     return [html.Span(buttons, className="thumbs")]
 
 
@@ -193,10 +195,8 @@ class _Rows:
         stops = [f"transparent {left:.2f}%", *before, *after, f"transparent {right:.2f}%"]
         line = f"linear-gradient(var(--ink) 0 0) {zero:.2f}% 0 / 1px 100% no-repeat"
         style = {"background": f"{line}, linear-gradient(to right, {', '.join(stops)}) var(--fill)"}
-        label = {"aria-label": "; ".join(numbers)}
-        return html.Div(
-            className="bar", style=style, title="\n".join(numbers), role="img", **label
-        )
+        label: dict[str, Any] = {"aria-label": "; ".join(numbers)}
+        return html.Div(className="bar", style=style, title="\n".join(numbers), role="img", **label)
 
 
 def _move(rank: int, before: int | None) -> Component:
