@@ -56,6 +56,15 @@ def test_other_weights_encode_nothing(session, model):
         session.rank(ExplorerQuery(OTHER))
 
 
+def test_the_default_ranking_is_kept_for_one_query_alone(session):
+    first = session.rank_default(ExplorerQuery(QUERY))
+    assert session.rank_default(ExplorerQuery(QUERY), again=False) is first
+    other = session.rank_default(ExplorerQuery(OTHER), again=False)
+    assert ids(other.found) != ids(first.found)
+    assert session.rank_default(ExplorerQuery(OTHER)) is not other
+    assert session.rank_default(ExplorerQuery(" ")) is None
+
+
 @pytest.mark.parametrize("preset", [None, "balanced"])
 def test_the_average_text_scores_what_all_score_on_average(session, preset):
     weights = Weights.make(layout=LAYOUT, blocks=MIX, preset=preset)

@@ -117,7 +117,7 @@ def _answer_searches(app: Dash, state: AppState) -> None:
     @app.callback(Output("default", "children"), *_TYPED)
     def _rank_default(*typed: str | None) -> Component:
         try:
-            ranking = session.rank(_read(*typed))
+            ranking = session.rank_default(_read(*typed))
         except SubspaceError as error:
             return html.P(str(error), className="error")
         if ranking is None:
@@ -148,7 +148,7 @@ def _answer_searches(app: Dash, state: AppState) -> None:
         toward = _read_toward([*numbers, *classes], counts)
         try:
             weights = Weights.make(layout=session.layout, blocks=by_name, riv=riv)
-            default, liked = session.rank(query), session.liked(ratings)
+            default, liked = session.rank_default(query, again=False), session.liked(ratings)
             ranking = session.rank(
                 query,
                 weights=weights,

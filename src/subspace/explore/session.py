@@ -127,6 +127,7 @@ class Session:
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._vectors: OrderedDict[ExplorerQuery, Vectors] = OrderedDict()
         self._liked: tuple[tuple[Rating, ...], Liked] = ((), Liked(None, ""))
+        self._last: tuple[ExplorerQuery, Ranking] | None = None
         try:
             self.index = self.run(open_index)
             self.default_weights = self.index.blocks.weights(self.index.model.default_weights)
@@ -174,6 +175,24 @@ class Session:
         said = f"{len(ratings)} ratings, trusted {told['trust']:.0%}"
         along = f"; what you like goes along with {follows}" if follows else ""
         return Liked(adapted.direction(LIKED), said + along)
+
+    def rank_default(self, query: ExplorerQuery, *, again: bool = True) -> Ranking | None:
+        """Ranks the items as a search without weights; returns None if the query is empty.
+
+        Args:
+            query: The user's input.
+            again: False to return the ranking that was made last if it is of the same query, as
+                every move of a slider is compared with it.
+
+        Raises:
+            QueryError: The query names an unknown block.
+        """
+        last = self._last
+        if not again and last is not None and last[0] == query:
+            return last[1]
+        ranking = self.rank(query)
+        self._last = None if ranking is None else (query, ranking)
+        return ranking
 
     def rank(
         self,
