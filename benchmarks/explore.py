@@ -4,8 +4,8 @@
 
 The index holds random vectors of the reference model, and texts of the repository's own corpus,
 repeated; times depend on neither. `start` is the time from the command to the line with its
-address, `first ranking` that from Enter to both rankings of the first
-query; both happen once. `browser` is the time from the key that moves a slider to the
+address, `first ranking` that from Enter to both rankings of the first query; both happen once.
+`browser` is the time from the key that moves a slider to the
 first frame in which the ranking has changed, in a headless Chromium. `server` is the time of the
 same request sent again. Prints medians and 95th percentiles.
 """
