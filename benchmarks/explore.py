@@ -1,9 +1,11 @@
-"""Times the answer of `subspace explore` to a slider: of the server alone, and in the browser.
+"""Times the start of `subspace explore`, and its answer to a slider.
 
-    python benchmarks/explore.py --items 10000
+    python benchmarks/explore.py --items 100000
 
 The index holds random vectors of the reference model, and texts of the repository's own corpus,
-repeated; times depend on neither. `browser` is the time from the key that moves a slider to the
+repeated; times depend on neither. `start` is the time from the command to the line with its
+address, `first ranking` that from Enter to both rankings of the first query; both happen once.
+`browser` is the time from the key that moves a slider to the
 first frame in which the ranking has changed, in a headless Chromium. `server` is the time of the
 same request sent again. Prints medians and 95th percentiles.
 """
@@ -46,11 +48,12 @@ def make(folder: Path, *, checkpoint: str, items: int) -> int:
     """Writes an index, and gives its number of dimensions."""
     model = load(checkpoint)
     texts = [record.text for record in read_records("data/factorial/records.jsonl")]
-    vectors = np.random.default_rng(0).normal(size=(items, model.projection.input_dim))
+    shape = (items, model.projection.input_dim)
+    vectors = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     with Index.create(folder, model) as index:
         index.add(
             (Record(id=f"item {n}", text=texts[n % len(texts)]) for n in range(items)),
-            vectors=vectors.astype(np.float32),
+            vectors=vectors,
         )
     return model.layout.dim
 
@@ -59,10 +62,12 @@ def measure(folder: Path, *, checkpoint: str, repeats: int) -> dict[str, list[fl
     """Measures the milliseconds of each answer."""
     command = [sys.executable, "-m", "subspace", "explore", "--port", "8250"]
     arguments = ["--checkpoint", checkpoint, "--index", str(folder)]
+    begun = time.perf_counter()
     server = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     address = next(line for line in server.stdout if line.startswith("http")).split()[0]
-    times: dict[str, list[float]] = {"server": [], "browser": []}
+    times = {"start": [1000 * (time.perf_counter() - begun)]}
+    times |= {name: [] for name in ("first ranking", "server", "browser")}
     try:
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(
@@ -71,8 +76,11 @@ def measure(folder: Path, *, checkpoint: str, repeats: int) -> dict[str, list[fl
             page = chromium.new_page(viewport={"width": 1280, "height": 800})
             page.goto(address)
             page.fill("#text", QUERY)
+            begun = time.perf_counter()
             page.press("#text", "Enter")
+            page.wait_for_selector("#default li")
             page.wait_for_selector("#weighted li")
+            times["first ranking"].append(1000 * (time.perf_counter() - begun))
             slider = page.locator(".slider [role=slider]").first.element_handle()
             for n in range(repeats):
                 key = "ArrowLeft" if n // 10 % 2 == 0 else "ArrowRight"  # to and fro

@@ -55,6 +55,8 @@ def rank(
     blocks: dict[str, float] | None = None,
     riv: dict[str, float] = RELEVANCE,
     scope: str = "block",
+    toward: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0),
+    chosen: str | None = None,
     rated: list | None = None,
     liked: float = 1.0,
 ) -> dict:
@@ -67,6 +69,8 @@ def rank(
         [given({"type": "block", "of": n}, value) for n, value in enumerate(values)],
         [given({"type": "part", "of": part}, value) for part, value in riv.items()],
         given("scope", scope),
+        [given({"type": "toward", "of": n}, value) for n, value in enumerate(toward)],
+        [given({"type": "class", "of": 0}, chosen)],
         given("ratings", rated or [], prop="data"),
         given({"type": "liked", "of": "liked"}, liked),
     ]
@@ -117,6 +121,28 @@ def test_both_rankings_are_searches_and_the_weights_can_be_taken_along(client, i
     moves = [part["className"] for part in find(right, "Span") if "move" in part["className"]]
     assert len(moves) == 8
     assert "move up" in moves
+
+
+def test_sliders_toward_factors_and_a_class_rank_as_a_search_toward_them(client, index):
+    plain = shown(rank(client, QUERY, blocks={"topic": 1}))
+    number, _ = rank_toward(client, {"specificity": -1.0})
+    assert number == best(index, QUERY, weights="topic=1", toward="specificity=-1") != plain
+    both, codes = rank_toward(client, {"complexity": 1.5}, chosen="style:calm", count=-0.5)
+    toward = "complexity=1.5,style:calm=-0.5"
+    assert both == best(index, QUERY, weights="topic=1", toward=toward) != plain
+    assert codes == ["topic=1", f"toward {toward}"]
+    # A slider toward a class does nothing before one is chosen.
+    assert rank_toward(client, {}, count=1.0) == (plain, ["topic=1"])
+
+
+def rank_toward(client, numbers: dict[str, float], *, chosen=None, count: float = 0.0):
+    """The hits under the weight of a topic, and the lines that say what they are of."""
+    layout = client.get("/_dash-layout", headers=LOCAL).json
+    names = [s["title"] for s in find(layout, "Span") if "toward" in s.get("aria-label", "")]
+    assert names == ["complexity", "specificity", "style", "class"]
+    toward = tuple({**numbers, "class": count}.get(name, 0.0) for name in names)
+    found = rank(client, QUERY, blocks={"topic": 1}, toward=toward, chosen=chosen)
+    return shown(found), [code["children"] for code in find(found, "Code")]
 
 
 def curve(client, text: str, *, changed: str, drawn=None, own: float = 0.5) -> tuple[list, dict]:
@@ -197,7 +223,8 @@ def test_weights_that_are_all_0_are_refused_and_the_page_goes_on(client, index):
 
 
 def test_the_map_is_drawn_and_a_missing_report_says_how_to_make_one(client):
-    figure = ask(client, "map", [given("label", "style")], changed="label.value", prop="figure")
+    inputs = [given("label", "style"), given("narrow", False, prop="data")]
+    figure = ask(client, "map", inputs, changed="label.value", prop="figure")
     traces = figure["map"]["figure"]["data"]
     assert sum(len(trace["x"]) for trace in traces) == (len(TEXTS) + 1) * len(LAYOUT)
     assert {trace["name"] for trace in traces} == {"calm", "loud"}
@@ -236,7 +263,7 @@ def test_ratings_of_hits_change_the_ranking_at_once(client, index):
     rated = [[f"query {n}", name, loud[name]] for n in range(12) for name in np.roll(names, n)[:6]]
     before = rank(client, QUERY, blocks={"topic": 1})
     after = rank(client, QUERY, blocks={"topic": 1}, rated=rated)
-    note = find(after, "P")[0]["children"]
+    note = find(after, "P")[1]["children"]
     assert note.startswith(f"{len(rated)} ratings, ")
     learned = "trusted" in note
     assert (shown(after) != shown(before)) == learned
@@ -244,7 +271,7 @@ def test_ratings_of_hits_change_the_ranking_at_once(client, index):
     first = index.search(QUERY)[0].id
     few = rank(client, QUERY, blocks={"topic": 1}, rated=[[QUERY, first, 1.0]])
     assert shown(few) == shown(before)
-    assert "'liked' has 1 rating, which" in find(few, "P")[0]["children"]
+    assert "'liked' has 1 rating, which" in find(few, "P")[1]["children"]
     pressed = [b["id"] for b in find(few, "Button") if b["className"] == "on"]
     assert pressed == [{"type": "rate", "item": first, "success": 1}]
 

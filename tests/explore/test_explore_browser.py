@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 import pytest
@@ -68,7 +69,7 @@ def expect(page, ids: list[str], *, column: str = "weighted") -> None:
 
 
 def slider(page, name: str):
-    return page.locator(f".slider:has(.name:text-is('{name}')) [role=slider]")
+    return page.get_by_role("slider", name=name, exact=True)
 
 
 def move_weights(page, search) -> None:
@@ -146,3 +147,101 @@ def test_the_page_ranks_as_a_search_does_and_asks_only_its_own_server(browser, s
     connections = [line for line in noted.read_text().splitlines() if line.startswith("socket.")]
     assert connections  # its own address at least
     assert all("127.0.0.1" in line for line in connections)
+
+
+# Contrast of the text of elements with the page (WCAG 2.2, 1.4.3).
+CONTRAST = """(selectors) => {
+    const light = (colour) => {
+        const [r, g, b] = colour.match(/[0-9.]+/g).map((one) => one / 255)
+            .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const page = light(getComputedStyle(document.body).backgroundColor);
+    return selectors.map((selector) => {
+        const style = getComputedStyle(document.querySelector(selector));
+        const own = light(document.querySelector(selector) instanceof SVGElement
+            ? style.fill : style.color);
+        return (Math.max(own, page) + 0.05) / (Math.min(own, page) + 0.05);
+    });
+}"""
+READ = (
+    "h1",
+    ".note",
+    "#default .text",
+    "#weighted .move",
+    ".badge",
+    ".gone",
+    "code",
+    ".slider button",
+)
+DRAWN = ("#curve .xtick text", "#curve .y2tick text", "#curve .legendtext")
+
+
+def focused(page) -> tuple[str | None, str]:
+    """The name of what has the focus, and the style of its outline."""
+    return tuple(
+        page.evaluate(
+            "() => { const e = document.activeElement, own = e.getAttribute('aria-label'); "
+            "return [own || e.id || e.textContent, getComputedStyle(e).outlineStyle]; }"
+        )
+    )
+
+
+def use_keys(page, search) -> None:
+    """Keys alone reach sliders and buttons, which have names and a visible focus."""
+    page.fill("#text", QUERY)
+    page.press("#text", "Enter")
+    expect(page, search(QUERY))
+    reached = {}
+    for _ in range(33):
+        page.keyboard.press("Tab")
+        name, outline = focused(page)
+        if name == "complexity":
+            page.keyboard.press("End")
+            expect(page, search(QUERY, weights="topic=1,style=0.25,complexity=1"))
+        reached[name] = outline
+    assert {*LAYOUT, *(f"only {name}" for name in LAYOUT), "toward complexity", "liked"} <= {
+        *reached
+    }
+    assert any(name.startswith("served well: ") for name in reached)
+    assert {outline for name, outline in reached.items() if name != "other"} == {"solid"}
+    assert page.get_by_role("button", name="but style").count() == 1  # a dropdown and its label
+
+
+def show_changes(page, search) -> None:
+    """What entered is marked and what left is listed, in words."""
+    before, after = search(QUERY), search(QUERY, weights="topic=1,style=0.25,complexity=1")
+    marked = page.locator("#weighted li:has(.badge:text-is('entered')) b").all_inner_texts()
+    assert {*marked} == {*after} - {*before} != set()
+    assert {*page.locator(".left .gone").all_inner_texts()} == {*before} - {*after}
+    said = page.get_by_role("status").inner_text()
+    assert said == f"{len(marked)} entered, {len(marked)} left the first 8"
+
+
+def test_a_narrow_dark_page_is_read_and_used_with_keys_alone(browser, server, index):
+    address, _ = server
+    page = browser.new_page(viewport={"width": 360, "height": 740}, color_scheme="dark")
+    page.goto(address)
+    page.wait_for_selector("#weighted >> text=Type a query")
+    assert page.locator("details.group[open]").count() == 0  # rankings before controls
+    for group in page.locator("details.group > summary").all():
+        group.press("Enter")
+    use_keys(page, lambda *a, **o: [hit.id for hit in index.search(*a, k=8, **o)])
+    show_changes(page, lambda *a, **o: [hit.id for hit in index.search(*a, k=8, **o)])
+    page.wait_for_selector("#curve .legendtext")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    dark = page.evaluate(CONTRAST, [*READ, *DRAWN])
+    assert min(dark) > 4.5
+    page.emulate_media(color_scheme="light")
+    light = page.evaluate(CONTRAST, [*READ, *DRAWN])
+    assert min(light) > 4.5
+    assert dark != light
+
+    page.get_by_role("tab", name="Search").press("ArrowRight")
+    assert page.get_by_role("tab", selected=True).inner_text() == "Map of the blocks"
+    page.wait_for_selector("#map .point", state="attached")
+    titles = page.locator("#map .annotation-text").all()
+    boxes = [title.bounding_box() for title in titles]
+    assert len(boxes) == len(LAYOUT)  # one below the other
+    assert all(above["y"] < below["y"] for above, below in pairwise(boxes))
+    page.close()

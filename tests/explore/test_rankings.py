@@ -4,7 +4,7 @@ import json
 
 from subspace.blocks import BlockLayout
 from subspace.explore.colours import colour
-from subspace.explore.rankings import show_ranking
+from subspace.explore.rankings import SHOWN, show_left, show_ranking, show_summary
 from subspace.explore.session import Ranking
 from subspace.retrieval import Hit, Results, Weights
 
@@ -43,6 +43,40 @@ def test_a_row_says_where_a_hit_was_before():
     moved = rows([b, a, c], before={"a": 1, "b": 2})
     assert [texts_of(row)[0] for row in moved] == ["▲1", "▼1", "new"]
     assert [texts_of(row)[0] for row in rows([b, a, c])] == ["b", "a", "c"]
+
+
+def test_what_entered_and_what_left_is_said_in_words_and_marked():
+    names = [*"abcdefghij"]
+    hits = [make_hit(name, topic=1 - 0.01 * n) for n, name in enumerate(names)]
+    ranking = Ranking(
+        Results(tuple(hits), "q", Weights.equal(SMALL), "block"), make_hit("average", topic=0.1)
+    )
+
+    def said(before: dict[str, int]) -> tuple[str, list[str], list[str]]:
+        summary = show_summary(ranking, before=before).to_plotly_json()["props"]
+        assert summary["role"] == "status"
+        marked = [row["props"]["className"] for row in rows(hits, before=before)]
+        entered = [name for name, kind in zip(names, marked, strict=False) if kind == "entered"]
+        badges = [texts_of(row).count("entered") for row in rows(hits, before=before)]
+        assert badges == [int(kind == "entered") for kind in marked]
+        left = json.dumps(
+            show_left(ranking, before=before), default=lambda part: part.to_plotly_json()
+        )
+        return summary["children"], entered, texts_of(json.loads(left))
+
+    same = {name: rank for rank, name in enumerate(names, start=1)}
+    assert said(same) == ("the ranking of the default weights", [], [])
+    swapped = {**same, "a": 2, "b": 1}
+    assert said(swapped) == ("the same hits in another order", [], [])
+    # i and z were shown, c and d were not: c was 9th and d beyond what is ranked.
+    before = {**same, "i": 3, "c": SHOWN + 1, "z": 4}
+    del before["d"]
+    title = f"Left the first {SHOWN}"
+    assert said(before) == (
+        f"2 entered, 2 left the first {SHOWN}",
+        ["c", "d"],
+        [title, "▼ 3 → 9", "i", "▼ 4 → after 100", "z"],
+    )
 
 
 def test_bars_are_what_each_block_has_above_an_average_text():

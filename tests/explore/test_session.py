@@ -56,6 +56,15 @@ def test_other_weights_encode_nothing(session, model):
         session.rank(ExplorerQuery(OTHER))
 
 
+def test_the_default_ranking_is_kept_for_one_query_alone(session):
+    first = session.rank_default(ExplorerQuery(QUERY))
+    assert session.rank_default(ExplorerQuery(QUERY), again=False) is first
+    other = session.rank_default(ExplorerQuery(OTHER), again=False)
+    assert ids(other.found) != ids(first.found)
+    assert session.rank_default(ExplorerQuery(OTHER)) is not other
+    assert session.rank_default(ExplorerQuery(" ")) is None
+
+
 @pytest.mark.parametrize("preset", [None, "balanced"])
 def test_the_average_text_scores_what_all_score_on_average(session, preset):
     weights = Weights.make(layout=LAYOUT, blocks=MIX, preset=preset)
@@ -133,7 +142,7 @@ def test_a_direction_of_ratings_ranks_as_a_search_toward_it(session, index):
     assert "72 ratings, trusted" in liked.told
     view = index.view()
     view.adapt(ratings=ratings)
-    found = session.rank(ExplorerQuery(QUERY), toward=liked.direction, strength=0.5).found
+    found = session.rank(ExplorerQuery(QUERY), liked=liked.direction, strength=0.5).found
     assert found.hits == view.search(QUERY, toward="liked=0.5", k=100).hits
     assert session.liked([]).direction is None
     assert "liked" not in session.index.model.directions

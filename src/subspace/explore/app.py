@@ -16,8 +16,8 @@ from subspace.errors import SubspaceError
 from subspace.explore.colours import colour
 from subspace.explore.figures import heat_map, scatter, weight_curve
 from subspace.explore.maps import BlockMaps
-from subspace.explore.page import ALL_EQUAL, DEFAULT, default_mix, lay_out
-from subspace.explore.rankings import show_ranking
+from subspace.explore.page import ALL_EQUAL, DEFAULT, default_mix, lay_out, numbers_and_classes
+from subspace.explore.rankings import show_left, show_ranking, show_summary
 from subspace.explore.separation_heat_maps import ProbeMatrix
 from subspace.explore.session import ExplorerQuery, Session
 from subspace.retrieval import Weights
@@ -35,6 +35,10 @@ _CONTROLS = [
     Input({"type": "block", "of": ALL}, "value"),
     Input({"type": "part", "of": ALL}, "value"),
     Input("scope", "value"),
+]
+_TOWARD = [
+    Input({"type": "toward", "of": ALL}, "value"),
+    Input({"type": "class", "of": ALL}, "value"),
 ]
 _RATED = [Input("ratings", "data"), Input({"type": "liked", "of": "liked"}, "value")]
 
@@ -66,6 +70,7 @@ def make_app(state: AppState) -> Dash:
         add_log_handler=False,
         enable_mcp=False,
     )
+    app.index_string = app.index_string.replace("<html>", '<html lang="en">')
     app.layout = lay_out(
         session=state.session,
         maps=state.maps,
@@ -112,7 +117,7 @@ def _answer_searches(app: Dash, state: AppState) -> None:
     @app.callback(Output("default", "children"), *_TYPED)
     def _rank_default(*typed: str | None) -> Component:
         try:
-            ranking = session.rank(_read(*typed))
+            ranking = session.rank_default(_read(*typed))
         except SubspaceError as error:
             return html.P(str(error), className="error")
         if ranking is None:
@@ -121,7 +126,9 @@ def _answer_searches(app: Dash, state: AppState) -> None:
         code = html.Code(_format_mix(default), title="what a search without --weights uses")
         return html.Div([code, show(ranking)])
 
-    @app.callback(Output("weighted", "children"), *_TYPED, *_CONTROLS, *_RATED)
+    numbers, _ = numbers_and_classes(session)
+
+    @app.callback(Output("weighted", "children"), *_TYPED, *_CONTROLS, *_TOWARD, *_RATED)
     def _rank_weighted(
         text: str,
         other: str,
@@ -129,6 +136,8 @@ def _answer_searches(app: Dash, state: AppState) -> None:
         blocks: Any,
         riv: Any,
         scope: Any,
+        counts: list[float],
+        classes: list[str | None],
         rated: Any,
         strength: float,
     ) -> Component:
@@ -136,20 +145,37 @@ def _answer_searches(app: Dash, state: AppState) -> None:
         ratings = [Rating(*one) for one in rated or ()]
         own = {one.item: one.success for one in ratings if one.query == (text or "")}
         by_name = dict(zip(session.layout, blocks, strict=True))
+        toward = _read_toward([*numbers, *classes], counts)
         try:
             weights = Weights.make(layout=session.layout, blocks=by_name, riv=riv)
-            default, liked = session.rank(query), session.liked(ratings)
+            default, liked = session.rank_default(query, again=False), session.liked(ratings)
             ranking = session.rank(
-                query, weights=weights, scope=scope, toward=liked.direction, strength=strength
+                query,
+                weights=weights,
+                scope=scope,
+                toward=toward,
+                liked=liked.direction,
+                strength=strength,
             )
         except SubspaceError as error:
             return html.P(str(error), className="error")
         if default is None or ranking is None:
             return _NOTHING
         mix = _format_mix(by_name, riv=riv if weights.uses_history else ())
-        code = html.Code(mix, title="as --weights takes them")
+        codes = [html.Code(mix, title="as --weights takes them")]
+        if toward:
+            codes.append(html.Code(f"toward {_format_mix(toward)}", title="as --toward takes it"))
         told = [html.P(liked.told, className="note")] if liked.told else []
-        return html.Div([code, *told, show(ranking, before=default.ranks(), rated=own)])
+        before = default.ranks()
+        return html.Div(
+            [
+                show_summary(ranking, before=before),
+                *codes,
+                *told,
+                show(ranking, before=before, rated=own),
+                *show_left(ranking, before=before),
+            ]
+        )
 
 
 def _take_ratings(app: Dash) -> None:
@@ -215,6 +241,11 @@ def _read(text: str | None, other: str | None, block: str | None) -> ExplorerQue
     return ExplorerQuery(text or "", other or "", block or "")
 
 
+def _read_toward(names: Sequence[str | None], counts: Sequence[float]) -> dict[str, float]:
+    """Reads the sliders toward factors; that toward a class does nothing until one is chosen."""
+    return {name: count for name, count in zip(names, counts, strict=True) if name and count}
+
+
 def _format_mix(blocks: Mapping[str, float], *, riv: Sequence[float] = ()) -> str:
     """Formats weights as `Weights.parse` reads them."""
     parts = [f"{name}={weight:g}" for name, weight in blocks.items() if weight]
@@ -247,13 +278,21 @@ def _set_weights(app: Dash, session: Session) -> None:
 
 
 def _answer_figures(app: Dash, state: AppState) -> None:
-    @app.callback(Output("map", "figure"), Input("label", "value"))
-    def _draw_map(label: str | None) -> Any:
-        return scatter(state.maps, label=label)
+    app.clientside_callback(  # type: ignore[no-untyped-call]
+        ClientsideFunction("explore", "narrow"),
+        Output("narrow", "data"),
+        Input("narrow", "id"),
+    )
+
+    @app.callback(Output("map", "figure"), Input("label", "value"), Input("narrow", "data"))
+    def _draw_map(label: str | None, narrow: bool) -> Any:
+        return scatter(state.maps, label=label, narrow=narrow)
 
     if state.matrices:
         matrices = state.matrices
 
-        @app.callback(Output("separation", "figure"), Input("probe", "value"))
-        def _draw_heat_map(probe: str) -> Any:
-            return heat_map(matrices, probe=probe)
+        @app.callback(
+            Output("separation", "figure"), Input("probe", "value"), Input("narrow", "data")
+        )
+        def _draw_heat_map(probe: str, narrow: bool) -> Any:
+            return heat_map(matrices, probe=probe, narrow=narrow)

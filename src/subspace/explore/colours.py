@@ -1,4 +1,7 @@
-"""Colours on white that people with colour blindness can tell apart."""
+"""Colours that people with colour blindness can tell apart, on a light and on a dark page.
+
+Colours named `var(--...)` are those of explore.css, which differ between the two.
+"""
 
 # Okabe and Ito (2008) without black and yellow, and four colours of matplotlib.
 _PALETTE = (
@@ -17,9 +20,9 @@ GREY = "#9aa0a6"
 # Number of different colours.
 COLOURS = len(_PALETTE)
 # Colours of recency, importance and relevance.
-PART_COLOURS = ("#5f6b7a", "#a3acb8", "#20262e")
+PART_COLOURS = ("#5f6b7a", "#a3acb8", "var(--ink)")
 # Colour of what ratings say is liked.
-LIKED_COLOUR = "#00734f"
+LIKED_COLOUR = "var(--good)"
 
 
 def colour(position: int) -> str:

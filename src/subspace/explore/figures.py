@@ -21,18 +21,35 @@ Group = tuple[str, list[int], dict[str, object]]
 _OTHERS, _UNKNOWN = "others", "no label"
 _LONGEST = 120
 _FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#20262e"}
+# The page shows through; explore.css sets the colours of text and grid on a dark page.
+_PAPER = {
+    "template": "plotly_white",
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "hoverlabel": {"bgcolor": "#ffffff", "font": {"color": "#20262e"}},
+}
+
+# A legend below the figure.
+_BELOW = {"orientation": "h", "y": 0, "yanchor": "top", "x": 0}
 
 
-def heat_map(matrices: Sequence[ProbeMatrix], *, probe: str) -> go.Figure:
-    """Draws the matrices of one probe side by side: in-corpus and cross-corpus."""
+def heat_map(matrices: Sequence[ProbeMatrix], *, probe: str, narrow: bool = False) -> go.Figure:
+    """Draws the matrices of one probe: in-corpus and cross-corpus.
+
+    Args:
+        matrices: The matrices of a report.
+        probe: Kind of probe.
+        narrow: Draws them one below the other, not side by side.
+    """
     shown = [matrix for matrix in matrices if matrix.probe == probe]
+    many = max(len(shown), 1)
     figure = make_subplots(
-        rows=1,
-        cols=max(len(shown), 1),
+        rows=many if narrow else 1,
+        cols=1 if narrow else many,
         subplot_titles=[_title(matrix) for matrix in shown],
         horizontal_spacing=0.14,
     )
-    for column, matrix in enumerate(shown, start=1):
+    for number, matrix in enumerate(shown, start=1):
         figure.add_trace(
             go.Heatmap(
                 z=matrix.values,
@@ -46,14 +63,17 @@ def heat_map(matrices: Sequence[ProbeMatrix], *, probe: str) -> go.Figure:
                 xgap=2,
                 ygap=2,
                 colorbar={"title": "share of the raw embedding's score", "title_side": "right"},
-                showscale=column == len(shown),
+                showscale=number == len(shown) and not narrow,
             ),
-            row=1,
-            col=column,
+            row=number if narrow else 1,
+            col=1 if narrow else number,
         )
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(showgrid=False)
-    figure.update_layout(template="plotly_white", font=_FONT, height=440, margin={"t": 60})
+    height, margin = (380 * many, {"t": 60, "l": 10, "r": 10}) if narrow else (440, {"t": 60})
+    if narrow:
+        figure.update_annotations(font_size=12)
+    figure.update_layout(**_PAPER, font=_FONT, height=height, margin=margin)
     return figure
 
 
@@ -81,7 +101,7 @@ def weight_curve(curve: WeightCurve, *, shade: str) -> go.Figure:
     figure.update_yaxes(tickformat=".0%", range=[0, 1.05], nticks=3, secondary_y=False)
     figure.update_yaxes(tickformat=".1f", nticks=4, secondary_y=True)
     figure.update_layout(
-        template="plotly_white",
+        **_PAPER,
         font={**_FONT, "size": 11},
         height=220,
         margin={"t": 56, "l": 40, "r": 30, "b": 40},
@@ -91,9 +111,15 @@ def weight_curve(curve: WeightCurve, *, shade: str) -> go.Figure:
     return figure
 
 
-def scatter(maps: BlockMaps, *, label: str | None) -> go.Figure:
-    """Draws the map of each block, coloured by a label; in one colour if it is None."""
-    columns = min(3, len(maps.blocks))
+def scatter(maps: BlockMaps, *, label: str | None, narrow: bool = False) -> go.Figure:
+    """Draws the map of each block, coloured by a label; in one colour if it is None.
+
+    Args:
+        maps: The maps.
+        label: Name of the label.
+        narrow: Draws one map below the other, and the legend below them all.
+    """
+    columns = 1 if narrow else min(3, len(maps.blocks))
     explained = {name: block.explained for name, block in maps.blocks.items()}
     rows = -(-len(maps.blocks) // columns)
     figure = make_subplots(
@@ -116,12 +142,12 @@ def scatter(maps: BlockMaps, *, label: str | None) -> go.Figure:
     figure.update_annotations(font_size=13)
     title = _shown(label or "")
     figure.update_layout(
-        template="plotly_white",
+        **_PAPER,
         font=_FONT,
         height=60 + 300 * rows,
         margin={"t": 40, "l": 10, "r": 10, "b": 20},
         coloraxis={"colorscale": "Viridis", "colorbar": {"title": title}},
-        legend={"title": title, "itemsizing": "constant"},
+        legend={"title": title, "itemsizing": "constant", **(_BELOW if narrow else {})},
     )
     return figure
 

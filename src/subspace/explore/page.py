@@ -1,5 +1,6 @@
 """Layout of the page: a query, sliders for the weights, two rankings, maps and heat maps."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from subspace.evaluation.heat_maps import PROBE_TITLES
-from subspace.explore.colours import LIKED_COLOUR, PART_COLOURS, colour
+from subspace.explore.colours import GREY, LIKED_COLOUR, PART_COLOURS, colour
 from subspace.explore.maps import BlockMaps
 from subspace.explore.separation_heat_maps import ProbeMatrix
 from subspace.explore.session import Session
@@ -18,10 +19,16 @@ from subspace.retrieval.weights import PARTS
 ALL_EQUAL, DEFAULT = "equal", "default"
 
 _STEP = 0.05
+# A slider toward a factor goes from less of it to more, in standard deviations of relevance.
+_MOST_TOWARD, _STEP_TOWARD = 2.0, 0.25
 _CURVE = (
     "What the weight of the block that was moved last does to the ten best hits. Relevance kept: "
     "their score under the default weights, beside that of the default ranking. Nearer: their "
     "cosine to the query in the block, in standard deviations of its cosines between texts."
+)
+_TOWARD = (
+    "Right of the middle: more of the factor or class; left: less. At 1, one standard deviation of "
+    "it counts as much as one of relevance."
 )
 _RATE = (
     "Rate hits under Your weights with + and -, good and bad ones of each search: from five "
@@ -29,9 +36,10 @@ _RATE = (
     "direction; this page forgets it."
 )
 _LEGEND = (
-    "Left: the ranking of a search without weights. Arrows: ranks gained and lost against it. "
+    "Default weights: the ranking of a search without weights. Arrows: ranks gained and lost "
+    "against it; entered: not among its first eight. "
     "Bars: what each block adds to the score, above what it adds to an average text of the index; "
-    "left of the dark line, how far it is below. Point at a bar for its numbers. A weight counts "
+    "left of the thin line, how far it is below. Point at a bar for its numbers. A weight counts "
     "as much in every block: scores are brought to the standard deviation of the first block's."
 )
 
@@ -62,9 +70,11 @@ def lay_out(
                 ],
                 value="Search",
                 parent_className="tabs",
+                mobile_breakpoint=0,
             ),
             dcc.Store(id="mixes", data=dict(PRESETS)),
             dcc.Store(id="moved"),
+            dcc.Store(id="narrow", data=False),
             dcc.Store(id="ratings", data=[]),
         ]
     )
@@ -72,14 +82,15 @@ def lay_out(
 
 def _search_tab(session: Session) -> Component:
     columns = [
-        html.Section([html.H2(title), html.Div(id=name)])
+        html.Section([html.H2(title), html.Div(id=name)], className=f"column-{name}")
         for name, title in (("default", "Default weights"), ("weighted", "Your weights"))
     ]
     controls = [
         *_block_controls(session),
-        *_history_controls(has_log=session.index.blocks.history is not None),
-        *_liked_controls(),
-        html.P(_LEGEND, className="note legend"),
+        *_toward_controls(session),
+        _history_controls(has_log=session.index.blocks.history is not None),
+        _liked_controls(),
+        _group("How to read it", [html.P(_LEGEND, className="note")]),
     ]
     return html.Div(
         [
@@ -97,7 +108,7 @@ def _query_line(names: list[str]) -> Component:
             dcc.Input(
                 id="text", debounce=True, placeholder="type, then press Enter", autoFocus=True
             ),
-            html.Span("but"),
+            html.Label("but", htmlFor="block"),
             dcc.Dropdown(names, second, id="block", clearable=False, searchable=False),
             html.Label("like", htmlFor="other"),
             dcc.Input(id="other", debounce=True, placeholder="another text, or nothing"),
@@ -131,13 +142,64 @@ def _block_slider(position: int, name: str, *, value: float) -> Component:
             html.I(className="dot", style={"background": colour(position)}),
             html.Span(name, className="name", title=name),
             _slider({"type": "block", "of": position}, value=value),
-            html.Button("only", id={"type": "only", "of": position}),
+            html.Button("only", id={"type": "only", "of": position}, **_label(f"only {name}")),
         ],
         className="slider",
     )
 
 
-def _history_controls(*, has_log: bool) -> list[Component]:
+def numbers_and_classes(session: Session) -> tuple[list[str], list[str]]:
+    """Returns the names of the model's directions: those of factors, and those of classes."""
+    names = list(session.index.model.directions)
+    return [name for name in names if ":" not in name], [name for name in names if ":" in name]
+
+
+def _toward_controls(session: Session) -> list[Component]:
+    """Lays out a slider per factor that is a number or has two classes, and one for any class."""
+    numbers, classes = numbers_and_classes(session)
+    places = {name: place for place, name in enumerate(session.layout)}
+    rows: list[Component] = [
+        _toward_slider(n, name, shade=colour(places[name]) if name in places else GREY)
+        for n, name in enumerate(numbers)
+    ]
+    if classes:
+        name = {"type": "class", "of": 0}
+        rows += [
+            html.Label(
+                "one class", htmlFor=json.dumps(name, sort_keys=True, separators=(",", ":"))
+            ),
+            dcc.Dropdown(classes, id=name, placeholder="factor:class"),
+            _toward_slider(len(numbers), "class", shade=GREY),
+        ]
+    return [_group("Toward", [*rows, html.P(_TOWARD, className="note")])] if rows else []
+
+
+def _toward_slider(position: int, name: str, *, shade: str) -> Component:
+    return html.Div(
+        [
+            html.I(className="dot", style={"background": shade}),
+            html.Span(name, className="name", title=name, **_label(f"toward {name}")),
+            _slider(
+                {"type": "toward", "of": position},
+                value=0.0,
+                span=(-_MOST_TOWARD, _MOST_TOWARD, _STEP_TOWARD),
+            ),
+        ],
+        className="slider",
+    )
+
+
+def _group(title: str, content: list[Component]) -> Component:
+    """Lays out controls that can be folded away; in a narrow window they begin folded."""
+    return html.Details([html.Summary(title), *content], open=True, className="group")
+
+
+def _label(text: str) -> dict[str, Any]:
+    # Not a name that Python takes as a keyword.
+    return {"aria-label": text}
+
+
+def _history_controls(*, has_log: bool) -> Component:
     """Lays out the sliders of recency, importance and relevance; disabled without a usage log."""
     sliders: list[Component] = [
         html.Div(
@@ -154,8 +216,8 @@ def _history_controls(*, has_log: bool) -> list[Component]:
         why = "Recency and importance come from a usage log: start with --usage F."
         sliders.append(html.P(why, className="note"))
     options = [{"label": name.replace("_", " "), "value": name} for name in PRESETS]
-    return [
-        html.H3(["Recency, importance, relevance"]),
+    content = [
+        html.Label("mix", htmlFor="preset"),
         dcc.Dropdown(options, id="preset", placeholder="mixes by name", disabled=not has_log),
         *sliders,
         dcc.RadioItems(
@@ -168,31 +230,39 @@ def _history_controls(*, has_log: bool) -> list[Component]:
             inline=True,
         ),
     ]
+    return _group("Recency, importance, relevance", content)
 
 
-def _liked_controls() -> list[Component]:
+def _liked_controls() -> Component:
     """Lays out how much what was liked counts."""
     forget = html.Button("forget", id="forget", title="forgets all ratings of this page")
-    return [
-        html.H3(["What you like", html.Span([forget])]),
-        html.Div(
-            [
-                html.I(className="dot", style={"background": LIKED_COLOUR}),
-                html.Span("liked", className="name"),
-                _slider({"type": "liked", "of": "liked"}, value=1.0),
-            ],
-            className="slider",
-        ),
+    row = [
+        html.I(className="dot", style={"background": LIKED_COLOUR}),
+        html.Span("liked", className="name"),
+        _slider({"type": "liked", "of": "liked"}, value=1.0),
+        forget,
+    ]
+    content: list[Component] = [
+        html.Div(row, className="slider"),
         html.P(_RATE, className="note"),
     ]
+    return _group("What you like", content)
 
 
-def _slider(name: dict[str, Any], *, value: float, on: bool = True) -> Component:
+def _slider(
+    name: dict[str, Any],
+    *,
+    value: float,
+    on: bool = True,
+    span: tuple[float, float, float] = (0.0, 1.0, _STEP),
+) -> Component:
+    low, high, step = span
     return dcc.Slider(
-        0,
-        1,
-        _STEP,
+        low,
+        high,
+        step,
         value=value,
+        included=not low,  # a bar from the left would say that the middle is half of something
         marks=None,
         id=name,
         disabled=not on,
@@ -210,7 +280,7 @@ def _map_tab(maps: BlockMaps) -> Component:
         [
             html.Div(
                 [
-                    "Coloured by",
+                    html.Label("Coloured by", htmlFor="label"),
                     dcc.Dropdown(
                         labels,
                         labels[0] if labels else None,

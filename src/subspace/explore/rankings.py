@@ -39,31 +39,89 @@ def show_ranking(
     if not ranking.found:
         return html.P("no hits: the index is empty", className="note")
     rows = _Rows(ranking, factors=factors)
-    moves = [
-        [] if before is None else [_move(rank, before.get(hit.id))]
-        for rank, hit in enumerate(rows.hits, start=1)
-    ]
+    if before is None:
+        return html.Ol([html.Li(rows.show(hit, marks=_thumbs(hit, rated))) for hit in rows.hits])
     return html.Ol(
         [
-            html.Li([*move, *rows.show(hit, buttons=_thumbs(hit, rated))])
-            for hit, move in zip(rows.hits, moves, strict=True)
+            html.Li(
+                [
+                    _move(rank, before.get(hit.id)),
+                    *rows.show(hit, marks=[*_thumbs(hit, rated), *_entered(hit, before)]),
+                ],
+                className="entered" if _entered(hit, before) else "",
+            )
+            for rank, hit in enumerate(rows.hits, start=1)
         ]
     )
+
+
+def show_summary(ranking: Ranking, *, before: Mapping[str, int]) -> Component:
+    """Says how many of the shown hits entered and left, for screen readers as well.
+
+    Args:
+        ranking: The hits.
+        before: Rank by id under the default weights.
+    """
+    shown = ranking.found[:SHOWN]
+    left = _left(ranking, before)
+    entered = [hit for hit in shown if _entered(hit, before)]
+    if entered or left:
+        said = f"{len(entered)} entered, {len(left)} left the first {SHOWN}"
+    elif all(before[hit.id] == rank for rank, hit in enumerate(shown, start=1)):
+        said = "the ranking of the default weights"
+    else:
+        said = "the same hits in another order"
+    return html.P(said, className="note summary", role="status")
+
+
+def show_left(ranking: Ranking, *, before: Mapping[str, int]) -> list[Component]:
+    """Lists the hits that the default weights show and this ranking does not, with both ranks."""
+    now = ranking.ranks()
+    rows = [
+        html.Div(
+            [
+                html.Span(f"▼ {rank} → {now.get(name, f'after {DEPTH}')}", className="fell"),
+                html.Span(name, className="gone", title=name),
+            ]
+        )
+        for name, rank in _left(ranking, before).items()
+    ]
+    return [html.H3(f"Left the first {SHOWN}"), html.Div(rows, className="left")] if rows else []
+
+
+def _left(ranking: Ranking, before: Mapping[str, int]) -> dict[str, int]:
+    """Returns the earlier rank of each hit that was shown and no longer is."""
+    shown = {hit.id for hit in ranking.found[:SHOWN]}
+    return {name: rank for name, rank in before.items() if rank <= SHOWN and name not in shown}
+
+
+def _entered(hit: Hit, before: Mapping[str, int]) -> list[Component]:
+    """Makes the mark of a hit that the default weights do not show."""
+    if before.get(hit.id, SHOWN + 1) <= SHOWN:
+        return []
+    told = f"not among the first {SHOWN} with the default weights"
+    return [html.Span("entered", className="badge", title=told)]
 
 
 def _thumbs(hit: Hit, rated: Mapping[str, float] | None) -> list[Component]:
     """Makes the buttons that rate a hit."""
     if rated is None:
         return []
-    buttons = [
-        html.Button(
+    buttons = []
+    for sign, success, told in (("+", 1, "served well"), ("-", 0, "did not serve")):
+        pressed = rated.get(hit.id) == success
+        named: dict[str, Any] = {
+            "aria-label": f"{told}: {hit.id}",
+            "aria-pressed": str(pressed).lower(),
+        }
+        button = html.Button(
             sign,
             id={"type": "rate", "item": hit.id, "success": success},
-            className="on" if rated.get(hit.id) == success else "",
+            className="on" if pressed else "",
             title=f"{told}: what you like is learned from such hits of one search",
+            **named,
         )
-        for sign, success, told in (("+", 1, "served well"), ("-", 0, "did not serve"))
-    ]
+        buttons.append(button)
     return [html.Span(buttons, className="thumbs")]
 
 
@@ -79,8 +137,8 @@ class _Rows:
         self._low = min(sum(min(value, 0) for value in parts) for parts in surpluses)
         self._high = max(sum(max(value, 0) for value in parts) for parts in surpluses)
 
-    def show(self, hit: Hit, *, buttons: Sequence[Component] = ()) -> list[Component]:
-        """Returns the components of a hit's row, with buttons before its text."""
+    def show(self, hit: Hit, *, marks: Sequence[Component] = ()) -> list[Component]:
+        """Returns the components of a hit's row, with buttons and marks before its text."""
         blocks, parts = self._surplus(hit)
         row = [
             html.B(hit.id, title=hit.id),
@@ -91,7 +149,7 @@ class _Rows:
             row.append(self._bar(parts.items(), of=hit.by_part(), colours=PART_COLOURS))
         text = hit.text if len(hit.text) <= _LONGEST else hit.text[: _LONGEST - 1] + "…"
         shown = [text] if text else [html.I("(no text)")]
-        return [*row, html.Div([*buttons, *self._labels(hit), *shown], className="text")]
+        return [*row, html.Div([*marks, *self._labels(hit), *shown], className="text")]
 
     def _labels(self, hit: Hit) -> list[Component]:
         labels = {name: hit.metadata[name] for name in self._factors if name in hit.metadata}
@@ -135,9 +193,10 @@ class _Rows:
                 before.insert(0, f"{shade} {left + value * scale:.2f}% {left:.2f}%")
                 left += value * scale
         stops = [f"transparent {left:.2f}%", *before, *after, f"transparent {right:.2f}%"]
-        line = f"linear-gradient(#20262e 0 0) {zero:.2f}% 0 / 1px 100% no-repeat"
-        style = {"background": f"{line}, linear-gradient(to right, {', '.join(stops)}) #f1f3f5"}
-        return html.Div(className="bar", style=style, title="\n".join(numbers))
+        line = f"linear-gradient(var(--ink) 0 0) {zero:.2f}% 0 / 1px 100% no-repeat"
+        style = {"background": f"{line}, linear-gradient(to right, {', '.join(stops)}) var(--fill)"}
+        label: dict[str, Any] = {"aria-label": "; ".join(numbers)}
+        return html.Div(className="bar", style=style, title="\n".join(numbers), role="img", **label)
 
 
 def _move(rank: int, before: int | None) -> Component:

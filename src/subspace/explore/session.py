@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 # Hits of a ranking: more than the page shows, so that it can tell the earlier rank of a hit.
 DEPTH = 100
+# Key of the direction of the page's ratings: no factor of a model has an empty name.
+_RATED = ""
 # Number of queries whose vectors are kept.
 _KEPT = 32
 # Weights at which a curve is measured, and hits that it is measured on.
@@ -125,6 +127,7 @@ class Session:
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._vectors: OrderedDict[ExplorerQuery, Vectors] = OrderedDict()
         self._liked: tuple[tuple[Rating, ...], Liked] = ((), Liked(None, ""))
+        self._last: tuple[ExplorerQuery, Ranking] | None = None
         try:
             self.index = self.run(open_index)
             self.default_weights = self.index.blocks.weights(self.index.model.default_weights)
@@ -175,13 +178,32 @@ class Session:
         along = f"; what you like goes along with {follows}" if follows else ""
         return Liked(adapted.direction(LIKED), said + along)
 
+    def rank_default(self, query: ExplorerQuery, *, again: bool = True) -> Ranking | None:
+        """Ranks the items as a search without weights; returns None if the query is empty.
+
+        Args:
+            query: The user's input.
+            again: False to return the ranking that was made last if it is of the same query, as
+                every move of a slider is compared with it.
+
+        Raises:
+            QueryError: The query names an unknown block.
+        """
+        last = self._last
+        if not again and last is not None and last[0] == query:
+            return last[1]
+        ranking = self.rank(query)
+        self._last = None if ranking is None else (query, ranking)
+        return ranking
+
     def rank(
         self,
         query: ExplorerQuery,
         *,
         weights: Weights | None = None,
         scope: Scope = "block",
-        toward: Vectors | None = None,
+        toward: Mapping[str, float] | None = None,
+        liked: Vectors | None = None,
         strength: float = 1.0,
     ) -> Ranking | None:
         """Ranks the items for a query; returns None if the query is empty.
@@ -192,17 +214,23 @@ class Session:
             query: The user's input.
             weights: A table of weights; those of a search without weights if None.
             scope: `block` or `item`: how recency and importance are computed.
-            toward: A direction (layout.dim,) along which texts are preferred; None for none.
+            toward: How much more (above 0) or less (below 0) of a factor or class is preferred, as
+                in `Index.search`.
+            liked: A direction (layout.dim,) that ratings gave; None for none.
             strength: How much of it; at 1, one standard deviation of it adds as much as one of
                 relevance.
 
         Raises:
             ConfigError: Recency or importance has a weight, and there is no usage log.
-            QueryError: The query names an unknown block.
+            QueryError: The query names an unknown block, or `toward` a factor without a direction.
         """
         asked = query.to_query(self.layout)
         if asked is None:
             return None
+        counts = {name: count for name, count in (toward or {}).items() if count}
+        directions = {name: self.index.model.direction(name) for name in counts}
+        if liked is not None and strength:
+            counts[_RATED], directions[_RATED] = strength, liked
         table = weights or self._default(asked)
         scaled = table.scaled(self.index.model.score_scales)
 
@@ -210,8 +238,8 @@ class Session:
             vector = self._embed(query, asked)
             found = self.index.blocks.search(vector, weights=scaled, scope=scope, k=DEPTH)
             (average,) = self._average.search(vector, weights=scaled, scope=scope, k=1)
-            if toward is not None and strength:
-                found = self._search_toward(vector, scaled, scope, toward, strength)
+            if counts:
+                found = self._search_toward(vector, scaled, scope, counts, directions)
             return Ranking(replace(found, weights=table), average)
 
         return self.run(search)
@@ -221,12 +249,12 @@ class Session:
         vector: Vectors,
         weights: Weights,
         scope: Scope,
-        direction: Vectors,
-        strength: float,
+        counts: Mapping[str, float],
+        directions: Mapping[str, Vectors],
     ) -> Results:
         made = make_direction(
-            {LIKED: strength},
-            directions={LIKED: direction},
+            counts,
+            directions=directions,
             sample=self.index.blocks.document_sample,
             relevance=weights.relevance,
         )

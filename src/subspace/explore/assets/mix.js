@@ -11,4 +11,10 @@ window.dash_clientside.explore = {
         const same = preset && mixes[preset].every((value, n) => value === parts[n]);
         return [parts.map(() => skip), same ? skip : null];
     },
+    // Whether the window is narrow, for figures that are drawn by the server; again when it changes.
+    narrow: function (id) {
+        const window_is = window.matchMedia("(max-width: 760px)");
+        window_is.onchange = () => window.dash_clientside.set_props(id, {data: window_is.matches});
+        return window_is.matches;
+    },
 };
