@@ -65,6 +65,7 @@ OTHERS = {
     "data.encoder.query_prompt",
     "data.encoder.device",
     "data.encoder.batch_tokens",
+    "data.encoder.backend",
 }
 
 pytestmark = pytest.mark.filterwarnings(
@@ -167,6 +168,7 @@ def test_keys_that_say_where_and_with_what(fit, closed, tmp_path, tiny_qwen):
             "data.store": str(tmp_path / "vectors"),
             "data.encoder.batch_tokens": 64,
             "data.encoder.device": "cpu",
+            "data.encoder.backend": "torch",
             "data.encoder.query_prompt": "ask: ",
         }
     )
@@ -181,6 +183,7 @@ def test_keys_that_say_where_and_with_what(fit, closed, tmp_path, tiny_qwen):
         ("data.encoder.model", str(tmp_path / "nowhere")),
         ("data.encoder.device", "nowhere"),
         ("data.encoder.batch_tokens", 0),
+        ("data.encoder.backend", "abacus"),
     ):
         with pytest.raises(SubspaceError):
             fit(**{key: wrong, "data.store": str(tmp_path / "empty")})
