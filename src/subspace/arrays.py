@@ -1,6 +1,9 @@
 """Types of the arrays in this package, and vectors as text; docstrings give their shapes."""
 
 import base64
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,3 +31,17 @@ def from_base64(text: str) -> Vectors:
     if not np.isfinite(vector).all():
         raise ValueError("a vector is not finite")
     return vector
+
+
+def map_array(path: Path) -> npt.NDArray[Any]:
+    """Maps a .npy file into memory, read-only; unlike `numpy.load`, refuses every other format.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no whole .npy file. What numpy itself raises for a damaged header is of
+            many kinds.
+    """
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (ArithmeticError, EOFError, LookupError, SyntaxError, TokenError, TypeError) as error:
+        raise ValueError(f"{path.name} is no .npy file, or a damaged one") from error

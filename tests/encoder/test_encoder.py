@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -267,9 +268,10 @@ def test_strange_texts_give_a_finite_unit_vector(tiny_qwen, text):
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
 
 
-def test_a_missing_folder_is_one_sentence():
-    with pytest.raises(EncoderError, match=r"there is no model folder \./nowhere"):
-        Encoder(EncoderSpec(model="./nowhere"))
+@pytest.mark.parametrize("model", ["./nowhere", "~nobody-of-that-name/model"])
+def test_a_missing_folder_is_one_sentence(model):
+    with pytest.raises(EncoderError, match=f"there is no model folder {re.escape(model)}"):
+        Encoder(EncoderSpec(model=model))
 
 
 @pytest.mark.slow

@@ -79,7 +79,10 @@ def locate_model(model: str, *, revision: str | None) -> ModelFiles:
     """
     if model == EMBEDDED:
         return _locate_embedded()
-    folder = Path(model).expanduser()
+    try:
+        folder = Path(model).expanduser()
+    except RuntimeError as error:  # ~name, of nobody
+        raise EncoderError(f"there is no model folder {model}") from error
     if folder.is_dir():
         missing = _missing_file(folder)
         if missing:

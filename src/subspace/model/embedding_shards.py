@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from subspace.arrays import Vectors
+from subspace.arrays import Vectors, map_array
 from subspace.blocks import BlockLayout
 from subspace.data.document_file import DocumentFile
 from subspace.data.records import Record
@@ -232,7 +232,7 @@ class EmbeddingShards:
         for number, part in enumerate(self.source.parts):
             ids = self._read_about(number)["ids"]
             try:
-                vectors = np.load(self._vectors(number), mmap_mode="r", allow_pickle=False)
+                vectors = map_array(self._vectors(number))
             except (OSError, ValueError) as error:
                 raise self._damaged(number, str(error)) from error
             if vectors.shape != (part.texts, self.layout.dim):

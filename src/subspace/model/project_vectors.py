@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from subspace.arrays import AnyFloats, Ints, Vectors
+from subspace.arrays import AnyFloats, Ints, Vectors, map_array
 from subspace.blocks import BlockLayout, Blocks
 from subspace.encoder import Fingerprint, Kind
 from subspace.errors import ConfigError, EncoderError, RecordError
@@ -162,8 +162,8 @@ def _open(path: Path) -> AnyFloats:
             "embedding store are projected by `subspace embed`)"
         )
     try:
-        vectors = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, EOFError) as error:
+        vectors = map_array(path)
+    except (OSError, ValueError) as error:
         if zipfile.is_zipfile(path):
             raise ConfigError(
                 f"--input: {path} is an archive, which cannot be read piece by piece; save the "

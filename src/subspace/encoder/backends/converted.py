@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from subspace.arrays import Ints, Vectors, from_base64
+from subspace.arrays import Ints, Vectors, from_base64, map_array
 from subspace.encoder.backends.runtimes import Graph, installed_version, load_runtime
 from subspace.encoder.backends.rust_tokenizer import RustTokenizer
 from subspace.encoder.fingerprint import Fingerprint
@@ -204,7 +204,7 @@ class ConvertedModel:
 
     @cached_property
     def _table(self) -> Vectors:
-        table: Vectors = np.load(self.folder / TABLE, mmap_mode="r", allow_pickle=False)
+        table: Vectors = map_array(self.folder / TABLE)
         return table
 
     def _run(self, batch: Sequence[Ints], own: Sequence[Ints], *, graph: Graph) -> Vectors:

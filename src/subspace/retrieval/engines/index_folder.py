@@ -42,10 +42,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
+from subspace.arrays import map_array
 from subspace.blocks import BlockLayout
 from subspace.data.records import Record
 from subspace.errors import IndexFolderError, MissingIndexError
@@ -309,7 +309,7 @@ def map_vectors(path: Path) -> npt.NDArray[Any]:
     Raises:
         ValueError: The file holds no matrix of numbers.
     """
-    mapped = np.lib.format.open_memmap(path, mode="r")
+    mapped = map_array(path)
     if mapped.dtype.hasobject or mapped.ndim != 2:
         raise ValueError(f"{path.name} holds no vectors")
     return mapped
