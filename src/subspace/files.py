@@ -144,7 +144,7 @@ def read_yaml(path: Path | str) -> Any:
 
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-        _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader))
+        refuse_repeated_keys(text)
         return yaml.safe_load(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
@@ -152,12 +152,17 @@ def read_yaml(path: Path | str) -> Any:
         raise ValueError(str(error)) from error
 
 
-def _refuse_repeated(root: Any) -> None:
-    """Raises `ValueError` where a key stands twice in one mapping of a YAML document."""
+def refuse_repeated_keys(text: str) -> None:
+    """Raises if a key stands twice in one mapping of YAML, of which parsers keep the last.
+
+    Raises:
+        RepeatedKeyError: It does.
+        YAMLError: It is not YAML.
+    """
     import yaml
 
     seen: set[int] = set()
-    left = [root]
+    left: list[Any] = [yaml.compose(text, Loader=yaml.SafeLoader)]
     while left:
         node = left.pop()
         if id(node) in seen:  # an alias
@@ -171,7 +176,7 @@ def _refuse_repeated(root: Any) -> None:
             for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
                 line, name = key.start_mark.line + 1, (key.tag, key.value)
                 if name in lines:
-                    raise ValueError(
+                    raise RepeatedKeyError(
                         f"'{key.value:.60}' stands twice in one mapping: in line {lines[name]} and "
                         f"in line {line}"
                     )
@@ -196,7 +201,7 @@ def read_text(value: Mapping[str, Any], key: str, *, where: str, problems: Probl
 
 
 class RepeatedKeyError(ValueError):
-    """A JSON object holds a key twice, and readers differ in which value counts."""
+    """A mapping of JSON or YAML holds a key twice, and readers differ in which value counts."""
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

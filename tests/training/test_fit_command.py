@@ -222,12 +222,14 @@ def test_what_cannot_be_done_is_said_in_one_sentence(verb, extra, message, run):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("form", ["--config {}", "--config={}"])
+@pytest.mark.parametrize("form", ["--config {}", "--config={}", "-c {}"])
 def test_a_key_that_stands_twice_in_a_configuration_is_refused(form, run, tmp_path):
     path = tmp_path / "twice.yaml"
     path.write_text("model:\n  learning_rate: 0.1\ntrainer:\n  max_epochs: 1\nmodel: {}\n")
     with pytest.raises(ConfigError, match=r"twice.yaml: 'model' stands twice .* line 1 .* line 5"):
         run("fit", SGD, *form.format(path).split())
+    with pytest.raises(ConfigError, match="model.blocks"):
+        run("fit", SGD, "--model.blocks={topic: 3, topic: 4}")
 
 
 def test_the_closed_form_resumes_nothing(run, trained):

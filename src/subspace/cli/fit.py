@@ -7,12 +7,12 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import yaml
+from jsonargparse import get_loader, set_loader
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.cli import (
     ArgsType,
@@ -27,7 +27,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 
 from subspace.cli.arguments import make_folder
 from subspace.errors import ConfigError, install_command
-from subspace.files import read_yaml
+from subspace.files import RepeatedKeyError, refuse_repeated_keys
 from subspace.model.checkpoint_folder import check_new_target
 from subspace.model.model import Model
 from subspace.training.data_module import FactorData
@@ -231,7 +231,6 @@ def _cli_of(verb: str) -> type[_SubspaceCLI]:
 
 def run_training(arguments: Sequence[str]) -> None:
     """Runs `fit`, `validate` or `test` with LightningCLI's arguments."""
-    _check_configs(arguments)
     verb = arguments[0]
     # Keeps W&B from sending reports of its errors to its developers.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -266,17 +265,17 @@ def run_training(arguments: Sequence[str]) -> None:
         raise ConfigError(one_sentence(str(error))) from error
 
 
-def _check_configs(arguments: Sequence[str]) -> None:
-    """Raises for what the parser of `--config FILE` would pass over: a key that stands twice."""
-    files = [file for name, file in pairwise(arguments) if name == "--config"]
-    files += [name.partition("=")[2] for name in arguments if name.startswith("--config=")]
-    for file in files:
-        try:
-            read_yaml(file)
-        except OSError:
-            continue  # the parser says so
-        except ValueError as error:
-            raise ConfigError(f"{file}: {' '.join(str(error).split())}") from error
+def _load_yaml(text: str, path: str = "") -> Any:
+    """Reads YAML of files and options as the parser does; but no key may stand twice."""
+    try:
+        refuse_repeated_keys(text)
+    except RepeatedKeyError as error:
+        raise RepeatedKeyError(f"{path}: {error}" if path else str(error)) from error
+    return _load_yaml_loosely(text)
+
+
+_load_yaml_loosely = get_loader("yaml")
+set_loader("yaml", _load_yaml, exceptions=(yaml.YAMLError, RepeatedKeyError))
 
 
 def one_sentence(message: str) -> str:
