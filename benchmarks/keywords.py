@@ -33,9 +33,7 @@ K = 10
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", nargs="+", required=True)
-    parser.add_argument("--checkpoint", default="minilm")
-    parser.add_argument("--store", default="runs/embeddings")
+    add_arguments(parser)
     parser.add_argument("--most", type=int, help="conversations of a folder, the first of them")
     parser.add_argument("--clock", nargs="+", type=int, metavar="TEXTS")
     arguments = parser.parse_args()
@@ -44,19 +42,42 @@ def main() -> None:
         sets = [read_retrieval_set(path) for path in find_retrieval_sets(arguments.data).values()]
         clock(model, sets, counts=arguments.clock)
         return
-    print("| set | queries |", " | ".join(f"{weight:g}" for weight in WEIGHTS), "|")
-    print("|---|---|" + "---|" * len(WEIGHTS))
+    print_head(WEIGHTS)
     for path in map(Path, arguments.data):
-        rows: dict[bool, list[list[float]]] = {}
+        rows: list[tuple[bool, list[float]]] = []
         folders = sorted(find_retrieval_sets([path]).values())[: arguments.most]
         for folder in tqdm(folders, unit="set", disable=len(folders) == 1):
             data = read_retrieval_set(folder)
             for query, gains in curves(data, model=model, store=arguments.store):
-                rows.setdefault(data.split(query) == "test", []).append(gains)
-        for is_test, found in sorted(rows.items()):
-            name = f"{path.name}, {'test' if is_test else 'other'} queries"
-            means = " | ".join(f"{mean:.3f}" for mean in np.mean(found, axis=0))
-            print(f"| {name} | {len(found)} | {means} |", flush=True)
+                rows.append((data.split(query) == "test", gains))
+        print_rows(path.name, rows)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what is searched, and with what."""
+    parser.add_argument("--data", nargs="+", required=True)
+    parser.add_argument("--checkpoint", default="minilm")
+    parser.add_argument("--store", default="runs/embeddings")
+
+
+def print_head(weights: Sequence[float]) -> None:
+    """Prints the head of a table of nDCG@10 over weights."""
+    print("| set | queries |", " | ".join(f"{weight:g}" for weight in weights), "|")
+    print("|---|---|" + "---|" * len(weights))
+
+
+def print_rows(name: str, rows: Sequence[tuple[bool, Sequence[float]]]) -> None:
+    """Prints the means of a set, of the split `test` apart.
+
+    Args:
+        name: The set.
+        rows: For each query, whether it is of that split, and nDCG@10 at every weight.
+    """
+    for is_test in sorted({one for one, _ in rows}):
+        found = [gains for one, gains in rows if one == is_test]
+        means = " | ".join(f"{mean:.3f}" for mean in np.mean(found, axis=0))
+        what = "test" if is_test else "other"
+        print(f"| {name}, {what} queries | {len(found)} | {means} |", flush=True)
 
 
 def curves(data: RetrievalSet, *, model: Model, store: str) -> Iterator[tuple[str, list[float]]]:

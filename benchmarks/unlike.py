@@ -12,36 +12,29 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
+from keywords import K, add_arguments, gain, print_head, print_rows
 
 from subspace.data import RetrievalSet, read_retrieval_set
-from subspace.evaluation.ranking import rank_one
 from subspace.model import Model, load
 from subspace.model.embed_texts import open_stored_encoder
 from subspace.retrieval import Index, Like
 
 WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5)
-K = 10
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", nargs="+", required=True)
-    parser.add_argument("--checkpoint", default="minilm")
-    parser.add_argument("--store", default="runs/embeddings")
+    add_arguments(parser)
     arguments = parser.parse_args()
     model = load(arguments.checkpoint)
-    print("| set | queries |", " | ".join(f"{weight:g}" for weight in WEIGHTS), "|")
-    print("|---|---|" + "---|" * len(WEIGHTS))
+    print_head(WEIGHTS)
     for path in map(Path, arguments.data):
-        rows: dict[bool, list[list[float]]] = {}
         data = read_retrieval_set(path)
-        for query, gains in curves(data, model=model, store=arguments.store):
-            rows.setdefault(data.split(query) == "test", []).append(gains)
-        for is_test, found in sorted(rows.items()):
-            name = f"{path.name}, {'test' if is_test else 'other'} queries"
-            means = " | ".join(f"{mean:.3f}" for mean in np.mean(found, axis=0))
-            print(f"| {name} | {len(found)} | {means} |", flush=True)
+        rows = [
+            (data.split(query) == "test", gains)
+            for query, gains in curves(data, model=model, store=arguments.store)
+        ]
+        print_rows(path.name, rows)
 
 
 def curves(data: RetrievalSet, *, model: Model, store: str) -> Iterator[tuple[str, list[float]]]:
@@ -54,15 +47,12 @@ def curves(data: RetrievalSet, *, model: Model, store: str) -> Iterator[tuple[st
             wrong = [hit.id for hit in index.search(text, k=K) if hit.id not in relevant]
             if not relevant or not wrong:
                 continue
-            gains = []
-            for weight in WEIGHTS:
-                found = index.search(text, k=K, unlike=Like(wrong[0]), unlike_weight=weight)
-                places = {hit.id: -place for place, hit in enumerate(found)}
-                last = -len(data.documents)
-                scores = np.array([float(places.get(d.id, last)) for d in data.documents])
-                wanted = np.array([d.id in relevant for d in data.documents])
-                gains.append(rank_one(scores, relevant=wanted, k=K)[0])
-            yield query, gains
+            found = [
+                index.search(text, k=K, unlike=Like(wrong[0]), unlike_weight=weight)
+                for weight in WEIGHTS
+            ]
+            ids = [[hit.id for hit in hits] for hits in found]
+            yield query, [gain(one, data.relevant(query), data=data) for one in ids]
 
 
 if __name__ == "__main__":

@@ -44,6 +44,16 @@ def test_every_hit_that_is_not_in_the_middle_is_compared():
     assert compare_rated([Rating("q", "a", 1.0), Rating("p", "b", 0.0)]) == ()
 
 
+def test_ratings_of_several_readers_are_not_mixed(tmp_path):
+    path = tmp_path / "all.jsonl"
+    line = {"item": "a", "success": 1, "query": "q"}
+    path.write_text("".join(json.dumps({**line, "namespace": n}) + "\n" for n in ("", "alice")))
+    with pytest.raises(RecordError, match=r"several namespaces \('', 'alice'\): export one"):
+        read_ratings(path)
+    path.write_text("".join(json.dumps(line) + "\n" for _ in range(2)))
+    assert len(read_ratings(path)) == 2
+
+
 def test_what_feedback_exports_is_read_and_uses_without_a_rating_are_left_out(tmp_path):
     lines = [
         {"id": "log:1", "item": "a", "time": 1.0, "success": 1, "query": "q", "clock": "wall"},

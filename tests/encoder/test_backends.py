@@ -341,6 +341,16 @@ def test_a_runtime_that_cannot_be_imported_leaves_torch_until_it_can(
     assert Encoder(spec).prepare() == "openvino"
 
 
+def test_a_runtime_that_the_environment_names_computes_a_single_text(cache, tiny_qwen, monkeypatch):
+    spec = EncoderSpec(model=str(tiny_qwen), max_length=41)
+    encoder = Encoder(spec)
+    encoder.encode(["a fox"])
+    assert encoder.backend == "torch"  # one text is no reason to convert
+    monkeypatch.setenv(runtimes.ENVIRONMENT_VARIABLE, "openvino")
+    encoder.encode(["a fox"])
+    assert encoder.backend == "openvino"
+
+
 def test_what_is_named_and_cannot_compute_is_an_error(cache, tiny_qwen, monkeypatch):
     spec = EncoderSpec(model=str(tiny_qwen), backend="openvino", max_length=42)
     with pytest.raises(EncoderError, match="must be one of auto, torch, openvino, onnx, got 'jax'"):

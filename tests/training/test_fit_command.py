@@ -228,7 +228,7 @@ def test_a_key_that_stands_twice_in_a_configuration_is_refused(form, run, tmp_pa
     path.write_text("model:\n  learning_rate: 0.1\ntrainer:\n  max_epochs: 1\nmodel: {}\n")
     with pytest.raises(ConfigError, match=r"twice.yaml: 'model' stands twice .* line 1 .* line 5"):
         run("fit", SGD, *form.format(path).split())
-    with pytest.raises(ConfigError, match="model.blocks"):
+    with pytest.raises(ConfigError, match=r"model\.blocks"):
         run("fit", SGD, "--model.blocks={topic: 3, topic: 4}")
 
 

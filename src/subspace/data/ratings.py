@@ -39,7 +39,8 @@ def read_ratings(path: Path | str, *, factor: str = LIKED) -> tuple[Rating, ...]
     """Reads ratings from JSONL; a line holds `query`, `item` and `success` (0 to 1).
 
     What `subspace feedback --export` writes is of this form. Uses that were not rated, or that no
-    search found, are left out.
+    search found, are left out. Ratings of several namespaces are refused, as each is of another
+    reader.
 
     Args:
         path: The file.
@@ -49,7 +50,8 @@ def read_ratings(path: Path | str, *, factor: str = LIKED) -> tuple[Rating, ...]
         RecordError: Lines are invalid; lists each as `file:line: what is wrong`.
     """
     problems = Problems()
-    found = []
+    found: list[Rating] = []
+    namespaces: dict[str, None] = {}
     for line in read_lines(Path(path), problems=problems):
         if line.value.get("success") is None or line.value.get("query") is None:
             continue
@@ -60,6 +62,14 @@ def read_ratings(path: Path | str, *, factor: str = LIKED) -> tuple[Rating, ...]
         success = _read_success(line, problems=problems)
         if query is not None and item is not None and success is not None:
             found.append(Rating(query, item, success, factor))
+            namespaces[str(line.value.get("namespace") or "")] = None
+    if len(namespaces) > 1:
+        shown = ", ".join(repr(name) for name in list(namespaces)[:5])
+        problems.add(
+            str(path),
+            f"holds ratings of several namespaces ({shown}): export one (`subspace feedback "
+            "--export F --namespace NAME`)",
+        )
     if not found and not len(problems):
         problems.add(str(path), "holds no ratings (`query`, `item` and `success`)")
     problems.raise_if_any()
@@ -69,9 +79,9 @@ def read_ratings(path: Path | str, *, factor: str = LIKED) -> tuple[Rating, ...]
 def compare_rated(ratings: Iterable[Rating]) -> tuple[Comparison, ...]:
     """Compares the hits of each search that did better with those that did worse.
 
-    Better is above the middle between the best and the worst rating of the search. Each hit is in
-    one comparison at least, and there are no more than hits, as more would tell the same again. A
-    search whose hits did about equally well tells nothing.
+    Better is above the middle between the best and the worst rating of the search, worse below it.
+    Each of these hits is in one comparison at least, and there are no more comparisons than hits,
+    as more would tell the same again. A search whose hits did about equally well tells nothing.
     """
     searches: dict[tuple[str, str], dict[str, float]] = {}
     for one in ratings:

@@ -12,6 +12,7 @@ import numpy as np
 
 from subspace.arrays import Ints, Vectors
 from subspace.encoder.backends import ConvertedModel, convert, find_converted
+from subspace.encoder.backends.runtimes import named_backend
 from subspace.encoder.fingerprint import Fingerprint
 from subspace.encoder.model import OFFSET_POSITIONS, FrozenModel
 from subspace.encoder.model_files import (
@@ -144,7 +145,7 @@ class Encoder:
         self, texts: Sequence[str], *, kind: Kind, truncations: list[Truncation]
     ) -> Iterator[tuple[Ints, Vectors]]:
         """Does what `encode_batches` says, and adds what was cut to `truncations`."""
-        if len(texts) >= _MANY or self._backend not in ("auto", "torch"):
+        if len(texts) >= _MANY or named_backend(self._backend) not in ("auto", "torch"):
             self.prepare()
         backend = self._choose_backend(len(texts))
         own = self._tokenizer.own_tokens(self.prompt(kind))

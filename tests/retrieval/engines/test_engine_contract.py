@@ -336,10 +336,9 @@ def test_the_state_is_another_after_every_change(engine):
     assert len(set(states)) == len(states)
 
 
+@pytest.mark.parametrize("kind", SERVERS, indirect=True, scope="module")
 def test_changes_of_others_are_noticed(kind, new_target):
     """In an index on a server; one in a folder is as it was when it was opened."""
-    if kind not in SERVERS:
-        pytest.skip("of servers")
     target = new_target()
     with closing(create(kind, target)) as one, closing(open_engine(target)) as other:
         one.upsert(make_records(3), unit_vectors(3))

@@ -68,6 +68,11 @@ def load_runtime(name: str) -> Runtime:
     return cast(Runtime, import_module(f"subspace.encoder.backends.{name}_runtime"))
 
 
+def named_backend(backend: str) -> str:
+    """Returns the backend of a spec, or for `auto` the one that the environment names, if any."""
+    return os.environ.get(ENVIRONMENT_VARIABLE, backend) if backend == "auto" else backend
+
+
 def chosen_runtimes(backend: str) -> tuple[list[str], bool]:
     """Returns the runtimes that may compute, the preferred one first, and whether one must.
 
@@ -78,9 +83,8 @@ def chosen_runtimes(backend: str) -> tuple[list[str], bool]:
         EncoderError: There is no such backend, or a runtime that must compute is not installed or
             too old.
     """
-    said = "backend"
-    if backend == "auto" and ENVIRONMENT_VARIABLE in os.environ:
-        backend, said = os.environ[ENVIRONMENT_VARIABLE], ENVIRONMENT_VARIABLE
+    given, backend = backend, named_backend(backend)
+    said = "backend" if backend == given else ENVIRONMENT_VARIABLE
     if backend not in BACKENDS:
         raise EncoderError(f"{said} must be one of {', '.join(BACKENDS)}, got {backend!r}")
     if backend == "torch":
