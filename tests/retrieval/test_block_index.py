@@ -653,15 +653,20 @@ def test_a_query_that_is_not_finite_is_refused_even_at_weight_zero(value):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_stored_vector_that_is_not_finite_is_refused_even_at_weight_zero(value, tmp_path):
+def test_no_hit_is_a_vector_that_is_not_finite_even_at_weight_zero(value, tmp_path):
     """Whoever wrote the folder; `upsert` takes no such vector."""
     vectors = unit_vectors(30)
     vectors[17, LAYOUT.slice("style").start] = value
     write_index(tmp_path / "index", Stored(make_records(30), vectors, LAYOUT, DIGEST, "numpy"))
     index = BlockIndex.open(tmp_path / "index")
-    for weights in (None, {"topic": 1.0}):
+    for weights in (None, {"style": 1.0}):
         with pytest.raises(IndexFolderError, match="the vector of 'd17' holds NaN or infinity"):
             index.search(unit_vectors(1)[0], weights=weights)
+    # What has no weight is read of hits alone.
+    near, far = vectors[17], vectors[:17][vectors[:17, :4] @ vectors[17, :4] < 0][0]
+    with pytest.raises(IndexFolderError, match="the vector of 'd17' holds NaN or infinity"):
+        index.search(np.where(np.isfinite(near), near, 0), weights={"topic": 1.0}, k=1)
+    assert "d17" not in [hit.id for hit in index.search(far, weights={"topic": 1.0}, k=5)]
 
 
 # What is added, removed and kept.

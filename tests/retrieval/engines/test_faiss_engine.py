@@ -28,6 +28,7 @@ from subspace.retrieval.engines import (
     faiss_engine,
     open_engine,
 )
+from subspace.retrieval.engines.candidate_scores import score_own_rows
 from subspace.retrieval.engines.faiss_candidates import METHODS, CompressedIndex
 from subspace.retrieval.engines.faiss_engine import INDEX, FaissEngine
 from subspace.retrieval.engines.index_folder import (
@@ -200,14 +201,18 @@ def test_few_documents_are_scanned_exactly_without_an_index(tmp_path):
 
 
 def test_where_a_scan_costs_less_it_is_what_is_done(saved, tmp_path, monkeypatch):
-    monkeypatch.setattr(faiss_engine, "_COST", 15.0)
+    monkeypatch.setattr(faiss_engine, "_COST", 15)
+    monkeypatch.setattr(faiss_engine, "_COST_BATCHED", 60)
     scanned, _ = make_pair(clustered())
     assert scanned.exact  # 500 candidates cost as much as 7,500 rows
     engine, exact = open_pair(saved, tmp_path, rescore=40)
     assert not engine.exact
-    # Of one query 2,200 rows cost more than 40 candidates; of five, less than 5 times as much.
+    # For one query 2,200 rows cost more than 40 candidates, a half of each still does, and a quarter
+    # of each is less; for five, they cost less than 5 times as much.
     assert engine._costs_more(40, queries=1) is False
-    assert engine._costs_more(41, queries=5) is True
+    assert engine._costs_more(100, queries=1, asked=0.5) is False
+    assert engine._costs_more(100, queries=1, asked=0.25) is True
+    assert engine._costs_more(40, queries=5) is True
     assert_same(engine, exact, hardest(clustered(9, seed=5)), k=11)
 
 
@@ -225,13 +230,16 @@ def test_too_few_candidates_cost_time_and_no_recall(saved, tmp_path):
 def test_what_all_documents_have_alike_changes_no_certainty(pairs):
     engine, _ = pairs["pq"]
     query = clustered(1, seed=5)
-    (guesses,), (rows,) = engine._candidates.search(query, count=500)
+    (guesses,), rows = engine._candidates.search(query, count=500)
+    (scores,) = score_own_rows(query, engine._vectors, rows)
     certainties = []
     for default in (0.0, 5.0, -5.0):
         apart = engine._apart(
             query, Priors(["d0"], np.zeros(1), default), candidates=engine._candidates
         )
-        best, certainty = engine._sift(query[0], guesses, rows, number=0, k=10, apart=apart)
+        best, certainty = engine._sift(
+            query[0], guesses, scores, rows[0], number=0, k=10, apart=apart
+        )
         assert len(best) == 10
         certainties.append(certainty)
     np.testing.assert_allclose(certainties, certainties[0], rtol=1e-2)

@@ -1,9 +1,12 @@
 """The exact scan in half precision, and of vectors that nobody may have checked."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from engine_world import (
     ABOUT,
+    LAYOUT,
     SlowScan,
     assert_finds,
     fill,
@@ -51,3 +54,15 @@ def test_a_batch_larger_than_is_scored_at_once_is_scored_whole():
     engine, scan = NumpyEngine(**ABOUT), SlowScan()
     fill(engine, scan, documents=make_records(50), vectors=unit_vectors(50))
     assert_finds(engine, scan, unit_vectors(150, seed=1), k=3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("asked", list(product((0.0, 1.0), repeat=len(LAYOUT))))
+def test_blocks_without_a_weight_change_no_score_whichever_they_are(asked, dtype):
+    """Some are not read at all; those between two that are asked for are."""
+    engine, scan = NumpyEngine(**ABOUT, dtype=dtype), SlowScan(dtype)
+    fill(engine, scan, documents=make_records(60), vectors=unit_vectors(60))
+    more = make_records(7, first=60)
+    fill(engine, scan, documents=more, vectors=unit_vectors(7, seed=2))
+    weights = np.repeat(asked, LAYOUT.widths).astype(np.float32)
+    assert_finds(engine, scan, unit_vectors(3, seed=1) * weights, k=5)

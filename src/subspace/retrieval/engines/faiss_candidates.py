@@ -3,10 +3,11 @@
 Methods: `pq`, 4-bit codes of all vectors that are scanned without inverted lists; `hnsw`, a graph.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,10 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 # Number of training vectors, drawn with a fixed seed: faiss uses no more for 16 centroids.
 _TRAINED = 4096
-# Dimensions that share a code of 4 bits. A block has at least `_NARROW` codes, or one per dimension
-# if it is narrower: searched alone, it must distinguish as many documents as a wide block.
+# Dimensions that share a code of 4 bits: with 8, a scan takes half the time, but so many queries
+# need more candidates then that they take longer on average. A block has at least `_NARROW` codes,
+# or one per dimension if it is narrower: searched alone, it must distinguish as many documents as a
+# wide block.
 _SHARED = 4
 _NARROW = 32
 # Of the graph: links per node (M), and width of the search for them (efConstruction).
@@ -37,10 +40,16 @@ class CompressedIndex:
     in faiss are called fresh.
     """
 
-    def __init__(self, index: Any, rows: Ints) -> None:
+    def __init__(self, index: Any, rows: Ints, *, layout: BlockLayout) -> None:
         """Takes a faiss `IndexIDMap`, and the row of each of its vectors, -1 for none."""
+        faiss = import_faiss()
         self._mapped = index
-        self._index = import_faiss().downcast_index(index.index)
+        self._index = faiss.downcast_index(index.index)
+        # faiss would multiply queries by the whole rotation, which has nothing beside its blocks.
+        self._turn: _Rotation | None = None
+        if isinstance(self._index, faiss.IndexPreTransform):
+            self._turn = _Rotation.of(faiss, self._index, layout)
+            self._index = faiss.downcast_index(self._index.index)
         self._rows = rows
         there = np.flatnonzero(rows >= 0)
         # For each row, the position of its vector in faiss; -1 if that vector was replaced.
@@ -69,15 +78,15 @@ class CompressedIndex:
             for start in range(0, len(vectors), _ADDED):
                 part = slice(start, start + _ADDED)
                 index.add_with_ids(_check_finite(vectors[part]), rows[part])
-        return cls(index, rows)
+        return cls(index, rows, layout=layout)
 
     @classmethod
-    def read(cls, path: Path, *, dim: int, indexed: int, rows: int) -> "CompressedIndex":
+    def read(cls, path: Path, *, layout: BlockLayout, indexed: int, rows: int) -> "CompressedIndex":
         """Reads a file that `write` wrote.
 
         Args:
             path: The file.
-            dim: Expected number of dimensions.
+            layout: The blocks of the vectors.
             indexed: Expected number of vectors in faiss.
             rows: Number of documents of the engine.
 
@@ -89,7 +98,7 @@ class CompressedIndex:
             index = faiss.read_index(str(path))
         except (RuntimeError, MemoryError) as error:
             raise IndexFolderError(f"the index {path.parent} is damaged: {error}") from error
-        fits = isinstance(index, faiss.IndexIDMap) and index.d == dim
+        fits = isinstance(index, faiss.IndexIDMap) and index.d == layout.dim
         found = faiss.vector_to_array(index.id_map) if fits else np.empty(0, dtype=np.int64)
         there = found[found >= 0]
         if (
@@ -102,7 +111,7 @@ class CompressedIndex:
                 f"the index {path.parent} is damaged: {path.name} was made for other vectors; "
                 "build it again"
             )
-        return cls(index, found)
+        return cls(index, found, layout=layout)
 
     def write(self, path: Path) -> None:
         """Writes the index to one file.
@@ -141,9 +150,10 @@ class CompressedIndex:
         faiss, more = import_faiss(), {}
         if hasattr(self._index, "hnsw"):
             more["params"] = faiss.SearchParametersHNSW(efSearch=count)
+        if self._turn is not None:
+            queries = self._turn(queries)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        # A few queries take less time than starting several threads.
-        with _threads(faiss, 1 if len(queries) < _FOR_THREADS else None):
+        with faiss_threads(faiss, queries=len(queries)):
             guesses, places = self._index.search(queries, count, **more)
         return np.where(places < 0, np.inf, guesses), np.where(places < 0, -1, self._rows[places])
 
@@ -161,6 +171,38 @@ class CompressedIndex:
         self._places = np.delete(self._places, rows[rows < len(self._places)])
         there = np.flatnonzero(self._places >= 0)
         self._rows[self._places[there]] = there
+
+
+@dataclass(frozen=True, eq=False)
+class _Rotation:
+    """The rotation of `_turn`, block by block.
+
+    Attributes:
+        pieces: For each block its dimensions, and its rotation (D, width).
+    """
+
+    pieces: Sequence[tuple[slice, Vectors]]
+
+    @classmethod
+    def of(cls, faiss: Any, index: Any, layout: BlockLayout) -> Self:
+        """Reads it from an index that `_make_codes` made."""
+        turn = faiss.downcast_VectorTransform(index.chain.at(0))
+        whole = faiss.vector_to_array(turn.A).reshape(turn.d_out, turn.d_in)
+        pieces, at = [], 0
+        for name, width in layout.to_widths().items():
+            place, rows = layout.slice(name), _SHARED * _codes_of(width)
+            pieces.append((place, np.ascontiguousarray(whole[at : at + rows, place])))
+            at += rows
+        return cls(pieces)
+
+    def __call__(self, queries: Vectors) -> Vectors:
+        """Rotates queries (Q, dim) to (Q, D).
+
+        Not by a matrix product: its threads would go on waiting for more to do while those of faiss
+        scan, which takes twice the time then.
+        """
+        turned = [np.vecdot(turn, queries[:, None, place]) for place, turn in self.pieces]
+        return np.concatenate(turned, axis=1)
 
 
 def _make_codes(faiss: Any, sample: Vectors, layout: BlockLayout) -> Any:
@@ -190,17 +232,17 @@ def _make_graph(faiss: Any, sample: Vectors, layout: BlockLayout) -> Any:
 
 
 def _turn(sample: Vectors, layout: BlockLayout) -> Vectors:
-    """Computes a rotation (D, dim) to dimensions that are coded in groups of four.
+    """Computes a rotation (D, dim) to dimensions that are coded in groups of `_SHARED`.
 
     It keeps inner products. Every block is rotated to its principal axes, which are distributed so
-    that all groups of four have similar variance and the codes carry similar amounts of
+    that all groups have similar variance and the codes carry similar amounts of
     information. Narrow blocks have more groups than their axes fill; the rest is zeros. Blocks
     share no group, so a search by one block has no errors from the others.
     """
     pieces = []
     for block in layout.split(sample.astype(np.float64)).values():
         width = block.shape[1]
-        groups = max(-(-width // _SHARED), min(width, _NARROW))
+        groups = _codes_of(width)
         _, axes = np.linalg.eigh(np.atleast_2d(np.cov(block.T)))
         turned = np.zeros((groups, _SHARED, width))
         # By falling variance, forwards through the groups and then backwards: balances their sums.
@@ -214,6 +256,11 @@ def _turn(sample: Vectors, layout: BlockLayout) -> Vectors:
         whole[at : at + len(piece), start : start + piece.shape[1]] = piece
         at += len(piece)
     return whole
+
+
+def _codes_of(width: int) -> int:
+    """Returns the number of codes of a block."""
+    return max(-(-width // _SHARED), min(width, _NARROW))
 
 
 def _check_finite(vectors: npt.NDArray[Any]) -> Vectors:
@@ -234,6 +281,11 @@ def _threads(faiss: Any, count: int | None) -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(before)
+
+
+def faiss_threads(faiss: Any, *, queries: int) -> AbstractContextManager[None]:
+    """Lets faiss use several threads, unless there are so few queries that one is faster."""
+    return _threads(faiss, 1 if queries < _FOR_THREADS else None)
 
 
 def import_faiss() -> Any:

@@ -31,6 +31,7 @@ from subspace.blocks import BlockLayout
 from subspace.data.records import Record
 from subspace.errors import ConfigError, IndexFolderError
 from subspace.model.centre import Centre
+from subspace.retrieval.engines.candidate_scores import score_own_rows, score_rows
 from subspace.retrieval.engines.engine import (
     ROUNDING,
     Candidates,
@@ -46,17 +47,16 @@ from subspace.retrieval.engines.faiss_candidates import (
 from subspace.retrieval.engines.filters import Where, check_where
 from subspace.retrieval.engines.folder_writer import FolderWriter
 from subspace.retrieval.engines.index_folder import Seen, Stored
-from subspace.retrieval.engines.numpy_engine import NumpyEngine, widen
+from subspace.retrieval.engines.numpy_engine import NumpyEngine, asked_dimensions
 from subspace.retrieval.engines.recall import RecallReport, measure_recall, warn_if_low
-from subspace.retrieval.engines.vector_rows import VectorRows
 
 INDEX = "candidates.faiss"
 # With fewer documents than this, no faiss index is built (training PQ takes 624 vectors).
 _FEW = 2000
-# For a single query, scoring a candidate costs as much as `_COST` rows of an exact scan. For a
-# batch this is multiplied by the number of queries, up to `_BATCHED`, as the scan is one matrix
-# product for all of them (measured with 312 and 1,024 dimensions).
-_COST, _BATCHED = 15.0, 5
+# Scoring a candidate costs as much as so many rows of an exact scan, for a single query and for
+# each of a batch, whose exact scan is one matrix product. For a batch, the codes of a row cost as
+# much as this share of the row. Measured with 1,024 dimensions.
+_COST, _COST_BATCHED, _CODES_BATCHED = 15, 30, 0.16
 # `save` rebuilds the index if more than this share of its rows was added, replaced or removed.
 _OUTDATED = 0.1
 # Scoring scattered rows costs several times as much as a scan: above this share, all are scanned.
@@ -66,14 +66,13 @@ _SCATTERED = 0.25
 # the documents that faiss left out.
 _RESCORE: Mapping[Method, int] = {"pq": 500, "hnsw": 128}
 _PER_HIT = 4
-_MORE = 8
+_FEWER, _MORE = 4, 4
 _CERTAIN = 3.0
-# Below this number of standard deviations more candidates do not help: 8 times as many add 1 to 2.
+# Below this number of standard deviations more candidates do not help: 4 times as many add 1.
 _HOPELESS = 1.5
 # Least number of candidates from which the errors of faiss's scores are estimated.
 _ESTIMATED = 30
 _QUERIES = 64  # searched at once
-_WIDENED = 16_384  # vectors scored at once
 _MEASURED = 50  # queries to measure recall, each under about ten weightings
 
 
@@ -206,7 +205,7 @@ class FaissEngine(NumpyEngine):
         if about.indexed:
             self._candidates = CompressedIndex.read(
                 stored.files.get(INDEX, folder / INDEX),
-                dim=stored.layout.dim,
+                layout=stored.layout,
                 indexed=about.indexed,
                 rows=len(stored.documents),
             )
@@ -305,34 +304,68 @@ class FaissEngine(NumpyEngine):
     ) -> list[Candidates]:
         """Searches by candidates, then by more candidates, and at last by an exact scan."""
         found: dict[int, Candidates] = {}
-        left = list(range(len(queries)))
+        left = np.arange(len(queries))
         apart = self._apart(queries, priors, candidates=candidates)
         wanted = max(self.rescore, _PER_HIT * k)
+        asked = asked_dimensions(queries, layout=self._layout)
+        share = (asked.stop - asked.start) / self._layout.dim
         for count in (wanted, _MORE * wanted):
-            if apart is None or not left or self._costs_more(count, queries=len(left)):
+            if apart is None or not len(left):
+                break
+            if self._costs_more(count, queries=len(left), asked=share):
                 break
             guesses, rows = candidates.search(queries[left], count=count)
-            unsure = []
-            for number, guessed, near in zip(left, guesses, rows, strict=True):
-                best, certainty = self._sift(
-                    queries[number], guessed, near, number=number, k=k, apart=apart
+            # The best few are mostly enough, and what costs time is to read the vectors.
+            few = max(wanted // _FEWER, _PER_HIT * k)
+            for part in (few, count) if count == wanted else (count,):
+                if not len(left):
+                    break
+                sifted = self._sift_each(
+                    queries, left, guesses[:, :part], rows[:, :part], k=k, apart=apart
                 )
-                if certainty >= _CERTAIN:
-                    found[number] = self._take(best)
-                elif certainty >= _HOPELESS:
-                    unsure.append(number)
-            left = unsure
-        left = [number for number in range(len(queries)) if number not in found]
-        if left:
-            found.update(
-                zip(left, super()._find(queries[left], k=k, priors=priors, where=None), strict=True)
-            )
+                unsure = []
+                for place, (best, certainty) in enumerate(sifted):
+                    if certainty >= _CERTAIN:
+                        found[int(left[place])] = self._hits(best)
+                    elif certainty >= _HOPELESS or part < count:
+                        unsure.append(place)
+                left, guesses, rows = left[unsure], guesses[unsure], rows[unsure]
+        others = [number for number in range(len(queries)) if number not in found]
+        if others:
+            scanned = super()._find(queries[others], k=k, priors=priors, where=None)
+            found.update(zip(others, scanned, strict=True))
         return [found[number] for number in range(len(queries))]
 
-    def _costs_more(self, count: int, *, queries: int) -> bool:
-        """Tells whether scoring `count` candidates per query costs more than an exact scan."""
-        rows = max(2.0, _COST * min(queries, _BATCHED)) * count
-        return rows > len(self._documents)
+    def _sift_each(
+        self,
+        queries: Vectors,
+        numbers: Ints,
+        guesses: Vectors,
+        rows: Ints,
+        *,
+        k: int,
+        apart: _Apart,
+    ) -> list[tuple[Ints, float]]:
+        """Calls `_sift` for some of the queries, given by their numbers."""
+        with np.errstate(all="ignore"):
+            scores = score_own_rows(queries[numbers], self._vectors, rows)
+        return [
+            self._sift(queries[number], *three, number=number, k=k, apart=apart)
+            for number, *three in zip(numbers.tolist(), guesses, scores, rows, strict=True)
+        ]
+
+    def _costs_more(self, count: int, *, queries: int, asked: float = 1.0) -> bool:
+        """Tells whether scoring `count` candidates per query costs more than an exact scan.
+
+        Args:
+            count: Number of candidates.
+            queries: Number of queries.
+            asked: Share of the dimensions that an exact scan reads.
+        """
+        rows = len(self._documents)
+        if queries == 1:  # a quarter of each row takes half the time of all of it
+            return _COST * count > (1 + asked) / 2 * rows
+        return _COST_BATCHED * count > (asked - _CODES_BATCHED) * rows
 
     def _apart(
         self, queries: Vectors, priors: Priors | None, *, candidates: CompressedIndex
@@ -348,7 +381,7 @@ class FaissEngine(NumpyEngine):
             return None
         among = np.zeros(count, dtype=bool)
         among[rows] = True
-        scores = _inner(queries, self._vectors, rows)
+        scores = score_rows(queries, self._vectors, rows)
         if added is not None:
             scores += added[rows]
         return _Apart(
@@ -360,20 +393,26 @@ class FaissEngine(NumpyEngine):
         )
 
     def _sift(
-        self, query: Vectors, guesses: Vectors, rows: Ints, *, number: int, k: int, apart: _Apart
+        self,
+        query: Vectors,
+        guesses: Vectors,
+        scores: Vectors,
+        rows: Ints,
+        *,
+        number: int,
+        k: int,
+        apart: _Apart,
     ) -> tuple[Ints, float]:
         """Returns the rows of the best `k`, ascending, and a certainty that faiss left none out.
 
         The certainty is the number of standard deviations of faiss's errors by which the k-th score
         is above the documents that faiss left out.
         """
-        there = np.flatnonzero(rows >= 0)
-        there = there[np.argsort(rows[there])]
-        near = rows[there]
+        there = rows >= 0
+        near, scores = rows[there], scores[there]
         if len(near) < max(k, _ESTIMATED):
-            return near, _HOPELESS
+            return np.sort(near), _HOPELESS
         with np.errstate(all="ignore"):
-            scores = _inner(query[None], self._vectors, near)[0]
             errors = scores.astype(np.float64) - guesses[there]
             mean, deviation = float(errors.mean()), float(errors.std())
         others = ~apart.among[near]
@@ -407,19 +446,6 @@ class FaissEngine(NumpyEngine):
         scan = NumpyEngine(layout=self._layout, projection_digest=self._projection_digest)
         scan._documents, scan._rows, scan._vectors = self._documents, self._rows, self._vectors
         return scan
-
-
-def _inner(queries: Vectors, vectors: VectorRows, rows: Ints) -> Vectors:
-    """Computes inner products (Q, len(rows)) with the vectors at `rows`, which are ascending."""
-    scores = np.empty((len(queries), len(rows)), dtype=np.float32)
-    for start in range(0, len(rows), _WIDENED):
-        part = rows[start : start + _WIDENED]
-        some = widen(vectors.read(part))
-        # For one query, starting the threads of a matrix product would take longer than np.vecdot.
-        scores[:, start : start + len(part)] = (
-            np.vecdot(some, queries[0]) if len(queries) == 1 else queries @ some.T
-        )
-    return scores
 
 
 def _check_method(method: Any) -> Method:

@@ -1,7 +1,8 @@
 """NumpyEngine: an exact scan in this process, by one matrix product over all vectors.
 
 There is no index structure, so no change of documents, weights or priors requires a rebuild. In a
-batch, a query takes 5 to 8 times less time than alone.
+batch, a query takes 5 to 8 times less time than alone. Blocks before the first and after the last
+one that has a weight are not read.
 
 Threads may search and change one engine at once: each search sees the documents before a change or
 after it.
@@ -93,30 +94,51 @@ class NumpyEngine(FolderEngine):
             margins = ROUNDING * (np.abs(part).sum(axis=1) + largest)
             wanted = k if mask is None else min(k, int(mask.sum()))
             for row, margin in zip(scores, margins, strict=True):
-                found.append(self._take(_best(row, k=wanted, margin=float(margin))))
+                found.append(self._hits(_best(row, k=wanted, margin=float(margin))))
         return found
+
+    def _hits(self, rows: Ints) -> Candidates:
+        """Returns the documents at these rows.
+
+        Raises:
+            IndexFolderError: One of their vectors holds NaN or infinity, if only in a block that
+                has no weight.
+        """
+        found = self._take(rows)
+        self._check_finite(found.vectors.T, rows)
+        return found
+
+    def _check_finite(self, values: Vectors, rows: Ints | None = None) -> None:
+        """Raises if a column of `values` holds NaN or infinity; names the document of that row."""
+        finite = np.isfinite(values)
+        if finite.all():
+            return
+        first = int(np.flatnonzero(~finite.all(axis=0))[0])
+        broken = self._documents[first if rows is None else int(rows[first])]
+        raise IndexFolderError(
+            f"the index is damaged: the vector of '{broken.id}' holds NaN or infinity; "
+            "build it again"
+        )
 
     def _scores(self, queries: Vectors) -> Vectors:
         """Computes inner products with all vectors (Q, count).
 
         Raises:
-            IndexFolderError: A vector holds NaN or infinity; even a weight of 0 gives NaN for it.
+            IndexFolderError: A vector holds NaN or infinity in what was read of it.
         """
+        asked = asked_dimensions(queries, layout=self._layout)
+        queries = queries[:, asked]
         with np.errstate(all="ignore"):
-            parts = [_inner(queries, piece) for piece in self._vectors.pieces() if len(piece)]
+            parts = [
+                _inner(queries, piece[:, asked]) for piece in self._vectors.pieces() if len(piece)
+            ]
         if len(parts) == 1:
             scores = parts[0]
         else:
             scores = np.concatenate([np.empty((len(queries), 0), np.float32), *parts], axis=1)
         if self._vectors.places is not None:
             scores = scores[:, self._vectors.places]
-        finite = np.isfinite(scores)
-        if not finite.all():
-            broken = self._documents[int(np.flatnonzero(~finite.all(axis=0))[0])]
-            raise IndexFolderError(
-                f"the index is damaged: the vector of '{broken.id}' holds NaN or infinity; "
-                "build it again"
-            )
+        self._check_finite(scores)
         return scores
 
     def _note_change(self) -> None:
@@ -144,6 +166,13 @@ class NumpyEngine(FolderEngine):
         there = known >= 0
         added[known[there]] = priors.values[there]
         return added, known
+
+
+def asked_dimensions(queries: Vectors, *, layout: BlockLayout) -> slice:
+    """Returns the dimensions from the first to the last block that any query has a value in."""
+    blocks = [layout.slice(name) for name in layout]
+    used = [block for block in blocks if queries[:, block].any()]
+    return slice(used[0].start, used[-1].stop) if used else slice(0, 0)
 
 
 def _inner(queries: Vectors, vectors: npt.NDArray[Any]) -> Vectors:

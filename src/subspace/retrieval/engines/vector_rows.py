@@ -61,13 +61,18 @@ class VectorRows:
         yield self._fixed
         yield self._added[: self._used]
 
-    def whole(self) -> npt.NDArray[Any]:
-        """Returns all rows (count, dim); shares memory if they lie in one array."""
+    def in_one_array(self) -> npt.NDArray[Any] | None:
+        """Returns all rows (count, dim) if they lie in one array in order, else None."""
         if self._places is None and not self._used:
             return self._fixed
         if self._places is None and not len(self._fixed):
             return self._added[: self._used]
-        return self.take(np.arange(len(self)))
+        return None
+
+    def whole(self) -> npt.NDArray[Any]:
+        """Returns all rows (count, dim); shares memory if they lie in one array."""
+        one = self.in_one_array()
+        return self.take(np.arange(len(self))) if one is None else one
 
     def take(self, rows: Ints) -> npt.NDArray[Any]:
         """Copies some rows (len(rows), dim)."""
