@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from retrieval_world import LAYOUT, OTHER, QUERY, TEXTS
 
+from subspace.data.comparisons import Comparison
 from subspace.explore.app import AppState, make_app
 from subspace.explore.maps import make_maps
 from subspace.retrieval import PRESETS
@@ -23,7 +24,15 @@ def client(session):
     return app.server.test_client()
 
 
-def ask(client, output: str | dict, inputs: list, *, changed: str, prop: str = "children"):
+def ask(
+    client,
+    output: str | dict,
+    inputs: list,
+    *,
+    changed: str,
+    prop: str = "children",
+    state: tuple[dict, ...] = (),
+):
     """What a callback puts into a property of a component, or several of one kind."""
     several = isinstance(output, list)
     target = [{"id": one, "property": prop} for one in output] if several else None
@@ -36,7 +45,7 @@ def ask(client, output: str | dict, inputs: list, *, changed: str, prop: str = "
             "outputs": target or {"id": output, "property": prop},
             "inputs": inputs,
             "changedPropIds": [changed],
-            "state": [],
+            "state": state,
         },
     )
     assert answer.status_code == 200, answer.text
@@ -57,6 +66,7 @@ def rank(
     scope: str = "block",
     toward: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0),
     chosen: str | None = None,
+    compared: list | None = None,
     rated: list | None = None,
     liked: float = 1.0,
 ) -> dict:
@@ -71,6 +81,7 @@ def rank(
         given("scope", scope),
         [given({"type": "toward", "of": n}, value) for n, value in enumerate(toward)],
         [given({"type": "class", "of": 0}, chosen)],
+        given("comparisons", compared or [], prop="data"),
         given("ratings", rated or [], prop="data"),
         given({"type": "liked", "of": "liked"}, liked),
     ]
@@ -307,3 +318,87 @@ def test_a_click_adds_a_rating_and_a_second_one_changes_it(client):
     assert click(0, once) == [*others, [QUERY, "a.b", 0.0]]
     assert click(1, once, clicks=None) is None  # the buttons of a new ranking
     assert click(1, once, id="forget") == []
+
+
+def pair_shown(client, answers: list) -> list[dict]:
+    """The ids of the two buttons that ask which text has more complexity."""
+    inputs = [given("compared", "complexity"), given("comparisons", answers, prop="data")]
+    found = ask(client, "pair", inputs, changed="compared.value")["pair"]["children"]
+    return [button["id"] for button in find(found, "Button")]
+
+
+def answer(client, answers: list, *, button: str | dict, clicks: int | None = 1) -> list | None:
+    """The answers after a click on a text of the pair, `skip` or `undo`; None if all stays."""
+    buttons = [button] if isinstance(button, dict) else []
+    changed = (
+        button
+        if isinstance(button, str)
+        else json.dumps(button, sort_keys=True, separators=(",", ":"))
+    )
+    found = client.post(
+        "/_dash-update-component",
+        headers=LOCAL,
+        json={
+            "output": "comparisons.data",
+            "outputs": {"id": "comparisons", "property": "data"},
+            "inputs": [
+                [{"id": one, "property": "n_clicks", "value": clicks} for one in buttons],
+                {"id": "skip", "property": "n_clicks", "value": 1},
+                {"id": "undo", "property": "n_clicks", "value": 1},
+            ],
+            "changedPropIds": [f"{changed}.n_clicks"],
+            "state": [
+                given("compared", "complexity"),
+                {**given("comparisons", answers), "property": "data"},
+            ],
+        },
+    )
+    assert found.status_code == 200, found.text
+    return found.json["response"].get("comparisons", {}).get("data")
+
+
+def test_every_answer_asks_about_two_other_texts_and_can_be_taken_back(client):
+    one, other = pair_shown(client, [])
+    assert {one["more"], one["less"]} == {other["more"], other["less"]} <= {*TEXTS, "markup"}
+    assert one["more"] == other["less"]
+    answers = answer(client, [], button=other)
+    assert answers == [["complexity", other["more"], other["less"]]]
+    assert answer(client, answers, button=other, clicks=None) is None  # the buttons of a new pair
+    second = pair_shown(client, answers)
+    assert {second[0]["more"], second[0]["less"]} != {one["more"], one["less"]}
+    skipped = answer(client, answers, button="skip")
+    assert skipped == [*answers, ["complexity", "", ""]]
+    assert pair_shown(client, skipped) != second
+    assert answer(client, skipped, button="undo") == answers
+    elsewhere = [["other", "a", "b"]]
+    assert answer(client, elsewhere, button="undo") == elsewhere
+    assert pair_shown(client, [["complexity", "", ""]] * 200) == []
+
+
+def test_answers_turn_the_slider_toward_the_factor_at_once_and_can_be_saved(client, index):
+    """Who says the opposite of the model's order gets the opposite."""
+    direction = index.model.direction("complexity")
+    names = list(TEXTS)
+    scores = dict(zip(names, index.blocks.engine.fetch(names).vectors @ direction, strict=True))
+    pairs = [(a, b) for a in names for b in names if scores[a] < scores[b]]
+    answers = [["complexity", *pair] for pair in pairs] + [["complexity", "", ""]]
+    options = {"blocks": {"topic": 1}, "toward": (1.0, 0.0, 0.0, 0.0)}
+    before = rank(client, QUERY, **options)
+    after = rank(client, QUERY, **options, compared=answers)
+    view = index.view()
+    view.adapt(comparisons=[Comparison(*one) for one in answers[:-1]])
+    assert view.model.adapted["factors"]["complexity"]["trust"] > 0
+    asked = {"weights": "topic=1", "toward": "complexity=1"}
+    assert shown(after) == best(view, QUERY, **asked)
+    assert shown(after) != shown(before) == best(index, QUERY, **asked)
+    assert f"complexity: {len(pairs)} answers, trusted" in find(after, "P")[1]["children"]
+    few = rank(client, QUERY, **options, compared=answers[:4])
+    assert shown(few) == shown(before)
+    assert "4 of 5 answers" in find(few, "P")[1]["children"]
+    pressed = [given("save", 1, prop="n_clicks")]
+    kept = (given("comparisons", answers, prop="data"),)
+    saved = ask(client, "saved", pressed, changed="save.n_clicks", prop="data", state=kept)
+    file = saved["saved"]["data"]
+    assert file["filename"] == "comparisons.jsonl"
+    lines = [json.loads(line) for line in file["content"].splitlines()]
+    assert [[one["factor"], one["more"], one["less"]] for one in lines] == answers[:-1]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from retrieval_world import LAYOUT, OTHER, QUERY, TEXTS, ids
 
-from subspace.data import Rating
+from subspace.data import Rating, Record
 from subspace.encoder import EncoderSpec
 from subspace.errors import ConfigError, EncoderError
+from subspace.explore.comparing import choose_pairs
 from subspace.explore.session import ExplorerQuery, Session
 from subspace.retrieval import Index, Weights
 
@@ -159,3 +160,20 @@ def test_a_page_gets_what_its_own_ratings_say_while_another_asks(session):
     few = session.liked([Rating("q", "bread", 1.0)])
     assert "1 rating" in few.told
     assert session.liked([Interrupted("q", "bread", 1.0)]) is few
+
+
+def test_texts_are_compared_in_every_pair_once_and_the_same_at_every_call(session):
+    pairs = session.pairs("complexity")
+    names = [frozenset((one.id, other.id)) for one, other in pairs]
+    assert len({*names}) == len(names) > len(TEXTS)
+    assert [(a.id, b.id) for a, b in choose_pairs(session.index, "complexity")] == [
+        (a.id, b.id) for a, b in pairs
+    ]
+    assert {name for pair in names for name in pair} <= {*TEXTS, "markup"}
+
+
+def test_an_index_of_one_text_has_nothing_to_compare(model, tmp_path):
+    with Index.create(tmp_path / "index", model) as index:
+        assert choose_pairs(index, "complexity") == []
+        index.add([Record(id="a", text="one text alone"), Record(id="b", text="two words")])
+        assert choose_pairs(index, "complexity") == []

@@ -1,5 +1,6 @@
 """The Dash app: callbacks of the page, and restrictions on hosts and on loaded content."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,21 @@ from dash.development.base_component import Component
 from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
+from subspace.data.comparisons import Comparison
 from subspace.data.ratings import Rating
 from subspace.errors import SubspaceError
 from subspace.explore.colours import colour
+from subspace.explore.comparing import compared_factors
 from subspace.explore.figures import heat_map, scatter, weight_curve
 from subspace.explore.maps import BlockMaps
-from subspace.explore.page import ALL_EQUAL, DEFAULT, default_mix, lay_out, numbers_and_classes
+from subspace.explore.page import (
+    ALL_EQUAL,
+    DEFAULT,
+    default_mix,
+    lay_out,
+    numbers_and_classes,
+    show_pair,
+)
 from subspace.explore.rankings import show_left, show_ranking, show_summary
 from subspace.explore.separation_heat_maps import ProbeMatrix
 from subspace.explore.session import ExplorerQuery, Session
@@ -40,6 +50,7 @@ _TOWARD = [
     Input({"type": "toward", "of": ALL}, "value"),
     Input({"type": "class", "of": ALL}, "value"),
 ]
+_COMPARED = [Input("comparisons", "data")]
 _RATED = [Input("ratings", "data"), Input({"type": "liked", "of": "liked"}, "value")]
 
 
@@ -79,6 +90,8 @@ def make_app(state: AppState) -> Dash:
     )
     _answer_searches(app, state)
     _take_ratings(app)
+    if compared_factors(state.session.index.model):
+        _take_comparisons(app, state.session)
     _answer_curves(app, state.session)
     _set_weights(app, state.session)
     _answer_figures(app, state)
@@ -128,7 +141,9 @@ def _answer_searches(app: Dash, state: AppState) -> None:
 
     numbers, _ = numbers_and_classes(session)
 
-    @app.callback(Output("weighted", "children"), *_TYPED, *_CONTROLS, *_TOWARD, *_RATED)
+    @app.callback(
+        Output("weighted", "children"), *_TYPED, *_CONTROLS, *_TOWARD, *_COMPARED, *_RATED
+    )
     def _rank_weighted(
         text: str,
         other: str,
@@ -138,6 +153,7 @@ def _answer_searches(app: Dash, state: AppState) -> None:
         scope: Any,
         counts: list[float],
         classes: list[str | None],
+        compared: Any,
         rated: Any,
         strength: float,
     ) -> Component:
@@ -149,11 +165,13 @@ def _answer_searches(app: Dash, state: AppState) -> None:
         try:
             weights = Weights.make(layout=session.layout, blocks=by_name, riv=riv)
             default, liked = session.rank_default(query, again=False), session.liked(ratings)
+            turned = session.turned(_read_comparisons(compared))
             ranking = session.rank(
                 query,
                 weights=weights,
                 scope=scope,
                 toward=toward,
+                turned=turned.directions,
                 liked=liked.direction,
                 strength=strength,
             )
@@ -165,7 +183,7 @@ def _answer_searches(app: Dash, state: AppState) -> None:
         codes = [html.Code(mix, title="as --weights takes them")]
         if toward:
             codes.append(html.Code(f"toward {_format_mix(toward)}", title="as --toward takes it"))
-        told = [html.P(liked.told, className="note")] if liked.told else []
+        told = [html.P(said, className="note") for said in (liked.told, turned.told) if said]
         before = default.ranks()
         return html.Div(
             [
@@ -197,6 +215,61 @@ def _take_ratings(app: Dash) -> None:
             return no_update
         others = [one for one in rated or () if one[:2] != [text, of["item"]]]
         return [*others, [text, of["item"], float(of["success"])]]
+
+
+def _take_comparisons(app: Dash, session: Session) -> None:
+    """Adds the callbacks of the question which text has more of a factor.
+
+    The answers are a list of factor and the ids of the text with more and the one with less, empty
+    if a pair was skipped; they are kept in the browser.
+    """
+
+    @app.callback(
+        Output("pair", "children"), Input("compared", "value"), Input("comparisons", "data")
+    )
+    def _ask(factor: str, answers: Any) -> Any:
+        pairs = session.pairs(factor)
+        asked = sum(one[0] == factor for one in answers or ())
+        if asked < len(pairs):
+            return show_pair(factor, pairs[asked])
+        return html.P("no more pairs" if pairs else "too few texts to compare", className="note")
+
+    @app.callback(
+        Output("comparisons", "data"),
+        Input({"type": "more", "of": ALL, "more": ALL, "less": ALL}, "n_clicks"),
+        Input("skip", "n_clicks"),
+        Input("undo", "n_clicks"),
+        State("compared", "value"),
+        State("comparisons", "data"),
+        prevent_initial_call=True,
+    )
+    def _answer(clicks: list[int | None], _: Any, __: Any, factor: str, answers: Any) -> Any:
+        of, given = ctx.triggered_id, list(answers or ())
+        if of == "undo":
+            own = [place for place, one in enumerate(given) if one[0] == factor]
+            return [one for place, one in enumerate(given) if place not in own[-1:]]
+        if of == "skip":
+            return [*given, [factor, "", ""]]
+        if not any(clicks):  # the buttons of a new pair
+            return no_update
+        return [*given, [of["of"], of["more"], of["less"]]]
+
+    @app.callback(
+        Output("saved", "data"),
+        Input("save", "n_clicks"),
+        State("comparisons", "data"),
+        prevent_initial_call=True,
+    )
+    def _save(_: int | None, answers: Any) -> Any:
+        lines = [json.dumps(vars(one)) + "\n" for one in _read_comparisons(answers)]
+        if not lines:
+            return no_update
+        return {"content": "".join(lines), "filename": "comparisons.jsonl"}
+
+
+def _read_comparisons(answers: Any) -> list[Comparison]:
+    """Reads the answers that are no skipped pairs."""
+    return [Comparison(*one) for one in answers or () if one[1]]
 
 
 def _answer_curves(app: Dash, session: Session) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
+from subspace.data.records import Record
 from subspace.evaluation.heat_maps import PROBE_TITLES
 from subspace.explore.colours import GREY, LIKED_COLOUR, PART_COLOURS, colour
+from subspace.explore.comparing import compared_factors
 from subspace.explore.maps import BlockMaps
 from subspace.explore.separation_heat_maps import ProbeMatrix
 from subspace.explore.session import Session
@@ -19,6 +21,8 @@ from subspace.retrieval.weights import PARTS
 ALL_EQUAL, DEFAULT = "equal", "default"
 
 _STEP = 0.05
+# Characters of a text that is compared.
+_LONGEST = 300
 # A slider toward a factor goes from less of it to more, in standard deviations of relevance.
 _MOST_TOWARD, _STEP_TOWARD = 2.0, 0.25
 _CURVE = (
@@ -34,6 +38,11 @@ _RATE = (
     "Rate hits under Your weights with + and -, good and bad ones of each search: from five "
     "pairs on, the ranking goes toward what you like. `subspace adapt --ratings` keeps such a "
     "direction; this page forgets it."
+)
+_COMPARE = (
+    "Choose the text that has more of the factor. From five answers on, the slider toward it moves "
+    "the way they say. `save` gives a file for `subspace adapt --comparisons`; this page forgets "
+    "them."
 )
 _LEGEND = (
     "Default weights: the ranking of a search without weights. Arrows: ranks gained and lost "
@@ -76,6 +85,8 @@ def lay_out(
             dcc.Store(id="moved"),
             dcc.Store(id="narrow", data=False),
             dcc.Store(id="ratings", data=[]),
+            dcc.Store(id="comparisons", data=[]),
+            dcc.Download(id="saved"),
         ]
     )
 
@@ -90,6 +101,7 @@ def _search_tab(session: Session) -> Component:
         *_toward_controls(session),
         _history_controls(has_log=session.index.blocks.history is not None),
         _liked_controls(),
+        *_compare_controls(session),
         _group("How to read it", [html.P(_LEGEND, className="note")]),
     ]
     return html.Div(
@@ -247,6 +259,46 @@ def _liked_controls() -> Component:
         html.P(_RATE, className="note"),
     ]
     return _group("What you like", content)
+
+
+def _compare_controls(session: Session) -> list[Component]:
+    """Lays out the question which of two texts has more of a factor; nothing without numbers."""
+    factors = compared_factors(session.index.model)
+    if not factors:
+        return []
+    buttons = [
+        html.Button("skip", id="skip", title="asks about two other texts"),
+        html.Button("undo", id="undo", title="takes the last answer back"),
+        html.Button("save", id="save", title="saves the answers as JSONL"),
+    ]
+    content: list[Component] = [
+        html.Div(
+            [
+                html.Label("more", htmlFor="compared"),
+                dcc.Dropdown(factors, factors[0], id="compared", clearable=False, searchable=False),
+            ],
+            className="line",
+        ),
+        html.Div(id="pair"),
+        html.Div(buttons, className="line"),
+        html.P(_COMPARE, className="note"),
+    ]
+    return [_group("Which has more?", content)]
+
+
+def show_pair(factor: str, pair: Sequence[Record]) -> list[Component]:
+    """Makes two buttons with the texts of a pair; whichever is pressed has more of the factor."""
+    buttons: list[Component] = []
+    for more, less in (pair, pair[::-1]):
+        cut = more.text if len(more.text) <= _LONGEST else more.text[: _LONGEST - 1] + "…"
+        button = html.Button(
+            cut,
+            id={"type": "more", "of": factor, "more": more.id, "less": less.id},
+            className="choice",
+            title=more.text,
+        )
+        buttons.append(button)
+    return buttons
 
 
 def _slider(

@@ -10,9 +10,11 @@ import numpy as np
 
 from subspace.arrays import Floats, Vectors
 from subspace.blocks import BlockLayout
+from subspace.data.comparisons import Comparison
 from subspace.data.ratings import LIKED, Rating
 from subspace.data.records import Record
 from subspace.errors import ConfigError
+from subspace.explore.comparing import Turned, choose_pairs, learn
 from subspace.model.score_spread import SPREAD_SAMPLE
 from subspace.model.toward import make_direction
 from subspace.retrieval import BlockIndex, Hit, Index, Results, Weights
@@ -127,6 +129,8 @@ class Session:
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._vectors: OrderedDict[ExplorerQuery, Vectors] = OrderedDict()
         self._liked: tuple[tuple[Rating, ...], Liked] = ((), Liked(None, ""))
+        self._turned: tuple[tuple[Comparison, ...], Turned] = ((), Turned({}, ""))
+        self._pairs: dict[str, list[tuple[Record, Record]]] = {}
         self._last: tuple[ExplorerQuery, Ranking] | None = None
         try:
             self.index = self.run(open_index)
@@ -178,6 +182,24 @@ class Session:
         along = f"; what you like goes along with {follows}" if follows else ""
         return Liked(adapted.direction(LIKED), said + along)
 
+    def pairs(self, factor: str) -> Sequence[tuple[Record, Record]]:
+        """Returns the pairs to ask about, in order; none if the index has too few texts.
+
+        Raises:
+            QueryError: The model has no direction of the factor.
+        """
+        if factor not in self._pairs:
+            self._pairs[factor] = self.run(lambda: choose_pairs(self.index, factor))
+        return self._pairs[factor]
+
+    def turned(self, comparisons: Sequence[Comparison]) -> Turned:
+        """Learns from comparisons, in memory alone; the same are learned from once."""
+        known, turned = self._turned
+        if tuple(comparisons) != known:
+            turned = self.run(lambda: learn(self.index, comparisons))
+            self._turned = (tuple(comparisons), turned)
+        return turned  # another page may have put its own in the place of this by now
+
     def rank_default(self, query: ExplorerQuery, *, again: bool = True) -> Ranking | None:
         """Ranks the items as a search without weights; returns None if the query is empty.
 
@@ -203,6 +225,7 @@ class Session:
         weights: Weights | None = None,
         scope: Scope = "block",
         toward: Mapping[str, float] | None = None,
+        turned: Mapping[str, Vectors] | None = None,
         liked: Vectors | None = None,
         strength: float = 1.0,
     ) -> Ranking | None:
@@ -216,6 +239,7 @@ class Session:
             scope: `block` or `item`: how recency and importance are computed.
             toward: How much more (above 0) or less (below 0) of a factor or class is preferred, as
                 in `Index.search`.
+            turned: Directions (layout.dim,) by factor that are taken instead of the model's.
             liked: A direction (layout.dim,) that ratings gave; None for none.
             strength: How much of it; at 1, one standard deviation of it adds as much as one of
                 relevance.
@@ -228,7 +252,10 @@ class Session:
         if asked is None:
             return None
         counts = {name: count for name, count in (toward or {}).items() if count}
-        directions = {name: self.index.model.direction(name) for name in counts}
+        own = turned or {}
+        directions = {
+            name: own[name] if name in own else self.index.model.direction(name) for name in counts
+        }
         if liked is not None and strength:
             counts[_RATED], directions[_RATED] = strength, liked
         table = weights or self._default(asked)

@@ -207,8 +207,8 @@ def test_where_a_scan_costs_less_it_is_what_is_done(saved, tmp_path, monkeypatch
     assert scanned.exact  # 500 candidates cost as much as 7,500 rows
     engine, exact = open_pair(saved, tmp_path, rescore=40)
     assert not engine.exact
-    # For one query 2,200 rows cost more than 40 candidates, a half of each still does, and a quarter
-    # of each is less; for five, they cost less than 5 times as much.
+    # For one query 2,200 rows cost more than 40 candidates, and a half of each more than 100; a
+    # quarter costs less. For five queries they cost less than 5 times as much.
     assert engine._costs_more(40, queries=1) is False
     assert engine._costs_more(100, queries=1, asked=0.5) is False
     assert engine._costs_more(100, queries=1, asked=0.25) is True
