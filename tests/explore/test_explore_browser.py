@@ -1,10 +1,12 @@
 """The page in a real Chromium: it ranks as a search does, and asks only its own server."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -104,6 +106,19 @@ def move_weights(page, search) -> None:
     slider(page, "recency").press("Home")
 
 
+def compare_texts(page, texts: dict[str, str]) -> None:
+    """An answer is counted, is in the file that is saved, and asks about two other texts."""
+    asked = page.locator(".choice").all_inner_texts()
+    page.locator(".choice").first.click()
+    page.wait_for_selector("#weighted >> text=complexity: 1 of 5 answers")
+    assert page.locator(".choice").all_inner_texts() != asked
+    with page.expect_download() as saved:
+        page.click("#save")
+    (line,) = Path(saved.value.path()).read_text(encoding="utf-8").splitlines()
+    told = json.loads(line)
+    assert [texts[told["more"]], texts[told["less"]]] == asked
+
+
 def show_markup(page, markup: str) -> None:
     """Markup in texts and queries stays text."""
     page.fill("#text", markup)
@@ -136,6 +151,7 @@ def test_the_page_ranks_as_a_search_does_and_asks_only_its_own_server(browser, s
     page.wait_for_selector("#weighted >> text=Type a query")
 
     move_weights(page, lambda *a, **o: [hit.id for hit in index.search(*a, k=8, **o)])
+    compare_texts(page, {one.id: one.text for one in index.blocks.sample.documents})
     show_markup(page, index.blocks.engine.fetch(["markup"]).documents[0].text)
     draw_maps(page)
 
@@ -193,7 +209,7 @@ def use_keys(page, search) -> None:
     page.press("#text", "Enter")
     expect(page, search(QUERY))
     reached = {}
-    for _ in range(33):
+    for _ in range(42):
         page.keyboard.press("Tab")
         name, outline = focused(page)
         if name == "complexity":
