@@ -4,6 +4,9 @@ BIN := .venv/bin
 # A file's tests share what takes long to make, so one worker runs them all.
 PYTEST := $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
+# Tests start some hundred processes, and the demo a few; each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test pytest quick coverage check docs format clean
 
 demo: .venv/demo

@@ -1,7 +1,7 @@
 """Index: encodes and stores texts, searches them with weights, and logs which hits were used."""
 
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +24,9 @@ from subspace.errors import (
 )
 from subspace.files import sha256_bytes
 from subspace.model import Model, load
-from subspace.model.adapt_labels import adapt_to_labels
 from subspace.model.fold import compose
 from subspace.model.toward import Toward, make_direction, read_toward
+from subspace.retrieval.adapting import adapt_in_index, blocks_of_records
 from subspace.retrieval.block_index import BlockIndex
 from subspace.retrieval.directions import search_toward
 from subspace.retrieval.engines import check_limits, check_target, create_engine
@@ -272,7 +272,14 @@ class Index:
             EngineError: A server cannot be reached.
         """
         with self._adapting:
-            adapted = self._adapted(list(records), comparisons=comparisons, ratings=ratings)
+            adapted = adapt_in_index(
+                self.blocks,
+                list(records),
+                now=self.model,
+                before=self._given,
+                comparisons=comparisons,
+                ratings=ratings,
+            )
             learned = set(adapted.adapted["factors"])
             self.model = adapted
         heads = {f: head for f, head in adapted.heads.items() if f in learned}
@@ -292,57 +299,6 @@ class Index:
         made.model = self.model
         return made
 
-    def _adapted(
-        self,
-        records: Sequence[Record],
-        *,
-        comparisons: Sequence[Comparison],
-        ratings: Sequence[Rating],
-    ) -> Model:
-        """Returns the index's model as `adapt` changes it."""
-        ids = [name for one in comparisons for name in (one.more, one.less)]
-        wanted = dict.fromkeys([*ids, *(one.item for one in ratings)])
-        records = [record for record in records if record.factors or record.id in wanted]
-        given = {record.id for record in records}
-        others = self.blocks.engine.fetch([name for name in wanted if name not in given])
-        records += [replace(record, factors={}) for record in others.documents]
-        named = {factor for record in records for factor in record.factors}
-        named |= {one.factor for told in (comparisons, ratings) for one in told}
-        return adapt_to_labels(
-            self._without_learned(named),
-            records,
-            self._blocks_of(records),
-            comparisons=comparisons,
-            ratings=ratings,
-            corpus=self.blocks.sample.vectors,
-        )
-
-    def _without_learned(self, factors: Collection[str]) -> Model:
-        """Returns the model with some factors as they were before `adapt`.
-
-        Labels that are given again would count twice.
-        """
-        now, given = self.model, self._given
-        heads = {f: head for f, head in now.heads.items() if f not in factors or f in given.heads}
-        heads |= {f: given.heads[f] for f in factors if f in given.heads}
-        nearness = {b: near for b, near in now.nearness.items() if b not in factors}
-        nearness |= {b: near for b, near in given.nearness.items() if b in factors}
-        return now.changed(heads=heads, nearness=nearness)
-
-    def _blocks_of(self, records: Sequence[Record]) -> Vectors:
-        """Returns the blocks of records (N, layout.dim), from the index where it has the text."""
-        found = self.blocks.engine.fetch([record.id for record in records])
-        stored = {
-            (record.id, record.text): vector
-            for record, vector in zip(found.documents, found.vectors, strict=True)
-        }
-        new = [record for record in records if (record.id, record.text) not in stored]
-        if new:
-            made = self.model.encode_document([record.text for record in new]).array
-            stored |= zip([(record.id, record.text) for record in new], made, strict=True)
-        rows = [stored[record.id, record.text] for record in records]
-        return np.array(rows, dtype=np.float32).reshape(len(rows), self.layout.dim)
-
     def update(self, records: Iterable[Record]) -> None:
         """Replaces records that are in the index; encodes only texts that have changed.
 
@@ -357,7 +313,8 @@ class Index:
         self._check_open()
         documents = _documents(list(records))
         self.get([document.id for document in documents])
-        self.blocks.add(documents, self._blocks_of(documents))
+        vectors = blocks_of_records(documents, blocks=self.blocks, model=self.model)
+        self.blocks.add(documents, vectors)
         self._note_change()
 
     def delete(self, ids: Sequence[str]) -> int:

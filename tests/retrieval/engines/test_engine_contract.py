@@ -55,6 +55,7 @@ def searched_as_if_they_were_many() -> Iterator[None]:
     """Few documents are searched by codes as well, although a scan of them is faster."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(faiss_engine, "_COST", 0.4)
+        patch.setattr(faiss_engine, "_COST_BATCHED", 0.4)
         patch.setattr(faiss_engine, "_FEW", COUNT)
         yield
 

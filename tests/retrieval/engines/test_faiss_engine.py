@@ -35,6 +35,7 @@ from subspace.retrieval.engines.index_folder import (
     Stored,
     seal,
 )
+from subspace.retrieval.engines.vector_rows import VectorRows
 
 LAYOUT = BlockLayout.from_widths({"topic": 40, "style": 21, "tone": 10})
 COUNT = 2200
@@ -79,6 +80,7 @@ def searched_as_if_they_were_many() -> Iterator[None]:
     """Candidates although a scan of so few documents is faster; recall by few queries."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(faiss_engine, "_COST", 0.4)
+        patch.setattr(faiss_engine, "_COST_BATCHED", 0.4)
         patch.setattr(faiss_engine, "_MEASURED", 12)
         yield
 
@@ -187,6 +189,50 @@ def test_without_scoring_the_candidates_exactly_it_would_be_low(pairs):
     assert np.mean(shares) < 0.9
 
 
+def test_a_batch_is_searched_by_candidates_as_one_query_is(pair, monkeypatch):
+    """Whoever compares it with a scan below compares these."""
+    engine, _ = pair
+    searched = []
+    search = CompressedIndex.search
+
+    def noted(self, queries, *, count):
+        searched.append((len(queries), count))
+        return search(self, queries, count=count)
+
+    monkeypatch.setattr(CompressedIndex, "search", noted)
+    engine.search(clustered(60, seed=5), k=10)
+    engine.search(clustered(1, seed=5), k=10)
+    assert (60, engine.rescore) in searched
+    assert (1, engine.rescore) in searched
+
+
+@pytest.mark.parametrize("places", ["fixed", "added", "both", "moved"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_each_query_is_scored_with_rows_of_its_own_wherever_they_lie(dtype, places):
+    z = clustered(40).astype(dtype)
+    vectors = VectorRows(z if places == "fixed" else z[: 0 if places == "added" else 30])
+    if places != "fixed":
+        vectors.append(z[len(vectors) :])
+    if places == "moved":
+        vectors.delete(np.array([3, 35]))
+        z = np.delete(z, [3, 35], axis=0)
+    queries = clustered(5, seed=1).astype(np.float64)
+    rows = np.random.default_rng(0).integers(-1, len(z), size=(5, 9))
+    rows[:, 0] = -1
+    wanted = np.einsum("qd,qnd->qn", queries, z[rows].astype(np.float64))
+    scores = score_own_rows(queries, vectors, rows)
+    assert scores.dtype == np.float32
+    assert np.isneginf(scores[rows < 0]).all()
+    np.testing.assert_allclose(scores[rows >= 0], wanted[rows >= 0], atol=1e-5)
+
+
+def test_a_document_with_a_prior_whose_vector_is_damaged_is_named_and_not_left_out():
+    engine, _ = make_pair(clustered())
+    engine._vectors.whole()[7, 3] = np.nan
+    with pytest.raises(IndexFolderError, match="'d7' holds NaN"):
+        engine.search(clustered(1, seed=5), k=10, priors=Priors(["d7"], np.zeros(1), 0.0))
+
+
 def test_few_documents_are_scanned_exactly_without_an_index(tmp_path):
     vectors = clustered(1999)
     engine, exact = make_pair(vectors)
@@ -234,9 +280,9 @@ def test_what_all_documents_have_alike_changes_no_certainty(pairs):
     (scores,) = score_own_rows(query, engine._vectors, rows)
     certainties = []
     for default in (0.0, 5.0, -5.0):
-        apart = engine._apart(
-            query, Priors(["d0"], np.zeros(1), default), candidates=engine._candidates
-        )
+        priors = Priors(["d0"], np.zeros(1), default)
+        set_apart = engine._set_apart(priors, candidates=engine._candidates)
+        apart = engine._score_apart(query, *set_apart, priors=priors)
         best, certainty = engine._sift(
             query[0], guesses, scores, rows[0], number=0, k=10, apart=apart
         )
@@ -607,6 +653,21 @@ def test_an_index_of_other_vectors_is_refused(saved, tmp_path):
         write_with_its_sum(folder, faiss.serialize_index(whole).tobytes())
         with pytest.raises(IndexFolderError, match="other vectors"):
             FaissEngine.load(folder)
+
+
+def test_an_index_that_was_rotated_otherwise_is_refused(saved, tmp_path):
+    """As another version may do, whose codes would be searched with wrong queries."""
+    folder = copy_of(saved["pq"], tmp_path / "index")
+    whole = faiss.deserialize_index(
+        np.frombuffer(file_of(saved["pq"], INDEX).read_bytes(), np.uint8)
+    )
+    turn = faiss.downcast_VectorTransform(faiss.downcast_index(whole.index).chain.at(0))
+    rotation = faiss.vector_to_array(turn.A)
+    rotation[-1 - LAYOUT.dim] = rotation[LAYOUT.dim - 1] = 0.5  # beside the blocks
+    faiss.copy_array_to_vector(rotation, turn.A)
+    write_with_its_sum(folder, faiss.serialize_index(whole).tobytes())
+    with pytest.raises(IndexFolderError, match="other blocks, or by another version; build it"):
+        FaissEngine.load(folder)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Exact scores of a few rows: those that every query is scored with, and those of each query."""
+"""Exact scores of a few rows: the same rows for all queries, or other rows for each query."""
 
 import numpy as np
 
@@ -28,14 +28,15 @@ def score_own_rows(queries: Vectors, vectors: VectorRows, rows: Ints) -> Vectors
 
     The score of row -1 is -inf.
     """
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
     whole = vectors.in_one_array()
-    if whole is None or whole.dtype != np.float32:
-        each = zip(queries, rows, strict=True)
+    if whole is None or whole.dtype != np.float32 or not whole.flags.c_contiguous:
+        each = zip(queries, np.maximum(rows, 0), strict=True)
         found = [np.vecdot(widen(vectors.take(own)), query) for query, own in each]
         return np.where(rows < 0, np.float32(-np.inf), np.stack(found))
     # faiss reads the vectors where they lie: in the time that a copy of them would take.
     faiss = import_faiss()
-    queries, rows = np.ascontiguousarray(queries), np.ascontiguousarray(rows)
+    rows = np.ascontiguousarray(rows)
     scores = np.empty(rows.shape, dtype=np.float32)
     pointers = (faiss.swig_ptr(array) for array in (scores, queries, whole, rows))
     with faiss_threads(faiss, queries=len(queries)):

@@ -111,7 +111,12 @@ class CompressedIndex:
                 f"the index {path.parent} is damaged: {path.name} was made for other vectors; "
                 "build it again"
             )
-        return cls(index, found, layout=layout)
+        try:
+            return cls(index, found, layout=layout)
+        except ValueError as error:
+            raise IndexFolderError(
+                f"the index {path.parent} is damaged: {path.name}: {error}; build it again"
+            ) from error
 
     def write(self, path: Path) -> None:
         """Writes the index to one file.
@@ -185,7 +190,11 @@ class _Rotation:
 
     @classmethod
     def of(cls, faiss: Any, index: Any, layout: BlockLayout) -> Self:
-        """Reads it from an index that `_make_codes` made."""
+        """Reads it from an index that `_make_codes` made.
+
+        Raises:
+            ValueError: It is not cut as the blocks are.
+        """
         turn = faiss.downcast_VectorTransform(index.chain.at(0))
         whole = faiss.vector_to_array(turn.A).reshape(turn.d_out, turn.d_in)
         pieces, at = [], 0
@@ -193,6 +202,9 @@ class _Rotation:
             place, rows = layout.slice(name), _SHARED * _codes_of(width)
             pieces.append((place, np.ascontiguousarray(whole[at : at + rows, place])))
             at += rows
+        inside = sum(np.count_nonzero(piece) for _, piece in pieces)
+        if at != len(whole) or inside != np.count_nonzero(whole):
+            raise ValueError("it was made for other blocks, or by another version")
         return cls(pieces)
 
     def __call__(self, queries: Vectors) -> Vectors:

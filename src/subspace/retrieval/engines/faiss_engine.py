@@ -5,13 +5,14 @@ codes of all vectors that are scanned without inverted lists (the cells of such 
 weights of the blocks, and a search by one block would have hits in too many of them), or `hnsw`, a
 graph. faiss returns candidates; their scores are computed from the vectors.
 
-The candidates show how large the errors of faiss's own scores are. If the k-th best score is less
-than 3 standard deviations of these errors above the documents that faiss left out, 8 times as many
-candidates are scored; if that is not enough, the query is scanned exactly. Searches by a narrow
-block alone need this, as their scores lie close together. An exact scan is also used where it costs
-less: with few documents, or for a batch of queries on a moderate number of documents. The errors
-say nothing about documents that a graph does not reach, so recall is measured whenever the index is
-built, and a warning is logged if it is low.
+The candidates show how large the errors of faiss's own scores are. First the best quarter of them
+is scored. If the k-th best score is less than 3 standard deviations of these errors above the
+documents that were left out, all are scored, and then 4 times as many; if that is not enough, the
+query is scanned exactly. Searches by a narrow block alone need this, as their scores lie close
+together. An exact scan is also used where it costs less: with few documents, or for a batch of
+queries on a moderate number of documents or dimensions. The errors say nothing about documents that
+a graph does not reach, so recall is measured whenever the index is built, and a warning is logged
+if it is low.
 
 Some documents are always scored exactly: those added or replaced after the index was built, and
 those with a prior of their own, so that no recent or popular document is missed. A search with
@@ -61,11 +62,12 @@ _COST, _COST_BATCHED, _CODES_BATCHED = 15, 30, 0.16
 _OUTDATED = 0.1
 # Scoring scattered rows costs several times as much as a scan: above this share, all are scanned.
 _SCATTERED = 0.25
-# Number of candidates that are scored exactly, and at least how many per hit. `_MORE` times as many
-# are scored if the k-th score is less than `_CERTAIN` standard deviations of faiss's errors above
-# the documents that faiss left out.
+# Number of candidates that are scored exactly, and at least how many per hit.
 _RESCORE: Mapping[Method, int] = {"pq": 500, "hnsw": 128}
 _PER_HIT = 4
+# A `_FEWER`-th of them is scored first, as what costs time is to read the vectors, and `_MORE`
+# times as many at last, while the k-th score is less than `_CERTAIN` standard deviations of faiss's
+# errors above the documents that were left out.
 _FEWER, _MORE = 4, 4
 _CERTAIN = 3.0
 # Below this number of standard deviations more candidates do not help: 4 times as many add 1.
@@ -305,36 +307,43 @@ class FaissEngine(NumpyEngine):
         """Searches by candidates, then by more candidates, and at last by an exact scan."""
         found: dict[int, Candidates] = {}
         left = np.arange(len(queries))
-        apart = self._apart(queries, priors, candidates=candidates)
-        wanted = max(self.rescore, _PER_HIT * k)
         asked = asked_dimensions(queries, layout=self._layout)
         share = (asked.stop - asked.start) / self._layout.dim
-        for count in (wanted, _MORE * wanted):
-            if apart is None or not len(left):
+        apart: _Apart | None = None
+        guesses, rows, have = np.empty((0, 0), np.float32), np.empty((0, 0), np.int64), 0
+        set_apart = self._set_apart(priors, candidates=candidates)
+        for count, scored in self._steps(k):
+            if set_apart is None or not len(left):
                 break
-            if self._costs_more(count, queries=len(left), asked=share):
-                break
-            guesses, rows = candidates.search(queries[left], count=count)
-            # The best few are mostly enough, and what costs time is to read the vectors.
-            few = max(wanted // _FEWER, _PER_HIT * k)
-            for part in (few, count) if count == wanted else (count,):
-                if not len(left):
+            if count > have:
+                if self._costs_more(count, queries=len(left), asked=share):
                     break
-                sifted = self._sift_each(
-                    queries, left, guesses[:, :part], rows[:, :part], k=k, apart=apart
-                )
-                unsure = []
-                for place, (best, certainty) in enumerate(sifted):
-                    if certainty >= _CERTAIN:
-                        found[int(left[place])] = self._hits(best)
-                    elif certainty >= _HOPELESS or part < count:
-                        unsure.append(place)
-                left, guesses, rows = left[unsure], guesses[unsure], rows[unsure]
+                guesses, rows = candidates.search(queries[left], count=count)
+                have = count
+            if apart is None:  # after the scan: the threads of a matrix product would slow it down
+                apart = self._score_apart(queries, *set_apart, priors=priors)
+            sifted = self._sift_each(
+                queries, left, guesses[:, :scored], rows[:, :scored], k=k, apart=apart
+            )
+            unsure = []
+            for place, (best, certainty) in enumerate(sifted):
+                if certainty >= _CERTAIN:
+                    found[int(left[place])] = self._hits(best)
+                elif certainty >= _HOPELESS or scored < count:
+                    unsure.append(place)
+            left, guesses, rows = left[unsure], guesses[unsure], rows[unsure]
         others = [number for number in range(len(queries)) if number not in found]
         if others:
             scanned = super()._find(queries[others], k=k, priors=priors, where=None)
             found.update(zip(others, scanned, strict=True))
         return [found[number] for number in range(len(queries))]
+
+    def _steps(self, k: int) -> list[tuple[int, int]]:
+        """Returns how many candidates are taken from faiss, and how many of them are scored."""
+        wanted = max(self.rescore, _PER_HIT * k)
+        few = max(wanted // _FEWER, _PER_HIT * k, _ESTIMATED)
+        first = [(wanted, few)] if few < wanted else []
+        return [*first, (wanted, wanted), (_MORE * wanted, _MORE * wanted)]
 
     def _sift_each(
         self,
@@ -367,21 +376,32 @@ class FaissEngine(NumpyEngine):
             return _COST * count > (1 + asked) / 2 * rows
         return _COST_BATCHED * count > (asked - _CODES_BATCHED) * rows
 
-    def _apart(
-        self, queries: Vectors, priors: Priors | None, *, candidates: CompressedIndex
-    ) -> _Apart | None:
-        """Returns the rows that are always scored exactly; None if they are too many."""
-        count = len(self._documents)
-        rows = candidates.fresh(count)
-        added = None
+    def _set_apart(
+        self, priors: Priors | None, *, candidates: CompressedIndex
+    ) -> tuple[Ints, Vectors | None] | None:
+        """Returns the rows that are always scored exactly, and the priors of all rows.
+
+        None if the rows are too many.
+        """
+        rows, added = candidates.fresh(len(self._documents)), None
         if priors is not None:
             added, own = self._spread(priors)
             rows = np.union1d(rows, own[own >= 0])
-        if len(rows) > _SCATTERED * count:
-            return None
-        among = np.zeros(count, dtype=bool)
+        return None if len(rows) > _SCATTERED * len(self._documents) else (rows, added)
+
+    def _score_apart(
+        self, queries: Vectors, rows: Ints, added: Vectors | None, *, priors: Priors | None
+    ) -> _Apart:
+        """Scores the rows that are set apart.
+
+        Raises:
+            IndexFolderError: One of their vectors holds NaN or infinity.
+        """
+        among = np.zeros(len(self._documents), dtype=bool)
         among[rows] = True
-        scores = score_rows(queries, self._vectors, rows)
+        with np.errstate(all="ignore"):
+            scores = score_rows(queries, self._vectors, rows)
+        self._check_finite(scores, rows)
         if added is not None:
             scores += added[rows]
         return _Apart(
