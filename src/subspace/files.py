@@ -112,13 +112,18 @@ def is_hidden(path: Path) -> bool:
     return path.name.startswith(".")
 
 
+def to_line(value: Mapping[str, Any]) -> str:
+    """Returns a line of JSONL, with its end."""
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
 def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
     """Writes JSON objects as JSONL atomically; gzipped if the name ends in `.gz`.
 
     Raises:
         ConfigError: The file cannot be written.
     """
-    lines = (json.dumps(value, ensure_ascii=False).encode() + b"\n" for value in values)
+    lines = (to_line(value).encode() for value in values)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as stream:

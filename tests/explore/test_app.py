@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from retrieval_world import LAYOUT, OTHER, QUERY, TEXTS
 
-from subspace.data.comparisons import Comparison
+from subspace.data.comparisons import Comparison, read_comparisons
 from subspace.explore.app import AppState, make_app
 from subspace.explore.maps import make_maps
 from subspace.retrieval import PRESETS
@@ -364,6 +364,7 @@ def test_every_answer_asks_about_two_other_texts_and_can_be_taken_back(client):
     answers = answer(client, [], button=other)
     assert answers == [["complexity", other["more"], other["less"]]]
     assert answer(client, answers, button=other, clicks=None) is None  # the buttons of a new pair
+    assert answer(client, answers, button=one) is None  # pressed before the new pair was there
     second = pair_shown(client, answers)
     assert {second[0]["more"], second[0]["less"]} != {one["more"], one["less"]}
     skipped = answer(client, answers, button="skip")
@@ -375,7 +376,7 @@ def test_every_answer_asks_about_two_other_texts_and_can_be_taken_back(client):
     assert pair_shown(client, [["complexity", "", ""]] * 200) == []
 
 
-def test_answers_turn_the_slider_toward_the_factor_at_once_and_can_be_saved(client, index):
+def test_answers_turn_what_a_slider_does_at_once_and_can_be_saved(client, index, tmp_path):
     """Who says the opposite of the model's order gets the opposite."""
     direction = index.model.direction("complexity")
     names = list(TEXTS)
@@ -394,11 +395,17 @@ def test_answers_turn_the_slider_toward_the_factor_at_once_and_can_be_saved(clie
     assert f"complexity: {len(pairs)} answers, trusted" in find(after, "P")[1]["children"]
     few = rank(client, QUERY, **options, compared=answers[:4])
     assert shown(few) == shown(before)
-    assert "4 of 5 answers" in find(few, "P")[1]["children"]
+    assert "4 answers; from 5 on they count" in find(few, "P")[1]["children"]
+    middle = rank(client, QUERY, blocks={"topic": 1}, compared=answers)
+    assert "move the slider toward complexity to see it" in find(middle, "P")[1]["children"]
+    none = [["complexity", "gone", f"gone {n}"] for n in range(5)]
+    gone = rank(client, QUERY, **options, compared=none)
+    assert "not in the index any more" in find(gone, "P")[1]["children"]
     pressed = [given("save", 1, prop="n_clicks")]
     kept = (given("comparisons", answers, prop="data"),)
     saved = ask(client, "saved", pressed, changed="save.n_clicks", prop="data", state=kept)
     file = saved["saved"]["data"]
     assert file["filename"] == "comparisons.jsonl"
-    lines = [json.loads(line) for line in file["content"].splitlines()]
-    assert [[one["factor"], one["more"], one["less"]] for one in lines] == answers[:-1]
+    (tmp_path / "saved.jsonl").write_text(file["content"], encoding="utf-8")
+    found = read_comparisons(tmp_path / "saved.jsonl")
+    assert [[one.factor, one.more, one.less] for one in found] == answers[:-1]

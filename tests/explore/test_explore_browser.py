@@ -110,8 +110,10 @@ def compare_texts(page, texts: dict[str, str]) -> None:
     """An answer is counted, is in the file that is saved, and asks about two other texts."""
     asked = page.locator(".choice").all_inner_texts()
     page.locator(".choice").first.click()
-    page.wait_for_selector("#weighted >> text=complexity: 1 of 5 answers")
-    assert page.locator(".choice").all_inner_texts() != asked
+    page.wait_for_selector("#weighted >> text=complexity: 1 answer;")
+    page.wait_for_function(
+        "asked => document.querySelector('.choice').innerText !== asked", arg=asked[0]
+    )
     with page.expect_download() as saved:
         page.click("#save")
     (line,) = Path(saved.value.path()).read_text(encoding="utf-8").splitlines()

@@ -172,8 +172,10 @@ def test_texts_are_compared_in_every_pair_once_and_the_same_at_every_call(sessio
     assert {name for pair in names for name in pair} <= {*TEXTS, "markup"}
 
 
-def test_an_index_of_one_text_has_nothing_to_compare(model, tmp_path):
+def test_one_text_has_no_other_to_be_compared_with_nor_has_its_copy(model, tmp_path):
     with Index.create(tmp_path / "index", model) as index:
         assert choose_pairs(index, "complexity") == []
         index.add([Record(id="a", text="one text alone"), Record(id="b", text="two words")])
+        assert choose_pairs(index, "complexity") == []
+        index.add([Record(id="c", text="one text alone")])
         assert choose_pairs(index, "complexity") == []

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from subspace.files import Problems, read_lines, read_text, write_lines
+from subspace.files import Problems, read_lines, read_text, to_line, write_lines
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,11 @@ def read_comparisons(path: Path | str) -> tuple[Comparison, ...]:
         problems.add(str(path), "holds no comparisons (`factor`, `more` and `less`)")
     problems.raise_if_any()
     return tuple(found)
+
+
+def comparisons_to_jsonl(comparisons: Iterable[Comparison]) -> str:
+    """Returns the text of a file that `read_comparisons` reads."""
+    return "".join(to_line(vars(one)) for one in comparisons)
 
 
 def write_comparisons(path: Path | str, comparisons: Iterable[Comparison]) -> None:

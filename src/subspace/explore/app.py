@@ -1,6 +1,5 @@
 """The Dash app: callbacks of the page, and restrictions on hosts and on loaded content."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from dash.development.base_component import Component
 from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
-from subspace.data.comparisons import Comparison
+from subspace.data.comparisons import Comparison, comparisons_to_jsonl
 from subspace.data.ratings import Rating
 from subspace.errors import SubspaceError
 from subspace.explore.colours import colour
-from subspace.explore.comparing import compared_factors
+from subspace.explore.comparing import Turned, compared_factors
 from subspace.explore.figures import heat_map, scatter, weight_curve
 from subspace.explore.maps import BlockMaps
 from subspace.explore.page import (
@@ -171,7 +170,9 @@ def _answer_searches(app: Dash, state: AppState) -> None:
                 weights=weights,
                 scope=scope,
                 toward=toward,
-                turned=turned.directions,
+                turned={
+                    name: one.direction for name, one in turned.items() if one.direction is not None
+                },
                 liked=liked.direction,
                 strength=strength,
             )
@@ -183,7 +184,8 @@ def _answer_searches(app: Dash, state: AppState) -> None:
         codes = [html.Code(mix, title="as --weights takes them")]
         if toward:
             codes.append(html.Code(f"toward {_format_mix(toward)}", title="as --toward takes it"))
-        told = [html.P(said, className="note") for said in (liked.told, turned.told) if said]
+        said = [liked.told, *(_say(name, one, toward=toward) for name, one in turned.items())]
+        told = [html.P(one, className="note") for one in said if one]
         before = default.ranks()
         return html.Div(
             [
@@ -252,6 +254,8 @@ def _take_comparisons(app: Dash, session: Session) -> None:
             return [*given, [factor, "", ""]]
         if not any(clicks):  # the buttons of a new pair
             return no_update
+        if given and {*given[-1][1:]} == {of["more"], of["less"]}:  # pressed twice
+            return no_update
         return [*given, [of["of"], of["more"], of["less"]]]
 
     @app.callback(
@@ -261,10 +265,17 @@ def _take_comparisons(app: Dash, session: Session) -> None:
         prevent_initial_call=True,
     )
     def _save(_: int | None, answers: Any) -> Any:
-        lines = [json.dumps(vars(one)) + "\n" for one in _read_comparisons(answers)]
-        if not lines:
+        given = _read_comparisons(answers)
+        if not given:
             return no_update
-        return {"content": "".join(lines), "filename": "comparisons.jsonl"}
+        return {"content": comparisons_to_jsonl(given), "filename": "comparisons.jsonl"}
+
+
+def _say(factor: str, turned: Turned, *, toward: Mapping[str, float]) -> str:
+    """Says what was learned of a factor, and how to see it."""
+    if turned.direction is None or factor in toward:
+        return turned.told
+    return f"{turned.told}; move the slider toward {factor} to see it"
 
 
 def _read_comparisons(answers: Any) -> list[Comparison]:

@@ -1,7 +1,6 @@
 """Which of two texts has more of a factor: pairs to ask about, and what the answers teach."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,19 +18,19 @@ from subspace.retrieval import Index
 
 # Texts that are compared with each other, and pairs of them.
 _TEXTS, _PAIRS = 40, 200
+_TOPIC = "topic"
 
 
 @dataclass(frozen=True, eq=False)
 class Turned:
-    """What comparisons teach.
+    """What comparisons teach of one factor.
 
     Attributes:
-        directions: By factor, its direction (layout.dim,) as the comparisons turn it; a factor
-            that they do not turn yet is left out.
-        told: How many there are of each factor, and how far they are trusted.
+        direction: Its direction (layout.dim,) as they turn it; None if they do not tell yet.
+        told: How many there are, and how far they are trusted.
     """
 
-    directions: Mapping[str, Vectors]
+    direction: Vectors | None
     told: str
 
 
@@ -50,11 +49,11 @@ def choose_pairs(index: Index, factor: str) -> list[tuple[Record, Record]]:
     if len(places) < 2:
         return []
     vectors = sample.vectors[places]
-    topics = unit(layout.split(vectors)[layout.names[0]])
+    whole = unit(vectors)
     chosen = pick(
         (vectors @ index.model.direction(factor)).astype(float),
-        topics,
-        topics,
+        layout.split(vectors)[_TOPIC] if _TOPIC in layout else whole,
+        whole,
         count=min(_TEXTS, len(places)),
         groups=[None] * len(places),
     )
@@ -63,21 +62,17 @@ def choose_pairs(index: Index, factor: str) -> list[tuple[Record, Record]]:
     return [(one.records[0], one.records[1]) for one in islice(questions, _PAIRS)]
 
 
-def learn(index: Index, comparisons: Sequence[Comparison]) -> Turned:
-    """Turns directions toward comparisons, in memory alone."""
-    directions, told = {}, []
-    for factor, count in Counter(one.factor for one in comparisons).items():
-        if count < MIN_LABELS:
-            told.append(f"{factor}: {count} of {MIN_LABELS} answers that it takes")
-            continue
-        own = [one for one in comparisons if one.factor == factor]
-        try:
-            adapted = index.view().adapt(comparisons=own)
-        except ConfigError as error:
-            told.append(str(error))
-            continue
-        trust = adapted.adapted["factors"][factor]["trust"]
-        told.append(f"{factor}: {count} answers, trusted {trust:.0%}")
-        if trust:
-            directions[factor] = adapted.direction(factor)
-    return Turned(directions, "; ".join(told))
+def learn(index: Index, factor: str, comparisons: Sequence[Comparison]) -> Turned:
+    """Turns a factor's direction toward comparisons of the factor, in memory alone."""
+    count = len(comparisons)
+    if count < MIN_LABELS:
+        answers = "1 answer" if count == 1 else f"{count} answers"
+        return Turned(None, f"{factor}: {answers}; from {MIN_LABELS} on they count")
+    try:
+        adapted = index.view().adapt(comparisons=comparisons)
+    except ConfigError:  # a text was removed meanwhile
+        return Turned(None, f"{factor}: answers on texts that are not in the index any more")
+    trust = adapted.adapted["factors"][factor]["trust"]
+    if not trust:
+        return Turned(None, f"{factor}: {count} answers, which follow no pattern so far")
+    return Turned(adapted.direction(factor), f"{factor}: {count} answers, trusted {trust:.0%}")

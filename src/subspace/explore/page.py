@@ -40,9 +40,9 @@ _RATE = (
     "direction; this page forgets it."
 )
 _COMPARE = (
-    "Choose the text that has more of the factor. From five answers on, the slider toward it moves "
-    "the way they say. `save` gives a file for `subspace adapt --comparisons`; this page forgets "
-    "them."
+    "Choose the text that has more of the factor. From five answers on, the slider toward it "
+    "follows them: move it to see. `save` gives a file for `subspace adapt --comparisons`; this "
+    "page forgets them."
 )
 _LEGEND = (
     "Default weights: the ranking of a search without weights. Arrows: ranks gained and lost "

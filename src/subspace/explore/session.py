@@ -129,7 +129,7 @@ class Session:
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._vectors: OrderedDict[ExplorerQuery, Vectors] = OrderedDict()
         self._liked: tuple[tuple[Rating, ...], Liked] = ((), Liked(None, ""))
-        self._turned: tuple[tuple[Comparison, ...], Turned] = ((), Turned({}, ""))
+        self._turned: dict[str, tuple[tuple[Comparison, ...], Turned]] = {}
         self._pairs: dict[str, list[tuple[Record, Record]]] = {}
         self._last: tuple[ExplorerQuery, Ranking] | None = None
         try:
@@ -188,16 +188,22 @@ class Session:
         Raises:
             QueryError: The model has no direction of the factor.
         """
-        if factor not in self._pairs:
-            self._pairs[factor] = self.run(lambda: choose_pairs(self.index, factor))
+        if factor not in self._pairs:  # not in the index's thread: rankings would wait for it
+            self._pairs[factor] = choose_pairs(self.index, factor)
         return self._pairs[factor]
 
-    def turned(self, comparisons: Sequence[Comparison]) -> Turned:
-        """Learns from comparisons, in memory alone; the same are learned from once."""
-        known, turned = self._turned
-        if tuple(comparisons) != known:
-            turned = self.run(lambda: learn(self.index, comparisons))
-            self._turned = (tuple(comparisons), turned)
+    def turned(self, comparisons: Sequence[Comparison]) -> dict[str, Turned]:
+        """Learns from comparisons by factor, in memory; the same are learned from once."""
+        return {
+            factor: self._turn(factor, tuple(one for one in comparisons if one.factor == factor))
+            for factor in dict.fromkeys(one.factor for one in comparisons)
+        }
+
+    def _turn(self, factor: str, comparisons: tuple[Comparison, ...]) -> Turned:
+        known, turned = self._turned.get(factor, ((), Turned(None, "")))
+        if comparisons != known:
+            turned = self.run(lambda: learn(self.index, factor, comparisons))
+            self._turned[factor] = (comparisons, turned)
         return turned  # another page may have put its own in the place of this by now
 
     def rank_default(self, query: ExplorerQuery, *, again: bool = True) -> Ranking | None:

@@ -243,7 +243,7 @@ class BlockIndex:
                 no usage log.
             LayoutError: The query has another dimension, or is not finite.
             WeightsError: A weight is wrong, or the weights are for another layout.
-            IndexFolderError: The index holds vectors that are not finite.
+            IndexFolderError: A vector that was read, or a hit, is not finite.
             QueryError: A filter is malformed, or no item has its metadata or values of its kind.
         """
         query = _to_array(query)
