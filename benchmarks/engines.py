@@ -81,7 +81,7 @@ class Candidates:
     faiss_ms: float
     bare_over_it: float
     exact_over_it: float
-    bare_over_it_in_the_mean: float
+    bare_mean_over_its_mean: float
     recall: float
 
 
@@ -332,7 +332,7 @@ def _next_to_scan(
                     faiss_ms=1e3 * statistics.median(ours + own) / size,
                     bare_over_it=_ratio(products, own),
                     exact_over_it=_ratio(scans, ours),
-                    bare_over_it_in_the_mean=statistics.mean(products) / statistics.mean(own),
+                    bare_mean_over_its_mean=statistics.mean(products) / statistics.mean(own),
                     recall=_recall(engine, exact, folded),
                 )
             )

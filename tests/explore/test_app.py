@@ -287,37 +287,58 @@ def test_ratings_of_hits_change_the_ranking_at_once(client, index):
     assert pressed == [{"type": "rate", "item": first, "success": 1}]
 
 
+def click(
+    client,
+    store: str,
+    button: str | dict,
+    *,
+    others: tuple[str, ...],
+    state: list[dict],
+    clicks: int | None = 1,
+):
+    """What a store holds after a click on a button of a list or another one; None if it stays.
+
+    Args:
+        client: Asks the server.
+        store: Name of the store.
+        button: The button that was clicked, by its id.
+        others: Names of all buttons that are in no list.
+        state: What the callback reads beside the clicks.
+        clicks: How often a button of the list was clicked; None for a list that is new.
+    """
+    alone = isinstance(button, str)
+    name = button if alone else json.dumps(button, sort_keys=True, separators=(",", ":"))
+    answer = client.post(
+        "/_dash-update-component",
+        headers=LOCAL,
+        json={
+            "output": f"{store}.data",
+            "outputs": {"id": store, "property": "data"},
+            "inputs": [
+                [] if alone else [given(button, clicks, prop="n_clicks")],
+                *(given(other, 1, prop="n_clicks") for other in others),
+            ],
+            "changedPropIds": [f"{name}.n_clicks"],
+            "state": state,
+        },
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json["response"].get(store, {}).get("data")
+
+
 def test_a_click_adds_a_rating_and_a_second_one_changes_it(client):
-    def click(success, rated, *, id=None, clicks=1):
-        button = id or {"type": "rate", "item": "a.b", "success": success}
-        changed = (
-            button
-            if isinstance(button, str)
-            else json.dumps(button, sort_keys=True, separators=(",", ":"))
-        )
-        answer = client.post(
-            "/_dash-update-component",
-            headers=LOCAL,
-            json={
-                "output": "ratings.data",
-                "outputs": {"id": "ratings", "property": "data"},
-                "inputs": [
-                    [{"id": button, "property": "n_clicks", "value": clicks}] if id is None else [],
-                    {"id": "forget", "property": "n_clicks", "value": 1},
-                ],
-                "changedPropIds": [f"{changed}.n_clicks"],
-                "state": [given("text", QUERY), {**given("ratings", rated), "property": "data"}],
-            },
-        )
-        assert answer.status_code == 200, answer.text
-        return answer.json["response"].get("ratings", {}).get("data")
+    def rate(button: int | str, rated: list, *, clicks: int | None = 1) -> list | None:
+        of = {"type": "rate", "item": "a.b", "success": button}
+        state = [given("text", QUERY), given("ratings", rated, prop="data")]
+        one = button if isinstance(button, str) else of
+        return click(client, "ratings", one, others=("forget",), state=state, clicks=clicks)
 
     others = [[OTHER, "a.b", 1.0]]
-    once = click(1, others)
+    once = rate(1, others)
     assert once == [*others, [QUERY, "a.b", 1.0]]
-    assert click(0, once) == [*others, [QUERY, "a.b", 0.0]]
-    assert click(1, once, clicks=None) is None  # the buttons of a new ranking
-    assert click(1, once, id="forget") == []
+    assert rate(0, once) == [*others, [QUERY, "a.b", 0.0]]
+    assert rate(1, once, clicks=None) is None  # the buttons of a new ranking
+    assert rate("forget", once) == []
 
 
 def pair_shown(client, answers: list) -> list[dict]:
@@ -329,32 +350,9 @@ def pair_shown(client, answers: list) -> list[dict]:
 
 def answer(client, answers: list, *, button: str | dict, clicks: int | None = 1) -> list | None:
     """The answers after a click on a text of the pair, `skip` or `undo`; None if all stays."""
-    buttons = [button] if isinstance(button, dict) else []
-    changed = (
-        button
-        if isinstance(button, str)
-        else json.dumps(button, sort_keys=True, separators=(",", ":"))
-    )
-    found = client.post(
-        "/_dash-update-component",
-        headers=LOCAL,
-        json={
-            "output": "comparisons.data",
-            "outputs": {"id": "comparisons", "property": "data"},
-            "inputs": [
-                [{"id": one, "property": "n_clicks", "value": clicks} for one in buttons],
-                {"id": "skip", "property": "n_clicks", "value": 1},
-                {"id": "undo", "property": "n_clicks", "value": 1},
-            ],
-            "changedPropIds": [f"{changed}.n_clicks"],
-            "state": [
-                given("compared", "complexity"),
-                {**given("comparisons", answers), "property": "data"},
-            ],
-        },
-    )
-    assert found.status_code == 200, found.text
-    return found.json["response"].get("comparisons", {}).get("data")
+    state = [given("compared", "complexity"), given("comparisons", answers, prop="data")]
+    others = ("skip", "undo")
+    return click(client, "comparisons", button, others=others, state=state, clicks=clicks)
 
 
 def test_every_answer_asks_about_two_other_texts_and_can_be_taken_back(client):
