@@ -2,17 +2,20 @@
 
     python benchmarks/encoder_backends.py encode --data FOLDER --texts 1500
     python benchmarks/encoder_backends.py encode --data FOLDER --texts 1500 --dtype bfloat16
+    python benchmarks/encoder_backends.py encode --data FOLDER --texts 100 --model qwen3 \
+        --runtimes openvino --rounds 3
     python benchmarks/encoder_backends.py query
     python benchmarks/encoder_backends.py cold --data FOLDER
     python benchmarks/encoder_backends.py whole
 
 `encode`: real texts, tokenising included, in turn in one process, five rounds, with the same
-threads. `plain openvino` and `plain onnx` are the runtimes as one would use them by hand: the
-tokenizers library, padded batches of texts of like length with 2,048 to 8,192 tokens, whichever is
-fastest, and all threads on one batch. `query`: one short query at a time. `cold`: the whole process
-of `subspace search` over 3,000 texts, its seconds, those of the processor, and its memory. `whole`:
-a query over 100,000 random items from its text to its hits, beside the bare encoder and a bare
-product with a matrix of as many rows.
+threads. `qwen3` has the shape of Qwen3-Embedding-0.6B and random weights, which are written to
+`--folder` once. `plain openvino` and `plain onnx` are the runtimes as one would use them by hand:
+the tokenizers library, padded batches of texts of like length with 2,048 to 8,192 tokens, whichever
+is fastest, and all threads on one batch. `query`: one short query at a time. `cold`: the whole
+process of `subspace search` over 3,000 texts, its seconds, those of the processor, and its memory.
+`whole`: a query over 100,000 random items from its text to its hits, beside the bare encoder and a
+bare product with a matrix of as many rows.
 """
 
 import argparse
@@ -28,12 +31,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from encode import draw_texts, say_ratio, timed
+from encode import draw_texts, find_model, say_ratio, timed
+from qwen3_shape import SIZES
 
 import subspace
 from subspace.arrays import Ints, Vectors
 from subspace.blocks import unit_blocks
-from subspace.encoder import Encoder
+from subspace.encoder import Encoder, EncoderSpec
 from subspace.encoder.backends.converted import (
     TABLE,
     available_threads,
@@ -56,6 +60,7 @@ sys.exit(code)
 Encode = Callable[[Sequence[str]], Vectors]
 RUNTIMES = ("openvino", "onnx")
 BUDGETS = (2048, 8192)
+QWEN3_LAYERS = (0, 4, 14, -1)  # those of configs/qwen3.yaml
 QUERY = "how do I keep slugs away from lettuce"
 
 
@@ -66,6 +71,10 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--model", choices=["minilm", "qwen3"], default="minilm")
+    parser.add_argument("--folder", type=Path, default=Path("runs/qwen3-shape"))
+    parser.add_argument("--size", choices=SIZES, default="0.6B")
+    parser.add_argument("--runtimes", nargs="*", choices=RUNTIMES, default=RUNTIMES)
     arguments = parser.parse_args()
     if arguments.what == "query":
         compare_queries(arguments.rounds)
@@ -80,28 +89,37 @@ def main() -> None:
     if arguments.what == "cold":
         compare_cold(texts[:3000], rounds=arguments.rounds)
     else:
-        compare_encoding(texts[: arguments.texts], dtype=arguments.dtype, rounds=arguments.rounds)
+        spec = subspace.load("minilm").encoder
+        if arguments.model == "qwen3":
+            spec = EncoderSpec(model=find_model(arguments, corpus), layers=QWEN3_LAYERS)
+        compare_encoding(
+            texts[: arguments.texts],
+            spec=replace(spec, dtype=arguments.dtype, device="cpu"),
+            runtimes=arguments.runtimes,
+            rounds=arguments.rounds,
+        )
 
 
-def compare_encoding(texts: Sequence[str], *, dtype: str, rounds: int) -> None:
+def compare_encoding(
+    texts: Sequence[str], *, spec: EncoderSpec, runtimes: Sequence[str], rounds: int
+) -> None:
     import torch
 
     torch.set_num_threads(available_threads())
-    spec = replace(subspace.load("minilm").encoder, dtype=dtype, device="cpu")
-    encoders = {name: Encoder(replace(spec, backend=name)) for name in ("torch", *RUNTIMES)}
+    encoders = {name: Encoder(replace(spec, backend=name)) for name in ("torch", *runtimes)}
     contenders: dict[str, Encode] = {}
     for name, encoder in encoders.items():
         encoder.encode(texts[:100])
         contenders[f"subspace, {name}"] = encoder.encode
-    for name in RUNTIMES:
+    for name in runtimes:
         plain = PlainRuntime(name, encoders[name])
         times = {most: timed(partial(plain, texts, most=most))[0] for most in BUDGETS}
         best = min(times, key=lambda most: times[most])
         print(f"plain {name}: best with {best} tokens a batch of {BUDGETS}")
         contenders[f"plain {name}"] = partial(plain, most=best)
-    contenders["sentence-transformers, float32"] = open_sentence_transformers()
+    contenders["sentence-transformers, float32"] = open_sentence_transformers(spec.model)
     seconds, vectors = run_in_turn(contenders, texts, rounds=rounds)
-    print(f"{len(texts)} texts, {dtype}, {available_threads()} threads, {rounds} rounds")
+    print(f"{len(texts)} texts, {spec.dtype}, {available_threads()} threads, {rounds} rounds")
     wanted = vectors["subspace, torch"]
     layers = len(spec.layers)
     print("| what | median s | smallest cosine to torch |\n|---|---|---|")
@@ -109,8 +127,8 @@ def compare_encoding(texts: Sequence[str], *, dtype: str, rounds: int) -> None:
         same = vectors[name].shape == wanted.shape
         cosine = f"{smallest_cosine(vectors[name], wanted, layers=layers):.6f}" if same else ""
         print(f"| {name} | {statistics.median(taken):.2f} | {cosine} |")
-    for one in ("subspace, torch", *(f"subspace, {name}" for name in RUNTIMES)):
-        for other in (*(f"plain {name}" for name in RUNTIMES), "sentence-transformers, float32"):
+    for one in ("subspace, torch", *(f"subspace, {name}" for name in runtimes)):
+        for other in (*(f"plain {name}" for name in runtimes), "sentence-transformers, float32"):
             say_ratio(f"{one} over {other}", seconds[other], seconds[one])
 
 
@@ -132,7 +150,7 @@ class PlainRuntime:
         )
         self._table: Vectors = np.load(folder / TABLE, mmap_mode="r")
         self._dim = fingerprint.dim
-        model = locate_model("minilm", revision=None).folder
+        model = locate_model(encoder.spec.model, revision=None).folder
         self._tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(fingerprint.max_length)
@@ -155,10 +173,10 @@ class PlainRuntime:
         return self._graph(np.asarray(self._table[tokens]), mask)
 
 
-def open_sentence_transformers() -> Encode:
+def open_sentence_transformers(model_name: str) -> Encode:
     from sentence_transformers import SentenceTransformer
 
-    folder = locate_model("minilm", revision=None).folder
+    folder = locate_model(model_name, revision=None).folder
     model = SentenceTransformer(str(folder), device="cpu")
 
     def encode(texts: Sequence[str]) -> Vectors:

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 import subspace
 from subspace.arrays import AnyFloats, Ints, Vectors
-from subspace.blocks import unit
+from subspace.blocks import Blocks, unit
 from subspace.data import Comparison, Rating, read_sources
 from subspace.data.labels import control_labels
 from subspace.data.ratings import LIKED
@@ -44,7 +44,7 @@ from subspace.fitting.heads import fit_heads
 from subspace.fitting.stored_sources import StoredSource
 from subspace.labelling.pick import pick
 from subspace.model.adapt_labels import adapt_to_labels
-from subspace.model.length import length_covariance, without_length
+from subspace.model.document_sample import DocumentSample
 
 KIN = (
     "isarcasm,sarcasmsign,flute,pie_idioms",
@@ -163,10 +163,8 @@ class Source:
     def along(self, model: subspace.Model, name: str, *, z: Vectors, sign: float = 1.0) -> float:
         """How far a direction moves hits; what follows the length is taken out of it."""
         texts = [record.text for record in self.records]
-        covariance = length_covariance(z, texts)
-        return self.toward(
-            sign * z @ without_length(model.direction(name), covariance, count=len(texts))
-        )
+        trend = DocumentSample(texts, Blocks(z, model.layout)).length_trend
+        return self.toward(sign * z @ trend.taken_out_of(model.direction(name)))
 
     def deeper(self, model: subspace.Model, rows: Ints, *, labels: Sequence[str | float]) -> float:
         """The gain of the model adapted with a dimension from the layers, as in a new index."""

@@ -15,7 +15,7 @@ from subspace.evaluation.steering_tables import write_steering
 from subspace.fitting.fitting_data import DEFAULT_STORE, FittingData
 from subspace.fitting.recipe import Recipe
 from subspace.model.checkpoint import manifest
-from subspace.model.length import length_covariance, without_length
+from subspace.model.document_sample import DocumentSample
 from subspace.model.model import Model
 
 logger = logging.getLogger(__name__)
@@ -102,11 +102,9 @@ def show_hits(model: Model, data: FittingData) -> str:
         taken = np.arange(len(source.rows))[:2000]
         x = data.encoder.store.read(source.rows[taken])
         raw = unit(x[:, model.fingerprint.last_layer])
-        blocks = model.centred_on(x).project(x).array
         texts = [source.records[position].text for position in taken]
-        covariance = length_covariance(blocks, texts)
-        direction = without_length(model.direction(factor), covariance, count=len(texts))
-        toward = blocks @ direction
+        sample = DocumentSample(texts, model.centred_on(x).project(x))
+        toward = sample.blocks.array @ sample.length_trend.taken_out_of(model.direction(factor))
         toward = (toward - toward.mean()) / (toward.std() or 1.0)
         drawn = np.random.default_rng(0).permutation(len(taken))[:_SHOWN]
         for query in drawn:

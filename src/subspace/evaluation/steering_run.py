@@ -36,7 +36,7 @@ from subspace.fitting.recipe import Recipe
 from subspace.fitting.stored_sources import StoredSource
 from subspace.model.centre import mean_of
 from subspace.model.class_nearness import ClassNearness
-from subspace.model.length import length_covariance, log_words, without_length
+from subspace.model.length import LengthTrend, log_words
 from subspace.model.linear_heads import LinearHead
 from subspace.model.model import Model
 from subspace.model.projection import Projection
@@ -338,8 +338,8 @@ def _toward_scores(
     if head is not None and head.classes is None:
         for name in (BLOCKS, UNCENTRED):
             if name in spaces:
-                covariance = length_covariance(spaces[name], texts)
-                direction = without_length(head.weight[0], covariance, count=len(texts))
+                trend = LengthTrend.measure(spaces[name], texts)
+                direction = trend.taken_out_of(head.weight[0])
                 scores[name] = spaces[name].astype(np.float64) @ direction
     words = log_words(texts)
     if factor in counted:

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from subspace.arrays import Floats
 from subspace.blocks import Blocks
 from subspace.errors import LayoutError
-from subspace.model.length import length_covariance
+from subspace.model.length import LengthTrend
 from subspace.model.score_spread import ScoreSpread, measure_score_spread
 
 
@@ -37,6 +36,8 @@ class DocumentSample:
         return measure_score_spread(self.blocks.array, layout=self.blocks.layout)
 
     @cached_property
-    def length_covariance(self) -> Floats:
-        """Covariance of each dimension with the documents' length (layout.dim,)."""
-        return length_covariance(self.blocks.array, self.texts)
+    def length_trend(self) -> LengthTrend:
+        """How each block follows the documents' length."""
+        layout = self.blocks.layout
+        places = [layout.slice(name) for name in layout]
+        return LengthTrend.measure(self.blocks.array, self.texts, blocks=places)

@@ -18,7 +18,6 @@ import numpy as np
 from subspace.arrays import Vectors
 from subspace.errors import QueryError
 from subspace.model.document_sample import DocumentSample
-from subspace.model.length import without_length
 
 Toward = Mapping[str, float]
 # Far beyond what leaves anything of relevance; more would end in infinity.
@@ -90,9 +89,7 @@ def make_direction(
     unit = float(np.linalg.norm(parts)) or 1.0
     direction = np.zeros(layout.dim)
     for factor, count in toward.items():
-        one = without_length(
-            directions[factor].astype(np.float64), sample.length_covariance, count=len(documents)
-        )
+        one = sample.length_trend.taken_out_of(directions[factor])
         deviation = float((documents @ one).std()) if len(documents) else 0.0
         if deviation > 0:  # a factor that is the same in all documents cannot order them
             direction += count * unit / deviation * one
