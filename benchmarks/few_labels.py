@@ -7,7 +7,7 @@ Every source is left out of a fit on the others, with its kin. Half of its group
 other half queries and candidates; blocks are centred on all of its texts. The figure is that of
 `subspace bench steer` at 90 % of the relevance kept, as a mean over draws of halves and labels.
 
-Contenders: the fit itself; the fit adapted to labels, in its blocks or with a dimension from the
+Contenders: the fit itself; the fit adapted to labels, in its blocks or with dimensions from the
 layers, to comparisons of as many pairs, to as many ratings of hits (five of each search, by a
 reader who likes what has less of the factor), to shuffled labels, and to labels of texts that
 `subspace label --pick` chooses; and what needs no blocks: a logistic or ridge regression on the
@@ -154,11 +154,15 @@ class Source:
 
     def gain(self, model: subspace.Model) -> float:
         """How far a weight on the factor's block moves hits."""
-        place = model.layout.slice(self.factor)
+        return self.gain_in(model, self.z)
+
+    def gain_in(self, model: subspace.Model, z: Vectors) -> float:
+        """The gain in an index of these blocks."""
         if self.ordered:
-            return self.along(model, self.factor, z=self.z)
-        asked = model.near_classes(self.z[self.task.queries])[:, place]
-        return self.alike(asked @ self.z[:, place].T)
+            return self.along(model, self.factor, z=z)
+        place = model.layout.slice(self.factor)
+        asked = model.near_classes(z[self.task.queries])[:, place]
+        return self.alike(asked @ z[:, place].T)
 
     def along(self, model: subspace.Model, name: str, *, z: Vectors, sign: float = 1.0) -> float:
         """How far a direction moves hits; what follows the length is taken out of it."""
@@ -167,14 +171,13 @@ class Source:
         return self.toward(sign * z @ trend.taken_out_of(model.direction(name)))
 
     def deeper(self, model: subspace.Model, rows: Ints, *, labels: Sequence[str | float]) -> float:
-        """The gain of the model adapted with a dimension from the layers, as in a new index."""
+        """The gain of the model adapted with dimensions from the layers, as in a new index."""
         records = [
             replace(self.records[row], factors={self.factor: label})
             for row, label in zip(rows, labels, strict=True)
         ]
         adapted = model.adapt(records, vectors=self.x[rows], corpus=self.x, depth="layers")
-        z = adapted.centred_on(self.x).project(self.x).array
-        return self.along(adapted, self.factor, z=z)
+        return self.gain_in(adapted, adapted.centred_on(self.x).project(self.x).array)
 
     def rated(self, model: subspace.Model, count: int, seed: int) -> float:
         """The gain of the model adapted to ratings of a reader who likes less of the factor."""
@@ -280,9 +283,9 @@ def measure(
         except ConfigError as error:  # labels all alike
             print(f"{source.labels.source}, {count} labels: {error}")
             continue
+        figures[f"layers {count}"] = one.deeper(model, rows, labels=values)
+        figures[f"layers, shuffled {count}"] = one.deeper(model, rows, labels=mixed)
         if one.ordered:
-            figures[f"layers {count}"] = one.deeper(model, rows, labels=values)
-            figures[f"layers, shuffled {count}"] = one.deeper(model, rows, labels=mixed)
             with suppress(ConfigError):  # all hits of each search are rated alike
                 figures[f"rated {count}"] = one.rated(model, count, draw)
             compared, pairs = one.pairs(count, draw)
@@ -378,7 +381,7 @@ def draw_curves(means: Mapping[str, Mapping[str, Mapping[str, float]]], path: Pa
             values = [mean_of(of, f"{contender} {count}") for count in COUNTS]
             if not np.isfinite(values).any():
                 continue
-            named = {"adapted": "adapted", "layers": "adapted, with a dimension from the layers"}
+            named = {"adapted": "adapted", "layers": "adapted, with dimensions from the layers"}
             shown = named.get(contender, f"regression on {contender}")
             panel.plot(COUNTS, values, "o-", color=colour, label=shown)
         panel.set_xscale("log")

@@ -331,3 +331,40 @@ def test_a_dimension_from_the_layers_knows_what_the_block_does_not(model):
     assert model.adapt(mixed, depth="layers", **options).digest == model.digest
     with pytest.raises(ConfigError, match="the depth is one of block, layers, not 'deep'"):
         model.adapt(given, depth="deep", **options)
+
+
+def test_classes_from_the_layers_are_told_apart_where_the_block_cannot():
+    rng = np.random.default_rng(1)
+    weight = rng.normal(size=(8, DIM)).astype(np.float32)
+    weight[:, 3] = 0  # no row of the block reads it
+    model = make_model(widths={"topic": 2, "style": 6}, weight=weight)
+    model = replace(model, default_weights={"topic": 1.0, "style": 0.0})
+    vectors = rng.normal(size=(400, DIM)).astype(np.float32)
+    codes = np.digitize(vectors[:, 3], [-0.4, 0.4])
+    given = [
+        Record(id=f"t{n}", text=f"word {n}", factors={"style": "abc"[codes[n]]}) for n in range(300)
+    ]
+    options = {"vectors": vectors[:300], "corpus": vectors}
+    block, layers = (model.adapt(given, depth=one, **options) for one in ("block", "layers"))
+    same = codes[300:, None] == codes[None]
+
+    def gap(one) -> float:
+        z = one.centred_on(vectors).project(vectors).array
+        place = one.layout.slice("style")
+        scores = one.near_classes(z)[300:, place] @ z[:, place].T
+        return float((scores[same].mean() - scores[~same].mean()) / scores.std())
+
+    assert gap(block) < 0.2
+    assert gap(layers) > 0.8
+    told = layers.adapted["factors"]["style"]
+    assert told["trust"] == 1.0
+    assert told["layers"] > 0.9
+    mixed = [
+        replace(one, factors={"style": "abc"[v]})
+        for one, v in zip(given, rng.permutation(codes[:300]), strict=True)
+    ]
+    assert model.adapt(mixed, depth="layers", **options).digest == model.digest
+    # A block without room for as many dimensions stays inside itself.
+    many = [replace(one, factors={"style": f"c{codes[n]}{n % 2}"}) for n, one in enumerate(given)]
+    narrow = model.adapt(many, depth="layers", **options)
+    assert narrow.projection.digest == model.projection.digest

@@ -93,9 +93,9 @@ def add_command(commands: "Commands[argparse.ArgumentParser]") -> None:
         "--depth",
         choices=["block", "layers"],
         default="block",
-        help="where directions of numbers are looked for: in their blocks, so that indexes stay as "
-        "they are (the default); or in all layers, too, which is worth it from 200 labels on and "
-        "takes new indexes, of stored vectors",
+        help="where directions are looked for: in their blocks, so that indexes stay as they are "
+        "(the default); or in all layers, too, which is worth it from 200 labels on and takes new "
+        "indexes, of stored vectors",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="the new checkpoint")
     parser.set_defaults(run=_run)

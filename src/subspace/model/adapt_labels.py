@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from subspace.arrays import Floats, Ints, Vectors
+from subspace.arrays import AnyFloats, Floats, Ints, Vectors
 from subspace.data.comparisons import Comparison
 from subspace.data.labels import control_labels, standardise
 from subspace.data.ratings import Rating, compare_rated, ratings_by_search
 from subspace.data.records import Record
 from subspace.data.retrieval_sets import query_key
 from subspace.errors import ConfigError
-from subspace.model.adapt_layers import RawVectors, fit_layers
+from subspace.model.adapt_layers import RawVectors, fit_class_layers, fit_layers
 from subspace.model.class_nearness import ClassNearness, softmax
-from subspace.model.few_labels import ClassFit, fit_classes, fit_numbers
+from subspace.model.few_labels import ClassFit, ClassStack, fit_classes, fit_numbers
 from subspace.model.length import log_words
 from subspace.model.linear_heads import LinearHead, read_by
 from subspace.model.projection import Projection
@@ -164,12 +164,24 @@ def _learn_classes(model: "Model", given: _Given) -> _Learned:
     names, codes = _classes(factor, given.values, given.comparisons)
     groups = _groups([given.records[row] for row in rows])
     fit = fit_classes(given.z[rows], codes, groups=groups)
-    note = {"labels": len(rows), "comparisons": 0, "trust": fit.trust}
+    note: dict[str, Any] = {"labels": len(rows), "comparisons": 0, "trust": fit.trust}
+    nearness = factor in model.layout.names and not model.default_weights[factor]
+    if given.raw is not None and nearness:
+        deeper = fit_class_layers(
+            model, factor, raw=given.raw, rows=rows, codes=codes, groups=groups, inside=fit
+        )
+        if deeper is not None:
+            weight, stack = deeper.weight, deeper.stack
+            note |= {"trust": stack.trust, "layers": stack.share}
+            return _Learned(
+                note,
+                _head(model, factor, weight, classes=names),
+                _nearness(weight, stack, deeper.corpus, labelled=deeper.records),
+                deeper.projection,
+            )
     if not fit.trust:
         return _Learned(note, None)
-    near = None
-    if factor in model.layout.names and not model.default_weights[factor]:
-        near = _nearness(fit, given.around, before=given.z[rows].mean(axis=0))
+    near = _nearness(fit.weight, fit, given.around, labelled=given.z[rows]) if nearness else None
     return _Learned(note, _head(model, factor, fit.weight, classes=names), near)
 
 
@@ -300,17 +312,19 @@ def _reference(model: "Model", factor: str, around: Floats) -> Floats | None:
     return direction / spread if spread else None
 
 
-def _nearness(fit: ClassFit, around: Floats, *, before: Floats) -> ClassNearness:
+def _nearness(
+    weight: Floats, fit: ClassFit | ClassStack, around: AnyFloats, *, labelled: AnyFloats
+) -> ClassNearness:
     """Scales the two parts of a query so that the block's scores vary as much as before."""
-    around = around[:: max(1, len(around) // _SAMPLE)]
-    bias = -fit.sharpness * (fit.weight @ before)
-    chances = softmax(fit.sharpness * (around @ fit.weight.T) + bias)
+    around = around[:: max(1, len(around) // _SAMPLE)].astype(np.float64)
+    bias = -fit.sharpness * (weight @ labelled.mean(axis=0))
+    chances = softmax(fit.sharpness * (around @ weight.T) + bias)
     mean = chances.mean(axis=0)
-    cosines, classes = around @ around.T, (chances - mean) @ fit.weight @ around.T
+    cosines, classes = around @ around.T, (chances - mean) @ weight @ around.T
     share = _STRENGTH * fit.trust * _spread(cosines) / (_spread(classes) or 1.0)
     scale = _spread(cosines) / (_spread(cosines + share * classes) or 1.0) or 1.0
     return ClassNearness(
-        weight=fit.weight.astype(np.float32),
+        weight=weight.astype(np.float32),
         bias=bias.astype(np.float32),
         mean=mean.astype(np.float32),
         sharpness=fit.sharpness,

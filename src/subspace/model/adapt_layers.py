@@ -1,10 +1,11 @@
-"""A direction over the encoder's layers, beside the one that labels give inside a block.
+"""Directions over the encoder's layers, beside those that labels give inside a block.
 
 A block is a few hundred directions that many corpora share. With some hundred labels, what is
 particular to one corpus can be told from chance, and much of it lies outside the block. So a second
-direction is fitted on the raw vectors, with nothing believed before, and becomes a dimension of the
-block in the place of its weakest one. The two directions are added as the labels that are left out
-say: with few labels the block's own has all of the share, with many the other one has most of it.
+direction (of classes, one each) is fitted on the raw vectors, with nothing believed before, and
+becomes a dimension of the block in the place of its weakest one. The two are added as the labels
+that are left out say: with few labels of a number the block's own has all of the share, with many
+the other one has most of it.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from subspace.arrays import Floats, Ints, Vectors
-from subspace.model.few_labels import NumberFit, fit_numbers, stack
+from subspace.model.few_labels import (
+    ClassFit,
+    ClassStack,
+    NumberFit,
+    fit_classes,
+    fit_numbers,
+    stack,
+    stack_classes,
+)
 
 if TYPE_CHECKING:
     from subspace.model.model import Model
@@ -51,6 +60,25 @@ class LayerDirection:
     weight: Floats
     trust: float
     share: float
+
+
+@dataclass(frozen=True, eq=False)
+class LayerClasses:
+    """Classes in a block that has a new dimension for each of them.
+
+    Attributes:
+        projection: The projection with these dimensions.
+        weight: Weights of the block's dimensions by class (K, width).
+        stack: How their scores and those of the block were added.
+        records: Unit blocks of the labelled texts (N, width).
+        corpus: Unit blocks of the corpus (M, width).
+    """
+
+    projection: "Projection"
+    weight: Floats
+    stack: ClassStack
+    records: Vectors
+    corpus: Vectors
 
 
 def fit_layers(
@@ -100,6 +128,57 @@ def fit_layers(
     if reference is not None:
         mixed += (1 - trust) * _unit(np.append(reference[:-1], 0.0), z)
     return LayerDirection(projection, mixed, trust, share)
+
+
+def fit_class_layers(
+    model: "Model",
+    factor: str,
+    *,
+    raw: RawVectors,
+    rows: Sequence[int],
+    codes: Ints,
+    groups: Ints,
+    inside: ClassFit,
+) -> LayerClasses | None:
+    """Fits scores of classes; None where the layers tell nothing or the block has no room.
+
+    Args:
+        model: The model to start from.
+        factor: The factor, which has a block.
+        raw: Raw vectors of the texts.
+        rows: Positions of the labelled texts in `raw.records`.
+        codes: Their classes (N,), numbers from 0.
+        groups: Their groups; see `fit_classes`.
+        inside: The fit in the block.
+    """
+    place = model.layout.slice(factor)
+    classes, width = len(inside.weight), place.stop - place.start
+    around = raw.corpus.astype(np.float64) - raw.centre
+    scale = 1 / np.sqrt((around**2).sum(axis=1).mean())
+    given = raw.records[list(rows)].astype(np.float64) - raw.centre
+    found = fit_classes(scale * given, codes, groups=groups)
+    spread = float(np.sqrt(((scale * around @ found.weight.T) ** 2).mean()))
+    if not found.trust or not spread or classes > width // 2:
+        return None
+    block = around @ model.projection.weight[place].T
+    # As large as dimensions of the block are on average, so that nearness in it hardly changes.
+    size = float(np.sqrt((block**2).mean())) / spread
+    projection = model.projection
+    for row, weight in zip(range(place.stop - classes, place.stop), found.weight, strict=True):
+        projection = projection.with_row(row, size * scale * weight, centre=raw.centre)
+    both = stack_classes(inside, found, codes)
+    # A score of the layers is a dimension of the block, which is divided by the block's length.
+    length = float(np.sqrt((block**2).sum(axis=1).mean()))
+    weight = both.factors[0] * inside.weight
+    weight[:, -classes:] = both.factors[1] * length / size * np.eye(classes)
+    centred = projection.centred([factor], documents=raw.centre, queries=raw.centre)
+    return LayerClasses(
+        projection,
+        weight,
+        both,
+        records=centred(raw.records[list(rows)])[:, place],
+        corpus=centred(raw.corpus)[:, place],
+    )
 
 
 def _unit(direction: Floats, z: Vectors) -> Floats:

@@ -65,9 +65,28 @@ class ClassFit:
         weight: Weights of the features by class (K, p); they sum to 0 over the classes.
         sharpness: Factor of the scores in the softmax that gives the classes' probabilities.
         trust: From 0 (labels tell nothing that holds for other labels) to 1.
+        predicted: The scores of each label from the others (N, K).
     """
 
     weight: Floats
+    sharpness: float
+    trust: float
+    predicted: Floats
+
+
+@dataclass(frozen=True)
+class ClassStack:
+    """The sum of two fits of the same classes.
+
+    Attributes:
+        factors: By what the scores of either are multiplied.
+        share: Share of the second in the deviation of the scores, from 0 to 1.
+        sharpness: As in `ClassFit`, of the sum.
+        trust: As in `ClassFit`, of the sum.
+    """
+
+    factors: tuple[float, float]
+    share: float
     sharpness: float
     trust: float
 
@@ -216,9 +235,37 @@ def fit_classes(features: Floats, codes: Ints, *, groups: Ints | None = None) ->
     )
     return ClassFit(
         weight=weight - weight.mean(axis=0),
-        sharpness=max(_SHARPNESS, key=lambda one: _log_likelihood(one * left_out, codes)),
+        sharpness=_sharpness(left_out, codes),
         trust=_trust(_correlation(left_out.ravel(), targets.ravel()), count),
+        predicted=left_out,
     )
+
+
+def stack_classes(first: ClassFit, second: ClassFit, codes: Ints) -> ClassStack:
+    """Weighs two fits of the same labels, each by its sharpness and its trust.
+
+    Args:
+        first: One fit.
+        second: Another one, on other features.
+        codes: The classes (N,).
+    """
+    sizes = np.array([one.trust * one.sharpness for one in (first, second)])
+    sizes = sizes / (sizes.sum() or 1.0)
+    parts = [size * one.predicted for size, one in zip(sizes, (first, second), strict=True)]
+    spreads = [float(part.std()) for part in parts]
+    targets = np.eye(int(codes.max()) + 1)[codes]
+    predicted = parts[0] + parts[1]
+    return ClassStack(
+        factors=(float(sizes[0]), float(sizes[1])),
+        share=spreads[1] / (sum(spreads) or 1.0),
+        sharpness=_sharpness(predicted, codes),
+        trust=_trust(_correlation(predicted.ravel(), targets.ravel()), len(codes)),
+    )
+
+
+def _sharpness(scores: Floats, codes: Ints) -> float:
+    """Returns the factor of scores (N, K) in the softmax that makes the classes most probable."""
+    return max(_SHARPNESS, key=lambda one: _log_likelihood(one * scores, codes))
 
 
 def _standardised(features: Floats, labels: Floats) -> tuple[Floats, Floats]:
