@@ -7,6 +7,7 @@ generic words (Li and Nenkova 2015). Shares of words enter as square roots, whic
 variance.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,8 +28,9 @@ _FUNCTION_WORDS = tuple(
     "before too where off such because here through those between both under while during without "
     "against".split()
 )
+_IS_FUNCTION_WORD = frozenset(_FUNCTION_WORDS)
 _PUNCTUATION = tuple(",.;:!?\"()-'/*_<>#@&…")
-_STYLE_WORDS = {
+_STYLES = {
     "archaic": "thou thee thy thine ye unto hath doth shall saith hast art shalt behold lo yea "
     "wherefore thereof therein whence hither upon whom cometh goeth maketh",
     "hedge": "maybe perhaps probably possibly seems seem might could likely apparently somewhat "
@@ -43,6 +45,7 @@ _STYLE_WORDS = {
     "third": "he she him her his hers they them their theirs",
     "negation": "not n't no never don't can't won't cannot",
 }
+_STYLE_WORDS = {name: tuple(words.split()) for name, words in _STYLES.items()}
 _ENDINGS: Mapping[str, str | tuple[str, ...]] = {
     "ing": "ing",
     "ed": "ed",
@@ -89,11 +92,11 @@ def text_features(text: str) -> dict[str, dict[str, float]]:
 
 
 def _share(count: float, total: int) -> float:
-    return float(np.sqrt(count / total))
+    return math.sqrt(count / total)
 
 
 def _sum(counts: Counter[str], words: Sequence[str]) -> int:
-    return sum(counts[word] for word in words)
+    return sum(counts.get(word, 0) for word in words)  # [] would call into Counter for each of 0
 
 
 def _style(
@@ -102,10 +105,10 @@ def _style(
     total = len(tokens)
     end = text.rstrip()[-1:]
     return {
-        **{word: _share(counts[word], total) for word in _FUNCTION_WORDS},
+        **{word: _share(counts.get(word, 0), total) for word in _FUNCTION_WORDS},
         **{mark: _share(text.count(mark), total) for mark in _PUNCTUATION},
         **{
-            f"{name} words": _share(_sum(counts, words.split()), total)
+            f"{name} words": _share(_sum(counts, words), total)
             for name, words in _STYLE_WORDS.items()
         },
         **{
@@ -123,7 +126,7 @@ def _style(
 def _complexity(
     text: str, *, words: Sequence[str], counts: Counter[str], sentences: int
 ) -> dict[str, float]:
-    content = [word for word in words if word not in _FUNCTION_WORDS] or list(words)
+    content = [word for word in words if word not in _IS_FUNCTION_WORD] or list(words)
     frequency = np.array([_zipf(word) for word in content])
     lengths = np.array([len(word) for word in words])
     return {
