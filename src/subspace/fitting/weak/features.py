@@ -15,6 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from subspace.arrays import Floats
 from subspace.errors import ConfigError, install_command
 
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?|\d[\d,.:/]*")
@@ -133,7 +134,7 @@ def _complexity(
         "word frequency": float(np.mean([_zipf(word) for word in words])),
         "content word frequency": float(frequency.mean()),
         "rarest word": float(frequency.min()),
-        "rarest quarter": float(np.quantile(frequency, 0.25)),
+        "rarest quarter": _lower_quartile(np.sort(frequency)),
         "rare words": float((frequency < 3.5).mean()),
         "infrequent words": float((frequency < 4.5).mean()),
         "word length": float(lengths.mean()),
@@ -144,6 +145,15 @@ def _complexity(
         "subordinators": _share(_sum(counts, _SUBORDINATORS), len(words)),
         "commas": text.count(",") / sentences,
     }
+
+
+def _lower_quartile(ascending: Floats) -> float:
+    """Returns what `np.quantile` returns, to the bit; its checks take longer than all else."""
+    place = 0.25 * (len(ascending) - 1)
+    below = int(place)
+    first, second = float(ascending[below]), float(ascending[min(below + 1, len(ascending) - 1)])
+    share, apart = place - below, second - first
+    return second - apart * (1 - share) if share >= 0.5 else first + apart * share
 
 
 def _specificity(
