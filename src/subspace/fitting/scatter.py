@@ -27,8 +27,10 @@ def total_scatter(moments: Mapping[str, SourceMoments], *, dims: Ints) -> Floats
         dims: Dimensions of the embedding that are read, ascending.
     """
     read = np.ix_(dims, dims)
-    parts = [unit_trace(source.covariance[read]) for source in moments.values()]
-    return unit_trace(np.mean(parts, axis=0))
+    total = np.zeros((len(dims), len(dims)))
+    for source in moments.values():
+        total += unit_trace(source.covariance[read])
+    return unit_trace(total / len(moments))
 
 
 def factor_scatter(

@@ -27,7 +27,7 @@ _RATIOS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 # did not learn from (LOG.md).
 _REFERENCE_SHARE = 0.4
 # Predictions of left-out labels are trusted from a correlation of 0 to one of this, after half a
-# standard error is taken off; a whole one for comparisons.
+# standard error is taken off; a whole one for comparisons and classes (LOG.md).
 _TRUSTED = 0.3
 # Settings of the grid with a smaller share are left out of the prediction of labels.
 _NEGLIGIBLE = 1e-3
@@ -236,7 +236,7 @@ def fit_classes(features: Floats, codes: Ints, *, groups: Ints | None = None) ->
     return ClassFit(
         weight=weight - weight.mean(axis=0),
         sharpness=_sharpness(left_out, codes),
-        trust=_trust(_correlation(left_out.ravel(), targets.ravel()), count),
+        trust=_trust(_correlation(left_out.ravel(), targets.ravel()), count, doubt=1.0),
         predicted=left_out,
     )
 
@@ -259,7 +259,7 @@ def stack_classes(first: ClassFit, second: ClassFit, codes: Ints) -> ClassStack:
         factors=(float(sizes[0]), float(sizes[1])),
         share=spreads[1] / (sum(spreads) or 1.0),
         sharpness=_sharpness(predicted, codes),
-        trust=_trust(_correlation(predicted.ravel(), targets.ravel()), len(codes)),
+        trust=_trust(_correlation(predicted.ravel(), targets.ravel()), len(codes), doubt=1.0),
     )
 
 

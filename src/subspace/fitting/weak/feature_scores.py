@@ -13,7 +13,7 @@ more specific, or more formal:
   words instead of parts of speech.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -44,13 +44,17 @@ REFERENCE: Mapping[str, Mapping[str, tuple[int, float, float]]] = {
 }
 
 
-def score_text(text: str) -> dict[str, float]:
+def score_text(text: str, *, factors: Collection[str] = tuple(REFERENCE)) -> dict[str, float]:
     """Returns complexity, specificity and formality (as `style`), in standard deviations.
+
+    Args:
+        text: The text.
+        factors: Those that are returned.
 
     Raises:
         ConfigError: The word frequencies are not installed.
     """
-    found = text_features(text)
+    found = text_features(text, factors=factors)
     return {
         factor: sum(
             sign * (found[factor][name] - mean) / deviation
@@ -58,6 +62,7 @@ def score_text(text: str) -> dict[str, float]:
         )
         / len(parts)
         for factor, parts in REFERENCE.items()
+        if factor in factors
     }
 
 
@@ -67,8 +72,6 @@ def score_features(texts: Sequence[str]) -> dict[str, Floats]:
     Raises:
         ConfigError: The word frequencies are not installed.
     """
-    scores = [score_text(text) for text in texts]
-    return {
-        factor: np.array([score[factor] for score in scores])
-        for factor in ("complexity", "specificity")
-    }
+    factors = ("complexity", "specificity")
+    scores = [score_text(text, factors=factors) for text in texts]
+    return {factor: np.array([score[factor] for score in scores]) for factor in factors}
