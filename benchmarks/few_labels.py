@@ -391,7 +391,7 @@ def draw_curves(means: Mapping[str, Mapping[str, Mapping[str, float]]], path: Pa
         panel.set_title(f"{factor} ({len(of)} corpora)")
         panel.set_xlabel("labels of each class" if factor == "style" else "labels")
     panels[0].set_ylabel("what hits gain at 90 % kept")
-    handles = panels[-1].get_legend_handles_labels()  # of numbers, which have all lines
+    handles = panels[-1].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     figure.savefig(path, dpi=120)
 

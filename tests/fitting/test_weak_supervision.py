@@ -11,6 +11,7 @@ from subspace.data.records import Record, assign_split
 from subspace.errors import ConfigError
 from subspace.fitting.weak import (
     RULES,
+    features,
     rewrite_record,
     rewrite_text,
     text_features,
@@ -87,9 +88,9 @@ def test_any_text_can_be_rewritten_and_counted(text):
         assert rewrite.text
         assert rewrite.text != text
     usual = text_features(TEXTS[0])
-    for factor, features in text_features(text).items():
-        assert features.keys() == usual[factor].keys()
-        assert np.isfinite(list(features.values())).all()
+    for factor, found in text_features(text).items():
+        assert found.keys() == usual[factor].keys()
+        assert np.isfinite(list(found.values())).all()
 
 
 def test_the_same_seed_gives_the_same_rewrites_and_another_seed_others():
@@ -190,3 +191,17 @@ def test_scores_of_features_go_up_with_what_they_are_called():
     found = score_features([plain, hard])
     assert set(found) == {"complexity", "specificity"}
     assert found["complexity"].tolist() == [score_text(t)["complexity"] for t in (plain, hard)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9, 30])
+def test_the_lower_quartile_is_that_of_numpy_to_the_bit(count):
+    numbers = np.sort(np.random.default_rng(count).normal(size=(50, count)), axis=1)
+    for row in numbers:
+        assert features._lower_quartile(row) == np.quantile(row, 0.25)
+
+
+def test_a_factor_counted_alone_has_the_features_that_it_has_among_all():
+    text = "Nancy, don't they say 42 of the most peculiar archaeologists hath gone? Well, yes."
+    together = features.text_features(text)
+    for factor, found in together.items():
+        assert features.text_features(text, factors=[factor]) == {factor: found}

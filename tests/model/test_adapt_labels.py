@@ -333,38 +333,115 @@ def test_a_dimension_from_the_layers_knows_what_the_block_does_not(model):
         model.adapt(given, depth="deep", **options)
 
 
-def test_classes_from_the_layers_are_told_apart_where_the_block_cannot():
+LAYERED = 500
+
+
+@pytest.fixture(scope="module")
+def layered():
+    """A model whose style block reads three of four dimensions, texts, and what the fourth is."""
     rng = np.random.default_rng(1)
-    weight = rng.normal(size=(8, DIM)).astype(np.float32)
-    weight[:, 3] = 0  # no row of the block reads it
-    model = make_model(widths={"topic": 2, "style": 6}, weight=weight)
+    weight = rng.normal(size=(27, DIM)).astype(np.float32)
+    weight[:, 3] = 0
+    model = make_model(widths={"topic": 3, "style": 24}, weight=weight)
     model = replace(model, default_weights={"topic": 1.0, "style": 0.0})
-    vectors = rng.normal(size=(400, DIM)).astype(np.float32)
+    vectors = rng.normal(size=(LAYERED, DIM)).astype(np.float32)
+    return model, vectors
+
+
+def deepen(model, vectors, codes, depth="layers", **more):
+    """The model adapted to the first 400 texts, which are of these classes."""
+    given = [
+        Record(
+            id=f"t{n}",
+            text=f"word {n}",
+            factors={"style": "abc"[codes[n]], **{f: float(v[n]) for f, v in more.items()}},
+        )
+        for n in range(400)
+    ]
+    return model.adapt(given, vectors=vectors[:400], corpus=vectors, depth=depth)
+
+
+def told_apart(model, vectors, codes) -> float:
+    """By how many deviations the score of two texts is higher if they are of one class."""
+    z = model.centred_on(vectors).project(vectors).array
+    place = model.layout.slice("style")
+    scores = model.near_classes(z)[400:, place] @ z[:, place].T
+    same = codes[400:, None] == codes[None]
+    return float((scores[same].mean() - scores[~same].mean()) / scores.std())
+
+
+def test_classes_are_told_apart_by_the_layers_where_the_block_cannot(layered, tmp_path):
+    model, vectors = layered
+    codes = np.digitize(vectors[:, 3], [-0.4, 1.2])  # unlike many of each
+    block, layers = (deepen(model, vectors, codes, depth) for depth in ("block", "layers"))
+    assert told_apart(block, vectors, codes) < 0.2
+    assert told_apart(layers, vectors, codes) > 0.7
+    assert layers.adapted["factors"]["style"]["trust"] == 1.0
+    assert layers.adapted["factors"]["style"]["layers"] > 0.9
+    layers.save(tmp_path / "layers")
+    assert load(tmp_path / "layers").digest == layers.digest
+    mixed = np.random.default_rng(2).permutation(codes)
+    assert deepen(model, vectors, mixed).digest == model.digest
+
+
+def test_block_and_layers_together_tell_more_than_either(layered):
+    model, vectors = layered
+    noise = np.random.default_rng(3).normal(size=LAYERED)
+    inside = vectors[:, 0] + 0.3 * noise
+    codes = np.digitize(inside + vectors[:, 3], [-0.7, 0.7])
+    block, layers = (deepen(model, vectors, codes, depth) for depth in ("block", "layers"))
+    assert told_apart(layers, vectors, codes) > 1.2 * told_apart(block, vectors, codes)
+    assert 0.3 < layers.adapted["factors"]["style"]["layers"] < 0.9
+    # The block alone is enough: no dimension is given away for the layers, which only repeat it.
+    only = np.digitize(inside, [-0.7, 0.7])
+    assert told_apart(deepen(model, vectors, only), vectors, only) == pytest.approx(
+        told_apart(deepen(model, vectors, only, "block"), vectors, only), rel=0.1
+    )
+
+
+def test_a_factor_without_a_block_reads_the_dimensions_that_came_from_the_layers(layered):
+    model, vectors = layered
+    codes = np.digitize(vectors[:, 3], [-0.4, 0.4])
+    audience = vectors[:, 1] + vectors[:, 3]
+
+    def agreement(one) -> float:
+        z = one.centred_on(vectors).project(vectors).array
+        return float(np.corrcoef((z @ one.direction("audience"))[400:], audience[400:])[0, 1])
+
+    assert agreement(deepen(model, vectors, codes, "block", audience=audience)) < 0.8
+    both = deepen(model, vectors, codes, audience=audience)
+    assert agreement(both) > 0.85
+    # Learned before: what it reads of dimensions that are replaced later counts no more.
+    before = deepen(model, vectors, codes, "block", audience=audience)
+    after = deepen(before, vectors, codes)
+    gone = (before.projection.weight != after.projection.weight).any(axis=1)
+    assert gone.sum() == 3
+    assert not after.heads["audience"].weight[0, gone].any()
+    np.testing.assert_array_equal(
+        after.heads["audience"].weight[0, ~gone], before.heads["audience"].weight[0, ~gone]
+    )
+
+
+def test_classes_stay_in_a_block_that_has_no_room_for_them(layered):
+    model, vectors = layered
+    many = [
+        Record(id=f"t{n}", text=f"word {n}", factors={"style": f"c{n % 4}"}) for n in range(400)
+    ]
+    adapted = model.adapt(many, vectors=vectors[:400], corpus=vectors, depth="layers")
+    assert adapted.projection.digest == model.projection.digest
+
+
+@pytest.mark.parametrize("around", [1, 3])
+def test_few_texts_around_do_not_scale_the_classes_of_the_layers(layered, around):
+    model, vectors = layered
     codes = np.digitize(vectors[:, 3], [-0.4, 0.4])
     given = [
-        Record(id=f"t{n}", text=f"word {n}", factors={"style": "abc"[codes[n]]}) for n in range(300)
+        Record(id=f"t{n}", text=f"word {n}", factors={"style": "abc"[codes[n]]}) for n in range(400)
     ]
-    options = {"vectors": vectors[:300], "corpus": vectors}
-    block, layers = (model.adapt(given, depth=one, **options) for one in ("block", "layers"))
-    same = codes[300:, None] == codes[None]
-
-    def gap(one) -> float:
-        z = one.centred_on(vectors).project(vectors).array
-        place = one.layout.slice("style")
-        scores = one.near_classes(z)[300:, place] @ z[:, place].T
-        return float((scores[same].mean() - scores[~same].mean()) / scores.std())
-
-    assert gap(block) < 0.2
-    assert gap(layers) > 0.8
-    told = layers.adapted["factors"]["style"]
-    assert told["trust"] == 1.0
-    assert told["layers"] > 0.9
-    mixed = [
-        replace(one, factors={"style": "abc"[v]})
-        for one, v in zip(given, rng.permutation(codes[:300]), strict=True)
-    ]
-    assert model.adapt(mixed, depth="layers", **options).digest == model.digest
-    # A block without room for as many dimensions stays inside itself.
-    many = [replace(one, factors={"style": f"c{codes[n]}{n % 2}"}) for n, one in enumerate(given)]
-    narrow = model.adapt(many, depth="layers", **options)
-    assert narrow.projection.digest == model.projection.digest
+    few, many = (
+        model.adapt(given, vectors=vectors[:400], corpus=vectors[:count], depth="layers")
+        for count in (around, 400)
+    )
+    near = [one.nearness["style"] for one in (few, many)]
+    assert near[0].cosine == pytest.approx(near[1].cosine, rel=0.3)
+    assert near[0].classes == pytest.approx(near[1].classes, rel=0.5)

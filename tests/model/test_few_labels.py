@@ -1,6 +1,7 @@
 """A few labels move a direction as far as they can be trusted; checked against slow references."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from scipy.linalg import null_space
 from scipy.stats import multivariate_normal
 
 from subspace.model import few_labels
-from subspace.model.few_labels import fit_classes, fit_numbers, softmax, stack
+from subspace.model.few_labels import fit_classes, fit_numbers, softmax, stack, stack_classes
 
 WIDTH = 12
 
@@ -256,3 +257,23 @@ def test_many_searches_that_found_the_same_few_items_are_learned_from_at_once():
     began = time.process_time()
     fit_numbers(x[:0], np.zeros(0), pairs=x[ends[:, 0]] - x[ends[:, 1]], texts=ends)
     assert time.process_time() - began < 10
+
+
+def test_classes_of_two_fits_are_added_by_sharpness_and_trust():
+    rng = np.random.default_rng(4)
+    codes = np.digitize(rng.normal(size=300), [-0.5, 1.3])  # unlike many of each
+    own = np.eye(3)[codes]
+    x = np.hstack([own + 0.7 * rng.normal(size=own.shape) for _ in range(2)])
+    first, second = (fit_classes(part, codes) for part in np.hsplit(x, 2))
+    both = stack_classes(first, second, codes)
+    sizes = [one.trust * one.sharpness for one in (first, second)]
+    assert both.factors == pytest.approx([size / sum(sizes) for size in sizes])
+    assert 0.3 < both.share < 0.7
+    assert both.trust == 1.0
+    # A fit that is not trusted takes no part; a second one that repeats the first adds nothing.
+    nothing = fit_classes(rng.normal(size=(300, 3)), codes)
+    assert nothing.trust < 0.2
+    alone = stack_classes(replace(nothing, trust=0.0), second, codes)
+    assert (alone.factors, alone.share) == ((0.0, 1.0), 1.0)
+    assert (alone.trust, alone.sharpness) == (second.trust, second.sharpness)
+    assert stack_classes(first, replace(nothing, trust=0.0), codes) is None

@@ -106,3 +106,21 @@ def test_a_projection_of_one_block_is_a_plain_affine_map():
     x = np.random.default_rng(2).normal(size=(2, 4)).astype(np.float32)
     z = (x - one.mean) @ one.weight.T
     np.testing.assert_allclose(one(x), z / np.linalg.norm(z, axis=1, keepdims=True), atol=1e-6)
+
+
+def test_one_block_alone_is_what_it_is_among_all():
+    rng = np.random.default_rng(0)
+    layout = BlockLayout.from_widths({"a": 3, "b": 2})
+    start = Projection(
+        weight=rng.normal(size=(5, 4)).astype(np.float32),
+        mean=rng.normal(size=4).astype(np.float32),
+        layout=layout,
+    )
+    x = rng.normal(size=(6, 4)).astype(np.float32)
+    centred = start.centred(["b"], documents=x.mean(axis=0), queries=x[0])
+    for whole in (start, centred):
+        alone = whole.block("b")
+        np.testing.assert_allclose(alone(x), whole(x)[:, 3:], atol=1e-6)
+        np.testing.assert_allclose(alone.queries(x[1:]), whole.queries(x[1:])[:, 3:], atol=1e-6)
+    with pytest.raises(LayoutError):
+        start.block("c")

@@ -174,10 +174,10 @@ def _project(
     projection: Projection,
     vectors: Vectors,
 ) -> Vectors:
-    place = projection.layout.slice(factor)
+    block = projection.block(factor)
     rows = source.rows[positions]
     chunks = [
-        projection(np.asarray(vectors[rows[start : start + _CHUNK]], np.float32))[:, place]
+        block(np.asarray(vectors[rows[start : start + _CHUNK]], np.float32))
         for start in range(0, len(rows), _CHUNK)
     ]
     return np.concatenate(chunks)

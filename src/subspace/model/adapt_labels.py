@@ -1,4 +1,6 @@
-"""Adapts the blocks of a model to a few labels of the user's own texts; documents stay as they are.
+"""Adapts the blocks of a model to a few labels of the user's own texts.
+
+Documents stay as they are, unless blocks take dimensions from the encoder's layers.
 
 Numbers and comparisons give the factor another direction in its block, for which the model's own is
 what is believed before. Classes give directions, and change the queries of the block, so that a
@@ -8,13 +10,14 @@ block is read from all blocks: a search can move toward it, but cannot weigh it.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from subspace.arrays import AnyFloats, Floats, Ints, Vectors
+from subspace.blocks import BlockLayout
 from subspace.data.comparisons import Comparison
 from subspace.data.labels import control_labels, standardise
 from subspace.data.ratings import Rating, compare_rated, ratings_by_search
@@ -67,7 +70,7 @@ def adapt_to_labels(
         comparisons: Which of two of the texts has more of a factor.
         ratings: How well texts served as hits of a search; those of other texts are left out.
         corpus: Unit blocks of texts of the same kind (M, layout.dim), labelled or not.
-        raw: Raw vectors of both, if numbers may take a dimension from the layers, so that an index
+        raw: Raw vectors of both, if blocks may take dimensions from the layers, so that an index
             has to be built again; None if documents are to stay as they are.
 
     Raises:
@@ -80,12 +83,15 @@ def adapt_to_labels(
     _check_ids(records, comparisons, ratings=ratings)
     if len(corpus) < _FEW:  # too few to measure how scores vary
         corpus = np.concatenate([corpus, blocks])
+        if raw is not None:
+            raw = replace(raw, corpus=np.concatenate([raw.corpus, raw.records]))
     named = [name for record in records for name in record.factors]
     named += [one.factor for given in (comparisons, ratings) for one in given]
     heads, nearness = dict(model.heads), dict(model.nearness)
     projection = model.projection
     told: dict[str, dict[str, Any]] = {}
-    for factor in dict.fromkeys(named):
+    # Factors without a block read all blocks, as they are when the others have their dimensions.
+    for factor in sorted(dict.fromkeys(named), key=lambda name: name not in model.layout.names):
         rated = [one for one in ratings if one.factor == factor]
         given = _Given(
             factor=factor,
@@ -96,15 +102,19 @@ def adapt_to_labels(
             rated=len(rated),
             raw=raw,
         )
-        learned = _learn(model.changed(projection=projection), given)
+        now = model.changed(projection=projection, heads=heads)
+        learned = _learn(now, given)
         told[factor] = learned.note | _note_of_ratings(rated)
         if learned.head is None:
             continue  # the labels tell nothing: all stays as it was
         if factor not in model.heads:
-            told[factor]["follows"] = _follows(model, learned.head, corpus, factor=factor)
+            told[factor]["follows"] = _follows(now, learned.head, corpus, factor=factor)
         heads[factor] = learned.head
-        if learned.projection is not None:
+        if learned.projection is not None and raw is not None:
+            heads = _without(heads, model.layout, before=projection, after=learned.projection)
             projection = learned.projection
+            centred = model.changed(projection=projection).centred_projection(raw.centre)
+            blocks, corpus = centred(raw.records), centred(raw.corpus)
         nearness.pop(factor, None)
         if learned.nearness is not None:
             nearness[factor] = learned.nearness
@@ -114,6 +124,19 @@ def adapt_to_labels(
         nearness=nearness,
         adapted=_note(model, told, records, comparisons),
     )
+
+
+def _without(
+    heads: Mapping[str, LinearHead], layout: BlockLayout, *, before: Projection, after: Projection
+) -> dict[str, LinearHead]:
+    """Returns heads that read nothing of dimensions that were replaced, where they read all."""
+    replaced = (before.weight != after.weight).any(axis=1)
+    return {
+        name: head
+        if name in layout.names
+        else replace(head, weight=np.where(replaced, 0, head.weight).astype(np.float32))
+        for name, head in heads.items()
+    }
 
 
 @dataclass(frozen=True, eq=False)  # == on arrays gives no single bool
@@ -168,7 +191,13 @@ def _learn_classes(model: "Model", given: _Given) -> _Learned:
     nearness = factor in model.layout.names and not model.default_weights[factor]
     if given.raw is not None and nearness:
         deeper = fit_class_layers(
-            model, factor, raw=given.raw, rows=rows, codes=codes, groups=groups, inside=fit
+            model,
+            factor,
+            raw=given.raw,
+            rows=rows,
+            z=given.z[rows],
+            codes=codes,
+            groups=groups,
         )
         if deeper is not None:
             weight, stack = deeper.weight, deeper.stack

@@ -2,10 +2,10 @@
 
 A block is a few hundred directions that many corpora share. With some hundred labels, what is
 particular to one corpus can be told from chance, and much of it lies outside the block. So a second
-direction (of classes, one each) is fitted on the raw vectors, with nothing believed before, and
-becomes a dimension of the block in the place of its weakest one. The two are added as the labels
-that are left out say: with few labels of a number the block's own has all of the share, with many
-the other one has most of it.
+direction is fitted on the raw vectors, with nothing believed before, and becomes a dimension of the
+block in the place of its weakest one; for classes, one direction for each class. The two are added
+as the labels that are left out say: with few labels of a number the block's own has all of the
+share, with many the other one has most of it.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ import numpy as np
 
 from subspace.arrays import Floats, Ints, Vectors
 from subspace.model.few_labels import (
-    ClassFit,
     ClassStack,
     NumberFit,
     fit_classes,
@@ -28,6 +27,10 @@ from subspace.model.few_labels import (
 if TYPE_CHECKING:
     from subspace.model.model import Model
     from subspace.model.projection import Projection
+
+
+# New dimensions of classes take at most this part of a block: with more, nearness in it changes.
+_ROOM = 8
 
 
 @dataclass(frozen=True, eq=False)  # == on arrays gives no single bool
@@ -105,6 +108,8 @@ def fit_layers(
         reference: The direction that is believed before (width,).
     """
     around = raw.corpus.astype(np.float64) - raw.centre
+    if not around.any():
+        return None
     scale = 1 / np.sqrt((around**2).sum(axis=1).mean())
     given = raw.records[list(rows)].astype(np.float64) - raw.centre
     found = fit_numbers(scale * given, labels, groups=groups)
@@ -136,41 +141,48 @@ def fit_class_layers(
     *,
     raw: RawVectors,
     rows: Sequence[int],
+    z: Floats,
     codes: Ints,
     groups: Ints,
-    inside: ClassFit,
 ) -> LayerClasses | None:
-    """Fits scores of classes; None where the layers tell nothing or the block has no room.
+    """Fits scores of classes; None where the layers add nothing, or the block has no room.
 
     Args:
         model: The model to start from.
         factor: The factor, which has a block.
         raw: Raw vectors of the texts.
         rows: Positions of the labelled texts in `raw.records`.
+        z: Their unit blocks (N, width).
         codes: Their classes (N,), numbers from 0.
         groups: Their groups; see `fit_classes`.
-        inside: The fit in the block.
     """
     place = model.layout.slice(factor)
-    classes, width = len(inside.weight), place.stop - place.start
+    classes, width = int(codes.max()) + 1, z.shape[1]
     around = raw.corpus.astype(np.float64) - raw.centre
+    block = around @ model.projection.weight[place].T
+    if classes > width // _ROOM or not block.any():
+        return None
+    weakest = np.argsort(block.var(axis=0))[:classes]
+    kept = z.copy()
+    kept[:, weakest] = 0
+    inside = fit_classes(kept, codes, groups=groups)
     scale = 1 / np.sqrt((around**2).sum(axis=1).mean())
     given = raw.records[list(rows)].astype(np.float64) - raw.centre
     found = fit_classes(scale * given, codes, groups=groups)
     spread = float(np.sqrt(((scale * around @ found.weight.T) ** 2).mean()))
-    if not found.trust or not spread or classes > width // 2:
+    both = stack_classes(inside, found, codes)
+    if both is None or not both.trust or not spread:
         return None
-    block = around @ model.projection.weight[place].T
     # As large as dimensions of the block are on average, so that nearness in it hardly changes.
     size = float(np.sqrt((block**2).mean())) / spread
     projection = model.projection
-    for row, weight in zip(range(place.stop - classes, place.stop), found.weight, strict=True):
-        projection = projection.with_row(row, size * scale * weight, centre=raw.centre)
-    both = stack_classes(inside, found, codes)
-    # A score of the layers is a dimension of the block, which is divided by the block's length.
-    length = float(np.sqrt((block**2).sum(axis=1).mean()))
+    for row, direction in zip(weakest, found.weight, strict=True):
+        projection = projection.with_row(
+            place.start + int(row), size * scale * direction, centre=raw.centre
+        )
     weight = both.factors[0] * inside.weight
-    weight[:, -classes:] = both.factors[1] * length / size * np.eye(classes)
+    # A unit block is divided by its length, which is sqrt(width) such dimensions.
+    weight[:, weakest] = both.factors[1] * spread * np.sqrt(width) * np.eye(classes)
     centred = projection.centred([factor], documents=raw.centre, queries=raw.centre)
     return LayerClasses(
         projection,

@@ -6,7 +6,7 @@ corpus, a query becomes
     q' = a q + b sum_k (p_k(q) - m_k) w_k
 
 so that <q', d> is the cosine and, beside it, how much d has of the classes of q. Documents stay as
-they are: an index that was built before serves the adapted model.
+they are.
 """
 
 from collections.abc import Iterator, Mapping

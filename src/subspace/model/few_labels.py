@@ -205,8 +205,7 @@ def fit_classes(features: Floats, codes: Ints, *, groups: Ints | None = None) ->
         groups: As in `fit_numbers`.
     """
     classes, count = int(codes.max()) + 1, len(codes)
-    targets = np.eye(classes)[codes]
-    targets = targets - targets.mean(axis=0)
+    targets = _indicators(codes)
     rows = features - features.mean(axis=0)
     left, values, right = np.linalg.svd(rows, full_matrices=False)
     projected, squares = left.T @ targets, values**2
@@ -241,26 +240,38 @@ def fit_classes(features: Floats, codes: Ints, *, groups: Ints | None = None) ->
     )
 
 
-def stack_classes(first: ClassFit, second: ClassFit, codes: Ints) -> ClassStack:
-    """Weighs two fits of the same labels, each by its sharpness and its trust.
+def stack_classes(first: ClassFit, second: ClassFit, codes: Ints) -> ClassStack | None:
+    """Adds two fits of the same labels, each times its sharpness and its trust.
 
     Args:
         first: One fit.
         second: Another one, on other features.
         codes: The classes (N,).
+
+    Returns:
+        The sum; None if it agrees with labels that are left out no better than the first alone.
     """
     sizes = np.array([one.trust * one.sharpness for one in (first, second)])
     sizes = sizes / (sizes.sum() or 1.0)
     parts = [size * one.predicted for size, one in zip(sizes, (first, second), strict=True)]
     spreads = [float(part.std()) for part in parts]
-    targets = np.eye(int(codes.max()) + 1)[codes]
+    targets = _indicators(codes).ravel()
     predicted = parts[0] + parts[1]
+    agreement = _correlation(predicted.ravel(), targets)
+    if agreement <= _correlation(parts[0].ravel(), targets):
+        return None
     return ClassStack(
         factors=(float(sizes[0]), float(sizes[1])),
         share=spreads[1] / (sum(spreads) or 1.0),
         sharpness=_sharpness(predicted, codes),
-        trust=_trust(_correlation(predicted.ravel(), targets.ravel()), len(codes), doubt=1.0),
+        trust=_trust(agreement, len(codes), doubt=1.0),
     )
+
+
+def _indicators(codes: Ints) -> Floats:
+    """Returns for each class whether a text is of it (N, K), less the share of the class."""
+    targets = np.eye(int(codes.max()) + 1)[codes]
+    return np.asarray(targets - targets.mean(axis=0))
 
 
 def _sharpness(scores: Floats, codes: Ints) -> float:
@@ -385,7 +396,7 @@ def _correlation(predicted: Floats, targets: Floats) -> float:
     return float(np.corrcoef(predicted, targets)[0, 1])
 
 
-def _trust(agreement: float, count: int, *, doubt: float = 0.5, trusted: float = _TRUSTED) -> float:
+def _trust(agreement: float, count: int, *, doubt: float, trusted: float = _TRUSTED) -> float:
     """Returns how far predictions of left-out labels can be trusted, from 0 to 1.
 
     Args:

@@ -7,9 +7,11 @@ logarithm of the number of words, S the covariance of its dimensions and
 
     g = (S + l I)^-1 c,    u' = u - g (c.u) / (c.g),
 
-u' orders these texts without correlation with their length. Without l, <g, z> would be the linear
-regression of that logarithm on a block z, so that u' changes the scores <u, z> as little as can be:
-like a regression of the scores themselves. l keeps small dimensions from being fitted to chance.
+u' orders these texts without correlation with their length (but for a block of one dimension, where
+nothing else would be left). Without l, <g, z> would be the linear regression of that logarithm on a
+block z, so that u' changes the scores <u, z> as little as can be: like a regression of the scores
+themselves. l keeps small dimensions from being fitted to chance. A direction over several blocks
+has a g of each.
 """
 
 from collections.abc import Iterable, Sequence
@@ -51,7 +53,7 @@ class LengthTrend:
         Args:
             vectors: Their vectors (N, dim).
             texts: The texts.
-            blocks: The dimensions of each block; None if all are one.
+            blocks: The dimensions of each block; None for one block of all dimensions.
         """
         places = [slice(0, vectors.shape[1])] if blocks is None else list(blocks)
         covariance, slope = np.zeros((2, vectors.shape[1]))

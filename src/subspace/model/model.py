@@ -194,7 +194,7 @@ class Model:
         """
         embedding = mean_of(vectors, training=self.projection.mean)
         step = -(-len(vectors) // SPREAD_SAMPLE) or 1
-        blocks = self._centred_projection(embedding)(np.asarray(vectors[::step], np.float32))
+        blocks = self.centred_projection(embedding)(np.asarray(vectors[::step], np.float32))
         found = measure_score_spread(blocks, layout=self.layout)
         share = found.items / (found.items + PRIOR_TEXTS)  # variances of few texts say little, too
         return Centre(
@@ -218,7 +218,7 @@ class Model:
             for factor, head in self.heads.items()
         }
         return self.changed(
-            projection=self._centred_projection(centre.embedding),
+            projection=self.centred_projection(centre.embedding),
             heads=heads,
             score_spreads=centre.score_spreads,
         )
@@ -230,7 +230,8 @@ class Model:
             made.__dict__["_encoder"] = self._encoder
         return made
 
-    def _centred_projection(self, mean: Vectors) -> Projection:
+    def centred_projection(self, mean: Vectors) -> Projection:
+        """Returns the projection that `centred_on` makes of texts with this mean embedding (D,)."""
         others = [name for name, weight in self.default_weights.items() if not weight]
         if not others:
             return self.projection

@@ -141,6 +141,22 @@ class Projection:
         query = QuerySide(weight=asked.weight, offset=query_offset)
         return replace(self, offset=offset, query=query)
 
+    def block(self, name: str) -> "Projection":
+        """Returns the projection to one block alone.
+
+        Raises:
+            LayoutError: There is no such block.
+        """
+        rows = self.layout.slice(name)
+        asked = self.query
+        return Projection(
+            weight=self.weight[rows],
+            mean=self.mean,
+            layout=BlockLayout.from_widths({name: rows.stop - rows.start}),
+            offset=None if self.offset is None else self.offset[rows],
+            query=asked and QuerySide(weight=asked.weight[rows], offset=asked.offset[rows]),
+        )
+
     def with_row(self, row: int, vector: AnyFloats, *, centre: AnyFloats) -> "Projection":
         """Returns a copy with another dimension in the place of one.
 

@@ -29,7 +29,7 @@ _FUNCTION_WORDS = tuple(
     "before too where off such because here through those between both under while during without "
     "against".split()
 )
-_IS_FUNCTION_WORD = frozenset(_FUNCTION_WORDS)
+_FUNCTION_WORD_SET = frozenset(_FUNCTION_WORDS)
 _PUNCTUATION = tuple(",.;:!?\"()-'/*_<>#@&…")
 _STYLES = {
     "archaic": "thou thee thy thine ye unto hath doth shall saith hast art shalt behold lo yea "
@@ -138,7 +138,7 @@ def _complexity(
     content = [
         frequency
         for word, frequency in zip(words, frequencies, strict=True)
-        if word not in _IS_FUNCTION_WORD
+        if word not in _FUNCTION_WORD_SET
     ]
     frequency = np.array(content or frequencies)
     lengths = np.array([len(word) for word in words])
