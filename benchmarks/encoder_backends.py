@@ -76,6 +76,8 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="0.6B")
     parser.add_argument("--runtimes", nargs="*", choices=RUNTIMES, default=RUNTIMES)
     arguments = parser.parse_args()
+    if arguments.model != "minilm" and arguments.what != "encode":
+        parser.error("--model is for `encode`: the others measure minilm")
     if arguments.what == "query":
         compare_queries(arguments.rounds)
         return
