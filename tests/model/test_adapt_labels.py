@@ -445,3 +445,24 @@ def test_few_texts_around_do_not_scale_the_classes_of_the_layers(layered, around
     near = [one.nearness["style"] for one in (few, many)]
     assert near[0].cosine == pytest.approx(near[1].cosine, rel=0.3)
     assert near[0].classes == pytest.approx(near[1].classes, rel=0.5)
+
+
+def test_a_direction_of_numbers_from_the_layers_outlives_a_second_adaptation(layered):
+    model, vectors = layered
+    labels = vectors[:, 3].astype(float)
+
+    def adapt(start, rows):
+        given = [Record(id=f"t{n}", text=f"word {n}", factors={"style": labels[n]}) for n in rows]
+        return start.adapt(given, vectors=vectors[rows], corpus=vectors, depth="layers")
+
+    def agreement(one) -> float:
+        z = one.centred_on(vectors).project(vectors).array
+        return float(np.corrcoef((z @ one.direction("style"))[400:], labels[400:])[0, 1])
+
+    once = adapt(model, np.arange(300))
+    again = adapt(once, np.arange(300, 330))
+    assert agreement(once) > 0.85
+    assert agreement(again) > 0.85
+    changed = (once.projection.weight != again.projection.weight).any(axis=1)
+    own = (model.projection.weight != once.projection.weight).any(axis=1)
+    assert not (changed & own).any()  # not the dimension that carries what was learned

@@ -111,7 +111,9 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.pairs is not None and arguments.index is not None:
         raise ConfigError("--index goes with --labels or --comparisons; --pairs has documents")
     if arguments.labels is None and arguments.depth == "layers":
-        raise ConfigError("--depth layers needs --labels")
+        raise ConfigError(
+            "--depth layers needs --labels: comparisons and ratings turn directions in the blocks"
+        )
     if arguments.labels is None and arguments.comparisons is None:
         refuse_without(arguments, "factors", need="--labels or --comparisons")
     if arguments.usage is None and arguments.ratings is None:
@@ -160,7 +162,7 @@ def _adapt_to_labels(arguments: argparse.Namespace, model: "Model") -> None:
     card = {"name": Path(arguments.output).resolve().name} if ratings else {}
     adapted.save(arguments.output, **card)
     for factor in named:
-        print(_say(factor, adapted, before=model))
+        print(_say(factor, adapted, before=model, depth=arguments.depth))
     stay = adapted.projection.digest == model.projection.digest
     told = (
         f"indexes that {arguments.checkpoint} searches serve it"
@@ -217,7 +219,7 @@ def _named(
     return list(dict.fromkeys([*labelled, *others]))
 
 
-def _say(factor: str, adapted: "Model", *, before: "Model") -> str:
+def _say(factor: str, adapted: "Model", *, before: "Model", depth: str) -> str:
     told = adapted.adapted["factors"][factor]
     said = f"{factor}: {_given(told)}, trusted {told['trust']:.0%}"
     if not told["trust"]:
@@ -229,6 +231,8 @@ def _say(factor: str, adapted: "Model", *, before: "Model") -> str:
         return said + f"; a direction alone: --toward {_direction_of(factor, adapted)}=1"
     if "layers" in told:
         said += f", {told['layers']:.0%} of it from the layers"
+    elif depth == "layers":
+        said += ", nothing of it from the layers"
     gone = set(before.directions) - set(adapted.directions)
     if any(name.split(":")[0] == factor for name in gone):
         said += "; what it was before has no direction any more"

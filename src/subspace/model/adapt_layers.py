@@ -117,21 +117,23 @@ def fit_layers(
     if not share or not trust:
         return None
     place = model.layout.slice(factor)
-    last = place.stop - 1
     weight, spread = found.weight, float((around @ found.weight).std())
     if not spread:
         return None
+    block = around @ model.projection.weight[place].T
+    weakest = int(block.var(axis=0).argmin())
     # As large as a dimension of the block is on average, so that nearness in it hardly changes.
-    size = float(np.sqrt(((around @ model.projection.weight[place].T) ** 2).mean()))
-    projection = model.projection.with_row(last, size / spread * weight, centre=raw.centre)
+    size = float(np.sqrt((block**2).mean()))
+    projection = model.projection.with_row(
+        place.start + weakest, size / spread * weight, centre=raw.centre
+    )
     centred = projection.centred([factor], documents=raw.centre, queries=raw.centre)
     z = centred(raw.corpus)[:, place]
-    own = np.append(inside.weight[:-1], 0.0)
-    new = np.eye(len(own))[-1]
-    direction = (1 - share) * _unit(own, z) + share * _unit(new, z)
+    new = np.eye(z.shape[1])[weakest]
+    direction = (1 - share) * _unit(inside.weight * (1 - new), z) + share * _unit(new, z)
     mixed = trust * _unit(direction, z)
     if reference is not None:
-        mixed += (1 - trust) * _unit(np.append(reference[:-1], 0.0), z)
+        mixed += (1 - trust) * _unit(reference * (1 - new), z)
     return LayerDirection(projection, mixed, trust, share)
 
 
