@@ -392,7 +392,7 @@ def test_block_and_layers_together_tell_more_than_either(layered):
     block, layers = (deepen(model, vectors, codes, depth) for depth in ("block", "layers"))
     assert told_apart(layers, vectors, codes) > 1.2 * told_apart(block, vectors, codes)
     assert 0.3 < layers.adapted["factors"]["style"]["layers"] < 0.9
-    # The block alone is enough: no dimension is given away for the layers, which only repeat it.
+    # Where the block alone is enough, layers that only repeat it cost little.
     only = np.digitize(inside, [-0.7, 0.7])
     assert told_apart(deepen(model, vectors, only), vectors, only) == pytest.approx(
         told_apart(deepen(model, vectors, only, "block"), vectors, only), rel=0.1

@@ -110,9 +110,8 @@ def fit_layers(
     around = raw.corpus.astype(np.float64) - raw.centre
     if not around.any():
         return None
-    scale = 1 / np.sqrt((around**2).sum(axis=1).mean())
-    given = raw.records[list(rows)].astype(np.float64) - raw.centre
-    found = fit_numbers(scale * given, labels, groups=groups)
+    given, _ = _features(raw, rows, around=around)
+    found = fit_numbers(given, labels, groups=groups)
     share, trust = stack(inside.predicted, found.predicted, labels=labels)
     if not share or not trust:
         return None
@@ -168,9 +167,8 @@ def fit_class_layers(
     kept = z.copy()
     kept[:, weakest] = 0
     inside = fit_classes(kept, codes, groups=groups)
-    scale = 1 / np.sqrt((around**2).sum(axis=1).mean())
-    given = raw.records[list(rows)].astype(np.float64) - raw.centre
-    found = fit_classes(scale * given, codes, groups=groups)
+    given, scale = _features(raw, rows, around=around)
+    found = fit_classes(given, codes, groups=groups)
     spread = float(np.sqrt(((scale * around @ found.weight.T) ** 2).mean()))
     both = stack_classes(inside, found, codes)
     if both is None or not both.trust or not spread:
@@ -193,6 +191,15 @@ def fit_class_layers(
         records=centred(raw.records[list(rows)])[:, place],
         corpus=centred(raw.corpus)[:, place],
     )
+
+
+def _features(raw: RawVectors, rows: Sequence[int], *, around: Floats) -> tuple[Floats, float]:
+    """Returns centred vectors of labelled texts (N, D), and by what they are scaled.
+
+    The centred vectors of the corpus (`around`) have a mean squared length of 1 at that scale.
+    """
+    scale = float(1 / np.sqrt((around**2).sum(axis=1).mean()))
+    return scale * (raw.records[list(rows)].astype(np.float64) - raw.centre), scale
 
 
 def _unit(direction: Floats, z: Vectors) -> Floats:

@@ -270,9 +270,9 @@ class Model:
                 those of the records if None. The blocks are centred on their mean.
             vectors: Raw vectors of the records (N, D), if they were computed before.
             depth: `block` turns directions inside the blocks, so that an index that was built
-                before serves the new model. `layers` gives a block a dimension (of classes, one
-                each) that is fitted on all layers, where labels that are left out say that this
-                helps; an index has then to be built again, from stored vectors.
+                before serves the new model. `layers` gives a block a dimension that is fitted on
+                all layers (for classes, one for each class), where labels that are left out say
+                that this helps; an index has then to be built again, from stored vectors.
 
         Raises:
             ConfigError: The depth is neither, labels are too few, all alike or of two kinds, or a
