@@ -31,6 +31,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import tokenizers
 from encode import draw_texts, find_model, say_ratio, timed
 from qwen3_shape import SIZES
 
@@ -46,7 +47,8 @@ from subspace.encoder.backends.converted import (
 )
 from subspace.encoder.backends.runtimes import ENVIRONMENT_VARIABLE, load_runtime
 from subspace.encoder.model_files import locate_model
-from subspace.encoder.tokens import cut_batches
+from subspace.encoder.pooling import OWN_MEAN
+from subspace.encoder.tokens import OwnTokens, Tokenizer, cut_batches, load_tokenizer
 
 # A process that was started by a large one counts that one's memory as its own at its start.
 _SEARCH = """
@@ -139,8 +141,6 @@ class PlainRuntime:
 
     def __init__(self, name: str, encoder: Encoder) -> None:
         """Opens what the encoder was converted to."""
-        from tokenizers import Tokenizer
-
         fingerprint = encoder.fingerprint
         folder = folder_of(name, fingerprint=fingerprint)
         runtime = load_runtime(name)
@@ -153,9 +153,15 @@ class PlainRuntime:
         self._table: Vectors = np.load(folder / TABLE, mmap_mode="r")
         self._dim = fingerprint.dim
         model = locate_model(encoder.spec.model, revision=None).folder
-        self._tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+        self._tokenizer = tokenizers.Tokenizer.from_file(str(model / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(fingerprint.max_length)
+        # Early layers of causal models are pooled over a text's own tokens, a second mask.
+        self._own: OwnTokens | None = None
+        if fingerprint.early_pooling == OWN_MEAN:
+            tokenizer = load_tokenizer(model)
+            own = Tokenizer(tokenizer, max_length=fingerprint.max_length, lowercase=False)
+            self._own = own.own_tokens(encoder.prompt("document"))
 
     def __call__(self, texts: Sequence[str], *, most: int) -> Vectors:
         """Encodes texts, so many tokens with their padding at a time."""
@@ -168,11 +174,13 @@ class PlainRuntime:
     def _run(self, batch: Sequence[Sequence[int]]) -> Vectors:
         longest = max(map(len, batch))
         tokens: Ints = np.zeros((len(batch), longest), dtype=np.int64)
-        mask = np.zeros((len(batch), longest), dtype=np.float32)
+        masks = np.zeros((1 if self._own is None else 2, len(batch), longest), dtype=np.float32)
         for row, one in enumerate(batch):
             tokens[row, : len(one)] = one
-            mask[row, : len(one)] = 1
-        return self._graph(np.asarray(self._table[tokens]), mask)
+            masks[0, row, : len(one)] = 1
+            if self._own is not None:
+                masks[1, row, self._own.pooled(np.asarray(one))] = 1
+        return self._graph(np.asarray(self._table[tokens]), *masks)
 
 
 def open_sentence_transformers(model_name: str) -> Encode:
