@@ -46,16 +46,17 @@ clean:
 	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # A stamp per set of packages, so that `make demo` does not bring the tools of `make test`. uv takes
-# a quarter of pip's time; but torch comes by pip, which also finds builds that lie on this machine,
-# and so does all where uv finds no index. Python compiles what is imported; compiling all of these
-# packages takes two minutes.
+# a quarter of pip's time. torch comes by pip all the same, which reads pip's settings, as uv does
+# not: these may name a folder of builds for the processor alone. So does everything where uv
+# fails. Python compiles what is imported; compiling all of these packages takes two minutes.
 PIP := $(BIN)/pip install --quiet --no-compile
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 TORCH := $(shell sed -n 's/^ *"\(torch>[^"]*\)".*/\1/p' pyproject.toml)
 define install
 	$(PYTHON) -m venv .venv
 	$(PIP) '$(TORCH)'
-	{ $(PIP) uv && $(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[$(EXTRA)]'; } || \
-		$(PIP) --editable '.[$(EXTRA)]'
+	{ $(PIP) uv && $(UV) --editable '.[$(EXTRA)]'; } || \
+		{ echo "uv could not install these packages; pip does it now" >&2; $(PIP) --editable '.[$(EXTRA)]'; }
 	@touch $@
 endef
 

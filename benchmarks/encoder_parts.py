@@ -1,11 +1,12 @@
 """What the encoder spends its time on in torch, part by part, beside matrix products.
 
-    python benchmarks/encoder_parts.py --data FOLDER --texts 300
+    OMP_NUM_THREADS=2 python benchmarks/encoder_parts.py --data FOLDER --texts 300
 
-Real texts of 5 to 400 words, packed as always, under torch's own profiler. Products in bfloat16 are
-emulated on processors that have none, and slow; the other parts are not: they read two bytes for a
-number, compute in float32 and write two bytes. The last lines say which share of a ceiling is left
-beside these other parts if products run at that ceiling (`--ceiling`, GFLOP/s of all threads).
+Real texts of 5 to 400 words, packed as always, under torch's own profiler; tokenising and Python
+are not counted. On processors without instructions for bfloat16 its products are emulated, and
+slow; so are the two small ones inside attention. All other parts read two bytes for a number,
+compute in float32 and write two bytes. The last lines are arithmetic: if products ran at a
+`--speed` (GFLOP/s of all threads) and the other parts as here, which share of that is reached.
 """
 
 import argparse
@@ -13,8 +14,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from encode import DTYPES, count_operations, count_tokens, draw_texts, find_model
+import torch
+from encode import DTYPES, count_tokens, draw_texts, find_model, product_shapes
 from qwen3_shape import SIZES
+from torch.profiler import ProfilerActivity, profile
 
 from subspace.encoder import Encoder, EncoderSpec
 from subspace.encoder.backends.converted import available_threads
@@ -22,7 +25,7 @@ from subspace.encoder.backends.converted import available_threads
 # Words in the names of torch's operations, in the order in which they are looked for.
 PARTS = {
     "attention": ("attention", "softmax"),
-    "products": ("mm", "linear", "mkldnn"),
+    "products": ("mm", "matmul", "linear", "mkldnn"),
     "activation": ("gelu", "silu"),
     "norms": ("layer_norm", "rsqrt", "mean", "pow"),
     "sums": ("add", "mul"),
@@ -37,34 +40,33 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="0.6B")
     parser.add_argument("--folder", type=Path, default=Path("runs/qwen3-shape"))
     parser.add_argument("--texts", type=int, default=300)
-    parser.add_argument("--ceiling", type=float, nargs="*", default=[150.0, 500.0, 1500.0])
+    parser.add_argument("--speed", type=float, nargs="*", default=[500.0, 1000.0, 2000.0])
     arguments = parser.parse_args()
     corpus = draw_texts(arguments.data, count=20_000)
     model = find_model(arguments, corpus)
     texts = [text for text in corpus if 5 <= len(text.split()) <= 400][: arguments.texts]
-    tokens = count_tokens(model, texts)
-    operations = count_operations(model, tokens)
+    torch.set_num_threads(available_threads())
     found = {dtype: measure(model, texts, dtype=dtype) for dtype in DTYPES}
-    depth = Encoder(EncoderSpec(model=model))._config.num_hidden_layers
-    places = int(tokens.sum()) * depth
-    print(f"{len(texts)} texts, {tokens.sum():,} tokens, {available_threads()} threads")
+    config = Encoder(EncoderSpec(model=model))._config
+    tokens = int(count_tokens(model, texts).sum())
+    places = tokens * config.num_hidden_layers
+    operations = 2 * sum(m * n for m, n in product_shapes(config))
+    print(f"{len(texts)} texts, {tokens:,} tokens, {available_threads()} threads")
     print("| ns per token and layer | " + " | ".join(DTYPES) + " |\n|---|---|---|")
     for part in (*PARTS, "rest"):
         row = " | ".join(f"{1e9 * found[dtype][part] / places:,.0f}" for dtype in DTYPES)
         print(f"| {part} | {row} |")
-    print(f"{operations / places / 1e6:.2f} million operations per token and layer")
+    print(f"products: {operations / 1e6:.2f} million operations per token and layer")
     for dtype in DTYPES:
-        others = sum(found[dtype].values()) - found[dtype]["products"]
-        for ceiling in arguments.ceiling:
-            products = operations / ceiling / 1e9
+        others = (sum(found[dtype].values()) - found[dtype]["products"]) / places
+        for speed in arguments.speed:
+            products = operations / speed / 1e9
             share = products / (products + others)
-            print(f"{dtype}, products at {ceiling:,.0f} GFLOP/s: {share:.0%} of the ceiling")
+            print(f"{dtype}, products at {speed:,.0f} GFLOP/s: {share:.0%} of that")
 
 
 def measure(model: str, texts: Sequence[str], *, dtype: str) -> dict[str, float]:
     """Seconds inside each part, of the calling thread: others compute while it does, or wait."""
-    from torch.profiler import ProfilerActivity, profile
-
     encoder = Encoder(EncoderSpec(model=model, dtype=dtype, device="cpu", backend="torch"))
     encoder.encode(texts[:20])
     with profile(activities=[ProfilerActivity.CPU]) as run:

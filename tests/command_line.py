@@ -18,7 +18,7 @@ from subspace.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 TOPICS = ("astronomy", "gardening")
-# Two fifths of the scenes of these topics, of all three splits: they are encoded the sooner.
+# Two fifths of the scenes of these topics, of all three splits: there is less to encode.
 FEW_SCENES = (
     *("astronomy-planet", "astronomy-mirror", "astronomy-dark-sky", "astronomy-comet"),
     *("gardening-seeds", "gardening-slugs", "gardening-compost", "gardening-roses"),

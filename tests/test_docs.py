@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 
 import pytest
 from command_line import ROOT, lay_out_project, run
@@ -75,28 +76,32 @@ def run_shell(code: str, *, folder: Path) -> None:
     variables: dict[str, str] = {}
     for line in lines:
         written = re.fullmatch(r"cat > (\S+) <<'?END'?", line)
-        named = re.fullmatch(r"([A-Z]+)=(\S.*)", line)
+        named = re.match(r"([A-Z]+)=", line)
         if written:
             text = "\n".join(iter(lines.__next__, "END"))
             (folder / written[1]).write_text(text + "\n", encoding="utf-8")
         elif named:
-            variables[f"${named[1]}"] = value_of(named[2])
+            variables[named[1]] = value_of(named[1], line, folder=folder)
         elif line:
-            for name, value in variables.items():
-                line = line.replace(name, value)
-            program, *arguments = shlex.split(line)
-            assert program == "subspace", line
-            run(*arguments, cwd=folder)
+            # As a shell does it; a variable that is not set is an error.
+            words = [Template(word).substitute(variables) for word in shlex.split(line)]
+            assert words[0] == "subspace", line
+            run(*words[1:], cwd=folder)
 
 
-def value_of(expression: str) -> str:
-    """What a shell makes of an expression."""
+def value_of(name: str, assignment: str, *, folder: Path) -> str:
+    """What a shell assigns to a variable."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    command = ["sh", "-c", f"printf %s {expression}"]
-    environment = {**os.environ, "PATH": path}
-    return subprocess.run(
-        command, env=environment, text=True, capture_output=True, check=True
-    ).stdout
+    result = subprocess.run(
+        ["sh", "-euc", f'{assignment}\nprintf %s "${name}"'],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == 0, f"{assignment}\n{result.stderr[-2000:]}"
+    return result.stdout
 
 
 @pytest.mark.parametrize("pages", PAGES.values(), ids=PAGES)

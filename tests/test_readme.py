@@ -1,9 +1,9 @@
 """What the README says is what its commands and examples do."""
 
 import contextlib
-import io
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,14 +17,16 @@ def python_blocks(text: str = README) -> list[str]:
 
 
 def run_python(code: str, *, cwd: Path) -> list[str]:
-    """Lines that a piece of Python prints; it runs here, where all that it imports is imported."""
-    with contextlib.chdir(cwd), contextlib.redirect_stdout(io.StringIO()) as out:
-        exec(compile(code, "example", "exec"), {})
-    return out.getvalue().splitlines()
+    """Lines that a piece of Python prints, in an interpreter that has imported nothing."""
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, text=True, capture_output=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout.splitlines()
 
 
 def commands_of(script: Path, *, folder: Path) -> list[list[str]]:
-    """Arguments of each call of `subspace` in a script, which a shell runs without the program."""
+    """Arguments of each call of `subspace` in a script, which runs with a recorder in its place."""
     recorder = folder / "subspace"
     recorder.write_text('#!/bin/sh\nprintf "%s\\0" "$@" >> calls\necho >> calls\n')
     recorder.chmod(0o700)
@@ -35,7 +37,7 @@ def commands_of(script: Path, *, folder: Path) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Path:
-    """A folder in which the demo has been run, with its output in `out.txt`."""
+    """A folder in which the demo's commands have run, with their output in `out.txt`."""
     folder = tmp_path_factory.mktemp("demo")
     lay_out_project(folder, scenes=FEW_SCENES)
     calls = commands_of(ROOT / "demo.sh", folder=folder)
@@ -76,7 +78,8 @@ def test_the_python_of_the_page_on_retrieval_runs(demo):
     page = (ROOT / "docs" / "retrieval.md").read_text(encoding="utf-8")
     blocks = python_blocks(page)
     assert len(blocks) > 1
-    run_python("\n".join(blocks), cwd=demo)
+    with contextlib.chdir(demo):  # here, where all that it imports is imported
+        exec(compile("\n".join(blocks), "retrieval.md", "exec"), {})
 
 
 def test_the_tree_in_the_readme_is_the_tree():
