@@ -55,7 +55,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch>[^"]*\)".*/\1/p' pyproject.toml)
 define install
 	$(PYTHON) -m venv .venv
 	$(PIP) '$(TORCH)'
-	{ $(PIP) uv && $(UV) --editable '.[$(EXTRA)]'; } || \
+	@{ $(PIP) uv && $(UV) --editable '.[$(EXTRA)]'; } || \
 		{ echo "uv could not install these packages; pip does it now" >&2; $(PIP) --editable '.[$(EXTRA)]'; }
 	@touch $@
 endef
