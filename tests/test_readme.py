@@ -4,6 +4,7 @@ import contextlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,23 @@ def test_the_demo_shows_three_rankings_of_one_query(demo):
     assert casual[2] > casual[0]
     assert easy[1] > easy[0]
     assert "| complexity | toward | blocks |" in out
+
+
+def test_the_environments_of_demo_and_test_are_of_packages_that_are_declared():
+    """uv only warns of an extra that is not there, and pip too."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for target, extra in (("demo", "minilm"), ("dev", "dev")):
+        plan = subprocess.run(
+            ["make", "--dry-run", "--always-make", f".venv/{target}"],
+            cwd=ROOT,
+            text=True,
+            capture_output=True,
+            check=True,
+        ).stdout
+        assert set(re.findall(r"'\.\[(.*?)\]'", plan)) == {extra}
+        assert extra in project["optional-dependencies"]
+        (torch,) = (one for one in project["dependencies"] if one.startswith("torch>"))
+        assert f"'{torch}'" in plan
 
 
 def test_the_fifteen_lines_run_as_they_stand(demo):
