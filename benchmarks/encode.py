@@ -56,7 +56,7 @@ def main() -> None:
         for dtype in dtypes:
             compare_prefix(model, draw_queries(corpus, arguments.queries), dtype=dtype, **options)
     else:
-        texts = [text for text in corpus if 5 <= len(text.split()) <= 400][: arguments.texts]
+        texts = of_usual_length(corpus)[: arguments.texts]
         compare(model, texts, dtypes=dtypes, **options)
 
 
@@ -72,6 +72,11 @@ def draw_texts(folder: Path, *, count: int) -> list[str]:
     drawn = [text for texts in sources for text in rng.sample(texts, min(len(texts), 1500))]
     rng.shuffle(drawn)
     return drawn[:count]
+
+
+def of_usual_length(texts: Sequence[str]) -> list[str]:
+    """Those of 5 to 400 words."""
+    return [text for text in texts if 5 <= len(text.split()) <= 400]
 
 
 def draw_queries(corpus: Sequence[str], count: int) -> list[str]:

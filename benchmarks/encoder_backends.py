@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 import tokenizers
-from encode import draw_texts, find_model, say_ratio, timed
+from encode import draw_texts, find_model, of_usual_length, say_ratio, timed
 from qwen3_shape import SIZES
 
 import subspace
@@ -89,7 +89,7 @@ def main() -> None:
     if arguments.data is None:
         parser.error("--data is needed")
     corpus = draw_texts(arguments.data, count=20_000)
-    texts = [text for text in corpus if 5 <= len(text.split()) <= 400]
+    texts = of_usual_length(corpus)
     if arguments.what == "cold":
         compare_cold(texts[:3000], rounds=arguments.rounds)
     else:

@@ -83,7 +83,7 @@ def run_shell(code: str, *, folder: Path) -> None:
         elif named:
             variables[named[1]] = value_of(named[1], line, folder=folder)
         elif line:
-            # As a shell does it; a variable that is not set is an error.
+            # As in a shell, but also within single quotes; one that is not set is an error.
             words = [Template(word).substitute(variables) for word in shlex.split(line)]
             assert words[0] == "subspace", line
             run(*words[1:], cwd=folder)

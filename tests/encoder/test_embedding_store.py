@@ -180,7 +180,7 @@ spec = EncoderSpec(model=sys.argv[1], batch_tokens=100)
 encoder = CachedEncoder.open(spec, root=sys.argv[2])
 encoder.encoder.encode(["loads the model"])
 random.seed(0)
-for _ in range(10):
+for _ in range(20):
     before = len(encoder.store)
     child = os.fork()
     if not child:
