@@ -4,14 +4,17 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
+from subspace import files
 from subspace.errors import ConfigError
 from subspace.files import (
     check_writable,
@@ -125,6 +128,34 @@ def test_several_that_write_one_file_at_once_write_one_of_theirs(tmp_path):
     with ThreadPoolExecutor() as pool:
         list(pool.map(write_often, contents))
     assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_another_takes_for_abandoned_as_it_begins_is_begun_again(tmp_path, monkeypatch, kind):
+    """The other one locks it first, and removes it a little later."""
+    lock, taken = files._lock, []
+
+    def late(begun, **how) -> bool:
+        if not taken:
+            taken.extend(tmp_path.iterdir())
+            held = os.open(taken[0], os.O_RDONLY)
+            assert lock(held)
+
+            def remove() -> None:
+                shutil.rmtree(taken[0]) if kind == "folder" else taken[0].unlink()
+                os.close(held)
+
+            Timer(0.05, remove).start()
+        return lock(begun, **how)
+
+    monkeypatch.setattr(files, "_lock", late)
+    if kind == "file":
+        write_whole(tmp_path / "a", b"x")
+        assert (tmp_path / "a").read_bytes() == b"x"
+    else:
+        with partial_folder(tmp_path, name="a") as made:
+            assert made.is_dir() and made != taken[0]
+    assert not taken[0].exists()
 
 
 def test_other_users_may_read_what_was_written(tmp_path):

@@ -335,7 +335,7 @@ def _begin(target: Path) -> tuple[BinaryIO, Path]:
     while True:
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
         stream = partial.open("xb")
-        _lock(stream)
+        _lock(stream, wait=True)
         if os.fstat(stream.fileno()).st_nlink:
             return stream, partial
         stream.close()  # another process took it for abandoned just before it was locked
@@ -378,7 +378,7 @@ def partial_folder(parent: Path, *, name: str) -> Iterator[Path]:
         path = parent / f".{name}-{uuid.uuid4().hex[:8]}.partial"
         path.mkdir()
         with _opened_folder(path) as descriptor:
-            _lock(descriptor)
+            _lock(descriptor, wait=True)
             if not path.exists():
                 continue  # another process took it for abandoned just before it was locked
             try:
@@ -397,10 +397,13 @@ def _opened_folder(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _lock(stream: BinaryIO | int) -> bool:
-    """Locks a file until it is closed, or its process ends; tells whether that was possible."""
+def _lock(stream: BinaryIO | int, *, wait: bool = False) -> bool:
+    """Locks a file until it is closed, or its process ends; tells whether that was possible.
+
+    Whoever begins a file waits: one who holds it took it for abandoned, and is about to remove it.
+    """
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:  # held by another, or a file system without locks
         return False
     return True
